@@ -1,0 +1,165 @@
+"""The kinds of file that a step writes. Each is written to a temporary name and renamed when whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ltgc_local.records import Record
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+
+class Artefact(Protocol):
+    """Something that becomes one file of a chunk: ``<kind>-<chunk>.<suffix>``, or ``<kind>.<suffix>``."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def suffix(self) -> str: ...
+    def write(self, path: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Records as JSON lines."""
+
+    kind: str
+    records: Sequence[Record]
+    suffix: str = "jsonl"
+
+    def write(self, path: Path) -> None:
+        path.write_text("".join(record.to_json() + "\n" for record in self.records), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Json:
+    """One JSON value, indented for people."""
+
+    kind: str
+    value: Any
+    suffix: str = "json"
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(self.value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Html:
+    """A page for people."""
+
+    kind: str
+    text: str
+    suffix: str = "html"
+
+    def write(self, path: Path) -> None:
+        path.write_text(self.text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Named tensors as safetensors."""
+
+    kind: str
+    tensors: Mapping[str, torch.Tensor]
+    suffix: str = "safetensors"
+
+    def write(self, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path)
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """One generated image with its lineage: a row of an image shard. ``score`` is NaN until CLIP has seen it."""
+
+    image: bytes  # PNG
+    class_id: int
+    class_name: str
+    description_id: int
+    description: str
+    round: int
+    seed: int
+    score: float = float("nan")
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.class_id, self.description_id, self.round
+
+
+@dataclass(frozen=True)
+class Images:
+    """Drawn images as Parquet that ``datasets`` opens with the image column decoded."""
+
+    kind: str
+    rows: Sequence[DrawnImage]
+    suffix: str = "parquet"
+
+    def write(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        schema = pa.schema(_COLUMNS).with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
+        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in self.rows] for name, _ in _COLUMNS[1:]}
+        names = [f"{row.class_id}_{row.description_id}_{row.round}.png" for row in self.rows]
+        columns["image"] = [{"bytes": row.image, "path": name} for row, name in zip(self.rows, names, strict=True)]
+        pq.write_table(pa.table(columns, schema=schema), path)
+
+
+def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+    import pyarrow as pa
+
+    columns = [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("class_id", pa.int64()),
+        ("class_name", pa.string()),
+        ("description_id", pa.int64()),
+        ("description", pa.string()),
+        ("round", pa.int64()),
+        ("seed", pa.int64()),
+        ("score", pa.float64()),
+    ]
+    features = {name: {"dtype": str(kind).replace("double", "float64"), "_type": "Value"} for name, kind in columns}
+    return columns, features | {"image": {"_type": "Image"}}
+
+
+_COLUMNS, _FEATURES = _columns()
+
+
+def read_images(paths: Iterable[Path]) -> list[DrawnImage]:
+    """Read image shards, in the order of ``paths``."""
+    import pyarrow.parquet as pq
+
+    rows = (row for path in paths for row in pq.read_table(path).to_pylist())
+    return [DrawnImage(**(row | {"image": row["image"]["bytes"]})) for row in rows]
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode losslessly; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def decode_png(data: bytes) -> Image.Image:
+    from PIL import Image
+
+    return Image.open(io.BytesIO(data))
+
+
+def write_atomically(artefact: Artefact, path: Path) -> None:
+    """Write to a temporary name beside ``path`` and rename, so that a file under its name is always whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        artefact.write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

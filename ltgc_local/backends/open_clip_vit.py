@@ -1,0 +1,56 @@
+"""Role ``clip`` on open_clip: a folder with open_clip_config.json, weights and tokenizer, never bare weights.
+
+The folder's config carries the preprocessing; with bare weights open_clip falls back to its default, silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import open_clip
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
+from ltgc_local.errors import ModelError
+
+TEXTS_AT_ONCE = 256
+
+
+@final
+class OpenClipVit:
+    """CLIP's two towers. ``visual``, ``preprocess`` and ``logit_scale`` are what training fine-tunes and reads."""
+
+    def __init__(self, folder: Path, settings: LoadSettings) -> None:
+        if not (folder / "open_clip_config.json").is_file():
+            raise ModelError(f"{folder}: no open_clip_config.json: open_clip needs it for size and preprocessing")
+        self.device = resolve_device(settings.device)
+        self._dtype = resolve_dtype(settings.dtype, self.device)
+        self._model, _, self.preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        self._model.eval().to(self.device)
+        self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+
+    @property
+    def visual(self) -> torch.nn.Module:
+        """The vision tower: preprocessed images (B, 3, H, W) -> features (B, D), not normalised."""
+        visual: torch.nn.Module = self._model.visual
+        return visual
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        batch = torch.stack([self.preprocess(image) for image in images])  # (N, 3, H, W)
+        with torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
+            features = self._model.encode_image(batch.to(self.device))
+        return F.normalize(features.float(), dim=-1).cpu()
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        rows = [
+            self._model.encode_text(self._tokenizer(list(texts[start : start + TEXTS_AT_ONCE])).to(self.device)).float()
+            for start in range(0, len(texts), TEXTS_AT_ONCE)
+        ]
+        return F.normalize(torch.cat(rows), dim=-1).cpu()

@@ -1,0 +1,90 @@
+"""What the stages need of a model. A backend is one final class that fulfils one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+Conversation = Sequence[Message]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a reply is decoded. ``temperature`` 0 is greedy. ``seed`` fixes one call, batch and all."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """Where and how weights are put: device ``cpu`` or ``cuda``, dtype a torch name or ``auto``, bitsandbytes bits."""
+
+    device: str = "cpu"
+    dtype: str = "auto"
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+
+
+class VisionLanguageModel(Protocol):
+    """Role ``vlm``."""
+
+    def describe(
+        self, images: Sequence[Image.Image], conversations: Sequence[Conversation], sampling: Sampling
+    ) -> list[str]:
+        """Reply to each conversation, whose first turn is about the image of the same index."""
+        ...
+
+
+class LanguageModel(Protocol):
+    """Role ``llm``."""
+
+    def reply(
+        self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
+    ) -> list[str]:
+        """Reply to each conversation; where the backend can, decoding is constrained to the JSON ``schema``."""
+        ...
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """Size in pixels of the drawn square, denoising steps, guidance scale and negative prompt."""
+
+    size_px: int
+    steps: int
+    guidance: float
+    negative_prompt: str = ""
+
+
+class TextToImageModel(Protocol):
+    """Role ``t2i``."""
+
+    def draw(self, prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings) -> list[Image.Image]:
+        """Draw one image a prompt; the noise of image i comes from ``seeds[i]`` alone, whatever the batch."""
+        ...
+
+
+class ClipModel(Protocol):
+    """Role ``clip``."""
+
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Encode images as unit rows (N, D), float32, on the CPU."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Encode texts, cut to the model's context, as unit rows (N, D), float32, on the CPU."""
+        ...

@@ -1,0 +1,34 @@
+"""Names of backends -> import strings, resolved when a model is loaded and not before."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.errors import ModelError
+
+#: (role, backend) -> "module:class"; the class is called with (folder, LoadSettings).
+BACKENDS: dict[tuple[str, str], str] = {
+    ("vlm", "transformers"): "ltgc_local.backends.transformers_vlm:TransformersVlm",
+    ("llm", "transformers"): "ltgc_local.backends.transformers_llm:TransformersLlm",
+    ("t2i", "diffusers"): "ltgc_local.backends.diffusers_sdxl:DiffusersSdxl",
+    ("clip", "open_clip"): "ltgc_local.backends.open_clip_vit:OpenClipVit",
+}
+
+
+def load_model(role: str, backend: str, folder: Path, settings: LoadSettings) -> Any:
+    """Load a model of a role with a backend from a local folder.
+
+    Raises:
+        ModelError: no such backend for the role, or the folder does not hold such a model.
+    """
+    if (role, backend) not in BACKENDS:
+        known = ", ".join(name for known_role, name in BACKENDS if known_role == role)
+        raise ModelError(f"backend {backend!r} has no {role}; known for {role}: {known}")
+    module, _, name = BACKENDS[role, backend].partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)(folder, settings)
+    except (OSError, ValueError, KeyError) as problem:
+        raise ModelError(f"{folder}: cannot be loaded as a {role} by {backend}: {problem}") from problem

@@ -1,0 +1,41 @@
+"""Role ``llm`` on transformers: any causal language model with a chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from ltgc_local.backends.chat import by_length, generate, loading_arguments
+from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
+
+BATCH_SIZE = 16
+
+
+@final
+class TransformersLlm:
+    """A chat model. It cannot constrain decoding: ``schema`` is not used, and the parser reads free text."""
+
+    def __init__(self, folder: Path, settings: LoadSettings) -> None:
+        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+        self._model = AutoModelForCausalLM.from_pretrained(folder, **loading_arguments(settings)).eval()
+
+    def reply(
+        self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
+    ) -> list[str]:
+        texts = [
+            self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+            for turns in conversations
+        ]
+        replies = [""] * len(texts)
+        for rows in by_length(texts, BATCH_SIZE):
+            inputs = self._tokenizer(
+                [texts[i] for i in rows], padding=True, return_tensors="pt", add_special_tokens=False
+            )
+            for i, reply in zip(
+                rows, generate(self._model, inputs, sampling, self._tokenizer.batch_decode), strict=True
+            ):
+                replies[i] = reply
+        return replies

@@ -1,0 +1,113 @@
+"""What the rest of the program knows of a data set: class names, three splits, keys, labels, images one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ltgc_local.errors import DataError
+
+
+class Split(Protocol):
+    """One split. Keys and labels are there without decoding; an image is read and decoded when it is asked for."""
+
+    @property
+    def name(self) -> str:
+        """train, val or test."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Stable names of the images, such as "train/00042"."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class ids (N,), read-only."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The files that hold the split, for the digest."""
+
+    def __len__(self) -> int: ...
+
+    def image(self, row: int) -> Image.Image:
+        """Return one image in mode L or RGB; raise DataError where it does not decode."""
+
+    def images(self, rows: Iterable[int]) -> list[Image.Image]:
+        """Return several images, in the order of ``rows``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A benchmark: class names and the splits train (D_o, the long tail), val and test."""
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+
+    def __post_init__(self) -> None:
+        """Refuse names that prompts could not tell apart, and labels without a name.
+
+        Raises:
+            DataError: naming the classes, or the image.
+        """
+        check_class_names(self.name, self.class_names)
+        for split in (self.train, self.val, self.test):
+            check_labels(f"{self.name} {split.name}", split.labels, split.keys, len(self.class_names))
+
+    def class_counts(self) -> dict[int, int]:
+        """Return class_id -> number of training images, a class without any included."""
+        counts = np.bincount(self.train.labels, minlength=len(self.class_names))
+        return {class_id: int(count) for class_id, count in enumerate(counts)}
+
+    def digest(self) -> str:
+        """Return 16 hexadecimal digits of a sha256 over the names and contents of the splits' files."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            for path in split.files:
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                digest.update(f"{split.name}/{path.name}\0{content}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+def check_class_names(where: str, class_names: Sequence[str]) -> None:
+    """Refuse empty and duplicate class names (case and outer blanks do not tell two names apart).
+
+    Raises:
+        DataError: naming the classes.
+    """
+    first: dict[str, int] = {}
+    for class_id, name in enumerate(class_names):
+        normal = " ".join(name.casefold().split())
+        if not normal:
+            raise DataError(f"{where}: class {class_id} has no name; every class needs one, prompts are made of it")
+        if normal in first:
+            raise DataError(
+                f"{where}: classes {first[normal]} and {class_id} are both named '{name}'; "
+                "prompts cannot tell them apart: give each its own name, such as 'crane (bird)'"
+            )
+        first[normal] = class_id
+
+
+def check_labels(where: str, labels: NDArray[np.int64], keys: Sequence[str], num_classes: int) -> None:
+    """Refuse labels outside [0, num_classes).
+
+    Raises:
+        DataError: naming the first such image.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(wrong):
+        row = int(wrong[0])
+        raise DataError(
+            f"{where}: label {int(labels[row])} of {keys[row]} has no class name: expected 0 to {num_classes - 1} "
+            f"({len(wrong)} such labels)"
+        )

@@ -1,0 +1,39 @@
+"""The exceptions that a user can cause. Each says what is wrong, where, what was expected and what to type next."""
+
+from __future__ import annotations
+
+
+class LtgcError(Exception):
+    """Base of every error that the command line prints as one message, without a traceback."""
+
+    exit_code = 1
+
+
+class RecipeError(LtgcError):
+    """A recipe or the command line is wrong; the message lists every problem found, one a line."""
+
+    exit_code = 2
+
+
+class ModelError(LtgcError):
+    """A model card or the weights that it names are missing, damaged or of the wrong kind."""
+
+    exit_code = 3
+
+
+class DataError(LtgcError):
+    """The data set is missing, damaged or not what the recipe says."""
+
+    exit_code = 4
+
+
+class ArtefactError(LtgcError):
+    """Something in the run directory is damaged, or was made with other settings."""
+
+    exit_code = 5
+
+
+class BackendError(LtgcError):
+    """A backend could not do its work: out of memory, a missing package, a process that ended."""
+
+    exit_code = 6

@@ -1,0 +1,1 @@
+"""How a step's processes are started: here, on this machine; clusters come as siblings of ``local``."""

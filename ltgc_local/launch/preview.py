@@ -1,0 +1,74 @@
+"""What the command line prints of a plan and of a finished run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.corpora import open_corpus
+from ltgc_local.errors import ArtefactError
+from ltgc_local.longtail import SHOTS, num_extended, shot_of, tail_classes
+from ltgc_local.plan import build_plan
+from ltgc_local.recipe import Recipe
+from ltgc_local.steps import ROLES
+from ltgc_local.store import find_card
+
+ARM_TITLES = {"zero_shot": "CLIP zero-shot", "control": "LoRA, balanced, no generated data", "ltgc": "LTGC"}
+
+
+def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return the steps, the models and the number of images to draw a class."""
+    corpus = open_corpus(recipe.data.benchmark, recipe.data.root)
+    counts = corpus.class_counts()
+    described = recipe.describe.max_images_per_class
+    to_draw = {
+        corpus.class_names[c]: num_extended(min(counts[c], described), recipe.extend.max_descriptions)
+        for c in tail_classes(counts, recipe.describe.tail_below)
+    }
+    cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in ROLES}
+    return {
+        "method": recipe.method,
+        "images": {"train": len(corpus.train), "val": len(corpus.val), "test": len(corpus.test)},
+        "classes": {shot: sum(shot_of(n) == shot for n in counts.values()) for shot in SHOTS},
+        "models": {role: {"card": card.name, "evidence": card.evidence} for role, card in cards.items()},
+        "to_draw": to_draw,
+        "num_to_draw": sum(to_draw.values()),
+        "steps": [{"name": s.name, "model": s.model_role, "reads": list(s.reads)} for s in build_plan(recipe)],
+    }
+
+
+def plan_as_text(recipe: Recipe) -> str:
+    """Return the plan for people."""
+    plan = plan_as_dict(recipe)
+    width = max(len(step["name"]) for step in plan["steps"])
+    lines = [
+        f"{recipe.name}: {plan['method']} on {recipe.data.benchmark}, seed {recipe.seed}",
+        f"{plan['images']['train']} training images; classes: "
+        + ", ".join(f"{n} {s}" for s, n in plan["classes"].items()),
+        f"to draw: {plan['num_to_draw']} images (" + ", ".join(f"{n} {c}" for c, n in plan["to_draw"].items()) + ")",
+        *(f"{role}: {model['card']} ({model['evidence']})" for role, model in plan["models"].items()),
+        "",
+        *(
+            f"{s['name']:{width}}  {s['model'] or '-':4}  reads {', '.join(s['reads']) or 'data'}"
+            for s in plan["steps"]
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def metrics_as_text(out: Path) -> str:
+    """Return a finished run's table: percent by arm and group.
+
+    Raises:
+        ArtefactError: the run has not been evaluated.
+    """
+    run = RunDirectory(out)
+    if run.manifest("evaluate") is None:
+        raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {out}")
+    metrics = run.value("evaluate", "metrics")
+    lines = [f"{'percent of test images':36}" + "".join(f"{column:>8}" for column in ("all", *SHOTS))]
+    for arm, values in metrics.items():
+        cells = "".join(f"{values[c]:8.1f}" if values[c] is not None else f"{'-':>8}" for c in ("all", *SHOTS))
+        lines.append(f"{ARM_TITLES.get(arm, arm):36}{cells}")
+    return "\n".join([*lines, f"report: {out / 'report' / 'report.html'}"])

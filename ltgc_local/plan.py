@@ -1,0 +1,56 @@
+"""Recipe -> the steps of its method, as data. Pure: no disk, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ltgc_local.errors import RecipeError
+from ltgc_local.recipe import Recipe
+from ltgc_local.steps import Step
+
+#: Recipe fields that change how fast a step is and not what it makes.
+SPEED_ONLY = {"draw.batch_size", "assess.batch_size", "evaluate.batch_size"}
+#: Fields of ``models`` that shape what any model makes, beside the card's name.
+LOADING = ("models.backend", "models.device", "models.dtype", "models.quantization")
+
+
+def build_plan(recipe: Recipe) -> tuple[Step, ...]:
+    """Return the steps in the order in which they run; every step reads earlier ones only."""
+    from ltgc_local.methods import METHODS
+
+    return METHODS[recipe.method](recipe)
+
+
+def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
+    """Return the step's recipe fields as {dotted path: value}, without those that only change its speed."""
+    found: dict[str, Any] = {}
+    model = (f"models.{step.model_role}", *LOADING) if step.model_role else ()
+    for path in ("seed", "data.benchmark", *model, *step.settings):
+        value: Any = dumped
+        for part in path.split("."):
+            value = value[part]
+        fields = {f"{path}.{key}": field for key, field in value.items()} if isinstance(value, dict) else {path: value}
+        found |= {key: field for key, field in fields.items() if key not in SPEED_ONLY}
+    return found
+
+
+def with_dependents(steps: Sequence[Step], names: Iterable[str]) -> list[str]:
+    """Return ``names`` and every step that reads one of them, directly or not, in plan order."""
+    affected = set(names)
+    for step in steps:
+        if affected & set(step.reads):
+            affected.add(step.name)
+    return [step.name for step in steps if step.name in affected]
+
+
+def match_steps(steps: Sequence[Step], text: str) -> list[str]:
+    """Return the steps that ``text`` names: one, or all under it (``assess/0``, ``train``).
+
+    Raises:
+        RecipeError: none is called so.
+    """
+    found = [step.name for step in steps if step.name == text or step.name.startswith(text.rstrip("/") + "/")]
+    if not found:
+        raise RecipeError(f"no step is called {text!r}; steps: {', '.join(step.name for step in steps)}")
+    return found

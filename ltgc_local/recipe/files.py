@@ -1,0 +1,61 @@
+"""Check that the folders which a recipe names are there, and that each role's model card fits.
+
+Reads ``ltgc_local.store``'s cards, the one sibling that ``ltgc_local.recipe`` imports: names and roles, no weights.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.errors import ModelError
+from ltgc_local.recipe.lines import Entry, Problem, locate
+from ltgc_local.recipe.words import did_you_mean
+from ltgc_local.store import ROLES, ModelCard, list_cards
+
+#: What makes a benchmark's files, for the message that says they are missing.
+DATA_COMMANDS = {"fashion_mnist_lt": "python data/make_fashion_mnist_lt.py"}
+
+
+def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) -> None:
+    """Check that the folders are there and that each role's card is in its folder, and of that role."""
+    data, models = plain.get("data"), plain.get("models")
+    folder = data.get("root") if isinstance(data, dict) else None
+    if isinstance(folder, Path) and not os.path.isdir(folder):
+        benchmark = data.get("benchmark", "fashion_mnist_lt") if isinstance(data, dict) else ""
+        command = DATA_COMMANDS.get(benchmark) if isinstance(benchmark, str) else None
+        hint = f"; its files are made by: {command}" if command else ""
+        problems.append(Problem(locate(root, ("data", "root"))[0], "data.root", f"no folder {folder}{hint}"))
+    folder = models.get("cards") if isinstance(models, dict) else None
+    if not isinstance(folder, Path) or not isinstance(models, dict):
+        return
+    place = locate(root, ("models", "cards"))[0]
+    if not os.path.isdir(folder):
+        hint = "give the folder of model cards, such as 'cards: ../model_cards'"
+        problems.append(Problem(place, "models.cards", f"no folder {folder}; {hint}"))
+        return
+    try:
+        cards = {card.name: card for card in list_cards(folder)}
+    except ModelError as error:
+        if not problems:
+            raise
+        problems.append(Problem(place, "models.cards", str(error)))
+        return
+    for role in ROLES:
+        name = models.get(role)
+        if isinstance(name, str):
+            text = _card_problem(name, role, cards, folder)
+            if text:
+                problems.append(Problem(locate(root, ("models", role))[0], f"models.{role}", text))
+
+
+def _card_problem(name: str, role: str, cards: dict[str, ModelCard], folder: Path) -> str:
+    card = cards.get(name)
+    if card is not None and card.role == role:
+        return ""
+    fitting = [other.name for other in cards.values() if other.role == role]
+    there = f"cards of role {role}: {', '.join(fitting) or 'none'}"
+    if card is not None:
+        return f"card '{name}' has role {card.role}, not {role}; {there}"
+    return f"no card '{name}' in {folder}; {there}{did_you_mean(name, fitting or cards)}"

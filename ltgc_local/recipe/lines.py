@@ -1,0 +1,208 @@
+"""YAML with positions: where every key of a recipe stands, so that every problem can say so.
+
+Differs from YAML 1.1 on purpose: ``3e-4`` is a number, ``010`` is 10, ``1:30`` and ``2024-01-01`` are text. Tags and
+merge keys are refused, duplicate keys are problems, and the number of values is limited, aliases counted each time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+MAX_BYTES, MAX_ENTRIES, MAX_DEPTH = 1_000_000, 2_000, 20
+
+_WORDS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "null": None,
+    "~": None,
+    "": None,
+}
+_WHOLE = re.compile(r"[-+]?[0-9][0-9_]{0,29}")
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL = re.compile(r"[-+]?\.inf|\.nan", re.IGNORECASE)
+_PLAIN_WORDS = (
+    ("'\\t'", "a tab where YAML wants spaces"),
+    (
+        "mapping values are not allowed",
+        "unexpected ': ' (a line indented too far, a value with ': ' in it without quotes, "
+        "or no space after the colon of the line above)",
+    ),
+    ("could not find expected ':'", "a line without ': ' (a space must follow the colon)"),
+    ("expected a single document", "a second '---'; a recipe is one document"),
+    ("found undefined alias", "an alias ('*name') without its anchor ('&name') above"),
+    ("expected <block end>", "the indentation does not match the lines above"),
+    ("expected '<document start>'", "the indentation does not match the lines above"),
+    ("cannot start any token", "a value that begins with a sign of YAML's; put it in quotes"),
+    ("found unexpected end of stream", "a quote that is never closed"),
+    ("<stream end>", "a bracket that is never closed"),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something was written: a line of a file, or an option of the command line."""
+
+    source: str  # the file as the user named it, or "--set train.lr=3e-4"
+    order: int  # of sources: the recipe 0, its base 1, options from 2
+    folder: Path  # relative paths start here
+    line: int | None = None  # from 1; None is the whole source
+    is_file: bool = True
+
+    def at(self, line: int) -> Place:
+        """Return the place of a line; an option of the command line has none."""
+        return replace(self, line=line) if self.is_file else self
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to mend. ``path`` is the dotted key, "" for the whole recipe."""
+
+    place: Place
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        line = ": ".join(part for part in (str(self.place), self.path, self.text) if part)
+        return "; ".join(line.splitlines())
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A value, where its key stands, and how it was written (``text``, for scalars)."""
+
+    place: Place
+    value: Value
+    text: str = ""
+
+
+Value: TypeAlias = bool | int | float | str | list[Any] | dict[str, Entry] | None
+
+
+def locate(root: Entry, loc: tuple[str, ...]) -> tuple[Place, Entry | None]:
+    """Return where ``loc`` stands and its entry; for one that is not written, the block's place and None."""
+    entry = root
+    for part in loc:
+        child = entry.value.get(part) if isinstance(entry.value, dict) else None
+        if child is None:
+            return entry.place, None
+        entry = child
+    return entry.place, entry
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader that leaves every plain scalar text, so that a tag in the tree is one that somebody wrote."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+class _TooMuchError(Exception):
+    """The limit on values or depth was passed."""
+
+
+def parse_yaml(text: str, place: Place, problems: list[Problem]) -> Entry | None:
+    """Parse one YAML document; append what is wrong to ``problems``; return None where nothing can be read."""
+    try:
+        node = yaml.compose(text, _Loader)
+        return Entry(place, None) if node is None else _Walk(place, problems).entry(node, place, "", 0)
+    except yaml.MarkedYAMLError as error:
+        problems.append(Problem(place.at(_syntax_line(error)), "", _syntax_words(error)))
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        problems.append(
+            Problem(place.at(line), "", f"a character that YAML does not allow: U+{_code_point(error.character):04X}")
+        )
+    except (_TooMuchError, RecursionError):
+        limits = f"a recipe has at most {MAX_ENTRIES} values, {MAX_DEPTH} levels deep"
+        problems.append(
+            Problem(place, "", f"too many values, or nested too deeply ({limits}, aliases counted each time)")
+        )
+    return None
+
+
+def resolve_scalar(text: str) -> bool | int | float | str | None:
+    """Return what a plain (unquoted) scalar means."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if _SPECIAL.fullmatch(text):
+        return float(text.lower().replace(".", "", 1))
+    return text
+
+
+class _Walk:
+    """Turns YAML's nodes into entries."""
+
+    def __init__(self, place: Place, problems: list[Problem]) -> None:
+        self.root, self.problems, self.visited = place, problems, 0
+
+    def entry(self, node: yaml.Node, place: Place, path: str, depth: int) -> Entry:
+        self.visited += 1
+        if self.visited > MAX_ENTRIES or depth > MAX_DEPTH:
+            raise _TooMuchError
+        if isinstance(node, yaml.MappingNode):
+            self._refuse_tag(node, place, path, "tag:yaml.org,2002:map")
+            return Entry(place, self._block(node, path, depth))
+        if isinstance(node, yaml.SequenceNode):
+            self._refuse_tag(node, place, path, "tag:yaml.org,2002:seq")
+            return Entry(
+                place,
+                [self.entry(item, self.root.at(item.start_mark.line + 1), path, depth + 1) for item in node.value],
+            )
+        self._refuse_tag(node, place, path, "tag:yaml.org,2002:str")
+        assert isinstance(node, yaml.ScalarNode)
+        plain = node.style is None
+        return Entry(place, resolve_scalar(node.value) if plain else node.value, node.value)
+
+    def _block(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Entry]:
+        block: dict[str, Entry] = {}
+        for key_node, value_node in node.value:
+            place = self.root.at(key_node.start_mark.line + 1)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.problems.append(Problem(place, path, "a key must be a word"))
+                continue
+            key = key_node.value
+            dotted = f"{path}.{key}" if path else key
+            if key == "<<":
+                self.problems.append(Problem(place, path, "merge keys ('<<') are not used in recipes; use 'base:'"))
+                continue
+            if key in block:
+                first = block[key].place.line
+                self.problems.append(Problem(place, path, f"key '{key}' is there twice; the first is in line {first}"))
+            block[key] = self.entry(value_node, place, dotted, depth + 1)
+        return block
+
+    def _refuse_tag(self, node: yaml.Node, place: Place, path: str, plain_tag: str) -> None:
+        if node.tag != plain_tag:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            self.problems.append(Problem(place, path, f"YAML tag '{tag}' is not used in recipes; remove it"))
+
+
+def _code_point(character: int | str | bytes) -> int:
+    return character if isinstance(character, int) else ord(character)  # PyYAML gives a number; its stubs say text
+
+
+def _syntax_words(error: yaml.MarkedYAMLError) -> str:
+    raw = f"{error.context or ''} {error.problem or ''}".strip()
+    return "not valid YAML: " + next((words for sign, words in _PLAIN_WORDS if sign in raw), raw)
+
+
+def _syntax_line(error: yaml.MarkedYAMLError) -> int:
+    """Return the line to mend: where an unclosed quote or bracket opens, else where the parser gave up."""
+    opens = (error.context or "").startswith(("while scanning a", "while parsing a flow"))
+    mark = (error.context_mark if opens else None) or error.problem_mark or error.context_mark
+    return mark.line + 1 if mark else 1

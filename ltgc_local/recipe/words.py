@@ -1,0 +1,179 @@
+"""Plain words for what a recipe's key expects, what was found there, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from ltgc_local.recipe.lines import Entry, Problem, resolve_scalar
+from ltgc_local.recipe.schema import Recipe
+
+#: What people write for a key: the paper's symbols and other libraries' names.
+SYNONYMS = {
+    "mu": "threshold",
+    "k_y": "max_descriptions",
+    "learning_rate": "lr",
+    "rank": "lora_rank",
+    "guidance_scale": "guidance",
+    "num_inference_steps": "steps",
+    "alpha": "mix_alpha",
+    "num_epochs": "epochs",
+    "dataset": "benchmark",
+}
+_LONGEST_FOUND = 60
+_KEY_CUTOFF = 0.7  # below it, 'scale' means 'sampler'
+_WRITTEN_AS: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
+
+
+def field_at(loc: tuple[int | str, ...]) -> FieldInfo | None:
+    """Return the schema's field at ("train", "lr") or ("seed",)."""
+    model: type[BaseModel] = Recipe
+    field = None
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return None
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            model = field.annotation
+    return field
+
+
+def block_keys() -> dict[str, list[str]]:
+    """Return the keys of each block, in order; the recipe's own keys under ""."""
+    blocks = {"": list(Recipe.model_fields)}
+    for name, field in Recipe.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            blocks[name] = list(field.annotation.model_fields)
+    return blocks
+
+
+def describe_value_problem(field: FieldInfo, entry: Entry) -> str:
+    """Return "expected …, found …" for a value of the wrong type, out of range or not among the choices."""
+    text = f"expected {_expected(field)}; found {_found(entry)}"
+    kind, _ = _unwrap(field.annotation)
+    if get_origin(kind) is Literal:
+        return text + did_you_mean(entry.text, get_args(kind))
+    if kind is str and isinstance(entry.value, bool | int | float):
+        return text + " (in quotes it is text)"
+    if kind is str and entry.value is None and not field.is_required():
+        return text + ' ("" is the empty text)'
+    if isinstance(entry.value, str) and type(resolve_scalar(entry.value)) in _WRITTEN_AS.get(kind, ()):
+        return text + " (remove the quotes)"
+    return text
+
+
+def describe_missing(block: str, key: str, field: FieldInfo) -> str:
+    """Return what to type for a key or block that must be there."""
+    keys = block_keys().get(key) if not block else None
+    if keys is not None:
+        required = [name for name in keys if (f := field_at((key, name))) is not None and f.is_required()]
+        return f"missing block '{key}'; write '{key}:' and under it {_list(required, 'and')}"
+    example = field.examples[0] if field.examples else "…"
+    return f"missing key '{key}'; write for example '{key}: {example}'"
+
+
+def describe_unknown(block: str, key: str, entry: Entry) -> str:
+    """Return what was probably meant by a key that is not in this block ("" is the recipe itself)."""
+    blocks = block_keys()
+    kind = "block" if not block and isinstance(entry.value, dict) else "key"
+    text = f"unknown {kind} '{key}'"
+    head, _, rest = key.partition(".")
+    if not block and rest in blocks.get(head, []):
+        return f"{text}; write '{head}:' and under it '{rest}:'"
+    homes = [name for name, keys in blocks.items() if key in keys and name != block]
+    if homes:
+        places = [f"in '{home}'" if home else "at the top, outside any block" for home in homes]
+        return f"{text}; it belongs {_list(places, 'or', quote=False)}"
+    synonym = SYNONYMS.get(key.lower())
+    if synonym in blocks[block]:
+        return f"{text}; did you mean '{synonym}'?"
+    guess = did_you_mean(key, blocks[block], cutoff=_KEY_CUTOFF)
+    if guess:
+        return text + guess
+    dotted = {name: f"{home}.{name}" for home, keys in blocks.items() if home for name in keys}
+    meant = synonym if synonym in dotted else _closest(key, dotted, _KEY_CUTOFF)
+    if meant is not None:
+        return f"{text}; did you mean '{dotted[meant]}'?"
+    return f"{text}; {f'the keys of {block!r}' if block else 'the keys of a recipe'} are {', '.join(blocks[block])}"
+
+
+def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """Return "; did you mean 'x'?" for the closest choice, or "" where none is close."""
+    meant = _closest(word, choices, cutoff)
+    return f"; did you mean '{meant}'?" if meant is not None else ""
+
+
+def sort_problems(problems: Iterable[Problem]) -> str:
+    """Return every problem once, one a line, by source and line."""
+    ordered = sorted(dict.fromkeys(problems), key=lambda p: (p.place.order, p.place.line or 0))
+    return "\n".join(dict.fromkeys(map(str, ordered)))
+
+
+def _closest(word: str, choices: Iterable[str], cutoff: float) -> str | None:
+    by_lower = {choice.lower(): choice for choice in reversed(list(choices))}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
+    return by_lower[found[0]] if found else None
+
+
+def _expected(field: FieldInfo) -> str:
+    kind, optional = _unwrap(field.annotation)
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "expected" in extra:
+        words = str(extra["expected"])
+    elif get_origin(kind) is Literal:
+        choices = get_args(kind)
+        words = f"'{choices[0]}'" if len(choices) == 1 else f"one of {', '.join(map(repr, choices))}"
+    elif isinstance(kind, type) and issubclass(kind, BaseModel):
+        words = "a block of keys"
+    else:
+        words = {bool: "true or false", int: "a whole number", float: "a number", Path: "the path of a folder"}.get(
+            kind, "text"
+        ) + _bounds(field)
+    return words + (" (or null)" if optional else "")
+
+
+def _bounds(field: FieldInfo) -> str:
+    low = next((m for m in field.metadata if isinstance(m, Ge | Gt)), None)
+    high = next((m for m in field.metadata if isinstance(m, Le | Lt)), None)
+    if isinstance(low, Ge) and high is not None:
+        words = f" from {low.ge} to {high.le}" if isinstance(high, Le) else f" from {low.ge} to below {high.lt}"
+    else:
+        parts = [f"{low.ge} or more" if isinstance(low, Ge) else f"above {low.gt}"] if low else []
+        parts += [f"at most {high.le}" if isinstance(high, Le) else f"below {high.lt}"] if high else []
+        words = f"{',' if isinstance(low, Ge) else ''} {', '.join(parts)}" if parts else ""
+    step = next((m.multiple_of for m in field.metadata if isinstance(m, MultipleOf)), None)
+    return words + (f", a multiple of {step}" if step is not None else "")
+
+
+def _found(entry: Entry) -> str:
+    value, text = entry.value, entry.text
+    shown = text if len(text) <= _LONGEST_FOUND else text[:_LONGEST_FOUND] + "…"
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a block of keys"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return f"'{shown}', which means {'true' if value else 'false'}"
+    return shown if isinstance(value, int | float) else f"the text {shown!r}"
+
+
+def _unwrap(annotation: Any) -> tuple[Any, bool]:
+    """Return the type within ``X | None``, and whether None is allowed."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not type(None)]
+        return kinds[0], True
+    return annotation, False
+
+
+def _list(words: list[str], last: str, *, quote: bool = True) -> str:
+    shown = [f"'{word}'" for word in words] if quote else words
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} {last} {shown[-1]}"

@@ -1,0 +1,103 @@
+"""The records that steps exchange. They are frozen, carry keys instead of relying on order, and are what files hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Self, TypeVar
+
+#: Raised whenever a record's meaning or fields change: artefacts of another version are not read.
+RECORD_VERSION = 1
+
+Shot = Literal["many", "medium", "few"]
+Source = Literal["existing", "extended", "refined"]
+Evidence = Literal["real", "miniature", "random"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Base of the records that JSON lines hold."""
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Build from a parsed JSON object; lists become tuples."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Description(Record):
+    """One sentence in Template 1 of a class: the unit that is drawn.
+
+    ``description_id`` counts from 0 within the class, existing ones first; a refinement keeps it and raises ``round``.
+    """
+
+    class_id: int
+    description_id: int
+    round: int
+    text: str
+    source: Source
+    image_key: str = ""  # the training image that an existing description is of
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.class_id, self.description_id, self.round
+
+
+@dataclass(frozen=True)
+class Rejected(Record):
+    """A model's sentence, or part of a reply, that was not used, with the reason."""
+
+    class_id: int
+    text: str
+    reason: str
+    stage: str
+
+
+@dataclass(frozen=True)
+class Exchange(Record):
+    """A prompt and its reply, word for word."""
+
+    stage: str
+    key: tuple[int | str, ...]
+    prompt: str
+    reply: str
+
+
+@dataclass(frozen=True)
+class ClassTemplate(Record):
+    """C_y, the class feature template that images are scored against (Prompt 4 in Template 2)."""
+
+    class_id: int
+    text: str
+    fallback: bool  # the model's reply did not parse: C_y is "A photo of the class [y]."
+
+
+@dataclass(frozen=True)
+class Score(Record):
+    """What CLIP said of one drawn image."""
+
+    class_id: int
+    description_id: int
+    round: int
+    cosine: float  # raw cosine of image and C_y
+    score: float  # what was compared with the threshold
+    threshold: float
+    rank: int  # of C_y among all classes' templates for this image, 1 = closest
+    accepted: bool
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.class_id, self.description_id, self.round
+
+
+def parse_records(record: type[R], lines: Iterable[str]) -> list[R]:
+    """Parse JSON lines of one record type."""
+    return [record.from_dict(json.loads(line)) for line in lines if line.strip()]

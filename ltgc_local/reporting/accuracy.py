@@ -1,0 +1,134 @@
+"""What was measured on the test images: the arms of a run, by group and by class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ltgc_local.longtail import SHOTS, shot_of
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import Shot
+
+GROUPS: tuple[str, ...] = ("all", *SHOTS)
+ARM_ORDER = ("zero_shot", "control", "ltgc")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way of recognising the test images; accuracies in percent, None for a group without classes."""
+
+    name: str
+    title: str
+    detail: str
+    by_group: Mapping[str, float | None]
+    by_class: Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """How much a group's accuracy rests on."""
+
+    name: str
+    num_classes: int
+    num_test: int
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class: its images before and after, and each arm's accuracy on it."""
+
+    class_id: int
+    name: str
+    num_train: int
+    shot: Shot
+    num_generated: int
+    num_excluded: int
+    is_tail: bool
+    accuracy: Mapping[str, float | None]  # arm's name -> percent
+
+    @property
+    def difference(self) -> float | None:
+        """LTGC minus control, in points."""
+        return subtract(self.accuracy.get("ltgc"), self.accuracy.get("control"))
+
+
+def subtract(one: float | None, other: float | None) -> float | None:
+    """Return the difference, None where either is missing."""
+    return None if one is None or other is None else one - other
+
+
+def read_arms(metrics: Mapping[str, Any], recipe: Recipe) -> tuple[Arm, ...]:
+    """Return the arms of ``evaluate/metrics.json``: zero-shot, control, LTGC, then any other."""
+    names = sorted(metrics, key=lambda name: (ARM_ORDER.index(name) if name in ARM_ORDER else len(ARM_ORDER), name))
+    return tuple(
+        Arm(
+            name,
+            *_title(name, recipe),
+            {group: metrics[name].get(group) for group in GROUPS},
+            {int(class_id): value for class_id, value in metrics[name]["per_class"].items()},
+        )
+        for name in names
+    )
+
+
+def _title(name: str, recipe: Recipe) -> tuple[str, str]:
+    settings = recipe.train
+    sampling = "balanced sampling" if settings.sampler == "balanced" else "every image once an epoch"
+    loss = ", logit adjustment" if settings.loss == "logit_adjustment" else ""
+    with_generated = {
+        "balance_mix": "LoRA, BalanceMix of original and generated images",
+        "union": f"LoRA, original and generated images as one set, {sampling}",
+        "none": f"LoRA, {sampling}, no generated data",
+    }
+    titles = {
+        "zero_shot": ("Zero-shot", "CLIP as it is, by class names"),
+        "control": ("Control", f"LoRA, {sampling}, no generated data{loss}"),
+        "ltgc": ("LTGC", with_generated[settings.mixing] + loss),
+    }
+    return titles.get(name, (name, ""))
+
+
+def read_groups(class_counts: Mapping[int, int], test_counts: Mapping[int, int]) -> tuple[Group, ...]:
+    """Return ``all`` and the three groups with their numbers of classes and test images."""
+    shots = {class_id: shot_of(count) for class_id, count in class_counts.items()}
+    members = {group: [c for c, shot in shots.items() if group in ("all", shot)] for group in GROUPS}
+    return tuple(Group(g, len(ids), sum(test_counts.get(c, 0) for c in ids)) for g, ids in members.items())
+
+
+def list_classes(
+    class_names: Sequence[str],
+    class_counts: Mapping[int, int],
+    generated: Mapping[int, int],
+    excluded: Mapping[int, int],
+    arms: Sequence[Arm],
+    tail: Sequence[int],
+) -> tuple[ClassRow, ...]:
+    """Return every class, the one with most training images first."""
+    in_tail = set(tail)
+    rows = (
+        ClassRow(
+            class_id,
+            class_names[class_id],
+            count,
+            shot_of(count),
+            generated.get(class_id, 0),
+            excluded.get(class_id, 0),
+            class_id in in_tail,
+            {arm.name: arm.by_class.get(class_id) for arm in arms},
+        )
+        for class_id, count in class_counts.items()
+    )
+    return tuple(sorted(rows, key=lambda row: (-row.num_train, row.name)))
+
+
+def margin(one: float, other: float, num_test: int) -> float:
+    """Return two standard errors, in points, of the difference of two accuracies (percent) over ``num_test`` images.
+
+    The two are taken as independent, sqrt(p(1-p)/n + q(1-q)/n). They are of the same images, so this is cautious.
+    """
+    if num_test == 0:
+        return math.inf
+    p, q = one / 100, other / 100
+    return 200 * math.sqrt((p * (1 - p) + q * (1 - q)) / num_test)

@@ -1,0 +1,122 @@
+"""The gallery: of each tail class photographs, accepted images, and how missed images were refined and drawn again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ltgc_local.artefacts.files import decode_png
+from ltgc_local.corpora import Corpus
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import Description, Score
+from ltgc_local.reporting.acceptance import describe_score
+from ltgc_local.reporting.accuracy import ClassRow
+from ltgc_local.reporting.drawn import DrawnRow, Key, read_pngs
+from ltgc_local.reporting.pictures import Picture, data_address, spread, without_opening
+
+MAX_CLASSES = 24
+MAX_IMAGES = 900  # in one page: about 12 MB at the thumbnails' size
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One description's images, round after round, and how it ended."""
+
+    pictures: tuple[Picture, ...]
+    outcome: str  # "accepted" or "excluded"
+
+
+@dataclass(frozen=True)
+class ClassGallery:
+    """What is shown of one class, and of how many."""
+
+    row: ClassRow
+    photographs: tuple[Picture, ...]
+    accepted: tuple[Picture, ...]
+    chains: tuple[Chain, ...]
+    num_chains: int
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What the gallery is made from. ``scores`` is empty where nothing was assessed."""
+
+    recipe: Recipe
+    corpus: Corpus
+    drawn: Sequence[DrawnRow]  # of all rounds
+    generated: Sequence[DrawnRow]  # what trains
+    scores: Mapping[Key, Score]
+    existing: Sequence[Description]
+
+
+def images_per_class(recipe: Recipe, num_classes: int) -> int:
+    """Return how many of each kind are shown a class: the recipe's number, or what keeps the page small."""
+    longest = 2 + recipe.assess.attempts
+    return max(1, min(recipe.report.images_per_class, MAX_IMAGES // (max(1, num_classes) * longest)))
+
+
+def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGallery, ...]:
+    """Return the galleries of the tail classes with fewest training images, those first."""
+    shown = sorted(tail, key=lambda row: (row.num_train, row.name))[:MAX_CLASSES]
+    number = images_per_class(sources.recipe, len(shown))
+    accepted = {
+        row.class_id: spread([drawn for drawn in sources.generated if drawn.class_id == row.class_id], number)
+        for row in shown
+    }
+    missed = {row.class_id: _missed_at_first(sources, row.class_id) for row in shown}
+    chains = {class_id: spread(found, number) for class_id, found in missed.items()}
+    pngs = read_pngs(
+        [drawn for rows in accepted.values() for drawn in rows]
+        + [drawn for found in chains.values() for chain in found for drawn in chain]
+    )
+    return tuple(
+        ClassGallery(
+            row,
+            _photographs(sources, row, number),
+            tuple(_drawn_picture(sources, drawn, pngs[drawn.key], row.name) for drawn in accepted[row.class_id]),
+            tuple(_chain(sources, chain, pngs, row.name) for chain in chains[row.class_id]),
+            len(missed[row.class_id]),
+        )
+        for row in shown
+    )
+
+
+def _missed_at_first(sources: Sources, class_id: int) -> list[list[DrawnRow]]:
+    """Return the rounds of each description whose first image was not accepted."""
+    rounds: dict[int, list[DrawnRow]] = defaultdict(list)
+    for drawn in sources.drawn:
+        if drawn.class_id == class_id and drawn.key in sources.scores:
+            rounds[drawn.description_id].append(drawn)
+    chains = [sorted(chain, key=lambda drawn: drawn.round) for _, chain in sorted(rounds.items())]
+    return [chain for chain in chains if not sources.scores[chain[0].key].accepted]
+
+
+def _photographs(sources: Sources, row: ClassRow, number: int) -> tuple[Picture, ...]:
+    train = sources.corpus.train
+    texts = {description.image_key: description.text for description in sources.existing}
+    rows = spread([int(i) for i in np.flatnonzero(train.labels == row.class_id)], number)
+    pictures = []
+    for index, image in zip(rows, train.images(rows), strict=True):
+        key = train.keys[index]
+        text = texts.get(key, "")
+        alt = f"Photograph {key} of the class {row.name}" + (f", described as: {text}" if text else "")
+        pictures.append(Picture(*data_address(image), alt, without_opening(text, row.name), key))
+    return tuple(pictures)
+
+
+def _drawn_picture(sources: Sources, drawn: DrawnRow, png: bytes, class_name: str) -> Picture:
+    score = sources.scores.get(drawn.key)
+    fact, state = "", ""
+    if score is not None:
+        state = "accepted" if score.accepted else "missed"
+        fact = describe_score(score, sources.recipe)
+    alt = f"Drawn image of the class {class_name}, round {drawn.round}, {state or 'not assessed'}: {drawn.description}"
+    return Picture(*data_address(decode_png(png)), alt, without_opening(drawn.description, class_name), fact, state)
+
+
+def _chain(sources: Sources, chain: Sequence[DrawnRow], pngs: Mapping[Key, bytes], class_name: str) -> Chain:
+    pictures = tuple(_drawn_picture(sources, drawn, pngs[drawn.key], class_name) for drawn in chain)
+    return Chain(pictures, "accepted" if pictures[-1].state == "accepted" else "excluded")

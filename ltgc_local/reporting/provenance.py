@@ -1,0 +1,123 @@
+"""What the run is made of and on: models and what they prove, packages, and the time of every step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.errors import ArtefactError
+
+ROLE_NAMES = {"vlm": "vision-language model", "llm": "language model", "t2i": "text-to-image model", "clip": "CLIP"}
+#: Evidence -> what figures by such models prove, the weakest first.
+WORTH = {
+    "random": "of random weights. The figures mean nothing; they show only that the code runs.",
+    "miniature": "miniature and in-domain, trained for this demonstration. The figures below prove the machinery, "
+    "not the paper's numbers.",
+    "real": "of published weights.",
+}
+READS = "reads "  # how a fingerprint's keys for the step's inputs begin
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One role's model, from its card."""
+
+    role: str
+    card: str
+    evidence: str
+    licence: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the figures are worth; ``level`` is that of the weakest model."""
+
+    level: str  # "real", "miniature", "random" or "unknown"
+    text: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one step took."""
+
+    step: str
+    wall_seconds: float
+    items: int
+    peak_mib: int
+
+    @property
+    def rate(self) -> float | None:
+        """Items a second, starting and loading included; None where the step is one item."""
+        return self.items / self.wall_seconds if self.items > 1 and self.wall_seconds else None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What ``provenance.json`` says; empty where it is not there."""
+
+    facts: Mapping[str, str]
+    packages: Mapping[str, str]
+    models: tuple[ModelFacts, ...]
+
+
+def read_provenance(run: RunDirectory) -> Provenance:
+    """Read the run's provenance."""
+    path = run.root / "provenance.json"
+    values: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    models = tuple(
+        ModelFacts(role, *(str(model.get(key, "")) for key in ("card", "evidence", "licence", "digest")))
+        for role, model in values.get("models", {}).items()
+    )
+    facts = {key: str(value) for key, value in values.items() if key not in ("packages", "models")}
+    return Provenance(facts, values.get("packages", {}), models)
+
+
+def judge_evidence(models: Sequence[ModelFacts]) -> Evidence:
+    """Say what figures made by these models prove."""
+    for level, worth in WORTH.items():
+        roles = [ROLE_NAMES.get(model.role, model.role) for model in models if model.evidence == level]
+        if roles:
+            whose = "All models are" if len(roles) == len(models) else _listed(roles)
+            return Evidence(level, f"{whose} {worth}")
+    return Evidence("unknown", "The run has no provenance, so it is not known what the models are worth.")
+
+
+def list_steps(run: RunDirectory, reads: Sequence[str]) -> tuple[str, ...]:
+    """Return the complete steps that ``reads`` rest on, inputs before what reads them.
+
+    Raises:
+        ArtefactError: one is not complete.
+    """
+    begun: set[str] = set()
+
+    def visit(names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            if name in begun:
+                continue
+            begun.add(name)
+            manifest = run.manifest(name)
+            if manifest is None:
+                raise ArtefactError(f"{run.folder(name)}: step {name} is not complete, and the report reads it")
+            yield from visit([key.removeprefix(READS) for key in manifest["fingerprint"] if key.startswith(READS)])
+            yield name
+
+    return tuple(visit(reads))
+
+
+def read_timings(run: RunDirectory, steps: Sequence[str]) -> tuple[Timing, ...]:
+    """Read the steps' manifests."""
+    manifests = {step: run.manifest(step) or {} for step in steps}
+    return tuple(
+        Timing(step, float(m.get("wall_seconds", 0)), int(m.get("items", 0)), int(m.get("peak_mib", 0)))
+        for step, m in manifests.items()
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Write "The a, b and c are"."""
+    head, last = ", ".join(names[:-1]), names[-1]
+    return f"The {head} and {last} are" if head else f"The {last} is"

@@ -1,0 +1,39 @@
+"""The report's figures as one JSON value, for scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ltgc_local.reporting.acceptance import sum_rounds
+from ltgc_local.reporting.gather import Report
+
+
+def summarize(report: Report) -> dict[str, Any]:
+    """Return the figures that the page shows: accuracies in percent, differences in points, times in seconds."""
+    verdict = report.verdict
+    return {
+        "name": report.recipe.name,
+        "method": report.recipe.method,
+        "benchmark": report.recipe.data.benchmark,
+        "seed": report.recipe.seed,
+        "evidence": report.evidence.level,
+        "verdict": {
+            "outcome": verdict.outcome,
+            "headline": verdict.headline,
+            "sentences": list(verdict.sentences),
+            "caveat": verdict.caveat,
+        },
+        "accuracy": {arm.name: dict(arm.by_group) for arm in report.arms},
+        "difference": {
+            group: {"points": d.points, "margin": d.margin, "outcome": d.outcome}
+            for group, d in verdict.differences.items()
+        },
+        "groups": {g.name: {"classes": g.num_classes, "test_images": g.num_test} for g in report.groups},
+        "classes": [dataclasses.asdict(row) | {"difference": row.difference} for row in report.classes],
+        "descriptions": [dataclasses.asdict(row) | {"unparsable_share": row.unparsable_share} for row in report.texts],
+        "rejected": [dataclasses.asdict(reason) for reason in report.reasons],
+        "rounds": [{"drawn": r.drawn, "accepted": r.accepted} for r in sum_rounds(report.acceptance)],
+        "acceptance": [dataclasses.asdict(row) for row in report.acceptance],
+        "timings": [dataclasses.asdict(timing) for timing in report.timings],
+    }

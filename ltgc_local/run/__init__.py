@@ -1,0 +1,1 @@
+"""Execute one step: what its output depends on, and the process that makes it."""

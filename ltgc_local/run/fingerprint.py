@@ -1,0 +1,69 @@
+"""What a step's output depends on, and the comparison with what a folder was made from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import Json, write_atomically
+from ltgc_local.errors import ArtefactError
+from ltgc_local.plan import step_settings
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import RECORD_VERSION
+from ltgc_local.steps import Step
+
+
+def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str, str]) -> dict[str, Any]:
+    """Return a flat dict of all that shapes the step: settings, inputs, model, data, record version.
+
+    Args:
+        digests: of the data (key ``data``) and of each role's model folder.
+    """
+    return {
+        "record_version": RECORD_VERSION,
+        "data": digests["data"],
+        **({"model": digests[step.model_role]} if step.model_role else {}),
+        **step_settings(step, recipe.dump()),
+        **{f"reads {name}": run.digest(name) for name in step.reads},
+    }
+
+
+def check_fingerprint(step: Step, wanted: dict[str, Any], run: RunDirectory, command: str) -> bool:
+    """Return whether the step is complete with this fingerprint; note the fingerprint of one that is begun.
+
+    Raises:
+        ArtefactError: the folder was made, or begun, with another one.
+    """
+    manifest = run.manifest(step.name)
+    begun = run.folder(step.name) / "begun.json"
+    found = manifest["fingerprint"] if manifest else _read_begun(begun, step)
+    if found is not None and found != wanted:
+        keys = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        changes = "\n".join(f"  {key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in keys)
+        raise ArtefactError(
+            f"{run.folder(step.name)}: step {step.name} was made with other settings:\n{changes}\n"
+            f"to redo it and what follows (what is there is kept under {run.root / 'superseded'}), type:\n"
+            f"  {command} --from {step.name.split('/')[0]}\n"
+            f"to keep this run and start another, type:\n  {command} --out {run.root}-2"
+        )
+    if found is None:
+        run.folder(step.name).mkdir(parents=True, exist_ok=True)
+        write_atomically(Json("begun", wanted), begun)
+    return manifest is not None
+
+
+def _read_begun(path: Path, step: Step) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as problem:
+        raise ArtefactError(f"{path}: damaged ({problem}); type: ltgc-local run … --from {step.name}") from None
+    return found
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 24 else text[:12] + "…" + text[-4:]

@@ -1,0 +1,76 @@
+"""One process of one step: run the chunks that are not complete yet. Started by ``launch``.
+
+    python -m ltgc_local.run.worker RUN STEP WORKER WORKERS
+
+Worker w of W takes the chunks whose number is w modulo W; items carry their own seeds, so W changes nothing else.
+"""
+
+from __future__ import annotations
+
+from ltgc_local import offline
+
+offline.set_environment()
+
+import importlib  # noqa: E402 (the environment comes before every other import)
+import logging  # noqa: E402
+import os  # noqa: E402
+import resource  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+import traceback  # noqa: E402
+import warnings  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from ltgc_local.artefacts.directory import RunDirectory  # noqa: E402
+from ltgc_local.artefacts.progress import Progress  # noqa: E402
+from ltgc_local.errors import LtgcError  # noqa: E402
+from ltgc_local.plan import build_plan  # noqa: E402
+from ltgc_local.recipe import Recipe  # noqa: E402
+from ltgc_local.stages.context import Stage, StageContext  # noqa: E402
+
+
+def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
+    """Execute this worker's chunks of a step, and the step's manifest by the last one standing (the launcher)."""
+    run = RunDirectory(root)
+    recipe = Recipe.model_validate_json((root / "recipe.json").read_text("utf-8"))
+    step = next(step for step in build_plan(recipe) if step.name == step_name)
+    stage: Stage = importlib.import_module(f"ltgc_local.stages.{step.stage}")
+    complete = run.complete_chunks(step_name)
+    with Progress(step_name) as progress:
+        context = StageContext(recipe, step, run, progress)
+        chunks = stage.plan_chunks(context)
+        mine = [number for number in range(len(chunks)) if number % workers == worker]
+        progress.expect(sum(len(chunks[number]) for number in mine))
+        for number in mine:
+            if number in complete:
+                progress.advance(len(chunks[number]))
+                continue
+            start = time.monotonic()
+            artefacts = stage.run_chunk(context, chunks[number])
+            peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            facts = {"items": len(chunks[number]), "seconds": round(time.monotonic() - start, 3), "peak_mib": peak_mib}
+            run.write_chunk(step_name, number, artefacts, facts, getattr(stage, "NUMBERED", True))
+    if worker == 0:
+        (run.folder(step_name) / "num_chunks").write_text(str(len(chunks)))
+
+
+def main(arguments: list[str]) -> int:
+    offline.forbid_network()
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    root, step_name, worker, workers = arguments
+    try:
+        run_step(Path(root), step_name, int(worker), int(workers))
+    except LtgcError as error:
+        if os.environ.get("LTGC_TRACEBACK"):
+            traceback.print_exc()
+        else:
+            print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

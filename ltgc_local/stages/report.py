@@ -1,0 +1,21 @@
+"""Report: one HTML page that opens offline, and its figures as JSON. No model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ltgc_local.artefacts.files import Artefact, Html, Json
+from ltgc_local.reporting import gather, render, summarize
+from ltgc_local.stages.context import Chunk, StageContext
+
+NUMBERED = False
+
+
+def plan_chunks(context: StageContext) -> list[Chunk]:
+    return [[context.step.name]]
+
+
+def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+    report = gather(context.run, context.recipe, context.corpus, context.step.reads)
+    context.progress.advance()
+    return [Json("summary", summarize(report)), Html("report", render(report))]

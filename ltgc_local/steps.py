@@ -1,0 +1,20 @@
+"""The step: the unit that a method is made of and that one process executes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["vlm", "llm", "t2i", "clip"]
+ROLES: tuple[Role, ...] = ("vlm", "llm", "t2i", "clip")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One process: a stage, the steps that it reads, at most one model, and the recipe fields that shape its output."""
+
+    name: str
+    stage: str
+    reads: tuple[str, ...] = ()
+    model_role: Role | None = None
+    settings: tuple[str, ...] = ()  # dotted recipe paths: a block, or one field

@@ -1,0 +1,27 @@
+"""What is on this machine: model cards, the folders of weights that they name, and their digests."""
+
+from ltgc_local.store.cards import (
+    ROLES,
+    ModelCard,
+    Role,
+    check_model_folder,
+    find_card,
+    list_cards,
+    model_folder,
+    read_card,
+)
+from ltgc_local.store.digest import check_safetensors, digest_file, digest_folder
+
+__all__ = [
+    "ROLES",
+    "ModelCard",
+    "Role",
+    "check_model_folder",
+    "check_safetensors",
+    "digest_file",
+    "digest_folder",
+    "find_card",
+    "list_cards",
+    "model_folder",
+    "read_card",
+]

@@ -1,0 +1,50 @@
+"""The cosine classifier on the adapted vision tower, and the losses.
+
+    logits = scale * normalise(f(x)) . normalise(w_c),   w_c = CLIP's text feature of class c at the start
+
+The paper does not state its head; a text-initialised cosine head is the strongest published choice (LIFT).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class CosineHead(nn.Module):
+    """Class vectors (C, D) compared with features (B, D) by cosine; returns logits (B, C)."""
+
+    def __init__(self, class_features: torch.Tensor, scale: float, trainable: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(class_features.clone(), requires_grad=trainable)
+        self.scale = scale
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.scale * F.normalize(features, dim=-1) @ F.normalize(self.weight, dim=-1).T
+
+
+class Classifier(nn.Module):
+    """Vision tower and head: images (B, 3, H, W) -> logits (B, C)."""
+
+    def __init__(self, tower: nn.Module, head: CosineHead) -> None:
+        super().__init__()
+        self.tower = tower
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.tower(images))
+        return logits
+
+
+def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, log_prior: torch.Tensor | None) -> torch.Tensor:
+    """Return the mean of -sum_c y~_c log softmax(logits + log q)_c.
+
+    Args:
+        logits: (B, C).
+        targets: (B, C), rows that sum to 1.
+        log_prior: (C,) logarithm of the label marginal q that training samples from (logit adjustment, Menon et al.
+            2021), or None for plain cross-entropy.
+    """
+    adjusted = logits if log_prior is None else logits + log_prior
+    return -(targets * F.log_softmax(adjusted, dim=-1)).sum(-1).mean()

@@ -1,0 +1,111 @@
+"""Backends: names that resolve, devices, batches, and the contract of ``clip`` on the shipped miniature."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ltgc_local.backends.chat import by_length
+from ltgc_local.backends.clip_tokens import load_token_counter
+from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.registry import BACKENDS, load_model
+from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
+from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.stages.context import DEFAULT_BACKENDS
+from ltgc_local.steps import ROLES
+
+MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
+
+
+@pytest.mark.parametrize(("role", "backend"), BACKENDS)
+def test_every_name_in_the_registry_is_a_class(role: str, backend: str) -> None:
+    module, _, name = BACKENDS[role, backend].partition(":")
+    assert isinstance(getattr(importlib.import_module(module), name), type)
+
+
+def test_every_role_has_a_backend_and_a_default_that_is_one() -> None:
+    assert {role for role, _ in BACKENDS} == set(ROLES)
+    assert set(DEFAULT_BACKENDS.items()) <= set(BACKENDS)
+
+
+def test_an_unknown_backend_lists_those_there_are() -> None:
+    with pytest.raises(ModelError, match="backend 'vlm2' has no clip; known for clip: open_clip"):
+        load_model("clip", "vlm2", MINIATURES, LoadSettings())
+
+
+@pytest.mark.parametrize("content", [None, "", '{"model_cfg": {}}'])
+def test_a_folder_that_is_no_clip_is_an_error_of_the_model(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "open_clip_config.json").write_text(content)
+    with pytest.raises(ModelError, match=str(tmp_path)):
+        load_model("clip", "open_clip", tmp_path, LoadSettings())
+
+
+def test_devices_and_number_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert (resolve_device("auto"), resolve_device("cpu")) == ("cpu", "cpu")
+    with pytest.raises(BackendError, match=r"torch sees no GPU here; type --set models\.device=cpu"):
+        resolve_device("cuda")
+    assert resolve_dtype("auto", "cpu") is torch.float32
+    assert resolve_dtype("auto", "cuda") is torch.bfloat16
+    assert resolve_dtype("float16", "cpu") is torch.float16
+
+
+def test_batches_are_of_similar_length_and_hold_every_text_once() -> None:
+    texts = ["aaaa", "a", "aaa", "a", "aa"]
+    assert by_length(texts, 2) == [[1, 3], [4, 2], [0]]
+    assert by_length([], 2) == []
+
+
+def test_clip_tokens_are_counted_without_start_and_end() -> None:
+    count = load_token_counter(MINIATURES / "sdxl")
+    assert count("") == 0
+    one, two = count("a photo of a bag"), count("a photo of a bag with a strap")
+    assert 5 <= one < two
+    assert count("word " * 200) > 200  # not cut at 77: what is too long must be seen
+
+
+def test_a_folder_without_a_tokenizer_is_an_error_of_the_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="tokenizer: not there"):
+        load_token_counter(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def clip() -> OpenClipVit:
+    model = load_model("clip", "open_clip", MINIATURES / "clip", LoadSettings())
+    assert isinstance(model, OpenClipVit)
+    return model
+
+
+def pictures(num: int) -> list[Image.Image]:
+    pixels = np.random.default_rng(0).integers(0, 256, (num, 28, 28), dtype=np.uint8)
+    return [Image.fromarray(array) for array in pixels]
+
+
+def test_clip_encodes_images_as_unit_rows_on_the_cpu(clip: OpenClipVit) -> None:
+    rows = clip.encode_images(pictures(3))
+    assert (rows.shape, rows.dtype, rows.device.type) == ((3, 96), torch.float32, "cpu")
+    assert torch.allclose(rows.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert not rows.requires_grad
+
+
+def test_clip_encodes_an_image_alike_alone_in_a_batch_and_in_colour(clip: OpenClipVit) -> None:
+    images = pictures(3)
+    rows = clip.encode_images(images)
+    assert torch.allclose(clip.encode_images(images[1:2])[0], rows[1], atol=1e-5)
+    assert torch.allclose(clip.encode_images([images[1].convert("RGB")])[0], rows[1], atol=1e-5)
+
+
+def test_clip_encodes_texts_as_unit_rows_and_cuts_what_is_too_long(clip: OpenClipVit) -> None:
+    rows = clip.encode_texts(["a bag", "a coat", "a bag " * 200])
+    assert (rows.shape, rows.dtype) == ((3, 96), torch.float32)
+    assert torch.allclose(rows.norm(dim=1), torch.ones(3), atol=1e-5)
+    assert not torch.allclose(rows[0], rows[1], atol=1e-2)
+    many = clip.encode_texts(["a coat"] * 300 + ["a bag"])  # more than go at once
+    assert torch.allclose(many[300], rows[0], atol=1e-5)

@@ -1,0 +1,81 @@
+"""Workers: real processes of steps that need no model; their exit codes become errors of the same kind."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import DrawnImage, Images, encode_png
+from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
+from ltgc_local.launch.local import ERRORS, _explain, run_workers
+from ltgc_local.recipe import Recipe
+
+FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
+
+
+@pytest.fixture
+def run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> RunDirectory:
+    """A run without assessment that has drawn two images; the next step, ``generated``, needs no model."""
+    directory = RunDirectory(tmp_path / "run")
+    png = encode_png(Image.new("L", (4, 4), 7))
+    rows = [DrawnImage(png, 1, "bag", i, f"text {i}", 0, seed=i) for i in (1, 0)]
+    directory.write_chunk("draw", 0, [Images("images", rows)], FACTS)
+    directory.write_manifest("draw", {}, 1, 0)
+    (directory.root / "recipe.json").write_text(json.dumps(make_recipe("assess.enabled=false").dump()))
+    directory.folder("generated").mkdir()  # the pipeline notes the fingerprint there first
+    return directory
+
+
+def test_a_step_runs_in_a_process_of_its_own_and_says_how_many_chunks(run: RunDirectory) -> None:
+    run_workers(run.root, "generated")
+    assert (run.folder("generated") / "num_chunks").read_text() == "1"
+    assert sorted(run.complete_chunks("generated")) == [0]
+    run.write_manifest("generated", {}, 1, 0.1)
+    assert [image.key for image in run.images("generated")] == [(1, 0, 0), (1, 1, 0)]
+    manifest = run.manifest("generated")
+    assert manifest is not None and manifest["peak_mib"] > 0
+
+
+def test_a_chunk_that_is_complete_is_not_run_again_and_one_that_was_cut_is(run: RunDirectory) -> None:
+    run_workers(run.root, "generated")
+    chunk = run.folder("generated") / "chunks/00000.json"
+    before = chunk.stat().st_mtime_ns
+    run_workers(run.root, "generated")
+    assert chunk.stat().st_mtime_ns == before
+    shard = run.folder("generated") / "images-00000.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:100])
+    run_workers(run.root, "generated")
+    assert shard.read_bytes() == whole
+
+
+def test_a_workers_error_is_raised_with_its_kind_and_its_words_are_on_standard_error(
+    run: RunDirectory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shard = run.folder("draw") / "images-00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(
+        ArtefactError, match=r"step generated: failed .*; when that is mended, the same command goes on"
+    ):
+        run_workers(run.root, "generated")
+    printed = capfd.readouterr().err
+    assert printed.strip().endswith("images-00000.parquet: missing or cut short; type: ltgc-local run … --from draw")
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("kind", [RecipeError, ModelError, DataError, ArtefactError, BackendError])
+def test_every_exit_code_becomes_its_kind_again(kind: type[LtgcError]) -> None:
+    assert ERRORS[kind.exit_code] is kind
+
+
+def test_a_killed_worker_says_that_memory_may_be_short_and_that_the_command_goes_on() -> None:
+    assert _explain("draw", -signal.SIGKILL) == (
+        "step draw: its process was killed (out of memory?); the same command goes on where it stopped"
+    )
+    assert _explain("draw", -signal.SIGSEGV).startswith("step draw: its process ended by SIGSEGV")

@@ -1,0 +1,116 @@
+"""The pipeline around steps that are complete already: what is skipped, redone, refused and written down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import Json
+from ltgc_local.errors import ArtefactError, ModelError
+from ltgc_local.launch.pipeline import Request, _digests, read_run_recipe, run_pipeline, status
+from ltgc_local.plan import build_plan
+from ltgc_local.recipe import Recipe
+from ltgc_local.run.fingerprint import fingerprint
+from ltgc_local.store import ROLES, find_card
+
+MakeRecipe = Callable[..., Recipe]
+FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
+SMALL = ("assess.enabled=false", "train.control=false")
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> tuple[str, ...]:
+    """Options of a recipe whose four models are tiny folders with a safetensors file and no tensor in it."""
+    (tmp_path / "cards").mkdir()
+    for role in ROLES:
+        front = f"name: tiny-{role}\nrole: {role}\nfamily: any\npath: {role}\nevidence: random\nlicence: MIT\n"
+        (tmp_path / f"cards/tiny-{role}.md").write_text(f"---\n{front}source: this test\n---\n")
+        (tmp_path / "cards" / role).mkdir()
+        (tmp_path / "cards" / role / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return (*SMALL, f"models.cards={tmp_path / 'cards'}", *(f"models.{role}=tiny-{role}" for role in ROLES))
+
+
+@pytest.fixture
+def complete(tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...]) -> tuple[Recipe, RunDirectory]:
+    """A run whose steps are all complete: each wrote a file with its name."""
+    recipe, run = make_recipe(*options), RunDirectory(tmp_path / "run")
+    run.root.mkdir()
+    digests = _digests(recipe, {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}, run)
+    for step in build_plan(recipe):
+        run.write_chunk(step.name, 0, [Json("made", step.name)], FACTS)
+        run.write_manifest(step.name, fingerprint(step, recipe, run, digests), 1, 0)
+    return recipe, run
+
+
+def files_of(run: RunDirectory) -> dict[str, int]:
+    paths = [path for path in run.root.rglob("*") if path.is_file() and path.name != "model_digests.json"]
+    return {str(path.relative_to(run.root)): path.stat().st_mtime_ns for path in paths}
+
+
+def test_a_complete_run_does_nothing_and_at_once(complete: tuple[Recipe, RunDirectory]) -> None:
+    recipe, run = complete
+    before, said = files_of(run), []
+    start = time.monotonic()
+    run_pipeline(Request(recipe, run.root, "c"), said.append)
+    assert time.monotonic() - start < 5
+    assert (files_of(run), said) == (before, [])
+
+
+def test_a_changed_key_of_train_is_an_error_with_the_command_and_touches_nothing(
+    complete: tuple[Recipe, RunDirectory], make_recipe: MakeRecipe, options: tuple[str, ...]
+) -> None:
+    _, run = complete
+    before = files_of(run)
+    with pytest.raises(ArtefactError) as caught:
+        run_pipeline(Request(make_recipe(*options, "train.lr=0.5"), run.root, "ltgc-local run x"), lambda line: None)
+    assert "step train/ltgc was made with other settings:\n  train.lr: 0.01 -> 0.5\n" in str(caught.value)
+    assert "  ltgc-local run x --from train\n" in str(caught.value)
+    assert files_of(run) == before
+
+
+def test_from_a_step_moves_it_and_what_follows_and_keeps_the_rest(
+    complete: tuple[Recipe, RunDirectory],
+) -> None:
+    recipe, run = complete
+    (run.folder("train/ltgc") / "manifest.json").write_text("{")  # damage does not stop --from
+    run_pipeline(Request(recipe, run.root, "c", from_step="train", to_step="generated"), lambda line: None)
+    states = dict(status(recipe, run.root))
+    assert [name for name, state in states.items() if state == "-"] == ["train/ltgc", "evaluate", "report"]
+    assert (run.root / "superseded/0/train/ltgc/made-00000.json").is_file()
+    assert not run.folder("train/ltgc").exists()
+
+
+def test_other_weights_in_the_same_folder_are_noticed(complete: tuple[Recipe, RunDirectory], tmp_path: Path) -> None:
+    recipe, run = complete
+    (tmp_path / "cards/t2i/config.json").write_text("{}")
+    with pytest.raises(ArtefactError, match=r"step draw was made with other settings:\n  model: "):
+        run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
+
+
+def test_damaged_weights_are_noticed_before_any_step(complete: tuple[Recipe, RunDirectory], tmp_path: Path) -> None:
+    recipe, run = complete
+    (tmp_path / "cards/clip/model.safetensors").write_bytes(b"\x10")
+    with pytest.raises(ModelError, match="truncated"):
+        run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
+
+
+def test_what_failed_wrote_down_what_it_was_made_of_and_leaves_no_lock(
+    tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe, run, said = make_recipe(*options), RunDirectory(tmp_path / "run"), []
+    with pytest.raises(ModelError, match=r"step describe: failed .*; when that is mended, the same command goes on"):
+        run_pipeline(Request(recipe, run.root, "ltgc-local run x"), said.append)
+    assert said == ["describe …"]
+    assert "cannot be loaded as a vlm by transformers" in capfd.readouterr().err
+    assert not (run.root / ".lock").exists()
+    assert read_run_recipe(run.root) == recipe
+    provenance = json.loads((run.root / "provenance.json").read_text())
+    assert provenance["models"]["clip"]["evidence"] == "random"
+    assert provenance["packages"].keys() >= {"torch", "transformers", "diffusers", "open_clip_torch", "peft"}
+    assert (provenance["seed"], provenance["command"]) == (0, "ltgc-local run x")
+    assert dict(status(recipe, run.root))["describe"] == "-"

@@ -1,0 +1,69 @@
+"""The schema documents itself, and agrees with what stands beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from ltgc_local.corpora import BENCHMARKS
+from ltgc_local.corpora.fashion_mnist_lt import MADE_BY
+from ltgc_local.recipe.files import DATA_COMMANDS
+from ltgc_local.recipe.schema import Data, Draw, Models, Recipe, Train
+from ltgc_local.recipe.words import SYNONYMS, block_keys
+from ltgc_local.store import ROLES
+
+SOURCES = ("ours", "[paper", "[released code]")
+
+
+def fields() -> list[tuple[str, Any]]:
+    found = []
+    for name, field in Recipe.model_fields.items():
+        found.append((name, field))
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found += [(f"{name}.{key}", inner) for key, inner in field.annotation.model_fields.items()]
+    return found
+
+
+@pytest.mark.parametrize(("name", "field"), fields())
+def test_every_field_says_where_its_default_comes_from(name: str, field: Any) -> None:
+    assert field.description, name
+    assert any(source in field.description.lower() for source in SOURCES), f"{name}: {field.description}"
+
+
+@pytest.mark.parametrize(("name", "field"), fields())
+def test_every_required_value_has_an_example_to_type(name: str, field: Any) -> None:
+    is_block = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    assert not field.is_required() or is_block or field.examples
+
+
+def test_benchmarks_are_those_of_the_registry() -> None:
+    choices = get_args(Data.model_fields["benchmark"].annotation)
+    assert set(choices) == set(BENCHMARKS) == set(DATA_COMMANDS)
+    assert DATA_COMMANDS["fashion_mnist_lt"] == MADE_BY
+
+
+def test_every_role_has_a_key_in_models() -> None:
+    assert set(ROLES) < set(Models.model_fields)
+
+
+def test_synonyms_lead_to_keys_and_are_none_themselves() -> None:
+    keys = {key for block in block_keys().values() for key in block}
+    assert set(SYNONYMS.values()) <= keys
+    assert not set(SYNONYMS) & keys
+
+
+def test_recipes_made_in_python_are_checked_too() -> None:
+    with pytest.raises(ValidationError, match="larger than size_px"):
+        Draw(size_px=64, stored_size_px=128)
+    with pytest.raises(ValidationError, match="trains the control twice"):
+        Train(mixing="none")
+
+
+def test_a_recipe_is_frozen() -> None:
+    models = Models(cards=Path("x"), vlm="a", llm="b", t2i="c", clip="d")
+    recipe = Recipe(name="x", data=Data(root=Path("y")), models=models)
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.seed = 3  # type: ignore[misc]

@@ -1,0 +1,250 @@
+"""A run directory as the pipeline writes it, without models: photographs stand in for drawn images, scores are seeded.
+
+Only the tests use it. Every file goes through the product's own writers, so the report reads what it will really find.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Json, Lines, encode_png, write_atomically
+from ltgc_local.corpora import Corpus, open_corpus
+from ltgc_local.longtail import tail_classes
+from ltgc_local.plan import build_plan
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import ClassTemplate, Description, Record, Rejected, Score
+from ltgc_local.stages.collect import choose
+
+REPOSITORY = Path(__file__).parents[2]
+ROLES = ("vlm", "llm", "t2i", "clip")
+
+
+@dataclass(frozen=True)
+class Epoch(Record):
+    """The fields of training.loop.EpochMetrics, which would import torch."""
+
+    epoch: int
+    loss: float
+    lr: float
+    images_per_second: float
+    validation: dict[str, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class ListSplit:
+    """A split whose images are all the same grey square: for corpora of any shape."""
+
+    name: str
+    labels: Any
+    size_px: int = 8
+    files: Sequence[Path] = ()
+
+    @cached_property
+    def keys(self) -> list[str]:
+        return [f"{self.name}/{row:05d}" for row in range(len(self))]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def image(self, row: int) -> Image.Image:
+        noise = np.random.default_rng(row).integers(0, 256, (self.size_px, self.size_px, 3), dtype=np.uint8)
+        return Image.fromarray(noise)
+
+    def images(self, rows: Any) -> list[Image.Image]:
+        return [self.image(int(row)) for row in rows]
+
+
+def list_corpus(names: Sequence[str], train: Sequence[int], test: int = 4, size_px: int = 8) -> Corpus:
+    """Return a corpus with these numbers of training images a class."""
+    ids = np.arange(len(names))
+    even = np.repeat(ids, test)
+    return Corpus(
+        "made up",
+        tuple(names),
+        ListSplit("train", np.repeat(ids, train), size_px),
+        ListSplit("val", even, size_px),
+        ListSplit("test", even, size_px),
+    )
+
+
+def shipped_corpus() -> Corpus:
+    return open_corpus("fashion_mnist_lt", REPOSITORY / "data" / "fashion_mnist_lt")
+
+
+def make_recipe(**blocks: dict[str, Any]) -> Recipe:
+    """Return a small recipe; ``blocks`` are laid over it."""
+    values: dict[str, Any] = {
+        "name": "small",
+        "data": {"root": REPOSITORY / "data" / "fashion_mnist_lt"},
+        "models": {"cards": REPOSITORY / "model_cards"} | {role: f"tiny-{role}" for role in ROLES},
+        "describe": {"tail_below": 20},
+        "extend": {"max_descriptions": 24},
+        "train": {"epochs": 4},
+    }
+    for name, block in blocks.items():
+        values[name] = values.get(name, {}) | block
+    return Recipe.model_validate(values)
+
+
+def make_metrics(
+    corpus: Corpus, by_group: Mapping[str, Mapping[str, float | None]], seed: int = 0
+) -> dict[str, dict[str, Any]]:
+    """Return metrics of the arms with these accuracies by group and something near them for every class."""
+    rng = random.Random(seed)
+    return {
+        arm: dict(groups)
+        | {"per_class": {str(c): round(min(100, rng.gauss(70, 10)), 4) for c in range(len(corpus.class_names))}}
+        for arm, groups in by_group.items()
+    }
+
+
+class RunWriter:
+    """Writes the steps of one recipe in their order."""
+
+    def __init__(self, root: Path, recipe: Recipe, corpus: Corpus, accept_rate: float = 0.7) -> None:
+        self.run = RunDirectory(root)
+        self.recipe = recipe
+        self.corpus = corpus
+        self.accept_rate = accept_rate
+        self.steps = {step.name: step for step in build_plan(recipe)}
+        self.tail = tail_classes(corpus.class_counts(), recipe.describe.tail_below)
+        self.rng = random.Random(recipe.seed)
+        self.drawn: list[DrawnImage] = []
+        self.scores: dict[tuple[int, int, int], Score] = {}
+
+    def write(self, step: str, artefacts: list[Artefact], items: int, numbered: bool = True) -> None:
+        facts = {"items": items, "seconds": 1.0, "peak_mib": 512}
+        self.run.write_chunk(step, 0, artefacts, facts, numbered)
+        fingerprint = {"seed": self.recipe.seed} | {f"reads {name}": "0" for name in self.steps[step].reads}
+        self.run.write_manifest(step, fingerprint, 1, wall_seconds=2.0)
+
+    def write_all(self, metrics: Mapping[str, Any]) -> RunDirectory:
+        """Write every step but the report."""
+        self.write_texts()
+        if self.recipe.assess.enabled:
+            templates = [
+                ClassTemplate(c, f"A photo of the class {name} with a plain surface.", c in self.tail[:1])
+                for c, name in enumerate(self.corpus.class_names)
+            ]
+            self.write("assess/template", [Lines("templates", templates)], len(templates))
+            for number in range(self.recipe.assess.attempts):
+                self.write_round(number)
+        accepted, excluded = choose(self.drawn, self.scores if self.recipe.assess.enabled else None)
+        shards = [Images("images-00000", accepted)] if accepted else []
+        self.write("generated", [Lines("excluded", excluded), *shards], 1, numbered=False)
+        for arm in ("ltgc", "control") if self.recipe.train.control else ("ltgc",):
+            self.write(f"train/{arm}", [Lines("history", self.history(arm))], 1, numbered=False)
+        self.write("evaluate", [Json("metrics", metrics)], 1, numbered=False)
+        self.write_provenance("miniature")
+        return self.run
+
+    def write_texts(self) -> None:
+        counts, rows = self.corpus.class_counts(), self.corpus.train.labels
+        existing, extended, rejected, summary = [], [], [], {}
+        for class_id in self.tail:
+            name = self.corpus.class_names[class_id]
+            keys = [self.corpus.train.keys[int(row)] for row in np.flatnonzero(rows == class_id)]
+            texts = [f"A photo of the class {name} with a dark tone and number {i} on it." for i in range(len(keys))]
+            existing += [
+                Description(class_id, i, 0, text, "existing", key)
+                for i, (text, key) in enumerate(zip(texts, keys, strict=True))
+            ]
+            wanted = max(0, self.recipe.extend.max_descriptions - counts[class_id])
+            text = f"A photo of the class {name} with a bright tone, horizontal stripes and a flat sole in a wide view"
+            extended += [
+                Description(class_id, len(keys) + i, 0, f"{text} number {i}.", "extended") for i in range(wanted)
+            ]
+            reasons = ["repeats another description"] * 3 + ["states no feature and no scene"]
+            reasons += ["80 CLIP tokens, more than 75", "91 CLIP tokens, more than 75"]
+            rejected += [Rejected(class_id, "…", reason, "extend") for reason in reasons]
+            summary[name] = {"existing": len(keys), "extended": wanted, "missing": 0, "asks": 5}
+        lost = [Rejected(self.tail[0], "Sure!", "empty reply", "describe")] if self.tail else []
+        self.write("describe", [Lines("rejected", lost), Lines("descriptions", existing)], len(existing))
+        artefacts = [Lines("rejected", rejected), Json("summary", summary), Lines("descriptions", extended)]
+        self.write("extend", artefacts, len(self.tail))
+        self.write_images("draw", extended)
+
+    def write_images(self, step: str, descriptions: Sequence[Description]) -> None:
+        test = self.corpus.test
+        rows = {c: np.flatnonzero(test.labels == c) for c in self.tail}
+        images = [
+            DrawnImage(
+                encode_png(
+                    test.image(int(rows[d.class_id][(d.description_id + 37 * d.round) % len(rows[d.class_id])]))
+                ),
+                d.class_id,
+                self.corpus.class_names[d.class_id],
+                d.description_id,
+                d.text,
+                d.round,
+                seed=1,
+            )
+            for d in descriptions
+        ]
+        self.drawn += images
+        self.write(step, [Images("images", images)], len(images))
+
+    def write_round(self, number: int) -> None:
+        images = [image for image in self.drawn if image.round == number]
+        scores = [self.judge(image) for image in images]
+        self.scores |= {score.key: score for score in scores}
+        self.write(f"assess/{number}/detect", [Lines("scores", scores)], len(scores))
+        if f"assess/{number}/refine" in self.steps:
+            missed = [image for image, score in zip(images, scores, strict=True) if not score.accepted]
+            refined = [
+                Description(i.class_id, i.description_id, number + 1, f"{i.description[:-1]}, refined.", "refined")
+                for i in missed
+            ]
+            rejected = [Rejected(i.class_id, "no", "empty or too long", "refine") for i in missed[:1]]
+            artefacts = [Lines("rejected", rejected), Lines("descriptions", refined)]
+            self.write(f"assess/{number}/refine", artefacts, len(refined))
+            self.write_images(f"assess/{number}/redraw", refined)
+
+    def judge(self, image: DrawnImage) -> Score:
+        accepted = self.rng.random() < self.accept_rate
+        cosine = 0.6 + (0.1 if accepted else -0.1) * self.rng.random()
+        return Score(*image.key, cosine, cosine, 0.6, 1 if accepted else 4, accepted)
+
+    def history(self, arm: str) -> list[Epoch]:
+        gain = 6.0 if arm == "ltgc" else 0.0
+        few = any(count < 20 for count in self.corpus.class_counts().values())
+        return [
+            Epoch(
+                e,
+                2.0 / (e + 1) + gain / 10,
+                0.01,
+                900.0,
+                {"all": 70 + e + gain, "few": 50 + 3 * e + gain if few else None},
+            )
+            for e in range(self.recipe.train.epochs)
+        ]
+
+    def write_provenance(self, evidence: str) -> None:
+        provenance = {
+            "ltgc_local": "0.1.0",
+            "command": "ltgc-local run recipes/small.yaml",
+            "seed": self.recipe.seed,
+            "python": "3.11.2",
+            "machine": "Linux x86_64, 2 cores",
+            "packages": {"torch": "2.13.0", "numpy": "2.4.0"},
+            "data_digest": "0123456789abcdef",
+            "models": {
+                role: {"card": f"tiny-{role}", "evidence": evidence, "licence": "Apache-2.0", "digest": "ab" * 32}
+                for role in ROLES
+            },
+        }
+        write_atomically(Json("provenance", provenance), self.run.root / "provenance.json")
+
+
+def report_reads(recipe: Recipe) -> tuple[str, ...]:
+    """Return the steps that the recipe's report reads."""
+    return build_plan(recipe)[-1].reads

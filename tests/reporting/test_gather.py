@@ -1,0 +1,137 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.errors import ArtefactError
+from ltgc_local.replies import MAX_CHARACTERS, parse_sentence
+from ltgc_local.reporting import Report, gather, summarize
+from ltgc_local.reporting.acceptance import Round, describe_scorer, sum_rounds
+from ltgc_local.reporting.provenance import ModelFacts, judge_evidence
+from ltgc_local.reporting.texts import is_unparsable
+from tests.reporting.conftest import write_and_gather
+from tests.reporting.run_on_disk import list_corpus, make_recipe, report_reads, shipped_corpus
+
+
+def test_classes_begin_with_the_most_photographs_and_count_what_was_generated(report: Report) -> None:
+    assert [row.name for row in report.classes][:2] == ["shirt", "T-shirt"]
+    assert [(row.name, row.num_train, row.shot) for row in report.tail] == [("dress", 17, "few"), ("coat", 10, "few")]
+    for row, wanted in zip(report.tail, (24 - 17, 24 - 10), strict=True):
+        assert row.num_generated + row.num_excluded == wanted  # K_y - M_y were drawn
+
+
+def test_groups_count_classes_and_test_images(report: Report) -> None:
+    assert [(g.name, g.num_classes, g.num_test) for g in report.groups] == [
+        ("all", 10, 10000), ("many", 5, 5000), ("medium", 3, 3000), ("few", 2, 2000),
+    ]  # fmt: skip
+
+
+def test_rounds_add_up_to_what_was_drawn_accepted_and_excluded(report: Report) -> None:
+    rounds = sum_rounds(report.acceptance)
+    assert rounds[0].drawn == 21  # 7 of dress and 14 of coat
+    assert [r.drawn for r in rounds[1:]] == [r.drawn - r.accepted for r in rounds[:-1]]
+    assert sum(r.accepted for r in rounds) == sum(row.num_generated for row in report.tail)
+    assert rounds[-1].drawn - rounds[-1].accepted == sum(row.num_excluded for row in report.acceptance)
+    assert Round(0, 0).rate is None and Round(4, 1).rate == 25
+
+
+def test_the_fallback_template_is_known(report: Report) -> None:
+    assert Counter(row.fallback for row in report.acceptance) == {True: 1, False: 1}
+
+
+def test_unparsable_lines_are_a_share_of_all_lines(report: Report) -> None:
+    dress = report.texts[0]
+    assert (dress.num_existing, dress.num_wanted, dress.num_extended, dress.num_rejected) == (17, 7, 7, 6)
+    assert dress.unparsable_share == pytest.approx(100 * 1 / (7 + 6))
+
+
+def test_reasons_are_counted_without_what_differs_from_line_to_line(report: Report) -> None:
+    counts = {(reason.stage, reason.text): reason.count for reason in report.reasons}
+    assert counts["extend", "repeats another description"] == 6
+    assert counts["extend", "more than 75 CLIP tokens"] == 4
+    assert counts["describe", "empty reply"] == 1
+    assert ("refine", "empty or too long") in counts
+
+
+@pytest.mark.parametrize(
+    "line", ["Sure, here you are", "A photo of the class bag.", "A photo of the class bag with {a}.", "long"]
+)
+def test_every_reason_of_the_parser_counts_as_unparsable(line: str) -> None:
+    line = "A photo of the class bag with " + "a " * MAX_CHARACTERS if line == "long" else line
+    sentence, reason = parse_sentence(line, "bag")
+    assert not sentence and is_unparsable(reason)
+
+
+def test_steps_are_found_and_timed_in_the_order_they_ran(report: Report) -> None:
+    names = [timing.step for timing in report.timings]
+    assert names[:4] == ["describe", "extend", "draw", "assess/template"]
+    assert names.index("assess/0/refine") < names.index("assess/0/redraw") < names.index("assess/1/detect")
+    assert names[-1] == "evaluate"
+    assert {timing.step: timing.rate for timing in report.timings}["draw"] == 21 / 2
+    assert {timing.step: timing.rate for timing in report.timings}["train/ltgc"] is None
+
+
+def test_galleries_begin_with_the_rarest_and_end_chains_as_they_ended(report: Report) -> None:
+    assert [gallery.row.name for gallery in report.galleries] == ["coat", "dress"]
+    for gallery in report.galleries:
+        assert len(gallery.photographs) == 6 and len(gallery.accepted) <= 6
+        for chain in gallery.chains:
+            assert [picture.state for picture in chain.pictures[:-1]] == ["missed"] * (len(chain.pictures) - 1)
+            assert (chain.pictures[-1].state == "accepted") == (chain.outcome == "accepted")
+
+
+def test_the_summary_has_the_figures_that_scripts_want(report: Report) -> None:
+    summary = summarize(report)
+    assert summary["accuracy"]["ltgc"]["few"] == 88.6
+    assert summary["difference"]["few"]["points"] == pytest.approx(21.7)
+    assert summary["verdict"]["outcome"] == "better" and summary["evidence"] == "miniature"
+
+
+def test_a_run_without_assessment_and_control_is_reported(tmp_path: Path) -> None:
+    recipe = make_recipe(assess={"enabled": False}, train={"control": False})
+    report = write_and_gather(tmp_path, recipe, shipped_corpus(), arms=("zero_shot", "ltgc"))
+    assert report.acceptance == () and report.verdict.outcome is None
+    assert all(not gallery.chains and not gallery.accepted[0].state for gallery in report.galleries)
+
+
+def test_a_corpus_without_tail_or_few_classes_is_reported(tmp_path: Path) -> None:
+    report = write_and_gather(tmp_path, make_recipe(), list_corpus(["one", "two"], [120, 60]))
+    assert report.tail == () and report.galleries == () and sum_rounds(report.acceptance) == ()
+    assert report.groups[-1].num_classes == 0
+
+
+def test_an_incomplete_step_is_an_error_that_names_it(tmp_path: Path) -> None:
+    recipe = make_recipe()
+    with pytest.raises(ArtefactError, match="evaluate is not complete"):
+        gather(RunDirectory(tmp_path), recipe, shipped_corpus(), report_reads(recipe))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "level", "words"),
+    [
+        (["real"] * 4, "real", "All models are of published weights"),
+        (["miniature"] * 4, "miniature", "not the paper's numbers"),
+        (["real", "real", "miniature", "miniature"], "miniature", "The text-to-image model and CLIP are miniature"),
+        (["real", "random", "miniature", "real"], "random", "The language model is of random weights"),
+        ([], "unknown", "no provenance"),
+    ],
+)
+def test_the_banner_is_that_of_the_weakest_model(evidence: list[str], level: str, words: str) -> None:
+    roles = ("vlm", "llm", "t2i", "clip")[: len(evidence)]
+    found = judge_evidence([ModelFacts(role, "", e, "", "") for role, e in zip(roles, evidence, strict=True)])
+    assert found.level == level and words in found.text
+
+
+@pytest.mark.parametrize(
+    ("assess", "words"),
+    [
+        ({"scorer": "offset"}, "cosine + 0.5 with the template is at least μ = 0.8"),
+        ({"scorer": "cosine", "threshold": 0.3}, "cosine with the template is at least μ = 0.3"),
+        ({"scorer": "percentile", "percentile": 5.0}, "percentile 5 of those of the class's own"),
+        ({"scorer": "margin", "margin_rank": 2}, "among the 2 closest"),
+        ({"require_rank": 3}, "and the template is among the 3 closest"),
+    ],
+)
+def test_the_scorer_is_said_in_words(assess: dict[str, object], words: str) -> None:
+    assert words in describe_scorer(make_recipe(assess=assess))

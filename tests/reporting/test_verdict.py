@@ -1,0 +1,80 @@
+import pytest
+
+from ltgc_local.reporting.accuracy import Arm, Group, margin
+from ltgc_local.reporting.verdict import Verdict, signed, write_verdict
+
+GROUPS = (Group("all", 10, 10000), Group("many", 5, 5000), Group("medium", 3, 3000), Group("few", 2, 2000))
+
+
+def verdict_of(control: dict[str, float | None] | None, ltgc: dict[str, float | None], **zero_shot: float) -> Verdict:
+    found = {"zero_shot": dict.fromkeys(("all", "many", "medium", "few"), 10.0) | zero_shot, "ltgc": ltgc}
+    arms = found | ({"control": control} if control else {})
+    return write_verdict([Arm(name, name, "", values, {}) for name, values in arms.items()], GROUPS, num_generated=9)
+
+
+def groups(everything: float, many: float | None, medium: float | None, few: float | None) -> dict[str, float | None]:
+    return {"all": everything, "many": many, "medium": medium, "few": few}
+
+
+CONTROL = groups(75.0, 80.0, 70.0, 60.0)
+
+
+def test_the_margin_is_two_standard_errors_of_a_difference() -> None:
+    # p = 0.5, q = 0.5, n = 200: sqrt((0.25 + 0.25) / 200) = 0.05, twice that is 10 points
+    assert margin(50.0, 50.0, 200) == pytest.approx(10.0)
+    assert margin(50.0, 60.0, 0) == float("inf")
+
+
+def test_a_gain_on_few_is_said_to_help_with_its_points() -> None:
+    verdict = verdict_of(CONTROL, groups(80.0, 80.5, 75.0, 75.0))
+    assert verdict.outcome == "better"
+    assert "the generated images help" in verdict.headline
+    assert "75.0 % of the few-shot images right, the control without them 60.0 % (+15.0 points)" in verdict.headline
+    assert "The head neither gains nor loses measurably" in verdict.sentences[0]
+    assert "Over all test images LTGC is better by 5.0 points (80.0 %)." in verdict.sentences
+
+
+def test_a_gain_within_the_margin_is_no_help() -> None:
+    verdict = verdict_of(CONTROL, groups(75.1, 80.0, 70.0, 61.0))  # margin on few: 3.1 points
+    assert verdict.outcome == "unclear"
+    assert "make no measurable difference" in verdict.headline
+    assert "(+1.0 points)" in verdict.headline
+    assert "Over all test images the two cannot be told apart (+0.1 points)." in verdict.sentences
+
+
+def test_a_loss_on_few_is_said_to_hurt() -> None:
+    verdict = verdict_of(CONTROL, groups(73.0, 80.0, 70.0, 50.0))
+    assert verdict.outcome == "worse"
+    assert "the generated images hurt" in verdict.headline and "(−10.0 points)" in verdict.headline
+    assert "Over all test images LTGC is worse by 2.0 points (73.0 %)." in verdict.sentences
+
+
+def test_a_loss_of_the_head_is_said_even_where_few_gains() -> None:
+    verdict = verdict_of(CONTROL, groups(76.0, 76.0, 75.0, 75.0))
+    assert "help" in verdict.headline
+    assert "They hurt the head: on many-shot classes 80.0 % becomes 76.0 % (−4.0 points)." in verdict.sentences
+
+
+def test_zero_shot_ahead_of_ltgc_is_said() -> None:
+    verdict = verdict_of(CONTROL, groups(76.0, 76.0, 75.0, 75.0), few=80.0, all=50.0)
+    assert "CLIP without any training is ahead of LTGC on few by 5.0 points." in verdict.sentences
+
+
+def test_a_benchmark_without_few_is_judged_on_its_rarest_group() -> None:
+    verdict = verdict_of(groups(75.0, 80.0, 70.0, None), groups(80.0, 80.0, 80.0, None))
+    assert "rarest group there is, medium-shot" in verdict.headline
+    assert "few" not in verdict.differences
+
+
+def test_without_a_control_nothing_is_claimed() -> None:
+    verdict = verdict_of(None, groups(80.0, 80.0, 80.0, 80.0))
+    assert verdict.outcome is None and not verdict.differences
+    assert "cannot say what the generated images did" in verdict.headline
+    assert "+70.0 points on few" in " ".join(verdict.sentences)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.25, "+1.2"), (-3.0, "−3.0"), (0.0, "0.0"), (-0.04, "0.0"), (0.04, "0.0")]
+)
+def test_signs_are_true_minuses_and_zero_has_none(value: float, text: str) -> None:
+    assert signed(value) == text

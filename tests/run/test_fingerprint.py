@@ -1,0 +1,140 @@
+"""Fingerprints: what a change of the recipe makes out of date, and the message that says what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import Json
+from ltgc_local.errors import ArtefactError
+from ltgc_local.plan import build_plan
+from ltgc_local.recipe import Recipe
+from ltgc_local.run.fingerprint import check_fingerprint, fingerprint
+
+MakeRecipe = Callable[..., Recipe]
+DIGESTS = {"data": "d", "vlm": "v", "llm": "l", "t2i": "t", "clip": "c"}
+FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
+
+
+def fingerprints(recipe: Recipe, folder: Path, digests: dict[str, str] = DIGESTS) -> dict[str, dict[str, Any]]:
+    """Run a recipe whose every step writes its own fingerprint: what it reads is what it depends on."""
+    run, found = RunDirectory(folder), {}
+    for step in build_plan(recipe):
+        found[step.name] = fingerprint(step, recipe, run, digests)
+        run.write_chunk(step.name, 0, [Json("made", found[step.name])], FACTS)
+        run.write_manifest(step.name, found[step.name], 1, 0)
+    return found
+
+
+def changed(make_recipe: MakeRecipe, folder: Path, *overrides: str, digests: dict[str, str] = DIGESTS) -> list[str]:
+    before = fingerprints(make_recipe(), folder / "before")
+    after = fingerprints(make_recipe(*overrides), folder / "after", digests)
+    return [name for name in before if before[name] != after[name]]
+
+
+TRAIN = ["train/ltgc", "train/control", "evaluate", "report"]
+
+
+def train_changes() -> list[str]:
+    """One changed value for every key of ``train``."""
+    values = {
+        "epochs": 3, "batch_size": 64, "optimizer": "adamw", "lr": 0.5, "momentum": 0.5, "weight_decay": 0,
+        "warmup_steps": 5, "lora_rank": 4, "lora_alpha": 1, "lora_dropout": 0.5, "lora_targets": "attention",
+        "head": "frozen_text", "head_scale": 10, "head_lr": 0.5, "mixing": "union", "mix_alpha": 2, "real_epochs": 1,
+        "loss": "logit_adjustment", "sampler": "instance", "augment": "none", "precision": "bf16",
+    }  # fmt: skip
+    keys = set(type(Recipe.model_fields["train"].default).model_fields) - {"control"}
+    assert keys == set(values)
+    return [f"train.{key}={value}" for key, value in values.items()]
+
+
+@pytest.mark.parametrize("override", train_changes())
+def test_a_key_of_train_redoes_training_and_what_follows(
+    make_recipe: MakeRecipe, tmp_path: Path, override: str
+) -> None:
+    assert changed(make_recipe, tmp_path, override) == TRAIN
+
+
+@pytest.mark.parametrize(
+    ("override", "first", "untouched"),
+    [
+        ("seed=1", "describe", set()),
+        ("models.device=auto", "describe", set()),
+        ("describe.max_images_per_class=50", "describe", {"assess/template", "train/control"}),
+        ("extend.temperature=0.5", "extend", {"describe", "assess/template", "train/control"}),
+        ("draw.steps=4", "draw", {"describe", "extend", "assess/template", "train/control"}),
+        ("assess.percentile=10", "assess/0/detect", {"describe", "extend", "draw", "assess/template", "train/control"}),
+        ("evaluate.zero_shot=false", "evaluate", {"generated", "train/ltgc", "train/control"}),
+        ("report.images_per_class=3", "report", {"generated", "train/ltgc", "evaluate"}),
+    ],
+)
+def test_a_key_redoes_its_stage_and_not_what_came_before(
+    make_recipe: MakeRecipe, tmp_path: Path, override: str, first: str, untouched: set[str]
+) -> None:
+    redone = changed(make_recipe, tmp_path, override)
+    assert redone[0] == first
+    assert "report" in redone
+    assert not untouched & set(redone)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["draw.batch_size=3", "assess.batch_size=3", "evaluate.batch_size=3", "name=other"],
+)
+def test_what_only_changes_the_speed_or_the_name_redoes_nothing(
+    make_recipe: MakeRecipe, tmp_path: Path, override: str
+) -> None:
+    assert changed(make_recipe, tmp_path, override) == []
+
+
+def test_other_weights_redo_the_steps_of_that_role_and_what_follows(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    redone = changed(make_recipe, tmp_path / "clip", digests=DIGESTS | {"clip": "other"})
+    assert redone[0] == "assess/0/detect" and {"train/control", "report"} <= set(redone)
+    assert "draw" not in redone
+    assert len(changed(make_recipe, tmp_path / "data", digests=DIGESTS | {"data": "other"})) == 16
+
+
+def test_a_new_step_is_begun_with_its_fingerprint_and_not_done(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
+    step = build_plan(recipe)[0]
+    wanted = fingerprint(step, recipe, run, DIGESTS)
+    assert check_fingerprint(step, wanted, run, "ltgc-local run x.yaml") is False
+    assert (run.folder("describe") / "begun.json").is_file()
+    assert check_fingerprint(step, wanted, run, "ltgc-local run x.yaml") is False  # goes on with it
+    run.write_manifest("describe", wanted, 0, 0)
+    assert check_fingerprint(step, wanted, run, "ltgc-local run x.yaml") is True
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_other_settings_are_an_error_that_names_key_and_commands(
+    make_recipe: MakeRecipe, tmp_path: Path, complete: bool
+) -> None:
+    run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
+    step = next(step for step in build_plan(recipe) if step.name == "assess/1/detect")
+    made = fingerprint(step, recipe, run, DIGESTS)
+    check_fingerprint(step, made, run, "c")
+    if complete:
+        run.write_manifest(step.name, made, 0, 0)
+    with pytest.raises(ArtefactError) as caught:
+        check_fingerprint(step, made | {"assess.percentile": 10.0}, run, "ltgc-local run x.yaml")
+    assert str(caught.value).replace(str(tmp_path), "TMP") == (
+        "TMP/run/assess/1/detect: step assess/1/detect was made with other settings:\n"
+        "  assess.percentile: 5.0 -> 10.0\n"
+        "to redo it and what follows (what is there is kept under TMP/run/superseded), type:\n"
+        "  ltgc-local run x.yaml --from assess\n"
+        "to keep this run and start another, type:\n"
+        "  ltgc-local run x.yaml --out TMP/run-2"
+    )
+
+
+def test_a_damaged_note_of_what_was_begun_names_the_step(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
+    step = build_plan(recipe)[0]
+    check_fingerprint(step, {}, run, "c")
+    (run.folder("describe") / "begun.json").write_text("{")
+    with pytest.raises(ArtefactError, match=r"begun\.json: damaged .* type: ltgc-local run … --from describe"):
+        check_fingerprint(step, {}, run, "c")

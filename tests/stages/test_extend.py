@@ -1,0 +1,228 @@
+"""Extend against language models that misbehave: the number is reached exactly, or what is missing is reported."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from ltgc_local.artefacts.files import Artefact, Lines
+from ltgc_local.records import Description, Exchange
+from ltgc_local.stages import extend
+from ltgc_local.stages.describe import described_rows
+
+NUM_EXISTING = 10
+# K_y = 20 with 10 existing: 10 to add, 8 an ask, 4 asks at most.
+SETTINGS = ("extend.max_descriptions=20", "extend.per_ask=8", "extend.max_asks=4", "describe.max_images_per_class=12")
+SETTINGS += ("extend.repetition_batch=5", "extend.parallel_asks=1")
+
+
+def is_prompt_2(prompt: str) -> bool:
+    return "Besides these descriptions mentioned above" in prompt
+
+
+def class_of(prompt: str) -> str:
+    (name,) = re.findall(r"(?:for the class|for class) (.+?)(?:\.| in this descriptions list)", prompt)
+    return name
+
+
+def listed(prompt: str) -> str:
+    return "\n".join(line for line in prompt.splitlines() if line.startswith("- "))
+
+
+class Fresh:
+    """Writes as many new sentences as it is asked for, each of two words of its own."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, prompt: str) -> str:
+        if not is_prompt_2(prompt):
+            return listed(prompt)
+        (wanted,) = re.findall(r"Write (\d+) descriptions", prompt)
+        numbers = range(self.count, self.count + int(wanted))
+        self.count += int(wanted)
+        return "\n".join(f"{i}. A photo of the class {class_of(prompt)} with feature{i} and scene{i}." for i in numbers)
+
+
+@pytest.fixture
+def extend_with(
+    make_context: Any, write_step: Any, scripted_llm: Any
+) -> Callable[..., tuple[list[Artefact], Any, list[int]]]:
+    """A function (answer, num_classes) -> (what the stage returned, the model, the classes): the rarest classes."""
+
+    def run(answer: Callable[[str], str], num_classes: int = 1, *more: str) -> tuple[list[Artefact], Any, list[int]]:
+        model = scripted_llm(answer)
+        context = make_context("extend", *SETTINGS, *more, model=model)
+        counts = context.corpus.class_counts()
+        class_ids = sorted(context.tail, key=lambda class_id: counts[class_id])[:num_classes]
+        names = context.corpus.class_names
+        existing = [
+            Description(c, i, 0, f"A photo of the class {names[c]} with old{i} thing{i}.", "existing", f"train/{i}")
+            for c in class_ids
+            for i in range(NUM_EXISTING)
+        ]
+        if context.run.manifest("describe") is None:
+            write_step(context.run, "describe", Lines("descriptions", existing))
+        return extend.run_chunk(context, class_ids), model, class_ids
+
+    return run
+
+
+def summary_of(artefacts: Sequence[Artefact]) -> dict[str, int]:
+    (summary,) = (artefact for artefact in artefacts if artefact.kind == "summary")
+    (numbers,) = summary.value.values()  # type: ignore[attr-defined]
+    return numbers
+
+
+def reasons(rejected: Sequence[Any]) -> list[str]:
+    return [record.reason for record in rejected]
+
+
+def test_a_model_that_answers_well_reaches_the_number_exactly(extend_with: Any, records_of: Any) -> None:
+    artefacts, model, (class_id,) = extend_with(Fresh())
+    # 8 from the first ask, 2 of the second's 8; the other 6 are more than K_y.
+    assert summary_of(artefacts) == {"existing": 10, "extended": 10, "missing": 0, "asks": 2}
+    assert reasons(records_of(artefacts, "rejected")) == ["more than K_y"] * 6
+    descriptions = records_of(artefacts, "descriptions")
+    assert len({d.text for d in descriptions}) == 10
+    assert {(d.class_id, d.source, d.round) for d in descriptions} == {(class_id, "extended", 0)}
+    assert sum(map(is_prompt_2, model.prompts)) == 2
+
+
+def test_ids_begin_after_all_described_images_also_where_a_reply_did_not_parse(
+    extend_with: Any, records_of: Any, make_context: Any
+) -> None:
+    artefacts, _, (class_id,) = extend_with(Fresh(), 1, "describe.tail_below=30")
+    described = len(described_rows(make_context("extend", *SETTINGS), class_id))
+    ids = [d.description_id for d in records_of(artefacts, "descriptions")]
+    assert ids == list(range(described, described + 10))
+
+
+def test_a_model_that_repeats_itself_is_asked_a_few_times_and_the_rest_is_missing(
+    extend_with: Any, records_of: Any
+) -> None:
+    def answer(prompt: str) -> str:
+        if not is_prompt_2(prompt):
+            return listed(prompt)
+        return "\n".join([f"A photo of the class {class_of(prompt)} with a strap."] * 8)
+
+    artefacts, model, _ = extend_with(answer)
+    assert summary_of(artefacts) == {"existing": 10, "extended": 1, "missing": 9, "asks": 4}
+    assert reasons(records_of(artefacts, "rejected")) == ["repeats another description"] * 31  # 4 * 8 - 1
+    assert sum(map(is_prompt_2, model.prompts)) == 4
+
+
+def test_a_model_that_gives_back_the_existing_ones_adds_nothing(extend_with: Any, records_of: Any) -> None:
+    artefacts, _, _ = extend_with(listed, 1, "extend.context_descriptions=10")
+    assert summary_of(artefacts)["extended"] == 0
+    assert set(reasons(records_of(artefacts, "rejected"))) == {"repeats another description"}
+
+
+def test_a_model_that_answers_in_prose_adds_nothing_and_its_words_are_kept(extend_with: Any, records_of: Any) -> None:
+    prose = "Certainly! It is a lovely class.\nMany people own one."
+    artefacts, model, _ = extend_with(lambda prompt: prose)
+    assert summary_of(artefacts) == {"existing": 10, "extended": 0, "missing": 10, "asks": 4}
+    rejected = records_of(artefacts, "rejected")
+    assert {record.text for record in rejected} == set(prose.splitlines())
+    assert len(rejected) == 8
+    assert [e.reply for e in records_of(artefacts, "exchanges")] == [prose] * 4
+    assert not [prompt for prompt in model.prompts if not is_prompt_2(prompt)]  # nothing to check for repetition
+
+
+@pytest.mark.parametrize("reply", ["", "  \n", "<think>hm"])
+def test_a_model_that_answers_nothing_adds_nothing(extend_with: Any, records_of: Any, reply: str) -> None:
+    artefacts, _, _ = extend_with(lambda prompt: reply)
+    assert summary_of(artefacts) == {"existing": 10, "extended": 0, "missing": 10, "asks": 4}
+    assert records_of(artefacts, "descriptions") == records_of(artefacts, "rejected") == []
+
+
+def test_too_long_sentences_are_rejected_by_clips_own_count(extend_with: Any, records_of: Any) -> None:
+    def answer(prompt: str) -> str:
+        return f"A photo of the class {class_of(prompt)} with {'word ' * 80}." if is_prompt_2(prompt) else ""
+
+    artefacts, _, _ = extend_with(answer)
+    assert summary_of(artefacts)["extended"] == 0
+    for reason in reasons(records_of(artefacts, "rejected")):
+        found = re.fullmatch(r"(\d+) CLIP tokens, more than 75", reason)
+        assert found and int(found[1]) > 80
+
+
+def test_what_prompt_3_excludes_is_asked_for_again(extend_with: Any, records_of: Any) -> None:
+    fresh, excluded = Fresh(), []
+
+    def answer(prompt: str) -> str:
+        lines = listed(prompt).splitlines()
+        if not is_prompt_2(prompt) and not excluded:
+            excluded.append(lines.pop(1).removeprefix("- "))
+            return "\n".join(lines)
+        return fresh(prompt)
+
+    artefacts, model, _ = extend_with(answer)
+    assert summary_of(artefacts) == {"existing": 10, "extended": 10, "missing": 0, "asks": 3}
+    assert reasons(records_of(artefacts, "rejected")).count("repetitive by Prompt 3") == 1
+    assert excluded[0] not in {d.text for d in records_of(artefacts, "descriptions")}
+    # Ten sentences in lists of five, then the one that was added; nothing is checked twice.
+    checked = [line for p in model.prompts if not is_prompt_2(p) for line in listed(p).splitlines()]
+    assert len(checked) == len(set(checked)) == 11
+
+
+def test_a_prompt_3_that_is_answered_with_nothing_excludes_nothing(extend_with: Any) -> None:
+    fresh = Fresh()
+    artefacts, _, _ = extend_with(lambda prompt: fresh(prompt) if is_prompt_2(prompt) else "None of them.")
+    assert summary_of(artefacts) == {"existing": 10, "extended": 10, "missing": 0, "asks": 2}
+
+
+def test_a_prompt_3_that_excludes_for_ever_ends_with_the_asks(extend_with: Any) -> None:
+    fresh = Fresh()
+
+    def answer(prompt: str) -> str:
+        if is_prompt_2(prompt):
+            return fresh(prompt)
+        lines = listed(prompt).splitlines()
+        return "\n".join(lines[: -(-len(lines) // 2)])  # keeps just the half that is believed
+
+    artefacts, _, _ = extend_with(answer)
+    numbers = summary_of(artefacts)
+    assert numbers["asks"] <= 4
+    assert numbers["extended"] + numbers["missing"] == 10
+
+
+def test_accepted_sentences_are_fed_back_and_the_context_is_bounded(extend_with: Any) -> None:
+    _, model, _ = extend_with(Fresh(), 1, "extend.context_descriptions=6")
+    first, second = [listed(prompt) for prompt in model.prompts if is_prompt_2(prompt)]
+    assert len(first.splitlines()) == len(second.splitlines()) == 6
+    assert "feature" not in first
+    assert "feature" in second
+
+
+@pytest.mark.parametrize(("parallel", "asks"), [(1, 4), (3, 4), (64, 4)])
+def test_asks_side_by_side_are_as_many_as_are_needed_and_allowed(
+    extend_with: Any, records_of: Any, parallel: int, asks: int
+) -> None:
+    # 25 to add, 8 an ask: four asks give 32, and the last seven are more than K_y.
+    artefacts, model, _ = extend_with(Fresh(), 1, "extend.max_descriptions=35", f"extend.parallel_asks={parallel}")
+    assert summary_of(artefacts) == {"existing": 10, "extended": 25, "missing": 0, "asks": asks}
+    assert reasons(records_of(artefacts, "rejected")) == ["more than K_y"] * 7
+    silent, model, _ = extend_with(lambda prompt: "", 1, f"extend.parallel_asks={parallel}")
+    assert summary_of(silent)["asks"] == len(model.prompts) == 4
+
+
+def test_classes_side_by_side_do_not_mix_and_a_run_is_the_same_again(extend_with: Any, records_of: Any) -> None:
+    artefacts, model, class_ids = extend_with(Fresh(), 3)
+    again, model_again, _ = extend_with(Fresh(), 3)
+    descriptions = records_of(artefacts, "descriptions")
+    assert [sum(d.class_id == c for d in descriptions) for c in class_ids] == [10, 10, 10]
+    exchanges = [e for e in records_of(artefacts, "exchanges") if isinstance(e, Exchange)]
+    names = {d.class_id: d.text.split(" with ")[0].removeprefix("A photo of the class ") for d in descriptions}
+    assert all(names[d.class_id] in d.text for d in descriptions) and len(set(names.values())) == 3
+    assert all(class_of(e.prompt) == names[e.key[0]] for e in exchanges)
+    assert (records_of(again, "descriptions"), model_again.prompts) == (descriptions, model.prompts)
+
+
+def test_a_class_that_has_its_number_is_not_asked_about(extend_with: Any) -> None:
+    artefacts, model, _ = extend_with(Fresh(), 1, "extend.max_descriptions=10")
+    assert summary_of(artefacts) == {"existing": 10, "extended": 0, "missing": 0, "asks": 0}
+    assert model.prompts == []

@@ -1,0 +1,167 @@
+"""Describe, summarize and refine, with models whose replies do not parse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from ltgc_local.artefacts.files import DrawnImage, Images, Lines, encode_png
+from ltgc_local.backends.protocols import Conversation, Sampling
+from ltgc_local.records import Score
+from ltgc_local.stages import describe, refine, summarize
+
+PNG = encode_png(Image.new("L", (4, 4), 7))
+
+
+class ScriptedVlm:
+    """Answers the n-th turn of every conversation with the n-th of its replies."""
+
+    def __init__(self, *replies: str) -> None:
+        self.replies = replies
+        self.asked: list[list[str]] = []
+
+    def describe(
+        self, images: Sequence[Image.Image], conversations: Sequence[Conversation], sampling: Sampling
+    ) -> list[str]:
+        assert len(images) == len(conversations)
+        self.asked += [[turn["content"] for turn in turns] for turns in conversations]
+        return [self.replies[len(turns) // 2] for turns in conversations]
+
+
+def rarest(context: Any) -> int:
+    counts = context.corpus.class_counts()
+    return min(context.tail, key=lambda class_id: counts[class_id])
+
+
+def chunk_of(context: Any, size: int = 2) -> list[describe.TailImage]:
+    class_id = rarest(context)
+    return [describe.TailImage(r, class_id, i) for i, r in enumerate(describe.described_rows(context, class_id)[:size])]
+
+
+def test_every_image_of_a_tail_class_is_described_once(make_context: Any) -> None:
+    context = make_context("describe", "describe.batch_size=7", "describe.tail_below=30")
+    items = [item for chunk in describe.plan_chunks(context) for item in chunk]
+    labels = context.corpus.train.labels
+    assert sorted(item.row for item in items) == [row for row in range(len(labels)) if labels[row] in context.tail]
+    assert len(items) == 28 + 17 + 10
+    assert all(labels[item.row] == item.class_id for item in items)
+    assert {item.description_id for item in items if item.class_id == rarest(context)} == set(range(10))
+
+
+def test_a_sample_of_images_is_the_same_again_and_another_with_another_seed(make_context: Any) -> None:
+    def rows(*overrides: str) -> list[int]:
+        context = make_context("describe", *overrides)
+        largest = max(context.tail, key=lambda class_id: context.corpus.class_counts()[class_id])
+        return describe.described_rows(context, largest)
+
+    some = rows("describe.max_images_per_class=10")
+    assert len(set(some)) == 10 and some == sorted(some)
+    assert some == rows("describe.max_images_per_class=10")
+    assert set(some) < set(rows("describe.max_images_per_class=20"))
+    assert some != rows("describe.max_images_per_class=10", "seed=1")
+
+
+def test_a_reply_that_does_not_parse_is_asked_for_once_more(make_context: Any, records_of: Any) -> None:
+    context = make_context("describe")
+    name = context.corpus.class_names[rarest(context)]
+    model = ScriptedVlm("It is nice.", f"Sure: a photo of the class {name} with a hood.")
+    context.__dict__["model"] = model
+    artefacts = describe.run_chunk(context, chunk_of(context))
+    descriptions = records_of(artefacts, "descriptions")
+    assert [d.text for d in descriptions] == [f"A photo of the class {name} with a hood."] * 2
+    assert [d.image_key for d in descriptions] == [context.corpus.train.keys[i.row] for i in chunk_of(context)]
+    assert records_of(artefacts, "rejected") == []
+    assert [len(turns) for turns in model.asked] == [1, 1, 3, 3]
+    assert model.asked[2][1] == "It is nice." and "ends with a full stop" in model.asked[2][2]
+    assert len(records_of(artefacts, "exchanges")) == 4
+
+
+@pytest.mark.parametrize(("reply", "reason"), [("No idea.", "does not begin"), ("", "empty reply")])
+def test_a_reply_that_never_parses_is_a_record_with_a_reason(
+    make_context: Any, records_of: Any, reply: str, reason: str
+) -> None:
+    context = make_context("describe", model=ScriptedVlm("It is nice.", reply))
+    artefacts = describe.run_chunk(context, chunk_of(context))
+    assert records_of(artefacts, "descriptions") == []
+    rejected = records_of(artefacts, "rejected")
+    assert [(r.text, r.stage) for r in rejected] == [(reply, "describe")] * 2
+    assert all(r.reason.startswith(reason) for r in rejected)
+
+
+def test_every_class_gets_a_template_or_the_plain_sentence(
+    make_context: Any, records_of: Any, scripted_llm: Any
+) -> None:
+    context = make_context("assess/template")
+    names = context.corpus.class_names
+    model = scripted_llm(lambda p: f"A photo of the class {names[2]} with a hood." if names[2] in p else "Hm.")
+    context.__dict__["model"] = model
+    (chunk,) = summarize.plan_chunks(context)
+    templates = records_of(summarize.run_chunk(context, chunk), "templates")
+    assert [t.class_id for t in templates] == list(range(10))
+    by_class = {t.class_id: t for t in templates}
+    assert (by_class[2].text, by_class[2].fallback) == (f"A photo of the class {names[2]} with a hood.", False)
+    assert (by_class[1].text, by_class[1].fallback) == (f"A photo of the class {names[1]}.", True)
+
+
+@pytest.fixture
+def refine_with(make_context: Any, write_step: Any, scripted_llm: Any) -> Callable[..., Any]:
+    """A function (answer, *options) -> (context, artefacts, model) of round 1's refinement: 0 and 2 were missed."""
+
+    def run(answer: Callable[[str], str], *overrides: str) -> Any:
+        context = make_context("assess/1/refine", *overrides, model=scripted_llm(answer))
+        name = context.corpus.class_names[4]
+        for step, round_, ids in (("draw", 0, (0, 1, 2)), ("assess/0/redraw", 1, (0, 2, 1))):
+            rows = [
+                DrawnImage(PNG, 4, name, i, f"A photo of the class {name} with w{i} of round {round_}.", round_, 0)
+                for i in ids
+            ]
+            write_step(context.run, step, Images("images", rows))
+        scores = [Score(4, i, 1, 0.1, 0.1, 0.5, 3, accepted=i == 1) for i in (2, 1, 0)]
+        write_step(context.run, "assess/1/detect", Lines("scores", scores))
+        (chunk,) = refine.plan_chunks(context)
+        return context, refine.run_chunk(context, chunk), context.model
+
+    return run
+
+
+def test_missed_descriptions_are_refined_for_the_next_round(refine_with: Any, records_of: Any) -> None:
+    _, artefacts, model = refine_with(lambda prompt: prompt.split('"')[1].replace("round 1", "a hood"))
+    descriptions = records_of(artefacts, "descriptions")
+    assert [d.key for d in descriptions] == [(4, 0, 2), (4, 2, 2)]
+    assert all(d.text.endswith("of a hood.") and d.source == "refined" for d in descriptions)
+    assert len(model.prompts) == 2
+
+
+@pytest.mark.parametrize(("refine_from", "round_"), [("last", 1), ("original", 0)])
+def test_the_last_or_the_original_text_is_refined(refine_with: Any, refine_from: str, round_: int) -> None:
+    _, _, model = refine_with(lambda prompt: "", f"assess.refine_from={refine_from}")
+    assert [f"w{i} of round {round_}." in prompt for i, prompt in zip((0, 2), model.prompts, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+@pytest.mark.parametrize("reply", ["", "I would rather not.", "A photo of the class {name} with " + "word " * 90 + "."])
+def test_a_refinement_that_is_no_use_leaves_the_text_and_its_reason(
+    refine_with: Any, records_of: Any, reply: str
+) -> None:
+    context, artefacts, _ = refine_with(lambda prompt: reply.replace("{name}", context_name(prompt)))
+    name = context.corpus.class_names[4]
+    texts = [d.text for d in records_of(artefacts, "descriptions")]
+    assert texts == [f"A photo of the class {name} with w{i} of round 1." for i in (0, 2)]
+    assert [r.stage for r in records_of(artefacts, "rejected")] == ["refine", "refine"]
+    assert all(r.reason for r in records_of(artefacts, "rejected"))
+
+
+def context_name(prompt: str) -> str:
+    return prompt.split("representative of the class ")[1].split(".")[0]
+
+
+def test_nothing_missed_is_nothing_to_refine(make_context: Any, write_step: Any) -> None:
+    context = make_context("assess/0/refine")
+    write_step(context.run, "draw", Images("images", []))
+    write_step(context.run, "assess/0/detect", Lines("scores", [Score(4, 1, 0, 0.9, 0.9, 0.5, 1, True)]))
+    assert refine.plan_chunks(context) == []

@@ -1,0 +1,149 @@
+"""Model cards: what is read, what is refused, and where weights are looked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ltgc_local.errors import ModelError
+from ltgc_local.store import check_model_folder, find_card, list_cards, model_folder, read_card
+
+FRONT = """\
+name: tiny-clip
+role: clip
+family: open_clip
+path: weights/tiny-clip
+evidence: miniature
+licence: MIT
+source: miniatures/train_clip.py
+"""
+
+
+def write_card(folder: Path, front: str = FRONT, name: str = "tiny-clip") -> Path:
+    path = folder / f"{name}.md"
+    path.write_text(f"---\n{front}---\n# Tiny\nProse.\n")
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        read_card(path)
+    assert caught.value.exit_code == 3
+    return str(caught.value).replace(str(path), "CARD")
+
+
+def test_a_card_is_read_with_its_file_and_defaults(tmp_path: Path) -> None:
+    card = read_card(write_card(tmp_path))
+    assert (card.name, card.role, card.family, card.evidence) == ("tiny-clip", "clip", "open_clip", "miniature")
+    assert card.file == tmp_path / "tiny-clip.md"
+    assert (card.licence_note, card.image_size_px, card.dtype, card.sha256) == (None, None, None, {})
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    more = (
+        "licence_note: ask first\nimage_size_px: 32\ndtype: bfloat16\nparameters_millions: 4\n"
+        f"sha256:\n  model.safetensors: {'a' * 64}\n"
+    )
+    card = read_card(write_card(tmp_path, FRONT + more))
+    assert (card.licence_note, card.image_size_px, card.dtype, card.parameters_millions) == (
+        "ask first",
+        32,
+        "bfloat16",
+        4,
+    )
+    assert card.sha256 == {"model.safetensors": "a" * 64}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "role: clip",
+            "rolle: clip",
+            ["CARD:1: missing key 'role'", "CARD:3: unknown key 'rolle'; did you mean 'role'?"],
+        ),
+        ("role: clip", "role: eyes", ["CARD:3: role: expected 'vlm', 'llm', 't2i' or 'clip'; found 'eyes'"]),
+        ("licence: MIT", "licence: no", ["CARD:7: licence: expected a valid string; found False"]),
+        ("name: tiny-clip", "name: other", ["CARD:2: name 'other' is not the file's; expected 'tiny-clip'"]),
+        ("licence: MIT", "role: clip", ["CARD:7: key 'role' is there twice; the first is in line 3"]),
+        ("role: clip", "role: 'clip", ["CARD:8: front matter is not valid YAML: found unexpected end of stream"]),
+        (
+            "role: clip",
+            "role: eyes\nimage_size_px: 0",
+            [
+                "CARD:3: role: expected 'vlm', 'llm', 't2i' or 'clip'; found 'eyes'",
+                "CARD:4: image_size_px: expected greater than or equal to 1; found 0",
+            ],
+        ),
+    ],
+)
+def test_wrong_front_matter_says_line_and_key(tmp_path: Path, old: str, new: str, expected: list[str]) -> None:
+    found = refusal(write_card(tmp_path, FRONT.replace(old, new))).split("\n")
+    assert found == expected
+
+
+@pytest.mark.parametrize("text", ["", "# Tiny\n", "---\nname: x\n", "text\n---\nname: x\n---\n"])
+def test_a_card_without_front_matter_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tiny-clip.md"
+    path.write_text(text)
+    assert refusal(path) == "CARD:1: expected front matter: YAML between two lines '---', then prose"
+
+
+@pytest.mark.parametrize("front", ["", "- a\n", "just text\n"])
+def test_front_matter_without_keys_is_refused(tmp_path: Path, front: str) -> None:
+    assert refusal(write_card(tmp_path, front)) == "CARD:1: expected front matter with keys such as 'name:' and 'role:'"
+
+
+def test_yaml_tags_build_nothing(tmp_path: Path) -> None:
+    front = FRONT.replace("licence: MIT", "licence: !!python/object/apply:os.getcwd []")
+    assert "not valid YAML: could not determine a constructor" in refusal(write_card(tmp_path, front))
+
+
+def test_a_card_that_is_missing_or_not_text_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.md") == "CARD: no such model card"
+    (tmp_path / "bad.md").write_bytes(b"---\n\xff\n---\n")
+    assert refusal(tmp_path / "bad.md").startswith("CARD: cannot be read as UTF-8 text: ")
+
+
+def test_cards_are_listed_by_name_without_the_readme(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("How to write a card.\n")
+    for name in ("b", "a"):
+        write_card(tmp_path, FRONT.replace("name: tiny-clip", f"name: {name}"), name)
+    assert [card.name for card in list_cards(tmp_path)] == ["a", "b"]
+    with pytest.raises(ModelError, match="no such folder of model cards"):
+        list_cards(tmp_path / "none")
+
+
+def test_a_card_is_found_by_name_and_role(tmp_path: Path) -> None:
+    write_card(tmp_path)
+    assert find_card(tmp_path, "tiny-clip", "clip").name == "tiny-clip"
+    with pytest.raises(ModelError, match=r"tiny-clp\.md: no such model card; did you mean 'tiny-clip'\?"):
+        find_card(tmp_path, "tiny-clp", "clip")
+    with pytest.raises(ModelError, match="no such model card; cards there: tiny-clip"):
+        find_card(tmp_path, "zzz", "clip")
+    with pytest.raises(ModelError, match="role is clip, expected vlm"):
+        find_card(tmp_path, "tiny-clip", "vlm")
+
+
+def test_weights_are_in_ltgc_models_if_there_else_beside_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = read_card(write_card(tmp_path))
+    monkeypatch.delenv("LTGC_MODELS", raising=False)
+    assert model_folder(card) == tmp_path / "weights/tiny-clip"
+    monkeypatch.setenv("LTGC_MODELS", str(tmp_path / "big"))
+    assert model_folder(card) == tmp_path / "weights/tiny-clip"
+    (tmp_path / "big/weights/tiny-clip").mkdir(parents=True)
+    assert model_folder(card) == tmp_path / "big/weights/tiny-clip"
+
+
+def test_a_path_that_climbs_is_beside_the_card_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "big/sub").mkdir(parents=True)
+    (tmp_path / "big/data").mkdir()
+    monkeypatch.setenv("LTGC_MODELS", str(tmp_path / "big/sub"))
+    card = read_card(write_card(tmp_path / "cards", FRONT.replace("weights/tiny-clip", "../data")))
+    assert model_folder(card) == tmp_path / "data"
+    with pytest.raises(ModelError, match=r"put the folder at [^ ]*/data; source: miniatures"):
+        check_model_folder(card)

@@ -1,0 +1,172 @@
+"""The command line: every command's help has an example, and every kind of mistake its exit code and one message."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from ltgc_local import __version__
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import Json
+from ltgc_local.cli import main
+from ltgc_local.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+FACTS = {"items": 3, "seconds": 1.0, "peak_mib": 5}
+
+
+def call(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Path:
+    make_recipe()
+    return tmp_path / "plain.yaml"
+
+
+@pytest.mark.parametrize("name", [None, *main.commands])
+def test_every_command_explains_itself_with_an_example(name: str | None) -> None:
+    result = call(*([name] if name else []), "--help")
+    assert result.exit_code == 0
+    words = " ".join(result.output.split())
+    (example,) = re.findall(r"Example: (ltgc-local .*?)(?: Options:|$)", words)
+    assert example.split()[1] == (name or "run")
+    command: click.Command = main.commands[example.split()[1]]
+    command.make_context("x", example.split()[2:], resilient_parsing=False)  # the example is one that parses
+
+
+def test_the_version_is_the_packages() -> None:
+    assert call("--version").output == f"ltgc-local, version {__version__}\n"
+
+
+def test_a_fine_recipe_says_so(recipe_file: Path) -> None:
+    result = call("validate", recipe_file, "--set", "seed=3")
+    assert (result.exit_code, result.output) == (
+        0,
+        f"{recipe_file}: fine (ltgc on fashion_mnist_lt, seed 3)\n",
+    )
+
+
+def test_a_plan_is_printed_for_people_and_for_scripts(recipe_file: Path) -> None:
+    text, data = call("plan", recipe_file), call("plan", recipe_file, "--json")
+    assert text.exit_code == data.exit_code == 0
+    plan = json.loads(data.stdout)
+    assert all(step["name"] in text.stdout for step in plan["steps"])
+    assert plan["models"]["clip"] == {"card": "miniature-vit", "evidence": "miniature"}
+
+
+def test_a_recipes_problems_are_exit_code_2_all_at_once_without_a_traceback(recipe_file: Path) -> None:
+    recipe_file.write_text(recipe_file.read_text() + "train:\n  lrr: 1\n  epochs: none\n")
+    for command in ("validate", "plan", "run"):
+        result = call(command, recipe_file)
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert [line.split(":")[1] for line in result.stderr.splitlines()] == ["12", "13"]
+        assert "did you mean 'lr'?" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("words", [["validate"], ["walk"], ["run", "x.yaml", "--sett", "a=1"], ["status"]])
+def test_wrong_words_are_exit_code_2(words: list[str]) -> None:
+    assert call(*words).exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--from", "--to"])
+def test_an_unknown_step_is_exit_code_2_and_touches_nothing(recipe_file: Path, tmp_path: Path, option: str) -> None:
+    result = call("run", recipe_file, "--out", tmp_path / "run", option, "drew")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("no step is called 'drew'; steps: describe, extend, draw,")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_traceback_is_shown_when_it_is_asked_for_with_the_same_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LTGC_TRACEBACK", "")  # which the option sets, for workers: restored after the test
+    result = call("--traceback", "validate", tmp_path / "none.yaml")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Traceback (most recent call last):")
+    assert "RecipeError: " in result.stderr.splitlines()[-1]
+
+
+def test_missing_weights_are_exit_code_3(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LTGC_MODELS", raising=False)
+    cards = tmp_path / "cards"
+    cards.mkdir()
+    for card in (ROOT / "model_cards").glob("*.md"):
+        (cards / card.name).write_text(re.sub(r"^path: .*", "path: nowhere", card.read_text("utf-8"), flags=re.M))
+    result = call("run", recipe_file, "--set", f"models.cards={cards}", "--out", tmp_path / "run")
+    assert result.exit_code == 3
+    assert "no weights of 'miniature-qwen2.5-vl'" in result.stderr and "nowhere" in result.stderr
+    assert not (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_damaged_card_is_exit_code_3(recipe_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "cards").mkdir()
+    for card in (ROOT / "model_cards").glob("*.md"):
+        (tmp_path / "cards" / card.name).write_text("# no front matter\n")
+    result = call("validate", recipe_file, "--set", f"models.cards={tmp_path / 'cards'}")
+    assert result.exit_code == 3
+    assert "expected front matter" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_missing_data_are_exit_code_4(recipe_file: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "data").mkdir()
+    more = ["--out", tmp_path / "run"] if command == "run" else []
+    result = call(command, recipe_file, "--set", f"data.root={tmp_path / 'data'}", *more)
+    assert result.exit_code == 4
+    assert "train.parquet and val.parquet and test.parquet not there" in result.stderr
+    assert "type: python data/make_fashion_mnist_lt.py" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "report"])
+def test_a_folder_that_is_no_run_is_exit_code_5(tmp_path: Path, command: str) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        result = call(command, folder)
+        assert result.exit_code == 5
+        assert str(folder) in result.stderr and "ltgc-local" in result.stderr
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"name": "x", "of_another_version": 1}', "\xff"])
+def test_a_damaged_recipe_of_a_run_is_exit_code_5(tmp_path: Path, content: str) -> None:
+    (tmp_path / "recipe.json").write_bytes(content.encode("latin-1"))
+    result = call("status", tmp_path)
+    assert result.exit_code == 5
+    assert "recipe.json: damaged, or of another version" in result.stderr
+
+
+def test_a_file_as_run_directory_is_exit_code_5(recipe_file: Path) -> None:
+    assert call("run", recipe_file, "--out", recipe_file).exit_code == 5
+
+
+def test_status_says_what_is_complete_begun_and_not_begun(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    run = RunDirectory(tmp_path / "run")
+    for step in ("describe", "extend"):
+        run.write_chunk(step, 0, [Json("x", 1)], FACTS)
+    run.write_manifest("describe", {}, 1, 2.5)
+    (run.root / "recipe.json").write_text(json.dumps(make_recipe().dump()))
+    lines = call("status", run.root).stdout.splitlines()
+    assert [line.split(maxsplit=1) for line in lines[:3]] == [
+        ["describe", "3 items, 2.5 s, 5 MiB"],
+        ["extend", "1 chunks"],
+        ["draw", "-"],
+    ]
+    assert json.loads(call("status", run.root, "--json").stdout)["extend"] == "1 chunks"
+
+
+def test_report_prints_the_table_of_a_run_that_was_evaluated(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    groups = {"all": 50.0, "many": 60.04, "medium": None, "few": 7.5, "per_class": {}}
+    run.write_chunk("evaluate", 0, [Json("metrics", {"zero_shot": groups, "ltgc": groups})], FACTS, numbered=False)
+    run.write_manifest("evaluate", {}, 1, 0)
+    lines = call("report", tmp_path).stdout.splitlines()
+    assert lines[0].split()[-4:] == ["all", "many", "medium", "few"]
+    assert lines[1].split()[-4:] == lines[2].split()[-4:] == ["50.0", "60.0", "-", "7.5"]
+    assert lines[3] == f"report: {tmp_path / 'report' / 'report.html'}"

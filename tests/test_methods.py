@@ -1,0 +1,125 @@
+"""LTGC's steps: in order, one model each, and unrolled as the recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import pytest
+
+from ltgc_local.methods import METHODS
+from ltgc_local.plan import build_plan
+from ltgc_local.recipe import Recipe
+from ltgc_local.steps import ROLES
+
+MakeRecipe = Callable[..., Recipe]
+VARIANTS = [
+    (),
+    ("assess.enabled=false",),
+    ("assess.attempts=1",),
+    ("assess.attempts=5",),
+    ("train.control=false",),
+    ("assess.enabled=false", "train.control=false"),
+]
+
+
+def test_the_default_is_the_papers_figure_from_left_to_right(make_recipe: MakeRecipe) -> None:
+    steps = build_plan(make_recipe())
+    assert [(step.name, step.model_role) for step in steps] == [
+        ("describe", "vlm"),
+        ("extend", "llm"),
+        ("draw", "t2i"),
+        ("assess/template", "llm"),
+        ("assess/0/detect", "clip"),
+        ("assess/0/refine", "llm"),
+        ("assess/0/redraw", "t2i"),
+        ("assess/1/detect", "clip"),
+        ("assess/1/refine", "llm"),
+        ("assess/1/redraw", "t2i"),
+        ("assess/2/detect", "clip"),
+        ("generated", None),
+        ("train/ltgc", "clip"),
+        ("train/control", "clip"),
+        ("evaluate", "clip"),
+        ("report", None),
+    ]
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_steps_read_earlier_steps_only_and_each_once(make_recipe: MakeRecipe, overrides: tuple[str, ...]) -> None:
+    earlier: list[str] = []
+    for step in build_plan(make_recipe(*overrides)):
+        assert step.name not in earlier
+        assert set(step.reads) <= set(earlier)
+        assert len(set(step.reads)) == len(step.reads)
+        earlier.append(step.name)
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_every_step_has_a_stage_and_at_most_one_model(make_recipe: MakeRecipe, overrides: tuple[str, ...]) -> None:
+    for step in build_plan(make_recipe(*overrides)):
+        assert step.model_role is None or step.model_role in ROLES
+        assert find_spec(f"ltgc_local.stages.{step.stage}") is not None
+
+
+@pytest.mark.parametrize("overrides", VARIANTS)
+def test_what_is_made_is_read_by_someone(make_recipe: MakeRecipe, overrides: tuple[str, ...]) -> None:
+    steps = build_plan(make_recipe(*overrides))
+    read = {name for step in steps for name in step.reads}
+    assert {step.name for step in steps} - read == {"report"}
+
+
+def names(recipe: Recipe) -> list[str]:
+    return [step.name for step in build_plan(recipe)]
+
+
+def test_without_assessment_every_drawing_trains(make_recipe: MakeRecipe) -> None:
+    steps = {step.name: step for step in build_plan(make_recipe("assess.enabled=false"))}
+    assert list(steps) == [
+        "describe",
+        "extend",
+        "draw",
+        "generated",
+        "train/ltgc",
+        "train/control",
+        "evaluate",
+        "report",
+    ]
+    assert steps["generated"].reads == ("draw",)
+
+
+def test_one_attempt_detects_and_excludes_without_refining(make_recipe: MakeRecipe) -> None:
+    assess = [name for name in names(make_recipe("assess.attempts=1")) if name.startswith("assess")]
+    assert assess == ["assess/template", "assess/0/detect"]
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+def test_every_attempt_is_scored_and_all_but_the_last_refined(make_recipe: MakeRecipe, attempts: int) -> None:
+    found = names(make_recipe(f"assess.attempts={attempts}"))
+    assert [name for name in found if name.endswith("detect")] == [f"assess/{i}/detect" for i in range(attempts)]
+    assert [name for name in found if name.endswith("redraw")] == [f"assess/{i}/redraw" for i in range(attempts - 1)]
+
+
+def test_each_round_scores_the_drawings_of_the_round_before(make_recipe: MakeRecipe) -> None:
+    steps = {step.name: step for step in build_plan(make_recipe())}
+    assert steps["assess/0/detect"].reads == ("draw", "assess/template")
+    assert steps["assess/0/refine"].reads == ("assess/0/detect", "draw")
+    assert steps["assess/1/detect"].reads == ("assess/0/redraw", "assess/template")
+    assert steps["assess/1/refine"].reads == ("assess/1/detect", "assess/0/redraw", "draw")
+    assert set(steps["generated"].reads) == {
+        "draw", "assess/0/redraw", "assess/1/redraw", "assess/0/detect", "assess/1/detect", "assess/2/detect",
+    }  # fmt: skip
+
+
+def test_the_control_sees_no_generated_image_and_can_be_left_out(make_recipe: MakeRecipe) -> None:
+    steps = {step.name: step for step in build_plan(make_recipe())}
+    assert steps["train/control"].reads == ()
+    assert steps["train/ltgc"].reads == ("generated",)
+    assert steps["evaluate"].reads == ("train/ltgc", "train/control")
+    assert "train/control" not in names(make_recipe("train.control=false"))
+
+
+def test_there_is_a_plan_for_every_method_of_the_schema() -> None:
+    from typing import get_args
+
+    assert set(METHODS) == set(get_args(Recipe.model_fields["method"].annotation))

@@ -1,0 +1,52 @@
+"""Accuracies against counting by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltgc_local.longtail import SHOTS, shot_of
+from ltgc_local.metrics import accuracies
+
+
+def test_a_worked_example() -> None:
+    # Class 0 (many, 500 images): 3 of 4 right. Class 1 (medium, 50): 1 of 2. Class 2 (few, 5): 0 of 1. Class 3 (few,
+    # 19): 1 of 1. All: 5 of 8 = 62.5; few: 1 of 2 = 50: a group's accuracy counts images, not classes.
+    labels = np.array([0, 0, 0, 0, 1, 1, 2, 3])
+    predicted = np.array([0, 0, 0, 1, 1, 0, 3, 3])
+    assert accuracies(predicted, labels, {0: 500, 1: 50, 2: 5, 3: 19}) == {
+        "all": 62.5,
+        "many": 75.0,
+        "medium": 50.0,
+        "few": 50.0,
+        "per_class": {"0": 75.0, "1": 50.0, "2": 0.0, "3": 100.0},
+    }
+
+
+def test_a_group_without_images_has_no_accuracy() -> None:
+    result = accuracies(np.array([0, 0]), np.array([0, 0]), {0: 500, 1: 5})
+    assert (result["many"], result["medium"], result["few"]) == (100.0, None, None)
+    assert result["per_class"] == {"0": 100.0}
+
+
+def test_a_class_without_training_images_is_few() -> None:
+    assert accuracies(np.array([7]), np.array([7]), {0: 500})["few"] == 100.0
+
+
+def test_no_images_have_no_accuracy() -> None:
+    empty = np.array([], dtype=np.int64)
+    assert accuracies(empty, empty, {0: 1})["all"] is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
+def test_every_number_is_what_counting_gives(pairs: list[tuple[int, int]]) -> None:
+    counts = {0: 1000, 1: 101, 2: 100, 3: 20, 4: 19}
+    result = accuracies(np.array([p for p, _ in pairs]), np.array([label for _, label in pairs]), counts)
+    seen = Counter(shot_of(counts[label]) for _, label in pairs)
+    right = Counter(shot_of(counts[label]) for p, label in pairs if p == label)
+    for shot in SHOTS:
+        assert result[shot] == (round(100 * right[shot] / seen[shot], 4) if seen[shot] else None)
+    assert result["all"] == round(100 * sum(right.values()) / len(pairs), 4)

@@ -1,0 +1,90 @@
+"""Questions about a plan: what a step depends on, what its name matches, which settings shape it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pydantic import BaseModel
+
+from ltgc_local.errors import RecipeError
+from ltgc_local.plan import LOADING, SPEED_ONLY, build_plan, match_steps, step_settings, with_dependents
+from ltgc_local.recipe import Recipe
+from ltgc_local.steps import Step
+
+MakeRecipe = Callable[..., Recipe]
+# a <- b <- d, a <- c, e alone
+STEPS = (
+    Step("a", "x"), Step("b/0", "x", ("a",)), Step("b/1", "x", ("a",)), Step("d", "x", ("b/0",)), Step("bb", "x"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a"], ["a", "b/0", "b/1", "d"]),
+        (["b/0"], ["b/0", "d"]),
+        (["d", "bb"], ["d", "bb"]),
+        (["bb", "b/1"], ["b/1", "bb"]),
+        ([], []),
+    ],
+)
+def test_dependents_are_all_that_reads_it_directly_or_not_in_plan_order(names: list[str], expected: list[str]) -> None:
+    assert with_dependents(STEPS, names) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("a", ["a"]), ("b", ["b/0", "b/1"]), ("b/", ["b/0", "b/1"]), ("b/1", ["b/1"]), ("bb", ["bb"])],
+)
+def test_a_name_matches_one_step_or_all_under_it(text: str, expected: list[str]) -> None:
+    assert match_steps(STEPS, text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "c", "A", "b/2", "a/0", "/"])
+def test_an_unknown_step_is_a_usage_error_that_lists_them(text: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        match_steps(STEPS, text)
+    assert str(caught.value) == f"no step is called {text!r}; steps: a, b/0, b/1, d, bb"
+    assert caught.value.exit_code == 2
+
+
+def test_training_again_redoes_what_follows_and_nothing_before(make_recipe: MakeRecipe) -> None:
+    steps = build_plan(make_recipe())
+    redone = with_dependents(steps, match_steps(steps, "train"))
+    assert redone == ["train/ltgc", "train/control", "evaluate", "report"]
+
+
+def test_settings_are_a_steps_own_blocks_the_seed_and_its_model(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe("seed=7")
+    (draw,) = (step for step in build_plan(recipe) if step.name == "draw")
+    found = step_settings(draw, recipe.dump())
+    assert found["seed"] == 7
+    assert found["models.t2i"] == "miniature-sdxl"
+    assert found["draw.steps"] == recipe.draw.steps
+    assert {key.split(".")[0] for key in found} == {"seed", "data", "models", "draw"}
+    assert not {"models.llm", "models.clip", "models.vlm", "models.cards", "data.root"} & found.keys()
+
+
+def test_a_step_without_a_model_does_not_depend_on_models(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    (collect,) = (step for step in build_plan(recipe) if step.name == "generated")
+    assert step_settings(collect, recipe.dump()) == {"seed": 0, "data.benchmark": "fashion_mnist_lt"}
+
+
+def test_what_only_changes_the_speed_is_in_no_steps_settings(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    found = {key for step in build_plan(recipe) for key in step_settings(step, recipe.dump())}
+    assert not SPEED_ONLY & found
+    assert set(LOADING) <= found
+
+
+def test_every_setting_of_every_stage_shapes_some_step_or_only_its_speed(make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe()
+    used = {key for step in build_plan(recipe) for key in step_settings(step, recipe.dump())} | SPEED_ONLY
+    blocks = {"describe", "extend", "draw", "assess", "train", "evaluate", "report"}
+    for name in blocks:
+        block = Recipe.model_fields[name].annotation
+        assert isinstance(block, type) and issubclass(block, BaseModel)
+        assert {f"{name}.{key}" for key in block.model_fields} <= used
+    assert used >= SPEED_ONLY and all(path.split(".")[0] in blocks for path in SPEED_ONLY)

@@ -1,0 +1,68 @@
+"""Records are what files hold: every one comes back as it was written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltgc_local.records import ClassTemplate, Description, Exchange, Record, Rejected, Score, parse_records
+
+EXAMPLES: list[Record] = [
+    Description(3, 14, 2, "A photo of the class bag with “a strap”.", "refined"),
+    Description(3, 0, 0, "A photo of the class bag in a shop.", "existing", "train/00042"),
+    Rejected(0, "Sure!\nHere is one:", "does not begin with …", "describe"),
+    Exchange("refine", (1, 2, 3), "ask", "<think>…</think>\tanswer"),
+    Exchange("summarize", ("train/1",), "", ""),
+    ClassTemplate(9, "A photo of the class ankle boot.", True),
+    Score(1, 2, 0, 0.25, 0.75, 0.8, 3, False),
+]
+
+
+@pytest.mark.parametrize("record", EXAMPLES, ids=lambda record: type(record).__name__)
+def test_a_record_comes_back_from_its_line(record: Record) -> None:
+    line = record.to_json()
+    assert "\n" not in line
+    (back,) = parse_records(type(record), [line])
+    assert back == record
+    assert hash(back) == hash(record)
+
+
+@given(st.text(), st.text())
+def test_any_words_of_a_model_come_back(prompt: str, reply: str) -> None:
+    exchange = Exchange("extend", (0, 1), prompt, reply)
+    assert parse_records(Exchange, exchange.to_json().split("\n")) == [exchange]
+
+
+@given(st.floats(allow_nan=False), st.floats(-1, 1))
+def test_scores_come_back_to_the_last_bit(cosine: float, score: float) -> None:
+    record = Score(0, 0, 0, cosine, score, 0.5, 1, True)
+    assert parse_records(Score, [record.to_json()]) == [record]
+
+
+def test_a_score_that_is_not_a_number_comes_back() -> None:
+    (back,) = parse_records(Score, [Score(0, 0, 0, math.nan, 0, 0, 1, False).to_json()])
+    assert math.isnan(back.cosine)
+
+
+def test_letters_are_written_as_themselves() -> None:
+    assert "日本語" in Rejected(0, "日本語", "", "").to_json()
+
+
+def test_keys_join_descriptions_and_scores() -> None:
+    assert Description(3, 14, 2, "", "refined").key == (3, 14, 2) == Score(3, 14, 2, 0, 0, 0, 1, True).key
+
+
+def test_blank_lines_are_no_records_and_unknown_fields_are_refused() -> None:
+    assert parse_records(ClassTemplate, ["", "  "]) == []
+    with pytest.raises(TypeError, match="colour"):
+        parse_records(ClassTemplate, [json.dumps({"class_id": 0, "text": "", "fallback": True, "colour": "red"})])
+
+
+def test_records_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        EXAMPLES[0].text = "other"  # type: ignore[attr-defined]

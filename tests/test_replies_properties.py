@@ -1,0 +1,52 @@
+"""Whatever a model writes: no exception, and sentences only of the one form."""
+
+from __future__ import annotations
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ltgc_local.replies import kept_by_repetition_check, normal_form, parse_descriptions
+
+NAMES = st.sampled_from(
+    ["bag", "ankle boot", "T-shirt/top", "crane (bird)", "C++", "St. Bernard", "日傘", "lady's slipper"]
+)
+#: Pieces that replies are made of, so that arbitrary text is often nearly right.
+WORDS = (
+    "A photo of the class |a photo of a |bag|ankle boot|T-shirt/top|crane (bird)|C++|St. Bernard|日傘|lady's slipper|"
+    " with a strap| in a shop|.|. |! |, |\"|“|”|’|{|}|[|]|<think>|</think>|\n|1. |- |**|…|–|-|'s |\u2028|```"
+)
+PIECES = st.sampled_from(WORDS.split("|")) | st.just("word " * 150)
+REPLIES = st.text() | st.lists(PIECES | st.text(max_size=4), max_size=14).map("".join)
+
+
+@given(REPLIES, NAMES)
+@example("A photo of the class bag -like strap. A photo of the class bag. ' .", "bag")
+def test_every_sentence_has_the_form_of_the_template(reply: str, name: str) -> None:
+    for sentence in parse_descriptions(reply, name).sentences:
+        opening = f"A photo of the class {name} "
+        assert sentence.startswith(opening)
+        assert sentence.endswith(".")
+        assert not set(sentence.removeprefix(opening)) & set("{}[]<>\n")
+        assert len(sentence) > len(opening) + 1
+        assert sentence == " ".join(sentence.split())
+
+
+@given(REPLIES, NAMES)
+def test_reading_what_was_read_again_changes_nothing(reply: str, name: str) -> None:
+    sentences = parse_descriptions(reply, name).sentences
+    again = parse_descriptions("\n".join(f"{i}. {sentence}" for i, sentence in enumerate(sentences, 1)), name)
+    assert again.sentences == sentences
+    assert again.dropped == ()
+
+
+@given(st.text(), st.text(min_size=1).filter(str.strip))
+def test_no_reply_and_no_name_raises(reply: str, name: str) -> None:
+    parse_descriptions(reply, name)
+    parse_descriptions(f"A photo of the class {name} with {reply}", name)
+    normal_form(reply, name)
+
+
+@given(REPLIES, NAMES, st.lists(REPLIES, max_size=4))
+def test_the_repetition_check_answers_for_every_sentence_or_not_at_all(reply: str, name: str, asked: list[str]) -> None:
+    kept = kept_by_repetition_check(reply, name, asked)
+    assert kept is None or len(kept) == len(asked)

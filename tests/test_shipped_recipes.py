@@ -1,0 +1,46 @@
+"""Every recipe that is shipped loads, plans, and says how to launch it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ltgc_local.launch.preview import plan_as_dict, plan_as_text
+from ltgc_local.recipe import load_recipe
+
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+RECIPES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.yaml"))
+
+
+def test_the_quickstart_is_shipped() -> None:
+    assert "quickstart.yaml" in RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_loads_and_plans(name: str) -> None:
+    recipe = load_recipe(FOLDER / name)
+    plan = plan_as_dict(recipe)
+    assert [step["name"] for step in plan["steps"]][-1] == "report"
+    assert plan["num_to_draw"] == sum(plan["to_draw"].values()) > 0
+    assert recipe.name == Path(name).stem
+    for step in plan["steps"]:
+        assert step["name"] in plan_as_text(recipe)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_header_says_how_to_launch_it_and_it_fits_a_page(name: str) -> None:
+    lines = (FOLDER / name).read_text("utf-8").splitlines()
+    header = "\n".join(line for line in lines if line.startswith("#"))
+    assert lines[0].startswith("# What")
+    assert f"ltgc-local run recipes/{name}" in header
+    assert len(lines) <= 60
+
+
+def test_the_quickstart_draws_what_its_classes_lack() -> None:
+    # Classes below 100 images: 77, 46, 28, 17 and 10; up to 100 each: 23 + 54 + 72 + 83 + 90 = 322.
+    plan = plan_as_dict(load_recipe(FOLDER / "quickstart.yaml", ["extend.max_descriptions=100"]))
+    assert sorted(plan["to_draw"].values()) == [23, 54, 72, 83, 90]
+    assert plan["num_to_draw"] == 322
+    assert plan["classes"] == {"many": 5, "medium": 3, "few": 2}
+    assert plan["images"] == {"train": 2480, "val": 1000, "test": 10000}
