@@ -9,8 +9,8 @@ from ltgc_local.errors import RecipeError
 from ltgc_local.recipe import Recipe
 from ltgc_local.steps import Step
 
-#: Recipe fields that change how fast a step is and not what it makes.
-SPEED_ONLY = {"draw.batch_size", "assess.batch_size", "evaluate.batch_size"}
+#: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
+NOT_SHAPING = {"draw.batch_size", "assess.batch_size", "evaluate.batch_size", "train.control"}
 #: Fields of ``models`` that shape what any model makes, beside the card's name.
 LOADING = ("models.backend", "models.device", "models.dtype", "models.quantization")
 
@@ -31,7 +31,7 @@ def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
         for part in path.split("."):
             value = value[part]
         fields = {f"{path}.{key}": field for key, field in value.items()} if isinstance(value, dict) else {path: value}
-        found |= {key: field for key, field in fields.items() if key not in SPEED_ONLY}
+        found |= {key: field for key, field in fields.items() if key not in NOT_SHAPING}
     return found
 
 

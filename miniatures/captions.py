@@ -6,7 +6,6 @@ import random
 
 from miniatures.attributes import VALUES, names_of
 
-
 #: (attribute, value) -> ways to say it. No phrase is part of another one's.
 PHRASES: dict[tuple[str, str], tuple[str, ...]] = {
     ("tone", "dark"): ("a dark tone", "a deep dark colour", "very little light"),

@@ -8,7 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from ltgc_local.errors import RecipeError
-from ltgc_local.plan import LOADING, SPEED_ONLY, build_plan, match_steps, step_settings, with_dependents
+from ltgc_local.plan import LOADING, NOT_SHAPING, build_plan, match_steps, step_settings, with_dependents
 from ltgc_local.recipe import Recipe
 from ltgc_local.steps import Step
 
@@ -75,16 +75,16 @@ def test_a_step_without_a_model_does_not_depend_on_models(make_recipe: MakeRecip
 def test_what_only_changes_the_speed_is_in_no_steps_settings(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe()
     found = {key for step in build_plan(recipe) for key in step_settings(step, recipe.dump())}
-    assert not SPEED_ONLY & found
+    assert not NOT_SHAPING & found
     assert set(LOADING) <= found
 
 
 def test_every_setting_of_every_stage_shapes_some_step_or_only_its_speed(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe()
-    used = {key for step in build_plan(recipe) for key in step_settings(step, recipe.dump())} | SPEED_ONLY
+    used = {key for step in build_plan(recipe) for key in step_settings(step, recipe.dump())} | NOT_SHAPING
     blocks = {"describe", "extend", "draw", "assess", "train", "evaluate", "report"}
     for name in blocks:
         block = Recipe.model_fields[name].annotation
         assert isinstance(block, type) and issubclass(block, BaseModel)
         assert {f"{name}.{key}" for key in block.model_fields} <= used
-    assert used >= SPEED_ONLY and all(path.split(".")[0] in blocks for path in SPEED_ONLY)
+    assert used >= NOT_SHAPING and all(path.split(".")[0] in blocks for path in NOT_SHAPING)

@@ -8,6 +8,7 @@ from typing import final
 
 import torch
 from diffusers import StableDiffusionXLPipeline
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 
 from ltgc_local.backends.protocols import DrawSettings, LoadSettings
@@ -19,6 +20,7 @@ class DiffusersSdxl:
     """SDXL's text-to-image pipeline. No watermark is ever drawn: it would be a shortcut feature of generated images."""
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
+        diffusers_logging.disable_progress_bar()
         device = resolve_device(settings.device)
         has_fp16 = any((folder / "unet").glob("*.fp16.safetensors"))
         self._pipeline = StableDiffusionXLPipeline.from_pretrained(

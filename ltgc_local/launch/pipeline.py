@@ -27,7 +27,7 @@ from ltgc_local.store import ModelCard, check_model_folder, digest_folder, find_
 
 PACKAGES = (
     "torch", "torchvision", "transformers", "diffusers", "accelerate", "open_clip_torch", "peft", "bitsandbytes",
-    "datasets", "vllm", "numpy", "pillow",
+    "datasets", "numpy", "pillow",
 )  # fmt: skip
 
 
@@ -115,8 +115,8 @@ def _digests(recipe: Recipe, cards: Mapping[Role, ModelCard], run: RunDirectory)
         if known.get(role, {}).get("stamp") != stamp:
             check_model_folder(card)
             known[role] = {"stamp": stamp, "digest": digest_folder(folder)}
+            write_atomically(Json("model_digests", known), path)
         digests[role] = known[role]["digest"]
-    write_atomically(Json("model_digests", known), path)
     return digests
 
 

@@ -65,22 +65,14 @@ class Models(Block):
     """Card of the text-to-image model (the paper: DALL-E; ours is local)."""
     clip: Name = Field(examples=["tiny-clip"])
     """Card of the CLIP that scores images and is fine-tuned [paper: ViT-B/32]."""
-    backend: Literal["auto", "transformers", "vllm"] = "auto"
-    """What runs vlm and llm; ``auto`` takes vLLM where it is installed and there is a GPU. Ours."""
+    backend: Literal["auto", "transformers"] = "auto"
+    """What runs vlm and llm; ``auto`` takes the best that is installed. Ours."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run; ``auto`` takes the GPU where there is one. Ours."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights; ``auto`` takes the card's, else what suits the device. Ours."""
     quantization: Literal["none", "4bit", "8bit"] = "none"
     """bitsandbytes quantization of vlm and llm. Ours."""
-
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        if self.backend == "vllm" and self.quantization != "none":
-            yield (
-                "quantization",
-                f"'{self.quantization}' is bitsandbytes', which backend 'vllm' has not; write 'quantization: none' and "
-                "give a card of AWQ, GPTQ or FP8 weights, or write 'backend: transformers'",
-            )
 
 
 class Describe(Block):
@@ -218,6 +210,8 @@ class Train(Block):
     """How many of ``epochs``, the last ones, train on originals only. Ours."""
     loss: Literal["cross_entropy", "logit_adjustment"] = "cross_entropy"
     """Soft-label cross-entropy, or with logits adjusted by the effective class prior. Ours."""
+    prior_scale: float = Field(default=1.0, ge=0, le=10)
+    """Of ``logit_adjustment``: factor of the log prior; less than 1 leaves the tail some advantage. Ours."""
     sampler: Literal["balanced", "instance"] = "balanced"
     """How the control and ``union`` draw images: a class uniformly, then its images; or every image once. Ours."""
     augment: Literal["none", "flip", "flip_crop"] = "flip"

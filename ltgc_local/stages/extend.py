@@ -156,10 +156,11 @@ class Extension:
             return []
         seed = self._context.seed(name, *(f"{each.class_id}:{each.asks}" for each in lists))
         sampling = Sampling(self.settings.max_new_tokens, temperature, self.settings.top_p, seed)
+        first = len(self.exchanges)
         replies = self._model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling)
         self.exchanges += [
-            Exchange(name, (each.class_id, each.asks), prompt, reply)
-            for each, prompt, reply in zip(lists, prompts, replies, strict=True)
+            Exchange(name, (each.class_id, first + number), prompt, reply)
+            for number, (each, prompt, reply) in enumerate(zip(lists, prompts, replies, strict=True))
         ]
         return replies
 

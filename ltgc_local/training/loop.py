@@ -104,7 +104,7 @@ class Trainer:
         return epoch >= self.settings.epochs - self.settings.real_epochs
 
     def log_prior(self, epoch: int = 0) -> torch.Tensor | None:
-        """Return the log of the label marginal that an epoch samples from, or None for plain cross-entropy."""
+        """Return the scaled log of the label marginal of an epoch's batches, or None for plain cross-entropy."""
         if self.settings.loss == "cross_entropy":
             return None
         labels = self.original.labels[: self.num_real] if self.is_real(epoch) else self.original.labels
@@ -114,7 +114,7 @@ class Trainer:
             prior = np.full(self.num_classes, 1 / self.num_classes)
         else:
             prior = np.bincount(labels, minlength=self.num_classes) / len(labels)
-        return torch.from_numpy(np.maximum(prior, SMALLEST_PRIOR)).float().log()
+        return self.settings.prior_scale * torch.from_numpy(np.maximum(prior, SMALLEST_PRIOR)).float().log()
 
     def tensors(self, batch: Batch, mean: torch.Tensor, std: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mixed, augmented, normalised images (B, 3, H, W) and soft targets (B, C) on ``mean``'s device."""

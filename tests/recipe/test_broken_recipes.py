@@ -192,11 +192,11 @@ REPLACED: dict[str, tuple[tuple[str, str], list[str]]] = {
         ("clip: score", "clip: see"),
         ["9: models.clip: card 'see' has role vlm, not clip; cards of role clip: score"],
     ),
-    "a quantization that vLLM has not": (
-        ("  vlm: see", "  backend: vllm\n  quantization: 4bit\n  vlm: see"),
+    "a backend that there is not": (
+        ("  vlm: see", "  backend: transformer\n  vlm: see"),
         [
-            "7: models.quantization: '4bit' is bitsandbytes', which backend 'vllm' has not; write 'quantization: none' "
-            "and give a card of AWQ, GPTQ or FP8 weights, or write 'backend: transformers'"
+            "6: models.backend: expected one of 'auto', 'transformers'; found the text 'transformer'; "
+            "did you mean 'transformers'?"
         ],
     ),
     "an alias without its anchor": (

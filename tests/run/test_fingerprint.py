@@ -45,7 +45,8 @@ def train_changes() -> list[str]:
         "epochs": 3, "batch_size": 64, "optimizer": "adamw", "lr": 0.5, "momentum": 0.5, "weight_decay": 0,
         "warmup_steps": 5, "lora_rank": 4, "lora_alpha": 1, "lora_dropout": 0.5, "lora_targets": "attention",
         "head": "frozen_text", "head_scale": 10, "head_lr": 0.5, "mixing": "union", "mix_alpha": 2, "real_epochs": 1,
-        "loss": "logit_adjustment", "sampler": "instance", "augment": "none", "precision": "bf16",
+        "loss": "logit_adjustment", "prior_scale": 0.5, "sampler": "instance", "augment": "none",
+        "precision": "bf16",
     }  # fmt: skip
     keys = set(type(Recipe.model_fields["train"].default).model_fields) - {"control"}
     assert keys == set(values)
