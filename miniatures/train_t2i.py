@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import math
 import random
 import time
@@ -220,6 +221,10 @@ def save(vae: AutoencoderKL, tokenizer, averages: torch.nn.ModuleList, folder: P
         add_watermarker=False,
     )
     pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True, variant="fp16")
+    for path in folder.glob("*/config.json"):  # diffusers notes where a part was loaded from: a path of this machine
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n")
 
 
 if __name__ == "__main__":
