@@ -4,7 +4,7 @@
 
 CLIP's InfoNCE loss over image-caption pairs. A caption of the web rarely names the object exactly: here 50 % say only a
 broader word ("a garment"), 22 % name a related class instead, and 28 % name the class. So zero-shot accuracy is well
-above chance and well below what fine-tuning reaches, as with the published models. Writes data/miniatures/clip.
+above chance and leaves room for fine-tuning. Writes data/miniatures/clip.
 """
 
 from __future__ import annotations
