@@ -4,7 +4,8 @@
     python -m miniatures.train_t2i unet   # 2000 steps of a schedule of 4200: the learning rate is still high
     python -m miniatures.train_t2i unet --resume --steps 1000   # from there, with the learning rate falling to 0
 
-Each command needs the one before; the last two write the whole pipeline to data/miniatures/sdxl. It is the
+Each command needs the one before (``python -m miniatures.train_decoder`` may come anywhere after the first: it sharpens
+the VAE's decoder and leaves its latents); the last two write the whole pipeline to data/miniatures/sdxl. It is the
 architecture of SDXL with few and narrow layers: two text encoders whose penultimate states are concatenated, pooled
 text and size embeddings added to the time step, classifier-free guidance by empty prompts (zeros).
 """
@@ -88,8 +89,18 @@ def train_vae(steps: int, batch: int = 64) -> None:
     with torch.no_grad():
         latents = vae.encode(pixels[:2048].expand(-1, 3, -1, -1)).latent_dist.sample()
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
-    vae.save_pretrained(FOLDER / "vae")
+    save_vae(vae)
     print("scaling factor", vae.config.scaling_factor)
+
+
+def load_vae() -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(FOLDER / "vae", variant="fp16", dtype=torch.float32, local_files_only=True)
+
+
+def save_vae(vae: AutoencoderKL) -> None:
+    """Write the VAE as fp16 safetensors."""
+    vae.to(torch.float16).save_pretrained(FOLDER / "vae", variant="fp16")
+    forget_paths(FOLDER)
 
 
 def build_text_encoders(vocab_size: int, bos: int, eos: int) -> tuple[CLIPTextModel, CLIPTextModelWithProjection]:
@@ -160,7 +171,7 @@ def train_unet(steps: int, stop_at: int, resume: bool, batch: int = 64, lr: floa
     """Train UNet and text encoders to predict the noise; save an exponential moving average as fp16 safetensors."""
     torch.manual_seed(1)
     rng = random.Random(1)
-    vae = AutoencoderKL.from_pretrained(FOLDER / "vae", local_files_only=True).eval()
+    vae = load_vae().eval()
     pool = load("pool")
     latents = encode_all(vae, pool)
     tokenizer = build_clip_tokenizer(FOLDER / "tokenizer")
@@ -221,7 +232,12 @@ def save(vae: AutoencoderKL, tokenizer, averages: torch.nn.ModuleList, folder: P
         add_watermarker=False,
     )
     pipeline.to(dtype=torch.float16).save_pretrained(folder, safe_serialization=True, variant="fp16")
-    for path in folder.glob("*/config.json"):  # diffusers notes where a part was loaded from: a path of this machine
+    forget_paths(folder)
+
+
+def forget_paths(folder: Path) -> None:
+    """Remove what diffusers notes of where a part was loaded from: a path of this machine."""
+    for path in folder.glob("*/config.json"):
         config = json.loads(path.read_text())
         config.pop("_name_or_path", None)
         path.write_text(json.dumps(config, indent=2) + "\n")
