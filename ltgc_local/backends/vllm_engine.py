@@ -38,7 +38,7 @@ def load_engine(folder: Path, settings: LoadSettings, **arguments: Any) -> Any:
         )
     # One process: a second one would cost half a minute to start, and this step's process is its own already.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         from vllm import LLM
         from vllm.platforms import current_platform
@@ -47,7 +47,7 @@ def load_engine(folder: Path, settings: LoadSettings, **arguments: Any) -> Any:
             f"models.backend is vllm, but vLLM cannot be imported ({problem}); type: pip install 'ltgc-local[vllm]', "
             "or --set models.backend=transformers"
         ) from problem
-    logging.getLogger("vllm").setLevel(logging.WARNING)
+    logging.getLogger("vllm").setLevel(logging.ERROR)
     device = "cpu" if current_platform.is_cpu() else "cuda"
     if settings.device not in ("auto", device):
         raise BackendError(

@@ -76,7 +76,7 @@ def test_vllm_follows_a_schema_even_where_the_model_is_random(tmp_path: Path) ->
     model = load_model("llm", "vllm", LANGUAGE_MODELS["qwen3"](tmp_path / "qwen3"), SETTINGS)
     replies = model.reply([ask(f"item {i}") for i in range(20)], Sampling(120, 1.0, seed=1), SCHEMA)
     for reply in replies:
-        value = json.loads(reply)
+        value = json.loads(reply, strict=False)  # the grammar allows control characters within a string
         assert set(value) == {"features", "scene"}
         assert 1 <= len(value["features"]) <= 2
     assert len(set(replies)) > 10, "each conversation has its own seed"
