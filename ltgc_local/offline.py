@@ -22,6 +22,7 @@ OFFLINE_ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    "VLLM_HOST_IP": "127.0.0.1",  # else vLLM asks the network which address this machine has
     "TOKENIZERS_PARALLELISM": "false",
 }
 

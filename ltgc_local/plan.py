@@ -7,12 +7,17 @@ from typing import Any
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.recipe import Recipe
-from ltgc_local.steps import Step
+from ltgc_local.steps import Role, Step
 
 #: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
 NOT_SHAPING = {"draw.batch_size", "assess.batch_size", "evaluate.batch_size", "train.control"}
-#: Fields of ``models`` that shape what any model makes, beside the card's name.
-LOADING = ("models.backend", "models.device", "models.dtype", "models.quantization")
+#: Fields of ``models`` that shape what a role's model makes, beside the card's name and the backend.
+LOADING: dict[Role, tuple[str, ...]] = {
+    "vlm": ("models.device", "models.dtype", "models.quantization", "models.max_pixels"),
+    "llm": ("models.device", "models.dtype", "models.quantization"),
+    "t2i": ("models.device", "models.dtype"),
+    "clip": ("models.device", "models.dtype"),
+}
 
 
 def build_plan(recipe: Recipe) -> tuple[Step, ...]:
@@ -25,7 +30,7 @@ def build_plan(recipe: Recipe) -> tuple[Step, ...]:
 def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
     """Return the step's recipe fields as {dotted path: value}, without those that only change its speed."""
     found: dict[str, Any] = {}
-    model = (f"models.{step.model_role}", *LOADING) if step.model_role else ()
+    model = (f"models.{step.model_role}", *LOADING[step.model_role]) if step.model_role else ()
     for path in ("seed", "data.benchmark", *model, *step.settings):
         value: Any = dumped
         for part in path.split("."):

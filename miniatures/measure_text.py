@@ -1,8 +1,8 @@
 """Measure the miniature language models on prompts and pictures that they were not trained on.
 
-    python -m miniatures.measure_text [--threads 2] [--only llm|vlm]
+    python -m miniatures.measure_text [--threads 2] [--only llm|vlm] [--backend vllm]
 
-Loads data/miniatures/{qwen3,qwen2.5-vl} by the Auto classes, generates batches with left padding, prints a Markdown
+Loads data/miniatures/{qwen3,qwen2.5-vl} as a run does, prints a Markdown
 table and writes data/miniatures/quality_text.json, each task with its date and versions. Never trains. Prompt 3 and the
 pictures' replies are greedy, the others sampled. "Plausible" and "typical" are shares in the pool: at least 5 % and
 20 % of the class's pictures.
@@ -18,14 +18,14 @@ import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import transformers
 from PIL import Image
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from ltgc_local import prompts
+from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
+from ltgc_local.backends.registry import load_model
 from miniatures.attributes import VALUES, names_of
 from miniatures.captions import MEANING, read_back
 from miniatures.conversations import (
@@ -45,7 +45,8 @@ from miniatures.conversations import (
 from miniatures.pool import CLASS_NAMES, WEIGHTS, load
 
 PLAUSIBLE = 0.05
-SAMPLING = {"do_sample": True, "temperature": 0.9, "top_p": 0.95}
+GREEDY = Sampling(700)
+SAMPLED, SHORT = Sampling(700, 0.9, 0.95), Sampling(80, 0.9, 0.95)
 Figures = dict[str, float]
 
 
@@ -74,38 +75,31 @@ def asked_about(question: str) -> str:
     return found[1]
 
 
-def as_messages(turns: Sequence[str]) -> list[dict[str, object]]:
+def as_messages(turns: Sequence[str]) -> list[Message]:
     return [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
 
 
-class LanguageModel:
-    """The miniature language model on transformers' own code path."""
+class Measured:
+    """A shipped miniature, loaded and asked by the product's own code path."""
 
-    def __init__(self, folder: Path) -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
-        self.model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32).eval()
+    def __init__(self, role: str, folder: str, backend: str) -> None:
+        self.model = load_model(role, backend, WEIGHTS / folder, LoadSettings("cpu", "float32", max_model_len=2048))
 
-    def reply(self, dialogues: Sequence[Sequence[str]], batch: int = 16, **settings: object) -> list[str]:
+    def reply(self, dialogues: Sequence[Sequence[str]], sampling: Sampling = GREEDY) -> list[str]:
+        return self.model.reply([as_messages(turns) for turns in dialogues], sampling)
+
+    def describe(self, images: Sequence[Image.Image], dialogues: Sequence[Sequence[str]]) -> list[str]:
         replies: list[str] = []
-        for i in range(0, len(dialogues), batch):
-            inputs = self.tokenizer.apply_chat_template(
-                [as_messages(turns) for turns in dialogues[i : i + batch]],
-                add_generation_prompt=True,
-                padding=True,
-                return_dict=True,
-                return_tensors="pt",
-            )
-            with torch.inference_mode():
-                output = self.model.generate(**inputs, **{"max_new_tokens": 700, "do_sample": False, **settings})
-            new = output[:, inputs["input_ids"].shape[1] :]
-            replies += self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        for i in range(0, len(images), 64):
+            turns = [as_messages(turns) for turns in dialogues[i : i + 64]]
+            replies += self.model.describe(images[i : i + 64], turns, Sampling(64))
         return replies
 
 
-def measure_extend(model: LanguageModel, table: PoolTable, rng: random.Random, count: int = 120) -> Figures:
+def measure_extend(model: Measured, table: PoolTable, rng: random.Random, count: int = 120) -> Figures:
     asked = [extend(table, rng)[0] for _ in range(count)]
     n: Counter[str] = Counter()
-    for question, reply in zip(asked, model.reply([[q] for q in asked], **SAMPLING), strict=True):
+    for question, reply in zip(asked, model.reply([[q] for q in asked], SAMPLED), strict=True):
         name = asked_about(question)
         seen = {line for line in question.split("\n") if line.startswith("- ")}
         seen_values = {tuple((parse_line(line, name) or {}).values()) for line in seen}
@@ -136,7 +130,7 @@ def measure_extend(model: LanguageModel, table: PoolTable, rng: random.Random, c
     }
 
 
-def measure_repetition(model: LanguageModel, table: PoolTable, rng: random.Random, count: int = 100) -> Figures:
+def measure_repetition(model: Measured, table: PoolTable, rng: random.Random, count: int = 100) -> Figures:
     subjects = [pick_subject(rng) for _ in range(count)]
     cases = [repetition_list(table, subject, list_size(2, 16, rng), rng) for subject in subjects]
     asked = [[prompts.fill_repetition(s.name, texts)] for s, (texts, _) in zip(subjects, cases, strict=True)]
@@ -167,12 +161,10 @@ def measure_repetition(model: LanguageModel, table: PoolTable, rng: random.Rando
     }
 
 
-def measure_sentences(
-    model: LanguageModel, table: PoolTable, conversations: list[Conversation], is_modal: bool
-) -> Figures:
+def measure_sentences(model: Measured, table: PoolTable, conversations: list[Conversation], is_modal: bool) -> Figures:
     """Measure one-sentence replies: form, and values that are modal, or typical, for the class."""
     n: Counter[str] = Counter()
-    replies = model.reply([c[:-1] for c in conversations], max_new_tokens=80, **SAMPLING)
+    replies = model.reply([c[:-1] for c in conversations], SHORT)
     for (question, _), reply in zip(conversations, replies, strict=True):
         name = asked_about(question)
         stated = parse_line(reply, name)
@@ -199,52 +191,22 @@ def measure_sentences(
     return figures
 
 
-def measure_llm(table: PoolTable) -> dict[str, Figures]:
-    model, rng = LanguageModel(WEIGHTS / "qwen3"), random.Random(20261)
+def measure_llm(table: PoolTable, backend: str) -> dict[str, Figures]:
+    model, rng = Measured("llm", "qwen3", backend), random.Random(20261)
     figures = {"Prompt 2, extend": measure_extend(model, table, rng)}
     figures["Prompt 3, repetition"] = measure_repetition(model, table, rng)
     figures["Prompt 4, summarize"] = measure_sentences(model, table, [summarize(table, rng) for _ in range(60)], True)
     figures["Prompt 5, refine"] = measure_sentences(model, table, [refine(table, rng) for _ in range(120)], False)
     reminders = [form_reminder(table, rng) for _ in range(60)]
-    parsed = model.reply([c[:-1] for c in reminders], max_new_tokens=80, **SAMPLING)
+    parsed = model.reply([c[:-1] for c in reminders], SHORT)
     names = [re.search(r'class (.+) with" and', c[2])[1] for c in reminders]  # type: ignore[index]
     good = sum(parse_line(reply, name) is not None for reply, name in zip(parsed, names, strict=True))
     figures["Form reminder"] = {"prompts": len(reminders), "replies that parse": ratio(good, len(reminders))}
     asked = [extend(table, rng)[:1] for _ in range(16)]
     start = time.perf_counter()
-    model.reply(asked, max_new_tokens=160, min_new_tokens=160, **SAMPLING)
-    figures["Speed"] = {"seconds for 16 prompts, 160 new tokens each": round(time.perf_counter() - start, 2)}
+    model.reply(asked, SAMPLED)
+    figures["Speed"] = {"seconds for 16 Prompt 2s": round(time.perf_counter() - start, 2)}
     return figures
-
-
-class VisionLanguageModel:
-    """The miniature vision-language model on transformers' own code path."""
-
-    def __init__(self, folder: Path) -> None:
-        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
-        self.processor.tokenizer.padding_side = "left"
-        self.model = AutoModelForImageTextToText.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        self.model.eval()
-
-    def reply(self, images: Sequence[Image.Image], dialogues: Sequence[Sequence[str]], batch: int = 64) -> list[str]:
-        replies: list[str] = []
-        for i in range(0, len(images), batch):
-            messages = [as_messages(turns) for turns in dialogues[i : i + batch]]
-            for image, turns in zip(images[i : i + batch], messages, strict=True):
-                turns[0]["content"] = [{"type": "image", "image": image}, {"type": "text", "text": turns[0]["content"]}]
-            inputs = self.processor.apply_chat_template(
-                messages,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                return_tensors="pt",
-                processor_kwargs={"padding": True},
-            )
-            with torch.inference_mode():
-                output = self.model.generate(**inputs, max_new_tokens=64, do_sample=False)
-            new = output[:, inputs["input_ids"].shape[1] :]
-            replies += self.processor.batch_decode(new, skip_special_tokens=True)
-        return replies
 
 
 def judge_replies(
@@ -274,20 +236,20 @@ def judge_replies(
     return figures
 
 
-def measure_vlm(table: PoolTable) -> dict[str, Figures]:
-    model, val, rng = VisionLanguageModel(WEIGHTS / "qwen2.5-vl"), load("val"), random.Random(20262)
+def measure_vlm(table: PoolTable, backend: str) -> dict[str, Figures]:
+    model, val, rng = Measured("vlm", "qwen2.5-vl", backend), load("val"), random.Random(20262)
     images, labels = [Image.fromarray(image).convert("RGB") for image in val.images], val.labels.tolist()
     asked = [[prompts.fill_describe(CLASS_NAMES[label])] for label in labels]
     start = time.perf_counter()
-    model.reply(images[:178], asked[:178], batch=178)
+    model.describe(images[:178], asked[:178])
     seconds = round(time.perf_counter() - start, 2)
-    figures = {"Prompt 1, describe": judge_replies(model.reply(images, asked), labels, val.attributes, table)}
+    figures = {"Prompt 1, describe": judge_replies(model.describe(images, asked), labels, val.attributes, table)}
     dialogues = []
     for question, label in zip(asked[:200], labels[:200], strict=True):
         subject = Subject(CLASS_NAMES[label], label)
         bad = bad_reply(subject, table.draw(label, rng), rng)
         dialogues.append([*question, bad, prompts.fill_form_reminder(subject.name)])
-    reminded = judge_replies(model.reply(images[:200], dialogues), labels[:200], val.attributes[:200], table)
+    reminded = judge_replies(model.describe(images[:200], dialogues), labels[:200], val.attributes[:200], table)
     figures["Form reminder, with picture"] = dict(list(reminded.items())[:4])
     figures["Speed, vision"] = {"seconds for 178 pictures": seconds}
     return figures
@@ -306,16 +268,19 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=("llm", "vlm"))
+    parser.add_argument("--backend", choices=("transformers", "vllm"), default="transformers")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     pool_table = PoolTable(load("pool"))
     measured: dict[str, Figures] = {}
     if arguments.only != "vlm":
-        measured |= measure_llm(pool_table)
+        measured |= measure_llm(pool_table, arguments.backend)
     if arguments.only != "llm":
-        measured |= measure_vlm(pool_table)
+        measured |= measure_vlm(pool_table, arguments.backend)
     print(as_table(measured))
+    if arguments.backend == "vllm":
+        measured = {f"{task} (vLLM)": figures for task, figures in measured.items()}
     about = {
         "date": datetime.date.today().isoformat(),
         "torch": torch.__version__,

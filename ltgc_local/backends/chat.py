@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ltgc_local.backends.protocols import LoadSettings, Sampling
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
+from ltgc_local.errors import ModelError
 
 
 def loading_arguments(settings: LoadSettings) -> dict[str, Any]:
@@ -30,6 +32,25 @@ def loading_arguments(settings: LoadSettings) -> dict[str, Any]:
             else BitsAndBytesConfig(load_in_8bit=True)
         )
     return arguments
+
+
+def load_weights(auto_class: Any, folder: Path, settings: LoadSettings) -> Any:
+    """Return ``auto_class``'s model of the folder, in evaluation mode.
+
+    Raises:
+        ModelError: a weight of the architecture is not in the files, or has another shape. transformers would start it
+            at random.
+    """
+    model, found = auto_class.from_pretrained(
+        folder, output_loading_info=True, ignore_mismatched_sizes=True, **loading_arguments(settings)
+    )
+    wrong = sorted(found["missing_keys"]) + sorted(str(key[0]) for key in found["mismatched_keys"])
+    if wrong:
+        raise ModelError(
+            f"{folder}: {len(wrong)} weights of {type(model).__name__} are not in its files or have another shape, "
+            f"such as {', '.join(wrong[:3])}; the folder is incomplete, or config.json another model's: copy it again"
+        )
+    return model.eval()
 
 
 @torch.inference_mode()

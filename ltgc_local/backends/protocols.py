@@ -33,11 +33,18 @@ class Sampling:
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """Where and how weights are put: device ``cpu`` or ``cuda``, dtype a torch name or ``auto``, bitsandbytes bits."""
+    """Where and how weights are put: device ``cpu`` or ``cuda``, dtype a torch name or ``auto``, bitsandbytes bits.
+
+    ``max_model_len`` (tokens of prompt and reply) and ``tensor_parallel`` (GPUs that share one model) are vLLM's;
+    ``max_pixels`` bounds the pictures that a vlm sees: pictures with more pixels are shrunk.
+    """
 
     device: str = "cpu"
     dtype: str = "auto"
     quantization: Literal["none", "4bit", "8bit"] = "none"
+    max_model_len: int = 4096
+    tensor_parallel: int = 1
+    max_pixels: int = 1024 * 1024
 
 
 class VisionLanguageModel(Protocol):

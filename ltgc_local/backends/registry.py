@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from ltgc_local.backends.protocols import LoadSettings
-from ltgc_local.errors import ModelError
+from ltgc_local.errors import LtgcError, ModelError
 
 #: (role, backend) -> "module:class"; the class is called with (folder, LoadSettings).
 BACKENDS: dict[tuple[str, str], str] = {
+    ("vlm", "vllm"): "ltgc_local.backends.vllm_vlm:VllmVlm",
+    ("llm", "vllm"): "ltgc_local.backends.vllm_llm:VllmLlm",
     ("vlm", "transformers"): "ltgc_local.backends.transformers_vlm:TransformersVlm",
     ("llm", "transformers"): "ltgc_local.backends.transformers_llm:TransformersLlm",
     ("t2i", "diffusers"): "ltgc_local.backends.diffusers_sdxl:DiffusersSdxl",
@@ -30,5 +33,8 @@ def load_model(role: str, backend: str, folder: Path, settings: LoadSettings) ->
     module, _, name = BACKENDS[role, backend].partition(":")
     try:
         return getattr(importlib.import_module(module), name)(folder, settings)
-    except (OSError, ValueError, KeyError) as problem:
-        raise ModelError(f"{folder}: cannot be loaded as a {role} by {backend}: {problem}") from problem
+    except LtgcError:
+        raise
+    except Exception as problem:  # the libraries raise every kind for a folder that is damaged or another model's
+        words = shorten(str(problem), 400, placeholder=" …")
+        raise ModelError(f"{folder}: cannot be loaded as a {role} by {backend}: {words}") from problem

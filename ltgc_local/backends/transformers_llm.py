@@ -8,7 +8,7 @@ from typing import Any, final
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ltgc_local.backends.chat import by_length, generate, loading_arguments
+from ltgc_local.backends.chat import by_length, generate, load_weights
 from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
 
 BATCH_SIZE = 16
@@ -20,7 +20,7 @@ class TransformersLlm:
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
-        self._model = AutoModelForCausalLM.from_pretrained(folder, **loading_arguments(settings)).eval()
+        self._model = load_weights(AutoModelForCausalLM, folder, settings)
 
     def reply(
         self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None

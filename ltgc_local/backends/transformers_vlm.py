@@ -9,7 +9,8 @@ from typing import Any, final
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from ltgc_local.backends.chat import generate, loading_arguments
+from ltgc_local.backends.chat import generate, load_weights
+from ltgc_local.backends.pictures import shrink
 from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
 
 
@@ -20,7 +21,8 @@ class TransformersVlm:
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
         self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         self._processor.tokenizer.padding_side = "left"
-        self._model = AutoModelForImageTextToText.from_pretrained(folder, **loading_arguments(settings)).eval()
+        self._model = load_weights(AutoModelForImageTextToText, folder, settings)
+        self._max_pixels = settings.max_pixels
 
     def describe(
         self, images: Sequence[Image.Image], conversations: Sequence[Conversation], sampling: Sampling
@@ -29,9 +31,8 @@ class TransformersVlm:
             self._processor.apply_chat_template(_with_image(turns), tokenize=False, add_generation_prompt=True)
             for turns in conversations
         ]
-        inputs = self._processor(
-            text=texts, images=[[image.convert("RGB")] for image in images], padding=True, return_tensors="pt"
-        )
+        pictures = [[shrink(image.convert("RGB"), self._max_pixels)] for image in images]
+        inputs = self._processor(text=texts, images=pictures, padding=True, return_tensors="pt")
         return generate(self._model, inputs, sampling, self._processor.batch_decode)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.backends.choice import backend_of
 from ltgc_local.corpora import open_corpus
 from ltgc_local.errors import ArtefactError
 from ltgc_local.longtail import SHOTS, num_extended, shot_of, tail_classes
@@ -31,7 +32,10 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
         "method": recipe.method,
         "images": {"train": len(corpus.train), "val": len(corpus.val), "test": len(corpus.test)},
         "classes": {shot: sum(shot_of(n) == shot for n in counts.values()) for shot in SHOTS},
-        "models": {role: {"card": card.name, "evidence": card.evidence} for role, card in cards.items()},
+        "models": {
+            role: {"card": card.name, "evidence": card.evidence, "backend": backend_of(role, recipe)}
+            for role, card in cards.items()
+        },
         "to_draw": to_draw,
         "num_to_draw": sum(to_draw.values()),
         "steps": [{"name": s.name, "model": s.model_role, "reads": list(s.reads)} for s in build_plan(recipe)],
@@ -47,7 +51,10 @@ def plan_as_text(recipe: Recipe) -> str:
         f"{plan['images']['train']} training images; classes: "
         + ", ".join(f"{n} {s}" for s, n in plan["classes"].items()),
         f"to draw: {plan['num_to_draw']} images (" + ", ".join(f"{n} {c}" for c, n in plan["to_draw"].items()) + ")",
-        *(f"{role}: {model['card']} ({model['evidence']})" for role, model in plan["models"].items()),
+        *(
+            f"{role}: {model['card']} ({model['evidence']}, {model['backend']})"
+            for role, model in plan["models"].items()
+        ),
         "",
         *(
             f"{s['name']:{width}}  {s['model'] or '-':4}  reads {', '.join(s['reads']) or 'data'}"

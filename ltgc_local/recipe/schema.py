@@ -65,14 +65,31 @@ class Models(Block):
     """Card of the text-to-image model (the paper: DALL-E; ours is local)."""
     clip: Name = Field(examples=["tiny-clip"])
     """Card of the CLIP that scores images and is fine-tuned [paper: ViT-B/32]."""
-    backend: Literal["auto", "transformers"] = "auto"
-    """What runs vlm and llm; ``auto`` takes the best that is installed. Ours."""
+    backend: Literal["auto", "vllm", "transformers"] = "auto"
+    """What runs vlm and llm; ``auto`` takes vLLM where it is installed for GPUs, else transformers. Ours."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run; ``auto`` takes the GPU where there is one. Ours."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights; ``auto`` takes the card's, else what suits the device. Ours."""
     quantization: Literal["none", "4bit", "8bit"] = "none"
-    """bitsandbytes quantization of vlm and llm. Ours."""
+    """bitsandbytes quantization of vlm and llm by transformers; vLLM reads AWQ, GPTQ and FP8 folders as they are.
+    Ours."""
+    max_model_len: int = Field(default=4096, ge=64)
+    """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
+    max_pixels: int = Field(default=1024 * 1024, ge=64)
+    """Pixels of a picture that the vlm sees at most; a larger one is shrunk. Ours."""
+    tensor_parallel: int = Field(default=1, ge=1, le=64)
+    """GPUs that vLLM spreads one vlm or llm over. Ours."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.backend == "vllm" and self.quantization != "none":
+            yield (
+                "quantization",
+                f"'{self.quantization}' is bitsandbytes, which vLLM does not load; write 'backend: transformers', or "
+                "name the card of an AWQ, GPTQ or FP8 folder",
+            )
+        if self.backend == "transformers" and self.tensor_parallel > 1:
+            yield "tensor_parallel", f"{self.tensor_parallel} has no effect on backend 'transformers'; write 1"
 
 
 class Describe(Block):

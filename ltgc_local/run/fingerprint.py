@@ -8,11 +8,12 @@ from typing import Any
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json, write_atomically
+from ltgc_local.backends.choice import backend_of
 from ltgc_local.errors import ArtefactError
 from ltgc_local.plan import step_settings
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import RECORD_VERSION
-from ltgc_local.steps import Step
+from ltgc_local.steps import Role, Step
 
 
 def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str, str]) -> dict[str, Any]:
@@ -24,10 +25,14 @@ def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str
     return {
         "record_version": RECORD_VERSION,
         "data": digests["data"],
-        **({"model": digests[step.model_role]} if step.model_role else {}),
+        **(_model(step.model_role, recipe, digests) if step.model_role else {}),
         **step_settings(step, recipe.dump()),
         **{f"reads {name}": run.digest(name) for name in step.reads},
     }
+
+
+def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, str]:
+    return {"model": digests[role], "models.backend": backend_of(role, recipe)}
 
 
 def check_fingerprint(step: Step, wanted: dict[str, Any], run: RunDirectory, command: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Artefact
 from ltgc_local.artefacts.progress import Progress
+from ltgc_local.backends.choice import backend_of
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.registry import load_model
 from ltgc_local.corpora import Corpus, open_corpus
@@ -19,8 +20,6 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.seeding import item_seed
 from ltgc_local.steps import Role, Step
 from ltgc_local.store import find_card, model_folder
-
-DEFAULT_BACKENDS = {"vlm": "transformers", "llm": "transformers", "t2i": "diffusers", "clip": "open_clip"}
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,15 @@ class StageContext:
         role = self.step.model_role
         assert role is not None, f"step {self.step.name} has no model"
         models, is_text = self.recipe.models, role in ("vlm", "llm")
-        backend = models.backend if models.backend != "auto" and is_text else DEFAULT_BACKENDS[role]
-        settings = LoadSettings(models.device, models.dtype, models.quantization if is_text else "none")
-        return load_model(role, backend, self.role_folder(role), settings)
+        settings = LoadSettings(
+            models.device,
+            models.dtype,
+            models.quantization if is_text else "none",
+            models.max_model_len,
+            models.tensor_parallel,
+            models.max_pixels,
+        )
+        return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)
 
     def role_folder(self, role: Role) -> Path:
         """Return the folder of a role's weights, tokenizer and configuration."""

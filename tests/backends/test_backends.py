@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from ltgc_local.backends import choice
 from ltgc_local.backends.chat import by_length
 from ltgc_local.backends.clip_tokens import load_token_counter
 from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.pictures import shrink
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.registry import BACKENDS, load_model
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.errors import BackendError, ModelError
-from ltgc_local.stages.context import DEFAULT_BACKENDS
+from ltgc_local.recipe import load_recipe
 from ltgc_local.steps import ROLES
 
-MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
+ROOT = Path(__file__).resolve().parents[2]
+MINIATURES, QUICKSTART = ROOT / "data/miniatures", ROOT / "recipes/quickstart.yaml"
 
 
 @pytest.mark.parametrize(("role", "backend"), BACKENDS)
@@ -29,9 +36,57 @@ def test_every_name_in_the_registry_is_a_class(role: str, backend: str) -> None:
     assert isinstance(getattr(importlib.import_module(module), name), type)
 
 
-def test_every_role_has_a_backend_and_a_default_that_is_one() -> None:
+def test_every_role_has_a_backend_and_what_is_chosen_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {role for role, _ in BACKENDS} == set(ROLES)
-    assert set(DEFAULT_BACKENDS.items()) <= set(BACKENDS)
+    recipe = load_recipe(QUICKSTART, ["models.device=auto"])
+    for installed in (False, True):
+        monkeypatch.setattr(choice, "_has_vllm", lambda installed=installed: installed)
+        chosen = {role: choice.backend_of(role, recipe) for role in ROLES}
+        assert set(chosen.items()) <= set(BACKENDS)
+        assert chosen["llm"] == chosen["vlm"] == ("vllm" if installed else "transformers")
+
+
+@pytest.mark.parametrize(
+    ("settings", "backend"),
+    [
+        (["models.device=cpu"], "transformers"),
+        (["models.device=cuda", "models.quantization=4bit"], "transformers"),
+        (["models.device=cpu", "models.backend=vllm"], "vllm"),
+        (["models.device=cuda", "models.backend=transformers"], "transformers"),
+    ],
+)
+def test_auto_takes_vllm_for_a_gpu_and_whole_weights_only(
+    settings: list[str], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "_has_vllm", lambda: True)
+    assert choice.backend_of("llm", load_recipe(QUICKSTART, settings)) == backend
+
+
+def test_weights_that_the_files_lack_are_an_error_and_not_random_numbers(tmp_path: Path) -> None:
+    shutil.copytree(MINIATURES / "qwen3", tmp_path / "qwen3")
+    weights = load_file(tmp_path / "qwen3" / "model.safetensors")
+    name = next(name for name in weights if name.endswith("q_proj.weight"))
+    del weights[name]
+    save_file(weights, tmp_path / "qwen3" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=rf"1 weights of Qwen3ForCausalLM .* such as {re.escape(name)}; the folder is"):
+        load_model("llm", "transformers", tmp_path / "qwen3", LoadSettings())
+
+
+def test_another_architectures_configuration_is_an_error(tmp_path: Path) -> None:
+    shutil.copytree(MINIATURES / "qwen3", tmp_path / "qwen3")
+    path = tmp_path / "qwen3" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"intermediate_size": 2 * config["intermediate_size"]}))
+    with pytest.raises(ModelError, match=r"qwen3: 12 weights of Qwen3ForCausalLM .* have another shape"):
+        load_model("llm", "transformers", tmp_path / "qwen3", LoadSettings())
+
+
+def test_a_picture_is_shrunk_to_the_bound_and_keeps_its_shape() -> None:
+    picture = Image.new("RGB", (4000, 1000))
+    small = shrink(picture, 1_000_000)
+    assert small.size == (2000, 500)
+    assert shrink(small, 1_000_000) is small
+    assert shrink(Image.new("L", (1, 900)), 400).size == (1, 600)  # never thinner than a pixel
 
 
 def test_an_unknown_backend_lists_those_there_are() -> None:

