@@ -11,6 +11,7 @@ import pytest
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json
+from ltgc_local.corpora import open_corpus
 from ltgc_local.errors import ArtefactError, ModelError
 from ltgc_local.launch.pipeline import Request, _digests, read_run_recipe, run_pipeline, status
 from ltgc_local.plan import build_plan
@@ -40,7 +41,8 @@ def complete(tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...]) 
     """A run whose steps are all complete: each wrote a file with its name."""
     recipe, run = make_recipe(*options), RunDirectory(tmp_path / "run")
     run.root.mkdir()
-    digests = _digests(recipe, {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}, run)
+    cards = {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}
+    digests = _digests(open_corpus(recipe.data), cards, run)
     for step in build_plan(recipe):
         run.write_chunk(step.name, 0, [Json("made", step.name)], FACTS)
         run.write_manifest(step.name, fingerprint(step, recipe, run, digests), 1, 0)

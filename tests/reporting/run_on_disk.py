@@ -21,6 +21,7 @@ from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.longtail import tail_classes
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
+from ltgc_local.recipe.schema import Data
 from ltgc_local.records import ClassTemplate, Description, Record, Rejected, Score
 from ltgc_local.stages.collect import choose
 
@@ -62,6 +63,9 @@ class ListSplit:
     def images(self, rows: Any) -> list[Image.Image]:
         return [self.image(int(row)) for row in rows]
 
+    def missing(self) -> list[str]:
+        return []
+
 
 def list_corpus(names: Sequence[str], train: Sequence[int], test: int = 4, size_px: int = 8) -> Corpus:
     """Return a corpus with these numbers of training images a class."""
@@ -77,7 +81,7 @@ def list_corpus(names: Sequence[str], train: Sequence[int], test: int = 4, size_
 
 
 def shipped_corpus() -> Corpus:
-    return open_corpus("fashion_mnist_lt", REPOSITORY / "data" / "fashion_mnist_lt")
+    return open_corpus(Data(root=REPOSITORY / "data" / "fashion_mnist_lt"))
 
 
 def make_recipe(**blocks: dict[str, Any]) -> Recipe:
