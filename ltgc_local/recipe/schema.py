@@ -218,6 +218,25 @@ class Assess(Block):
     """Images that CLIP sees at once. Ours."""
 
 
+class Leaks(Block):
+    """The leak guard: equal and near-duplicate images among generated, training and test images are reported."""
+
+    enabled: bool = True
+    """False leaves it out. Ours: the paper compares nothing."""
+    hash_distance: int = Field(default=4, ge=0, le=32)
+    """Bits of 64 in which perceptual hashes of near duplicates differ at most. Ours."""
+    cosine: float = Field(default=0.97, gt=0, le=1)
+    """Cosine at or above which the clip's embeddings are those of near duplicates. Ours: for published weights; a
+    miniature's embeddings lie closer together."""
+    max_embedded: int | None = Field(default=None, ge=1)
+    """Training images, and test images, whose embeddings are compared at most: a seeded sample; null compares all.
+    Pixels and hashes are always compared of all. Ours."""
+    batch_size: int = Field(default=256, ge=1)
+    """Images that CLIP sees at once. Ours."""
+    shard_size: int = Field(default=4096, ge=1)
+    """Images a file of fingerprints, which is what an interruption can lose. Ours."""
+
+
 class Train(Block):
     """Fine-tuning CLIP's vision tower with LoRA on mixed original and generated images."""
 
@@ -295,6 +314,8 @@ class Report(Block):
 
     images_per_class: int = Field(default=6, ge=1, le=100)
     """Images of each kind in a class's gallery. Ours."""
+    leak_pairs: int = Field(default=6, ge=1, le=100)
+    """Nearest pairs of images that the leak guard's section shows, of each two groups. Ours."""
 
 
 class Recipe(Block):
@@ -318,6 +339,8 @@ class Recipe(Block):
     """Text to image [paper, step 3]."""
     assess: Assess = Assess()
     """Prompts 4 and 5, detection and refinement [paper, step 3]."""
+    leaks: Leaks = Leaks()
+    """Duplicates among generated, training and test images. Ours."""
     train: Train = Train()
     """BalanceMix and LoRA [paper, step 4]."""
     evaluate: Evaluate = Evaluate()
