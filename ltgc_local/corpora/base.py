@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -104,11 +106,36 @@ class Corpus:
         if problems:
             raise DataError("\n".join([*problems, "copy the missing images, or give the right data.root"]))
 
+    def check_images_decode(self) -> int:
+        """Decode every image once, several at a time; return how many there are.
 
-def first_few(names: Sequence[str], number: int = 3) -> str:
+        Raises:
+            DataError: the first few that are missing or damaged, and how many there are.
+        """
+        problems: list[str] = []
+        splits = (self.train, self.val) if self.val_is_test else (self.train, self.val, self.test)
+        with ThreadPoolExecutor() as pool:
+            for split in splits:
+                problems += filter(None, pool.map(partial(_problem_of, split), range(len(split))))
+        if problems:
+            raise DataError(
+                f"{self.name}: {len(problems)} images are missing or damaged:\n" + first_few(problems, 10, "\n")
+            )
+        return sum(map(len, splits))
+
+
+def _problem_of(split: Split, row: int) -> str:
+    try:
+        split.image(row)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def first_few(names: Sequence[str], number: int = 3, separator: str = ", ") -> str:
     """Write the first few of many: ``a.jpg, b.jpg, c.jpg and 17 more``."""
     rest = len(names) - number
-    return ", ".join(names[:number]) + (f" and {rest} more" if rest > 0 else "")
+    return separator.join(names[:number]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def check_class_names(where: str, class_names: Sequence[str]) -> None:

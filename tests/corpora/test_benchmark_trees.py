@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,6 +288,20 @@ def test_inaturalist_is_read_straight_from_its_json(folders: Folders, annotated:
     assert corpus.digest() == by_lists.digest()
     assert corpus.val_is_test and corpus.val.keys == corpus.test.keys
     assert corpus.test.name == "test"
+
+
+def test_lists_are_made_from_the_json_by_a_script(folders: Folders, annotated: Path, tmp_path: Path) -> None:
+    rows = [{"id": i, "name": f"Species {i}", "supercategory": "Aves"} for i in range(8142)]
+    (annotated / "categories.json").write_text(json.dumps(rows))
+    script = Path(__file__).parents[2] / "data/make_inaturalist18_lists.py"
+    done = subprocess.run([sys.executable, script, annotated, tmp_path / "made"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    images, lists = folders["inaturalist18"]
+    made = open_corpus(data("inaturalist18", images, tmp_path / "made"))
+    assert made.digest() == open_corpus(data("inaturalist18", images, lists)).digest()
+    refused = subprocess.run([sys.executable, script, tmp_path, tmp_path / "none"], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr == f"{tmp_path}/train2018.json: cannot be read: No such file or directory\n"
 
 
 def test_two_species_of_one_name_are_refused(folders: Folders, tmp_path: Path) -> None:

@@ -220,3 +220,17 @@ def test_parquet_in_shards_under_other_names_and_columns(tmp_path: Path) -> None
     renamed = opened("parquet", tmp_path, image_column="img", label_column="fine", class_names=tmp_path / "names.txt")
     assert renamed.class_names == ("heron", "sack") and renamed.digest() != corpus.digest()
     assert refused("parquet", tmp_path).startswith("ROOT/data/train-00000-of-00002.parquet: no column 'image'")
+
+
+def test_every_image_can_be_decoded_beforehand(tree: Path) -> None:
+    assert opened("image_folder", tree).check_images_decode() == 6
+    for name in ("train/tabby_cat/1.jpg", "test/dog/4.jpg"):
+        (tree / name).write_bytes((tree / name).read_bytes()[:40])
+    (tree / "val/tabby_cat/3.jpg").write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        opened("image_folder", tree).check_images_decode()
+    first, *others = str(caught.value).splitlines()
+    assert first == "image_folder: 3 images are missing or damaged:"
+    assert [line.split(": the image does not decode")[0] for line in others] == [
+        f"{tree}/train/tabby_cat/1.jpg", f"{tree}/val/tabby_cat/3.jpg", f"{tree}/test/dog/4.jpg",
+    ]  # fmt: skip
