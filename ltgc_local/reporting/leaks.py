@@ -39,7 +39,7 @@ class LeakCount:
 
     @property
     def title(self) -> str:
-        return f"{NAMES[self.images]} images that are {NAMES[self.among]} images"
+        return f"{NAMES[self.images].capitalize()} images with a duplicate among {NAMES[self.among]} images"
 
 
 @dataclass(frozen=True)

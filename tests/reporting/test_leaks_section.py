@@ -28,7 +28,7 @@ def test_the_page_and_the_summary_have_the_counts(report: Report) -> None:
     page = render(report)
     section = page.split('<section id="leaks">')[1].split("</section>")[0]
     assert '<a href="#leaks">Leaks</a>' in page
-    assert "generated images that are test images" in section
+    assert "Generated images with a duplicate among test images" in section
     assert section.count('<li class="chain">') == sum(len(group.pairs) for group in report.leaks.groups)
     assert "no duplicate was found" not in section.lower()
     summary = summarize(report)["leaks"]
