@@ -55,9 +55,16 @@ def main(traceback: bool) -> None:
 @main.command()
 @RECIPE
 @SET
-def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
+@click.option("--images", is_flag=True, help="Also read the data's lists and decode every image; takes its time.")
+def validate(recipe: Path, overrides: tuple[str, ...], images: bool) -> None:
     """Check a recipe and print every problem with its line. Example: ltgc-local validate recipes/quickstart.yaml"""
     loaded = _load(recipe, overrides)
+    if images:
+        from ltgc_local.corpora import open_corpus
+
+        corpus = open_corpus(loaded.data)
+        corpus.check_images_are_there()
+        click.echo(f"{loaded.data.root}: {corpus.check_images_decode()} images, all of them decode")
     click.echo(f"{recipe}: fine ({loaded.method} on {loaded.data.benchmark}, seed {loaded.seed})")
 
 

@@ -33,6 +33,13 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
                 steps.append(Step(redraw, "draw", (refine,), "t2i", ("draw",)))
                 drawn.append(redraw)
     steps.append(Step("generated", "collect", (*drawn, *detects)))
+    leaks: tuple[str, ...] = ()
+    if recipe.leaks.enabled:
+        leaks = ("leaks/compare",)
+        sampled = ("leaks.max_embedded", "leaks.shard_size")
+        steps.append(Step("leaks/fingerprint", "fingerprint_images", ("generated",), "clip", sampled))
+        compared = ("leaks.hash_distance", "leaks.cosine")
+        steps.append(Step("leaks/compare", "compare_images", ("generated", "leaks/fingerprint"), None, compared))
     arms = ["train/ltgc"]
     steps.append(Step("train/ltgc", "train", ("generated",), "clip", ("train",)))
     if recipe.train.control:
@@ -40,7 +47,8 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
         arms.append("train/control")
     steps.append(Step("evaluate", "evaluate", tuple(arms), "clip", ("evaluate", TAIL)))
     text = ("describe", "extend", "assess/template") if recipe.assess.enabled else ("describe", "extend")
-    steps.append(Step("report", "report", ("evaluate", "generated", *arms, *text, *drawn, *detects), None, ("report",)))
+    read = (*leaks, "evaluate", "generated", *arms, *text, *drawn, *detects)
+    steps.append(Step("report", "report", read, None, ("report",)))
     return tuple(steps)
 
 

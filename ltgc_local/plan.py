@@ -10,7 +10,14 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.steps import Role, Step
 
 #: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
-NOT_SHAPING = {"draw.batch_size", "assess.batch_size", "evaluate.batch_size", "train.control"}
+NOT_SHAPING = {
+    "draw.batch_size",
+    "assess.batch_size",
+    "leaks.enabled",
+    "leaks.batch_size",
+    "evaluate.batch_size",
+    "train.control",
+}
 #: Fields of ``models`` that shape what a role's model makes, beside the card's name and the backend.
 LOADING: dict[Role, tuple[str, ...]] = {
     "vlm": ("models.device", "models.dtype", "models.quantization", "models.max_pixels"),

@@ -98,6 +98,24 @@ class Score(Record):
         return self.class_id, self.description_id, self.round
 
 
+@dataclass(frozen=True)
+class NearPair(Record):
+    """Two images of two groups (generated, train, test) that are equal or near duplicates.
+
+    Keys are those of the split, or "class_description_round" of a generated image.
+    """
+
+    group: str
+    image: str
+    class_id: int
+    other_group: str
+    other: str
+    other_class_id: int
+    equal: bool  # pixel by pixel
+    hash_distance: int  # of 64 bits
+    cosine: float | None  # of the embeddings, if both have one
+
+
 def parse_records(record: type[R], lines: Iterable[str]) -> list[R]:
     """Parse JSON lines of one record type."""
     return [record.from_dict(json.loads(line)) for line in lines if line.strip()]

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from ltgc_local import __version__
 from ltgc_local.artefacts.directory import RunDirectory
@@ -170,3 +171,18 @@ def test_report_prints_the_table_of_a_run_that_was_evaluated(tmp_path: Path) -> 
     assert lines[0].split()[-4:] == ["all", "many", "medium", "few"]
     assert lines[1].split()[-4:] == lines[2].split()[-4:] == ["50.0", "60.0", "-", "7.5"]
     assert lines[3] == f"report: {tmp_path / 'report' / 'report.html'}"
+
+
+def test_validate_with_images_decodes_every_one(recipe_file: Path, tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for split in ("train", "val", "test"):
+        (root / split / "cat").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(root / split / "cat/a.png")
+    sets = ("--set", f"data.root={root}", "--set", "data.benchmark=image_folder")
+    fine = call("validate", recipe_file, "--images", *sets)
+    assert fine.exit_code == 0 and f"{root}: 3 images, all of them decode" in fine.output
+    (root / "test/cat/a.png").write_bytes(b"no image")
+    assert call("validate", recipe_file, *sets).exit_code == 0  # no image is opened without --images
+    refused = call("validate", recipe_file, "--images", *sets)
+    assert refused.exit_code == 4
+    assert f"{root}/test/cat/a.png: the image does not decode" in refused.output

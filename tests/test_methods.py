@@ -19,6 +19,7 @@ VARIANTS = [
     ("assess.attempts=1",),
     ("assess.attempts=5",),
     ("train.control=false",),
+    ("leaks.enabled=false",),
     ("assess.enabled=false", "train.control=false"),
 ]
 
@@ -38,6 +39,8 @@ def test_the_default_is_the_papers_figure_from_left_to_right(make_recipe: MakeRe
         ("assess/1/redraw", "t2i"),
         ("assess/2/detect", "clip"),
         ("generated", None),
+        ("leaks/fingerprint", "clip"),
+        ("leaks/compare", None),
         ("train/ltgc", "clip"),
         ("train/control", "clip"),
         ("evaluate", "clip"),
@@ -80,6 +83,8 @@ def test_without_assessment_every_drawing_trains(make_recipe: MakeRecipe) -> Non
         "extend",
         "draw",
         "generated",
+        "leaks/fingerprint",
+        "leaks/compare",
         "train/ltgc",
         "train/control",
         "evaluate",

@@ -84,7 +84,7 @@ def test_what_only_changes_the_speed_is_in_no_steps_settings(make_recipe: MakeRe
 def test_every_setting_of_every_stage_shapes_some_step_or_only_its_speed(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe()
     used = {key for step in build_plan(recipe) for key in step_settings(step, recipe.dump())} | NOT_SHAPING
-    blocks = {"describe", "extend", "draw", "assess", "train", "evaluate", "report"}
+    blocks = {"describe", "extend", "draw", "assess", "leaks", "train", "evaluate", "report"}
     for name in blocks:
         block = Recipe.model_fields[name].annotation
         assert isinstance(block, type) and issubclass(block, BaseModel)

@@ -1,31 +1,37 @@
-"""The data sets. A new one is a file with an opener, a line in ``BENCHMARKS`` and a test."""
+"""The data sets. A new one is a file with an opener, a line in ``BENCHMARKS``, a word in the schema and a test."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 
 from ltgc_local.corpora.base import Corpus, Split
-from ltgc_local.errors import DataError
+from ltgc_local.recipe.schema import Data
 
 #: Benchmark -> "module:function" of its opener, imported when it is asked for.
 BENCHMARKS = {
     "fashion_mnist_lt": "ltgc_local.corpora.fashion_mnist_lt:open_fashion_mnist_lt",
+    "imagenet_lt": "ltgc_local.corpora.imagenet_lt:open_imagenet_lt",
+    "places_lt": "ltgc_local.corpora.places_lt:open_places_lt",
+    "inaturalist18": "ltgc_local.corpora.inaturalist18:open_inaturalist18",
+    "cifar10_lt": "ltgc_local.corpora.cifar_lt:open_cifar10_lt",
+    "cifar100_lt": "ltgc_local.corpora.cifar_lt:open_cifar100_lt",
+    "image_folder": "ltgc_local.corpora.image_folder:open_image_folder",
+    "list_files": "ltgc_local.corpora.list_files:open_list_files",
+    "csv": "ltgc_local.corpora.csv_table:open_csv",
+    "parquet": "ltgc_local.corpora.parquet:open_parquet_folder",
 }
 
 
-def open_corpus(benchmark: str, root: Path) -> Corpus:
-    """Open a benchmark: read its labels and class names, check them, and leave the images in the files.
+def open_corpus(data: Data) -> Corpus:
+    """Open a recipe's data: read labels and class names, check them, and leave the images in the files.
 
     Raises:
-        DataError: no such benchmark, or its files are missing, damaged or not what the benchmark is.
+        DataError: its files are missing, damaged or not what the benchmark is.
     """
-    if benchmark not in BENCHMARKS:
-        raise DataError(f"no benchmark '{benchmark}'; there are {', '.join(BENCHMARKS)}")
-    module, _, function = BENCHMARKS[benchmark].partition(":")
-    opener: Callable[[Path], Corpus] = getattr(import_module(module), function)
-    return opener(root)
+    module, _, function = BENCHMARKS[data.benchmark].partition(":")
+    opener: Callable[[Data], Corpus] = getattr(import_module(module), function)
+    return opener(data)
 
 
 __all__ = ["BENCHMARKS", "Corpus", "Split", "open_corpus"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -32,7 +34,7 @@ class Split(Protocol):
 
     @property
     def files(self) -> Sequence[Path]:
-        """The files that hold the split, for the digest."""
+        """The files that hold the images, for the digest; none where each image is a file, which its key names."""
 
     def __len__(self) -> int: ...
 
@@ -40,18 +42,26 @@ class Split(Protocol):
         """Return one image in mode L or RGB; raise DataError where it does not decode."""
 
     def images(self, rows: Iterable[int]) -> list[Image.Image]:
-        """Return several images, in the order of ``rows``."""
+        """Return several images, in the order of ``rows``; a DataError names those that do not decode."""
+
+    def missing(self) -> list[str]:
+        """Return the paths of the images that are not there; it lists folders, and asks no file for its state."""
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A benchmark: class names and the splits train (D_o, the long tail), val and test."""
+    """A benchmark: class names and the splits train (D_o, the long tail), val and test.
+
+    ``val_is_test`` says that the benchmark has no validation images of its own (iNaturalist 2018): its settings are
+    fixed beforehand, never chosen on ``val``.
+    """
 
     name: str
     class_names: tuple[str, ...]
     train: Split
     val: Split
     test: Split
+    val_is_test: bool = False
 
     def __post_init__(self) -> None:
         """Refuse names that prompts could not tell apart, and labels without a name.
@@ -69,14 +79,63 @@ class Corpus:
         return {class_id: int(count) for class_id, count in enumerate(counts)}
 
     def digest(self) -> str:
-        """Return 16 hexadecimal digits of a sha256 over the names and contents of the splits' files."""
-        digest = hashlib.sha256()
+        """Return 16 hexadecimal digits of a sha256 over class names, keys, labels and the files that hold images.
+
+        Images that are files of their own count by their path: reading half a million would take longer than a step.
+        """
+        digest = hashlib.sha256("\n".join(self.class_names).encode())
         for split in (self.train, self.val, self.test):
+            digest.update("\n".join(split.keys).encode() + split.labels.astype("<i8").tobytes())
             for path in split.files:
                 with path.open("rb") as file:
                     content = hashlib.file_digest(file, "sha256").hexdigest()
                 digest.update(f"{split.name}/{path.name}\0{content}\n".encode())
         return digest.hexdigest()[:16]
+
+    def check_images_are_there(self) -> None:
+        """Refuse a tree that lacks images which the splits name.
+
+        Raises:
+            DataError: the first few missing paths of each split, and how many there are.
+        """
+        problems = []
+        for split in (self.train, self.val, self.test):
+            missing = split.missing()
+            if missing:
+                problems.append(f"{self.name} {split.name}: {first_few(missing)} not there, of {len(split)} images")
+        if problems:
+            raise DataError("\n".join([*problems, "copy the missing images, or give the right data.root"]))
+
+    def check_images_decode(self) -> int:
+        """Decode every image once, several at a time; return how many there are.
+
+        Raises:
+            DataError: the first few that are missing or damaged, and how many there are.
+        """
+        problems: list[str] = []
+        splits = (self.train, self.val) if self.val_is_test else (self.train, self.val, self.test)
+        with ThreadPoolExecutor() as pool:
+            for split in splits:
+                problems += filter(None, pool.map(partial(_problem_of, split), range(len(split))))
+        if problems:
+            raise DataError(
+                f"{self.name}: {len(problems)} images are missing or damaged:\n" + first_few(problems, 10, "\n")
+            )
+        return sum(map(len, splits))
+
+
+def _problem_of(split: Split, row: int) -> str:
+    try:
+        split.image(row)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def first_few(names: Sequence[str], number: int = 3, separator: str = ", ") -> str:
+    """Write the first few of many: ``a.jpg, b.jpg, c.jpg and 17 more``."""
+    rest = len(names) - number
+    return separator.join(names[:number]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def check_class_names(where: str, class_names: Sequence[str]) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ltgc_local.corpora.base import Corpus
 from ltgc_local.corpora.parquet import open_parquet
 from ltgc_local.errors import DataError
+from ltgc_local.recipe.schema import Data
 
 NAME = "fashion_mnist_lt"
 MADE_BY = "python data/make_fashion_mnist_lt.py"
@@ -15,13 +14,13 @@ NUM_IMAGES = {"train": 2480, "val": 1000, "test": 10000}
 TRAIN_COUNTS = (1000, 599, 359, 215, 129, 77, 46, 28, 17, 10)
 
 
-def open_fashion_mnist_lt(root: Path) -> Corpus:
+def open_fashion_mnist_lt(data: Data) -> Corpus:
     """Open the shipped benchmark and check that it is the one, image counts and all.
 
     Raises:
         DataError: files are missing, damaged, or hold other numbers of images.
     """
-    corpus = open_parquet(NAME, root, made_by=MADE_BY)
+    corpus = open_parquet(NAME, data.root, made_by=MADE_BY)
     for split in (corpus.train, corpus.val, corpus.test):
         if len(split) != NUM_IMAGES[split.name]:
             raise DataError(

@@ -16,7 +16,7 @@ from typing import Any
 from ltgc_local import __version__
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json, write_atomically
-from ltgc_local.corpora import open_corpus
+from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.errors import ArtefactError
 from ltgc_local.launch.local import run_workers
 from ltgc_local.plan import build_plan, match_steps, with_dependents
@@ -55,12 +55,17 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
     redone = with_dependents(steps, match_steps(steps, request.from_step)) if request.from_step else []
     with run.locked():
         cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in ROLES}
-        digests = _digests(recipe, cards, run)
+        corpus = open_corpus(recipe.data)
+        digests = _digests(corpus, cards, run)
         run.supersede(redone)
+        begun = False
         for step in steps_to_run:
             done = check_fingerprint(step, fingerprint(step, recipe, run, digests), run, request.command)
             if done:
                 continue
+            if not begun:  # folders are listed once a command, and only where there is something left to do
+                corpus.check_images_are_there()
+                begun = True
             _write_provenance(request, cards, digests)
             start = time.monotonic()
             log(f"{step.name} …")
@@ -100,9 +105,8 @@ def read_run_recipe(out: Path) -> Recipe:
         raise ArtefactError(f"{path}: damaged, or of another version of ltgc-local ({words})") from None
 
 
-def _digests(recipe: Recipe, cards: Mapping[Role, ModelCard], run: RunDirectory) -> dict[str, str]:
+def _digests(corpus: Corpus, cards: Mapping[Role, ModelCard], run: RunDirectory) -> dict[str, str]:
     """Return digests of the data and of each role's folder; a folder's is kept until a file's size or time changes."""
-    corpus = open_corpus(recipe.data.benchmark, recipe.data.root)
     digests = {"data": corpus.digest()}
     path = run.root / "model_digests.json"
     known: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}

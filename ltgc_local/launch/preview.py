@@ -15,12 +15,13 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.steps import ROLES
 from ltgc_local.store import find_card
 
+SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all
 ARM_TITLES = {"zero_shot": "CLIP zero-shot", "control": "the same LoRA, no generated data", "ltgc": "LTGC"}
 
 
 def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
     """Return the steps, the models and the number of images to draw a class."""
-    corpus = open_corpus(recipe.data.benchmark, recipe.data.root)
+    corpus = open_corpus(recipe.data)
     counts = corpus.class_counts()
     described = recipe.describe.max_images_per_class
     to_draw = {
@@ -31,6 +32,7 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
     return {
         "method": recipe.method,
         "images": {"train": len(corpus.train), "val": len(corpus.val), "test": len(corpus.test)},
+        "val_is_test": corpus.val_is_test,
         "classes": {shot: sum(shot_of(n) == shot for n in counts.values()) for shot in SHOTS},
         "models": {
             role: {"card": card.name, "evidence": card.evidence, "backend": backend_of(role, recipe)}
@@ -50,7 +52,8 @@ def plan_as_text(recipe: Recipe) -> str:
         f"{recipe.name}: {plan['method']} on {recipe.data.benchmark}, seed {recipe.seed}",
         f"{plan['images']['train']} training images; classes: "
         + ", ".join(f"{n} {s}" for s, n in plan["classes"].items()),
-        f"to draw: {plan['num_to_draw']} images (" + ", ".join(f"{n} {c}" for c, n in plan["to_draw"].items()) + ")",
+        *(["val is the test split: settings are fixed beforehand, not chosen on it"] if plan["val_is_test"] else []),
+        f"to draw: {plan['num_to_draw']} images ({_drawn_by_class(plan['to_draw'])})",
         *(
             f"{role}: {model['card']} ({model['evidence']}, {model['backend']})"
             for role, model in plan["models"].items()
@@ -62,6 +65,12 @@ def plan_as_text(recipe: Recipe) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _drawn_by_class(to_draw: dict[str, int]) -> str:
+    if len(to_draw) <= SHOWN_CLASSES:
+        return ", ".join(f"{n} {name}" for name, n in to_draw.items())
+    return f"{min(to_draw.values())} to {max(to_draw.values())} for each of {len(to_draw)} tail classes"
 
 
 def metrics_as_text(out: Path) -> str:

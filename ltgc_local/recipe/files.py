@@ -14,19 +14,15 @@ from ltgc_local.recipe.lines import Entry, Problem, locate
 from ltgc_local.recipe.words import did_you_mean
 from ltgc_local.store import ROLES, ModelCard, list_cards
 
-#: What makes a benchmark's files, for the message that says they are missing.
+#: What makes a shipped benchmark's files, for the message that says they are missing.
 DATA_COMMANDS = {"fashion_mnist_lt": "python data/make_fashion_mnist_lt.py"}
 
 
 def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) -> None:
     """Check that the folders are there and that each role's card is in its folder, and of that role."""
     data, models = plain.get("data"), plain.get("models")
-    folder = data.get("root") if isinstance(data, dict) else None
-    if isinstance(folder, Path) and not os.path.isdir(folder):
-        benchmark = data.get("benchmark", "fashion_mnist_lt") if isinstance(data, dict) else ""
-        command = DATA_COMMANDS.get(benchmark) if isinstance(benchmark, str) else None
-        hint = f"; its files are made by: {command}" if command else ""
-        problems.append(Problem(locate(root, ("data", "root"))[0], "data.root", f"no folder {folder}{hint}"))
+    if isinstance(data, dict):
+        _check_data(data, root, problems)
     folder = models.get("cards") if isinstance(models, dict) else None
     if not isinstance(folder, Path) or not isinstance(models, dict):
         return
@@ -48,6 +44,20 @@ def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) 
             text = _card_problem(name, role, cards, folder)
             if text:
                 problems.append(Problem(locate(root, ("models", role))[0], f"models.{role}", text))
+
+
+def _check_data(data: dict[str, Any], root: Entry, problems: list[Problem]) -> None:
+    benchmark = data.get("benchmark", "fashion_mnist_lt")
+    command = DATA_COMMANDS.get(benchmark) if isinstance(benchmark, str) else None
+    hint = f"; its files are made by: {command}" if command else "; data/README.md says what belongs there"
+    for key, kind, is_there in (
+        ("root", "folder", os.path.isdir),
+        ("lists", "folder", os.path.isdir),
+        ("class_names", "file", os.path.isfile),
+    ):
+        path = data.get(key)
+        if isinstance(path, Path) and not is_there(path):
+            problems.append(Problem(locate(root, ("data", key))[0], f"data.{key}", f"no {kind} {path}{hint}"))
 
 
 def _card_problem(name: str, role: str, cards: dict[str, ModelCard], folder: Path) -> str:

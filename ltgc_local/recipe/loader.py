@@ -24,6 +24,7 @@ from ltgc_local.recipe.words import (
     describe_value_problem,
     did_you_mean,
     field_at,
+    is_path_field,
     sort_problems,
 )
 
@@ -38,7 +39,8 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, check_files:
             that it does not write itself, but never the name: two of one name would share a run directory.
         overrides: the command line's ``--set`` options, such as "train.lr=3e-4"; the last of a key counts, and relative
             paths start at the current folder.
-        check_files: also require that ``data.root`` and ``models.cards`` are there and that the cards fit their roles.
+        check_files: also require that what ``data`` and ``models.cards`` name is there and that the cards fit their
+            roles.
 
     Raises:
         RecipeError: with every problem found, one a line.
@@ -179,7 +181,7 @@ def _plain_values(block: Block) -> dict[str, Any]:
         if entry.value is None and loc[-1] in blocks and len(loc) == 1:
             return {}
         field = field_at(loc)
-        if field is not None and field.annotation is Path and isinstance(entry.value, str) and _is_path(entry.value):
+        if field is not None and is_path_field(field) and isinstance(entry.value, str) and _is_path(entry.value):
             return _absolute(entry.place.folder, entry.value)
         return entry.value
 

@@ -44,12 +44,61 @@ class Block(BaseModel):
 
 
 class Data(Block):
-    """Which images."""
+    """Which images, by which lists, with which class names."""
 
-    benchmark: Literal["fashion_mnist_lt"] = "fashion_mnist_lt"
-    """The benchmark, one of ``ltgc_local.corpora``'s registry. Ours: the paper's benchmarks cannot be shipped."""
+    benchmark: Literal[
+        "fashion_mnist_lt",
+        "imagenet_lt",
+        "places_lt",
+        "inaturalist18",
+        "cifar10_lt",
+        "cifar100_lt",
+        "image_folder",
+        "list_files",
+        "csv",
+        "parquet",
+    ] = "fashion_mnist_lt"
+    """The benchmark, or the form of your own data. Ours: the paper's benchmarks cannot be shipped."""
     root: Path = Field(examples=["../data/fashion_mnist_lt"])
-    """Folder of the benchmark's files. Ours."""
+    """Folder of the images; see data/README.md for each benchmark's tree. Ours."""
+    lists: Path | None = Field(default=None, examples=["../data/data_txt/ImageNet_LT"])
+    """Folder of the lists or tables that name images and labels; null looks in ``root``. Ours."""
+    class_names: Path | None = Field(default=None, json_schema_extra={"expected": "the path of a text file"})
+    """Text file of class names, one a line by class id; null takes the benchmark's own. Ours: the released code has two
+    lists that disagree."""
+    imbalance: float = Field(default=100.0, ge=1, le=10_000)
+    """CIFAR: training images of the largest class over those of the smallest. Ours: the field's usual factor."""
+    largest_class: int | None = Field(default=None, ge=2)
+    """CIFAR: training images of the largest class; null takes all official ones, as the field does. Ours."""
+    val_per_class: int = Field(default=50, ge=1)
+    """CIFAR: validation images a class at most, of the official training images that the long tail leaves. Ours."""
+    split_seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """CIFAR: which images the long tail keeps; not the run's seed, so that runs share their data. Ours."""
+    image_column: str = Field(default="image", min_length=1)
+    """csv: the column of paths; parquet: of images. Ours: what ``datasets`` writes."""
+    label_column: str = Field(default="label", min_length=1)
+    """csv and parquet: the column of labels. Ours: what ``datasets`` writes."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        for key, benchmarks in DATA_KEYS.items():
+            default = type(self).model_fields[key].default
+            if self.benchmark not in benchmarks and getattr(self, key) != default:
+                yield key, f"has no effect on {self.benchmark}; only {', '.join(benchmarks)} use it: remove it"
+
+
+_CIFAR = ("cifar10_lt", "cifar100_lt")
+_LISTED = ("imagenet_lt", "places_lt", "inaturalist18", "list_files", "csv")
+#: Key of ``data`` -> the benchmarks that it has an effect on, where that is not all of them.
+DATA_KEYS = {
+    "lists": _LISTED,
+    "class_names": (*_LISTED, *_CIFAR, "image_folder", "parquet"),
+    "imbalance": _CIFAR,
+    "largest_class": _CIFAR,
+    "val_per_class": _CIFAR,
+    "split_seed": _CIFAR,
+    "image_column": ("csv", "parquet"),
+    "label_column": ("csv", "parquet"),
+}
 
 
 class Models(Block):
@@ -186,6 +235,25 @@ class Assess(Block):
     """Images that CLIP sees at once. Ours."""
 
 
+class Leaks(Block):
+    """The leak guard: equal and near-duplicate images among generated, training and test images are reported."""
+
+    enabled: bool = True
+    """False leaves it out. Ours: the paper compares nothing."""
+    hash_distance: int = Field(default=4, ge=0, le=32)
+    """Bits of 64 in which perceptual hashes of near duplicates differ at most. Ours."""
+    cosine: float = Field(default=0.97, gt=0, le=1)
+    """Cosine at or above which the clip's embeddings are those of near duplicates. Ours: for published weights; a
+    miniature's embeddings lie closer together."""
+    max_embedded: int | None = Field(default=None, ge=1)
+    """Training images, and test images, whose embeddings are compared at most: a seeded sample; null compares all.
+    Pixels and hashes are always compared of all. Ours."""
+    batch_size: int = Field(default=256, ge=1)
+    """Images that CLIP sees at once. Ours."""
+    shard_size: int = Field(default=4096, ge=1)
+    """Images a file of fingerprints, which is what an interruption can lose. Ours."""
+
+
 class Train(Block):
     """Fine-tuning CLIP's vision tower with LoRA on mixed original and generated images."""
 
@@ -263,6 +331,8 @@ class Report(Block):
 
     images_per_class: int = Field(default=6, ge=1, le=100)
     """Images of each kind in a class's gallery. Ours."""
+    leak_pairs: int = Field(default=6, ge=1, le=100)
+    """Nearest pairs of images that the leak guard's section shows, of each two groups. Ours."""
 
 
 class Recipe(Block):
@@ -286,6 +356,8 @@ class Recipe(Block):
     """Text to image [paper, step 3]."""
     assess: Assess = Assess()
     """Prompts 4 and 5, detection and refinement [paper, step 3]."""
+    leaks: Leaks = Leaks()
+    """Duplicates among generated, training and test images. Ours."""
     train: Train = Train()
     """BalanceMix and LoRA [paper, step 4]."""
     evaluate: Evaluate = Evaluate()

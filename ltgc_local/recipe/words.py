@@ -45,6 +45,11 @@ def field_at(loc: tuple[int | str, ...]) -> FieldInfo | None:
     return field
 
 
+def is_path_field(field: FieldInfo) -> bool:
+    """Return whether a field is a path, or a path or null."""
+    return _unwrap(field.annotation)[0] is Path
+
+
 def block_keys() -> dict[str, list[str]]:
     """Return the keys of each block, in order; the recipe's own keys under ""."""
     blocks = {"": list(Recipe.model_fields)}

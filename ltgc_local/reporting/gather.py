@@ -19,6 +19,7 @@ from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, re
 from ltgc_local.reporting.charts import ClassChart, Panel, draw_classes, draw_panel
 from ltgc_local.reporting.drawn import read_rows
 from ltgc_local.reporting.gallery import ClassGallery, Sources, build_galleries
+from ltgc_local.reporting.leaks import LeakGuard, read_leaks
 from ltgc_local.reporting.provenance import (
     Evidence,
     Provenance,
@@ -49,6 +50,7 @@ class Report:
     reasons: tuple[Reason, ...]
     acceptance: tuple[ClassAcceptance, ...]  # empty where nothing was assessed
     galleries: tuple[ClassGallery, ...]
+    leaks: LeakGuard | None  # None where the recipe leaves the guard out
     panels: tuple[Panel, ...]
     timings: tuple[Timing, ...]
 
@@ -104,6 +106,7 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
         reasons=count_reasons(run, steps),
         acceptance=count_acceptance(scores, templates, excluded, corpus.class_names, by_size) if detects else (),
         galleries=build_galleries(sources, tail_rows),
+        leaks=read_leaks(run, steps, recipe, corpus, generated),
         panels=_read_panels(run, [step for step in steps if step.startswith("train/")]),
         timings=read_timings(run, steps),
     )

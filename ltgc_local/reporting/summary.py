@@ -35,5 +35,6 @@ def summarize(report: Report) -> dict[str, Any]:
         "rejected": [dataclasses.asdict(reason) for reason in report.reasons],
         "rounds": [{"drawn": r.drawn, "accepted": r.accepted} for r in sum_rounds(report.acceptance)],
         "acceptance": [dataclasses.asdict(row) for row in report.acceptance],
+        "leaks": [dataclasses.asdict(group.count) for group in report.leaks.groups] if report.leaks else None,
         "timings": [dataclasses.asdict(timing) for timing in report.timings],
     }

@@ -33,7 +33,7 @@ class StageContext:
 
     @cached_property
     def corpus(self) -> Corpus:
-        return open_corpus(self.recipe.data.benchmark, self.recipe.data.root)
+        return open_corpus(self.recipe.data)
 
     @cached_property
     def model(self) -> Any:

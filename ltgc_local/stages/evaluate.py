@@ -1,4 +1,7 @@
-"""Evaluate: the only step that reads test images. Zero-shot CLIP, the control and LTGC, by group and class."""
+"""Evaluate: zero-shot CLIP, the control and LTGC on the test images, by group and class.
+
+It is the only step that tests on them; the leak guard looks at them only to find duplicates.
+"""
 
 from __future__ import annotations
 

@@ -12,12 +12,13 @@ import pytest
 from ltgc_local.corpora import open_corpus
 from ltgc_local.errors import DataError
 from ltgc_local.longtail import shot_of, tail_classes
+from ltgc_local.recipe.schema import Data
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data/fashion_mnist_lt"
 
 
 def test_the_shipped_data_open_with_the_counts_of_the_long_tail() -> None:
-    corpus = open_corpus("fashion_mnist_lt", SHIPPED)
+    corpus = open_corpus(Data(root=SHIPPED))
     assert (len(corpus.train), len(corpus.val), len(corpus.test)) == (2480, 1000, 10000)
     counts = corpus.class_counts()
     assert sorted(counts.values(), reverse=True) == [1000, 599, 359, 215, 129, 77, 46, 28, 17, 10]
@@ -27,7 +28,7 @@ def test_the_shipped_data_open_with_the_counts_of_the_long_tail() -> None:
 
 
 def test_images_are_28_pixels_grey() -> None:
-    picture = open_corpus("fashion_mnist_lt", SHIPPED).test.image(9999)
+    picture = open_corpus(Data(root=SHIPPED)).test.image(9999)
     assert (picture.size, picture.mode) == ((28, 28), "L")
 
 
@@ -36,7 +37,7 @@ def test_other_numbers_of_images_are_refused(tmp_path: Path) -> None:
     whole = pq.read_table(SHIPPED / "train.parquet")
     pq.write_table(whole.slice(0, 2479), tmp_path / "train.parquet")
     with pytest.raises(DataError) as caught:
-        open_corpus("fashion_mnist_lt", tmp_path)
+        open_corpus(Data(root=tmp_path))
     assert str(caught.value) == (
         f"{tmp_path}/train.parquet: 2479 images, but fashion_mnist_lt has 2480; "
         "type: python data/make_fashion_mnist_lt.py"
@@ -48,23 +49,18 @@ def test_other_numbers_of_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"images a class are 999, .* 11, but fashion_mnist_lt has 1000, .* 10; type: python"
     ):
-        open_corpus("fashion_mnist_lt", tmp_path)
+        open_corpus(Data(root=tmp_path))
 
 
 def test_missing_data_say_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such folder; .* type: python data/make_fashion_mnist_lt\.py"):
-        open_corpus("fashion_mnist_lt", tmp_path / "none")
-
-
-def test_an_unknown_benchmark_lists_those_there_are() -> None:
-    with pytest.raises(DataError, match="no benchmark 'mnist'; there are fashion_mnist_lt"):
-        open_corpus("mnist", SHIPPED)
+        open_corpus(Data(root=tmp_path / "none"))
 
 
 def test_datasets_reads_the_same_names_labels_and_pixels(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     theirs = datasets.Dataset.from_parquet(str(SHIPPED / "val.parquet"), cache_dir=str(tmp_path))
-    ours = open_corpus("fashion_mnist_lt", SHIPPED)
+    ours = open_corpus(Data(root=SHIPPED))
     assert tuple(theirs.features["label"].names) == ours.class_names
     assert theirs["label"][:] == ours.val.labels.tolist()
     assert theirs[17]["image"].tobytes() == ours.val.image(17).tobytes()

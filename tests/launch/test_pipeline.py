@@ -11,7 +11,8 @@ import pytest
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json
-from ltgc_local.errors import ArtefactError, ModelError
+from ltgc_local.corpora import open_corpus
+from ltgc_local.errors import ArtefactError, DataError, ModelError
 from ltgc_local.launch.pipeline import Request, _digests, read_run_recipe, run_pipeline, status
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
@@ -40,7 +41,8 @@ def complete(tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...]) 
     """A run whose steps are all complete: each wrote a file with its name."""
     recipe, run = make_recipe(*options), RunDirectory(tmp_path / "run")
     run.root.mkdir()
-    digests = _digests(recipe, {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}, run)
+    cards = {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}
+    digests = _digests(open_corpus(recipe.data), cards, run)
     for step in build_plan(recipe):
         run.write_chunk(step.name, 0, [Json("made", step.name)], FACTS)
         run.write_manifest(step.name, fingerprint(step, recipe, run, digests), 1, 0)
@@ -114,3 +116,19 @@ def test_what_failed_wrote_down_what_it_was_made_of_and_leaves_no_lock(
     assert provenance["packages"].keys() >= {"torch", "transformers", "diffusers", "open_clip_torch", "peft"}
     assert (provenance["seed"], provenance["command"]) == (0, "ltgc-local run x")
     assert dict(status(recipe, run.root))["describe"] == "-"
+
+
+def test_missing_images_stop_a_run_before_its_first_step(
+    tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...]
+) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").write_text(f"{split}/a.jpg 0\n{split}/b.jpg 1\n")
+    (root / "class_names.txt").write_text("cat\ndog\n")
+    recipe, run = make_recipe(*options, "data.benchmark=list_files", f"data.root={root}"), RunDirectory(tmp_path / "r")
+    with pytest.raises(DataError) as caught:
+        run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
+    first = str(caught.value).splitlines()[0]
+    assert first == f"list_files train: {root}/train/a.jpg, {root}/train/b.jpg not there, of 2 images"
+    assert run.manifest("describe") is None and not list(run.folder("describe").glob("chunks/*"))

@@ -51,11 +51,11 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     "the paper's symbol elsewhere": ("K_y: 100\n", ["10: unknown key 'K_y'; did you mean 'extend.max_descriptions'?"]),
     "a key of two lines": (
         'report:\n  "z\\nz": 1\n',
-        ["11: report: unknown key 'z; z'; the keys of 'report' are images_per_class"],
+        ["11: report: unknown key 'z; z'; the keys of 'report' are images_per_class, leak_pairs"],
     ),
     "a key like no other": (
         "report:\n  zz: 1\n",
-        ["11: report: unknown key 'zz'; the keys of 'report' are images_per_class"],
+        ["11: report: unknown key 'zz'; the keys of 'report' are images_per_class, leak_pairs"],
     ),
     "text for a number": (
         "train:\n  lr: fast\n",
@@ -178,6 +178,28 @@ REPLACED: dict[str, tuple[tuple[str, str], list[str]]] = {
     "no such data": (
         ("../data", "../dta"),
         [f"3: data.root: no folder {{root}}/dta; its files are made by: {COMMAND}"],
+    ),
+    "a benchmark that has a name like it": (
+        ("data:\n", "data:\n  benchmark: imagenet\n"),
+        [
+            "3: data.benchmark: expected one of 'fashion_mnist_lt', 'imagenet_lt', 'places_lt', 'inaturalist18', "
+            "'cifar10_lt', 'cifar100_lt', 'image_folder', 'list_files', 'csv', 'parquet'; found the text 'imagenet'; "
+            "did you mean 'imagenet_lt'?"
+        ],
+    ),
+    "keys of data that have no effect": (
+        ("data:\n", "data:\n  benchmark: imagenet_lt\n  imbalance: 50\n  label_column: fine\n"),
+        [
+            "4: data.imbalance: has no effect on imagenet_lt; only cifar10_lt, cifar100_lt use it: remove it",
+            "5: data.label_column: has no effect on imagenet_lt; only csv, parquet use it: remove it",
+        ],
+    ),
+    "no such lists and class names": (
+        ("data:\n", "data:\n  benchmark: list_files\n  lists: ../no\n  class_names: ../no.txt\n"),
+        [
+            "4: data.lists: no folder {root}/no; data/README.md says what belongs there",
+            "5: data.class_names: no file {root}/no.txt; data/README.md says what belongs there",
+        ],
     ),
     "an empty path": (("../data", "''"), ["3: data.root: expected the path of a folder; found the text ''"]),
     "no such folder of cards": (

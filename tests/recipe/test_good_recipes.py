@@ -40,6 +40,16 @@ def test_paths_of_an_option_start_at_the_current_folder(workplace: Path) -> None
     assert load_recipe("recipes/good.yaml", ["data.root=more"]).data.root == workplace / "more"
 
 
+def test_paths_that_may_be_null_start_there_too(workplace: Path) -> None:
+    (workplace / "lists").mkdir()
+    (workplace / "names.txt").write_text("cat\n")
+    good = (workplace / "recipes/good.yaml").read_text()
+    assert load(good).data.lists is None
+    more = "  benchmark: list_files\n  lists: ../lists\n  class_names: ../names.txt\n"
+    data = load(good.replace("data:\n", f"data:\n{more}", 1)).data
+    assert (data.lists, data.class_names) == (workplace / "lists", workplace / "names.txt")
+
+
 def test_paths_of_a_base_start_at_the_bases_folder(workplace: Path) -> None:
     (workplace / "recipes/ablations").mkdir()
     path = workplace / "recipes/ablations/a.yaml"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from ltgc_local.corpora import BENCHMARKS
 from ltgc_local.corpora.fashion_mnist_lt import MADE_BY
 from ltgc_local.recipe.files import DATA_COMMANDS
-from ltgc_local.recipe.schema import Data, Draw, Models, Recipe, Train
+from ltgc_local.recipe.schema import DATA_KEYS, Data, Draw, Models, Recipe, Train
 from ltgc_local.recipe.words import SYNONYMS, block_keys
 from ltgc_local.store import ROLES
 
@@ -41,7 +41,9 @@ def test_every_required_value_has_an_example_to_type(name: str, field: Any) -> N
 
 def test_benchmarks_are_those_of_the_registry() -> None:
     choices = get_args(Data.model_fields["benchmark"].annotation)
-    assert set(choices) == set(BENCHMARKS) == set(DATA_COMMANDS)
+    assert set(choices) == set(BENCHMARKS) > set(DATA_COMMANDS)
+    assert all(set(benchmarks) <= set(BENCHMARKS) for benchmarks in DATA_KEYS.values())
+    assert {"benchmark", "root", *DATA_KEYS} == set(Data.model_fields)
     assert DATA_COMMANDS["fashion_mnist_lt"] == MADE_BY
 
 

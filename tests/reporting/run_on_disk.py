@@ -16,13 +16,25 @@ import numpy as np
 from PIL import Image
 
 from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Json, Lines, encode_png, write_atomically
+from ltgc_local.artefacts.files import (
+    Artefact,
+    DrawnImage,
+    Images,
+    Json,
+    Lines,
+    decode_png,
+    encode_png,
+    write_atomically,
+)
 from ltgc_local.corpora import Corpus, open_corpus
+from ltgc_local.duplicates import perceptual_hashes, pixel_digests
 from ltgc_local.longtail import tail_classes
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
+from ltgc_local.recipe.schema import Data
 from ltgc_local.records import ClassTemplate, Description, Record, Rejected, Score
 from ltgc_local.stages.collect import choose
+from ltgc_local.stages.compare_images import ImageGroup, compare
 
 REPOSITORY = Path(__file__).parents[2]
 ROLES = ("vlm", "llm", "t2i", "clip")
@@ -62,6 +74,9 @@ class ListSplit:
     def images(self, rows: Any) -> list[Image.Image]:
         return [self.image(int(row)) for row in rows]
 
+    def missing(self) -> list[str]:
+        return []
+
 
 def list_corpus(names: Sequence[str], train: Sequence[int], test: int = 4, size_px: int = 8) -> Corpus:
     """Return a corpus with these numbers of training images a class."""
@@ -77,7 +92,7 @@ def list_corpus(names: Sequence[str], train: Sequence[int], test: int = 4, size_
 
 
 def shipped_corpus() -> Corpus:
-    return open_corpus("fashion_mnist_lt", REPOSITORY / "data" / "fashion_mnist_lt")
+    return open_corpus(Data(root=REPOSITORY / "data" / "fashion_mnist_lt"))
 
 
 def make_recipe(**blocks: dict[str, Any]) -> Recipe:
@@ -105,6 +120,22 @@ def make_metrics(
         | {"per_class": {str(c): round(min(100, rng.gauss(70, 10)), 4) for c in range(len(corpus.class_names))}}
         for arm, groups in by_group.items()
     }
+
+
+def make_group(name: str, images: Sequence[tuple[str, int, Image.Image]]) -> ImageGroup:
+    """Return what the leak guard knows of images (key, class, image); their hashes' bits are the embeddings."""
+    pictures = [image for _, _, image in images]
+    hashes = perceptual_hashes(pictures)
+    bits = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)  # (N, 64)
+    return ImageGroup(
+        name,
+        [key for key, _, _ in images],
+        np.array([class_id for _, class_id, _ in images], dtype=np.int64),
+        pixel_digests(pictures),
+        hashes,
+        np.arange(len(images)),
+        (bits.astype(np.float32) * 2 - 1) / 8,
+    )
 
 
 class RunWriter:
@@ -141,11 +172,27 @@ class RunWriter:
         accepted, excluded = choose(self.drawn, self.scores if self.recipe.assess.enabled else None)
         shards = [Images("images-00000", accepted)] if accepted else []
         self.write("generated", [Lines("excluded", excluded), *shards], 1, numbered=False)
+        if self.recipe.leaks.enabled:
+            self.write_leaks(accepted)
         for arm in ("ltgc", "control") if self.recipe.train.control else ("ltgc",):
             self.write(f"train/{arm}", [Lines("history", self.history(arm))], 1, numbered=False)
         self.write("evaluate", [Json("metrics", metrics)], 1, numbered=False)
         self.write_provenance("miniature")
         return self.run
+
+    def write_leaks(self, accepted: Sequence[DrawnImage]) -> None:
+        """Compare the first images of every group, with their hashes in the place of embeddings."""
+        generated = [("_".join(map(str, i.key)), i.class_id, decode_png(i.image)) for i in accepted[:40]]
+        groups = [make_group("generated", generated)]
+        for part in (self.corpus.train, self.corpus.test):
+            rows = np.flatnonzero(np.isin(part.labels, self.tail))[:60].tolist()
+            groups.append(
+                make_group(part.name, [(part.keys[row], int(part.labels[row]), part.image(row)) for row in rows])
+            )
+        found = [compare(groups[i], groups[j], self.recipe.leaks) for i, j in ((0, 2), (0, 1), (1, 2))]
+        self.write("leaks/fingerprint", [Json("made", "up")], 1)
+        pairs = Lines("pairs", [pair for pairs, _ in found for pair in pairs])
+        self.write("leaks/compare", [pairs, Json("counts", [count for _, count in found])], 1, numbered=False)
 
     def write_texts(self) -> None:
         counts, rows = self.corpus.class_counts(), self.corpus.train.labels

@@ -103,7 +103,7 @@ def test_a_corpus_without_tail_or_few_classes_is_reported(tmp_path: Path) -> Non
 
 def test_an_incomplete_step_is_an_error_that_names_it(tmp_path: Path) -> None:
     recipe = make_recipe()
-    with pytest.raises(ArtefactError, match="evaluate is not complete"):
+    with pytest.raises(ArtefactError, match="leaks/compare is not complete"):
         gather(RunDirectory(tmp_path), recipe, shipped_corpus(), report_reads(recipe))
 
 

@@ -1,0 +1,124 @@
+"""A split whose images are files in a tree: ImageNet's, Places', iNaturalist's and most people's own."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ltgc_local.corpora.base import first_few
+from ltgc_local.corpora.decode import decode_image, decode_several
+from ltgc_local.errors import DataError
+
+#: (path in the list, label) -> path in the tree.
+Layout = Callable[[str, int], str]
+LISTERS = 16  # folders that are listed at once: a network file system answers each slowly and many in parallel
+PROBES = 5  # paths that decide which layout a tree has
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """One split in loose files. ``keys`` are the list's paths, whatever layout the tree has."""
+
+    name: str
+    root: Path
+    keys: tuple[str, ...] = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)  # (N,)
+    paths: tuple[str, ...] = field(repr=False)  # under root
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return ()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def image(self, row: int) -> Image.Image:
+        """Return one image in mode L or RGB, upright.
+
+        Raises:
+            DataError: it is not there or does not decode.
+            IndexError: there is no such row.
+        """
+        if not 0 <= row < len(self.keys):
+            raise IndexError(f"{self.root}: no row {row} in {self.name}; there are {len(self.keys)}")
+        path = self.root / self.paths[row]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        return decode_image(content, f"{path}: the image")
+
+    def images(self, rows: Iterable[int]) -> list[Image.Image]:
+        """Return several images, in the order of ``rows``."""
+        return decode_several(rows, self.image)
+
+    def missing(self) -> list[str]:
+        """Return the paths that are not there, by listing the folders that the split uses, and no other."""
+        wanted: dict[str, list[str]] = defaultdict(list)
+        for path in self.paths:
+            folder, _, name = path.rpartition("/")
+            wanted[folder].append(name)
+        with ThreadPoolExecutor(LISTERS) as pool:
+            listed = pool.map(lambda folder: _names_in(self.root / folder), wanted)
+            return [
+                str(self.root / folder / name)
+                for (folder, names), there in zip(wanted.items(), listed, strict=True)
+                for name in names
+                if name not in there
+            ]
+
+
+def build_image_files(
+    name: str, root: Path, keys: Sequence[str], labels: NDArray[np.int64], layouts: Sequence[Layout] = ()
+) -> ImageFiles:
+    """Make a split of the tree under ``root``.
+
+    Args:
+        layouts: other layouts of the tree than the list's own, tried in this order where the list's folders are not
+            there. A tree with none of them keeps the list's own, so that it can be planned without images.
+    """
+    labels = np.ascontiguousarray(labels, dtype=np.int64)
+    labels.setflags(write=False)
+    paths: Sequence[str] = keys
+    if keys:
+        probes = np.linspace(0, len(keys) - 1, min(PROBES, len(keys))).astype(int).tolist()
+        for layout in (_as_listed, *layouts):
+            if any((root / layout(keys[row], int(labels[row]))).parent.is_dir() for row in probes):
+                if layout is not _as_listed:
+                    paths = [layout(key, label) for key, label in zip(keys, labels.tolist(), strict=True)]
+                break
+    return ImageFiles(name, root, tuple(keys), labels, tuple(paths))
+
+
+def check_no_overlap(where: str, train: ImageFiles, *others: ImageFiles) -> None:
+    """Refuse images that are in train and in another split too.
+
+    Raises:
+        DataError: the first few paths, and how many.
+    """
+    trained = set(train.keys)
+    for split in others:
+        both = [key for key in split.keys if key in trained]
+        if both:
+            raise DataError(f"{where}: {len(both)} images are in train and in {split.name}: {first_few(both)}")
+
+
+def _as_listed(key: str, label: int) -> str:
+    return key
+
+
+def _names_in(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error

@@ -1,0 +1,73 @@
+"""Your own images: train/, val/ and test/, each with a folder a class.
+
+A class is called as its folder is, underscores read as blanks; class ids follow the folders' sorted names.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ltgc_local.corpora.base import Corpus
+from ltgc_local.corpora.class_names import read_class_names
+from ltgc_local.corpora.image_files import ImageFiles, build_image_files
+from ltgc_local.errors import DataError
+from ltgc_local.recipe.schema import Data
+
+NAME = "image_folder"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
+
+
+def open_image_folder(data: Data) -> Corpus:
+    """Open the tree by listing its folders.
+
+    Raises:
+        DataError: a split's folder is missing, a class is in val or test only, or there are no images.
+    """
+    folders = {split: _split_folder(data.root, split) for split in FOLDERS}
+    classes = _folders_in(folders["train"])
+    if not classes:
+        raise DataError(f"{folders['train']}: no folders of classes; put each class's images in a folder of its name")
+    for folder in folders.values():
+        unknown = [name for name in _folders_in(folder) if name not in classes]
+        if unknown:
+            raise DataError(f"{folder}: classes that {folders['train']} does not have: {', '.join(unknown[:5])}")
+    names = tuple(name.replace("_", " ") for name in classes)
+    if data.class_names is not None:
+        names = read_class_names(data.class_names)
+        if len(names) != len(classes):
+            raise DataError(f"{data.class_names}: {len(names)} class names, but {len(classes)} folders of classes")
+    splits = {split: _read_split(split, data.root, folder, classes) for split, folder in folders.items()}
+    return Corpus(NAME, names, splits["train"], splits["val"], splits["test"])
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    found = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
+    if found is None:
+        raise DataError(f"{root / split}: no such folder; {NAME} is train/, val/ and test/ with a folder a class")
+    return found
+
+
+def _folders_in(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _read_split(split: str, root: Path, folder: Path, classes: list[str]) -> ImageFiles:
+    keys: list[str] = []
+    labels: list[int] = []
+    for class_id, name in enumerate(classes):
+        found = [
+            os.path.join(parent, file)
+            for parent, _, files in os.walk(folder / name)
+            for file in files
+            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
+        ]
+        keys += sorted(Path(path).relative_to(root).as_posix() for path in found)
+        labels += [class_id] * len(found)
+    if not keys:
+        raise DataError(f"{folder}: no images ({', '.join(SUFFIXES)}) in its folders of classes")
+    return build_image_files(split, root, keys, np.array(labels, dtype=np.int64))

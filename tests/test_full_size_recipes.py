@@ -1,0 +1,95 @@
+"""The full-size recipes validate and plan on mock-ups of the benchmarks' trees, with the right number to draw.
+
+ImageNet-LT's mock-up has the true numbers of images a class; those of the others are made up to meet the published
+figures (tests/corpora/mock_ups.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ltgc_local.cli import main
+from ltgc_local.launch.preview import plan_as_dict, plan_as_text
+from ltgc_local.recipe import load_recipe
+from tests.corpora.mock_ups import MOCK_UPS
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+Options = dict[str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    """Benchmark -> the options that lead its recipe to the mock-up."""
+    found = {}
+    for benchmark, write in MOCK_UPS.items():
+        images, lists = write(tmp_path_factory.mktemp(benchmark))
+        found[benchmark] = [f"data.root={images}", f"data.lists={lists}"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "tail_below", "num_classes", "num_to_draw"),
+    [
+        ("imagenet_lt", 100, 609, 156_147),
+        ("imagenet_lt", 20, 136, 39_157),
+        ("places_lt", 100, 234, 176_762),
+        ("places_lt", 20, 71, 55_996),
+    ],
+)
+def test_the_number_of_images_to_draw(
+    options: Options, benchmark: str, tail_below: int, num_classes: int, num_to_draw: int
+) -> None:
+    recipe = load_recipe(RECIPES / f"{benchmark}.yaml", [*options[benchmark], f"describe.tail_below={tail_below}"])
+    plan = plan_as_dict(recipe)
+    assert (len(plan["to_draw"]), plan["num_to_draw"]) == (num_classes, num_to_draw)
+    assert f"to draw: {num_to_draw} images (" in plan_as_text(recipe)
+    assert f"for each of {num_classes} tail classes)" in plan_as_text(recipe)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "max_descriptions", "threshold"),
+    [("imagenet_lt", 300, 0.8), ("places_lt", 800, 0.8), ("inaturalist18", 100, 0.6)],
+)
+def test_k_y_and_mu_are_the_papers(options: Options, benchmark: str, max_descriptions: int, threshold: float) -> None:
+    recipe = load_recipe(RECIPES / f"{benchmark}.yaml", options[benchmark])
+    assert recipe.extend.max_descriptions == max_descriptions
+    assert recipe.assess.threshold == threshold
+
+
+@pytest.mark.parametrize("benchmark", MOCK_UPS)
+def test_validate_and_plan_from_the_command_line(options: Options, benchmark: str) -> None:
+    recipe, sets = str(RECIPES / f"{benchmark}.yaml"), [w for each in options[benchmark] for w in ("--set", each)]
+    validated = CliRunner().invoke(main, ["validate", recipe, *sets])
+    assert (validated.exit_code, f"fine (ltgc on {benchmark}" in validated.output) == (0, True), validated.output
+    planned = CliRunner().invoke(main, ["plan", recipe, *sets])
+    assert planned.exit_code == 0, planned.output
+    assert len(planned.output.splitlines()) < 40
+    assert ("val is the test split" in planned.output) is (benchmark == "inaturalist18")
+
+
+def test_without_the_data_validate_says_where_it_belongs() -> None:
+    # root and lists are missing in a fresh clone
+    missing = CliRunner().invoke(main, ["validate", str(RECIPES / "imagenet_lt.yaml"), "--set", "data.root=/not/here"])
+    assert missing.exit_code == 2
+    assert "data.root: no folder /not/here; data/README.md says what belongs there" in missing.output
+
+
+def test_keys_that_have_no_effect_are_conflicts(options: Options) -> None:
+    sets = [w for each in [*options["imagenet_lt"], "data.imbalance=50"] for w in ("--set", each)]
+    refused = CliRunner().invoke(main, ["validate", str(RECIPES / "imagenet_lt.yaml"), *sets])
+    assert refused.exit_code == 2
+    assert (
+        "data.imbalance: has no effect on imagenet_lt; only cifar10_lt, cifar100_lt use it: remove it" in refused.output
+    )
+
+
+def test_lists_of_another_benchmark_exit_with_4(options: Options) -> None:
+    sets = [options["imagenet_lt"][0], options["places_lt"][1]]
+    refused = CliRunner().invoke(
+        main, ["plan", str(RECIPES / "imagenet_lt.yaml"), *[w for each in sets for w in ("--set", each)]]
+    )
+    assert refused.exit_code == 4
+    assert "ImageNet_LT_train.txt: not there" in refused.output
