@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Name = Annotated[
@@ -153,6 +153,13 @@ class Draw(Block):
             yield "negative_prompt", f"has no effect at guidance {self.guidance:g}; raise guidance above 1 or remove it"
 
 
+def _in_order(text: object) -> object:
+    """Write scorers in the order of ``Scorer``: "margin + percentile" means "percentile+margin"."""
+    names = [name.strip() for name in text.split("+")] if isinstance(text, str) else []
+    order = ("offset", "cosine", "percentile", "margin")
+    return "+".join(sorted(names, key=order.index)) if names and set(names) <= set(order) else text
+
+
 #: Scorers by themselves, and those that together say more than one; S is compared with one absolute threshold at most.
 Scorer = Literal[
     "offset", "cosine", "percentile", "margin", "offset+percentile", "offset+margin", "cosine+percentile",
@@ -165,7 +172,7 @@ class Assess(Block):
 
     enabled: bool = True
     """False trains on every drawn image (Table 4's "no iterative evaluation") [paper: true]."""
-    scorer: Scorer = "percentile"
+    scorer: Annotated[Scorer, BeforeValidator(_in_order)] = "percentile"
     """What an image must pass: cosine + 0.5 (``offset``, what the released code does), the raw cosine, a percentile of
     the class's own training images against C_y, C_y's rank among all classes (``margin``); with "+", each of several.
     The values of all are kept in any case. The default is ours."""

@@ -59,20 +59,17 @@ def measure_answers(context: StageContext, clip: ClipModel) -> dict[str, Any]:
     """Return the accuracies of the recorded answers, and how many named a class.
 
     Returns:
-        what ``metrics.accuracies`` does, ``images`` asked about, ``unnamed`` answers that name no class, and ``nearest``
-        answers that CLIP's text tower turned into a class.
+        what ``metrics.accuracies`` does; ``images`` that it was asked about; how many answers name no class
+        (``unnamed``), and how many of those CLIP's text tower turned into one (``nearest``).
     """
     answers = context.run.records(STEP, "answers", Answer)
     predicted = np.array([NO_CLASS if a.predicted is None else a.predicted for a in answers], dtype=np.int64)
-    unnamed = predicted == NO_CLASS
-    free = np.array([a.predicted is None and bool(a.reply.strip()) for a in answers], dtype=bool)
-    nearest = free if not listed_names(context) else np.zeros_like(free)
-    if nearest.any():
+    counts = {"images": len(answers), "unnamed": int((predicted == NO_CLASS).sum()), "nearest": 0}
+    free = [i for i, answer in enumerate(answers) if answer.predicted is None and answer.reply.strip()]
+    if free and not listed_names(context):
         names = clip.encode_texts([zero_shot_text(name) for name in context.corpus.class_names])  # (C, D)
-        said = clip.encode_texts(
-            [zero_shot_text(a.reply.strip()) for a, asked in zip(answers, nearest, strict=True) if asked]
-        )
-        predicted[nearest] = (said @ names.T).argmax(1).numpy()
-    labels = np.array([a.class_id for a in answers], dtype=np.int64)
-    counts = {"images": len(answers), "unnamed": int(unnamed.sum()), "nearest": int(nearest.sum())}
+        said = clip.encode_texts([zero_shot_text(answers[i].reply.strip().rstrip(".")) for i in free])
+        predicted[free] = (said @ names.T).argmax(1).numpy()
+        counts["nearest"] = len(free)
+    labels = np.array([answer.class_id for answer in answers], dtype=np.int64)
     return accuracies(predicted, labels, context.corpus.class_counts()) | counts

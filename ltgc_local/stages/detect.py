@@ -37,7 +37,7 @@ def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact
     class_id = chunk[0].class_id
     templates = context.run.records("assess/template", "templates", ClassTemplate)
     templates.sort(key=lambda template: template.class_id)
-    texts = _encode_templates(model, tuple(template.text for template in templates))  # (C, D)
+    texts = _encode_templates(context.model, tuple(template.text for template in templates))  # (C, D)
     photographs = _cosines(model, _photographs(context, class_id), texts[class_id : class_id + 1])[:, 0]  # (n_y,)
     scorer = ClassScorer(context.recipe.assess, class_id, np.sort(photographs[~np.isnan(photographs)]))
     cosines = _cosines(model, _drawings(context, chunk), texts)  # (N, C)
@@ -55,7 +55,7 @@ def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact
 
 
 @lru_cache(maxsize=1)
-def _encode_templates(model: ClipModel, texts: tuple[str, ...]) -> Array:
+def _encode_templates(model: Any, texts: tuple[str, ...]) -> Array:
     """Encode C_y of every class (C, D), once a process.
 
     Raises:
@@ -69,7 +69,7 @@ def _encode_templates(model: ClipModel, texts: tuple[str, ...]) -> Array:
 
 def _photographs(context: StageContext, class_id: int) -> Iterator[list[Image]]:
     train = context.corpus.train
-    for rows in split(np.flatnonzero(train.labels == class_id), context.recipe.assess.batch_size):
+    for rows in split(np.flatnonzero(train.labels == class_id).tolist(), context.recipe.assess.batch_size):
         yield train.images(rows)
 
 
@@ -81,9 +81,8 @@ def _drawings(context: StageContext, chunk: Sequence[DrawnRow]) -> Iterator[list
 
 def _cosines(model: ClipModel, batches: Iterable[Sequence[Image]], texts: Array) -> Array:
     """Return the cosines (N, C) of images with texts, one batch of images in memory at a time."""
-    return np.concatenate(
-        [np.empty((0, len(texts))), *(model.encode_images(batch).numpy() @ texts.T for batch in batches)]
-    )
+    parts = [model.encode_images(batch).numpy() @ texts.T for batch in batches]
+    return np.concatenate([np.empty((0, len(texts))), *parts])
 
 
 def _acceptance(scorer: ClassScorer, scores: Sequence[Score]) -> dict[str, Any]:

@@ -127,10 +127,10 @@ def test_the_banner_is_that_of_the_weakest_model(evidence: list[str], level: str
     ("assess", "words"),
     [
         ({"scorer": "offset"}, "cosine + 0.5 with the template is at least μ = 0.8"),
-        ({"scorer": "cosine", "threshold": 0.3}, "cosine with the template is at least μ = 0.3"),
+        ({"scorer": "cosine", "threshold": 0.3}, "the cosine S with the template is at least μ = 0.3"),
         ({"scorer": "percentile", "percentile": 5.0}, "percentile 5 of those of the class's own"),
         ({"scorer": "margin", "margin_rank": 2}, "among the 2 closest"),
-        ({"require_rank": 3}, "and the template is among the 3 closest"),
+        ({"scorer": "percentile+margin", "margin_rank": 3}, "and the template is among the 3 closest"),
     ],
 )
 def test_the_scorer_is_said_in_words(assess: dict[str, object], words: str) -> None:
