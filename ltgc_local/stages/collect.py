@@ -19,6 +19,8 @@ from ltgc_local.records import Rejected, Score
 from ltgc_local.stages.context import Chunk, StageContext, split
 from ltgc_local.stages.scorers import explain
 
+SHOWN_NAMES = 10  # of classes in a warning
+
 log = logging.getLogger(__name__)
 
 
@@ -73,6 +75,7 @@ def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefac
 
 def _warn_of_classes_without_images(context: StageContext, last: Sequence[LastImage]) -> None:
     """Say which tail classes get no generated image though some were wanted; the run goes on with the others."""
+    refused, missing = [], []
     drawn = Counter(item.drawn.class_id for item in last)
     trains = Counter(item.drawn.class_id for item in last if item.trains)
     counts, describe = context.corpus.class_counts(), context.recipe.describe
@@ -81,6 +84,10 @@ def _warn_of_classes_without_images(context: StageContext, last: Sequence[LastIm
         existing = min(counts[class_id], describe.max_images_per_class)
         wanted = num_extended(existing, context.recipe.extend.max_descriptions)
         if wanted and not drawn[class_id]:
-            log.warning("generated: no image was drawn for class %r, though %d were wanted", name, wanted)
+            missing.append(name)
         elif drawn[class_id] and not trains[class_id]:
-            log.warning("generated: all %d descriptions of class %r were refused", drawn[class_id], name)
+            refused.append(name)
+    for names, what in ((missing, "no image was drawn"), (refused, "every image was refused")):
+        if names:
+            some = ", ".join(map(repr, names[:SHOWN_NAMES])) + (" …" if len(names) > SHOWN_NAMES else "")
+            log.warning("generated: %s for %d of the %d tail classes: %s", what, len(names), len(context.tail), some)

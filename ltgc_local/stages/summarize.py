@@ -62,7 +62,7 @@ def read_template(reply: str, class_name: str) -> tuple[str, str]:
     filled = re.sub(r"\}[\s,;]*(?:and\s+)?\{", ", ", _NUMBERED.sub("{", _SLOT.sub("", reply)))
     parsed = parse_descriptions(re.sub(r"[{}]", " ", filled), class_name)
     for sentence in parsed.sentences:
-        if normal_form(sentence, class_name):
+        if normal_form(sentence, class_name) - normal_form(class_sentence(class_name), class_name):
             return re.sub(r"\s+([,.])", r"\1", sentence), ""
     return "", parsed.dropped[0][1] if parsed.dropped else "states no feature" if parsed.sentences else "empty reply"
 
