@@ -14,8 +14,12 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.steps import ROLES
 from ltgc_local.store import find_card
 
-ARM_TITLES = {"zero_shot": "CLIP zero-shot", "control": "the same LoRA, no generated data", "ltgc": "LTGC"}
-ARM_TITLES["vlm_zero_shot"] = "vlm asked for the class (a sample)"
+ARM_TITLES = {
+    "zero_shot": "CLIP zero-shot",
+    "vlm_zero_shot": "vlm asked for the class (a sample)",
+    "control": "the same LoRA, no generated data",
+    "ltgc": "LTGC",
+}
 
 
 def plan_as_dict(recipe: Recipe) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ltgc_local.artefacts.files import Artefact, Lines
 from ltgc_local.backends.protocols import ClipModel, Message, Sampling, VisionLanguageModel
 from ltgc_local.metrics import accuracies
 from ltgc_local.prompts import fill_classify, zero_shot_text
-from ltgc_local.records import Answer
+from ltgc_local.records import Answer, Exchange
 from ltgc_local.stages.context import Chunk, StageContext, split
 
 STEP = "classify"
@@ -37,7 +37,8 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
     model: VisionLanguageModel = context.model
     test, names = context.corpus.test, context.corpus.class_names
-    turn: Message = {"role": "user", "content": fill_classify(listed_names(context))}
+    prompt = fill_classify(listed_names(context))
+    turn: Message = {"role": "user", "content": prompt}
     sampling = Sampling(context.recipe.describe.max_new_tokens, seed=context.seed("classify", chunk[0]))
     replies = model.describe(test.images(chunk), [[turn]] * len(chunk), sampling)
     parser = ClassNameParser(names)
@@ -46,7 +47,8 @@ def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
         for row, reply in zip(chunk, replies, strict=True)
     ]
     context.progress.advance(len(chunk))
-    return [Lines("answers", answers)]
+    exchanges = [Exchange("classify", (answer.image_key,), prompt, answer.reply) for answer in answers]
+    return [Lines("exchanges", exchanges), Lines("answers", answers)]
 
 
 def listed_names(context: StageContext) -> Sequence[str]:
