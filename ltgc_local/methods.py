@@ -19,9 +19,8 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     ]
     drawn, detects = ["draw"], []
     if recipe.assess.enabled:
-        steps.append(
-            Step("assess/template", "summarize", (), "llm", ("extend.max_new_tokens", "extend.max_clip_tokens", TAIL))
-        )
+        budgets = ("extend.max_new_tokens", "extend.max_clip_tokens", "models.clip")
+        steps.append(Step("assess/template", "summarize", (), "llm", budgets))
         for round_ in range(recipe.assess.attempts):
             detect = f"assess/{round_}/detect"
             steps.append(Step(detect, "detect", (drawn[-1], "assess/template"), "clip", ("assess",)))
@@ -45,7 +44,13 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     if recipe.train.control:
         steps.append(Step("train/control", "train", (), "clip", ("train",)))
         arms.append("train/control")
-    steps.append(Step("evaluate", "evaluate", tuple(arms), "clip", ("evaluate", TAIL)))
+    measured = list(arms)
+    if recipe.evaluate.vlm_classifier:
+        asked = ("evaluate.vlm_images_per_class", "evaluate.vlm_names_in_prompt")
+        speaking = ("describe.batch_size", "describe.max_new_tokens")
+        steps.append(Step("classify", "classify", (), "vlm", (*asked, *speaking)))
+        measured.append("classify")
+    steps.append(Step("evaluate", "evaluate", tuple(measured), "clip", ("evaluate", TAIL)))
     text = ("describe", "extend", "assess/template") if recipe.assess.enabled else ("describe", "extend")
     read = (*leaks, "evaluate", "generated", *arms, *text, *drawn, *detects)
     steps.append(Step("report", "report", read, None, ("report",)))

@@ -35,7 +35,11 @@ def build_plan(recipe: Recipe) -> tuple[Step, ...]:
 
 
 def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
-    """Return the step's recipe fields as {dotted path: value}, without those that only change its speed."""
+    """Return the step's recipe fields as {dotted path: value}.
+
+    Left out are fields that only change the step's speed, and null ones: null asks for nothing, so that an option that
+    a recipe does not use, or did not know, does not make a finished step another one.
+    """
     found: dict[str, Any] = {}
     model = (f"models.{step.model_role}", *LOADING[step.model_role]) if step.model_role else ()
     for path in ("seed", "data.benchmark", *model, *step.settings):
@@ -43,7 +47,7 @@ def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
         for part in path.split("."):
             value = value[part]
         fields = {f"{path}.{key}": field for key, field in value.items()} if isinstance(value, dict) else {path: value}
-        found |= {key: field for key, field in fields.items() if key not in NOT_SHAPING}
+        found |= {key: field for key, field in fields.items() if key not in NOT_SHAPING and field is not None}
     return found
 
 

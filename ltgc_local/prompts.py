@@ -58,6 +58,14 @@ def fill_form_reminder(class_name: str) -> str:
     return f'Write one sentence that begins "A photo of the class {class_name} with" and ends with a full stop.'
 
 
+def fill_classify(class_names: Sequence[str]) -> str:
+    """Ask the vision-language model for the class of one image: one of these names, or freely if there are none (ours;
+    the slides' Table 3 does not show its question)."""
+    if not class_names:
+        return "What does this photo show? Answer with its name and nothing else."
+    return f"What does this photo show? Answer with one of these names and nothing else: {', '.join(class_names)}."
+
+
 def zero_shot_text(class_name: str) -> str:
     """Return the text of CLIP's zero-shot classifier, from which the trained head starts, too (CLIP's own template)."""
     return f"a photo of a {class_name}."

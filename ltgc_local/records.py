@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
 
 #: Raised whenever a record's meaning or fields change: artefacts of another version are not read.
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 Shot = Literal["many", "medium", "few"]
 Source = Literal["existing", "extended", "refined"]
@@ -77,7 +77,9 @@ class ClassTemplate(Record):
 
     class_id: int
     text: str
-    fallback: bool  # the model's reply did not parse: C_y is "A photo of the class [y]."
+    fallback: bool  # the model gave no usable template: C_y is "A photo of the class [y]."
+    reason: str = ""  # of the fallback
+    cut: str = ""  # the words that the token budget cut off
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,17 @@ class Score(Record):
     class_id: int
     description_id: int
     round: int
-    cosine: float  # raw cosine of image and C_y
-    score: float  # what was compared with the threshold
-    threshold: float
-    rank: int  # of C_y among all classes' templates for this image, 1 = closest
-    accepted: bool
+    cosine: float | None  # S, of image and C_y; None: CLIP gave no number
+    rank: int  # of C_y among all classes' templates for this image, 1 = closest; ties do not count against it
+    best_other: int | None = None  # the closest other class
+    best_other_cosine: float | None = None
+    percentile: float | None = None  # of ``cosine`` among the class's own training images; None: it has none
+    threshold: float | None = None  # the cosine that was asked for; None: the rank alone decides
+    failed: tuple[str, ...] = ()  # the scorers that refused the image, or "no number"
+
+    @property
+    def accepted(self) -> bool:
+        return not self.failed
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -114,6 +122,16 @@ class NearPair(Record):
     equal: bool  # pixel by pixel
     hash_distance: int  # of 64 bits
     cosine: float | None  # of the embeddings, if both have one
+
+
+class Answer(Record):
+    """What the vision-language model answered when it was asked for the class of one test image."""
+
+    image_key: str
+    class_id: int  # the true one
+    reply: str
+    predicted: int | None  # the class that the reply names; None: none, or several
+    reason: str  # why there is none; else how the name was found
 
 
 def parse_records(record: type[R], lines: Iterable[str]) -> list[R]:

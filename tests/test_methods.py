@@ -21,6 +21,8 @@ VARIANTS = [
     ("train.control=false",),
     ("leaks.enabled=false",),
     ("assess.enabled=false", "train.control=false"),
+    ("evaluate.vlm_classifier=true",),
+    ("draw.img2img_strength=0.5",),
 ]
 
 
@@ -91,6 +93,33 @@ def test_without_assessment_every_drawing_trains(make_recipe: MakeRecipe) -> Non
         "report",
     ]
     assert steps["generated"].reads == ("draw",)
+
+
+TABLE_4 = {
+    "no iterative evaluation": ("assess.enabled=false",),
+    "detection and exclusion only": ("assess.attempts=1",),
+    "full": ("assess.attempts=3",),
+}
+
+
+def test_every_row_of_table_4_is_a_recipe_whose_steps_say_what_it_does(make_recipe: MakeRecipe) -> None:
+    stages = {row: [step.stage for step in build_plan(make_recipe(*asked))] for row, asked in TABLE_4.items()}
+    counted = {
+        row: tuple(found.count(stage) for stage in ("summarize", "detect", "refine", "draw", "collect", "train"))
+        for row, found in stages.items()
+    }
+    assert counted == {
+        "no iterative evaluation": (0, 0, 0, 1, 1, 2),
+        "detection and exclusion only": (1, 1, 0, 1, 1, 2),
+        "full": (1, 3, 2, 3, 1, 2),
+    }
+
+
+def test_the_vlm_classifies_before_the_evaluation_when_it_is_asked_to(make_recipe: MakeRecipe) -> None:
+    steps = {step.name: step for step in build_plan(make_recipe("evaluate.vlm_classifier=true"))}
+    assert (steps["classify"].model_role, steps["classify"].reads) == ("vlm", ())
+    assert steps["evaluate"].reads == ("train/ltgc", "train/control", "classify")
+    assert "classify" not in names(make_recipe())
 
 
 def test_one_attempt_detects_and_excludes_without_refining(make_recipe: MakeRecipe) -> None:

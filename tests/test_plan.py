@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -81,9 +82,29 @@ def test_what_only_changes_the_speed_is_in_no_steps_settings(make_recipe: MakeRe
             assert set(LOADING[step.model_role]) <= set(step_settings(step, recipe.dump()))
 
 
+def _without_null(dumped: dict[str, Any]) -> dict[str, Any]:
+    """Return a dumped recipe with every null field set: null ones are not among a step's settings."""
+    return {
+        key: _without_null(value) if isinstance(value, dict) else 0 if value is None else value
+        for key, value in dumped.items()
+    }
+
+
+def test_a_null_field_is_no_setting_and_a_set_one_is(make_recipe: MakeRecipe) -> None:
+    found = []
+    for overrides in ((), ("draw.img2img_strength=0.5",)):
+        recipe = make_recipe(*overrides)
+        (draw,) = (step for step in build_plan(recipe) if step.name == "draw")
+        found.append(step_settings(draw, recipe.dump()))
+    assert "draw.img2img_strength" not in found[0]
+    assert found[1] == found[0] | {"draw.img2img_strength": 0.5}
+
+
 def test_every_setting_of_every_stage_shapes_some_step_or_only_its_speed(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe()
-    used = {key for step in build_plan(recipe) for key in step_settings(step, recipe.dump())} | NOT_SHAPING
+    used = {
+        key for step in build_plan(recipe) for key in step_settings(step, _without_null(recipe.dump()))
+    } | NOT_SHAPING
     blocks = {"describe", "extend", "draw", "assess", "leaks", "train", "evaluate", "report"}
     for name in blocks:
         block = Recipe.model_fields[name].annotation

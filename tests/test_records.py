@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltgc_local.records import ClassTemplate, Description, Exchange, Record, Rejected, Score, parse_records
+from ltgc_local.records import Answer, ClassTemplate, Description, Exchange, Record, Rejected, Score, parse_records
 
 EXAMPLES: list[Record] = [
     Description(3, 14, 2, "A photo of the class bag with “a strap”.", "refined"),
@@ -19,7 +19,11 @@ EXAMPLES: list[Record] = [
     Exchange("refine", (1, 2, 3), "ask", "<think>…</think>\tanswer"),
     Exchange("summarize", ("train/1",), "", ""),
     ClassTemplate(9, "A photo of the class ankle boot.", True),
-    Score(1, 2, 0, 0.25, 0.75, 0.8, 3, False),
+    ClassTemplate(9, "A photo of the class bag.", True, "empty reply", "with a strap."),
+    Score(1, 2, 0, 0.25, 3, 0, 0.5, 12.5, 0.3, ("offset", "margin")),
+    Score(1, 2, 0, None, 10, failed=("no number",)),
+    Answer("test/00042", 3, "Bags.", 4, "plural"),
+    Answer("test/00043", 3, "", None, "empty reply"),
 ]
 
 

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ltgc_local.artefacts.drawn import DrawnRow, read_rows
 from ltgc_local.artefacts.files import Artefact, DrawnImage, Json, read_images, write_atomically
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
@@ -86,6 +87,10 @@ class RunDirectory:
     def images(self, step: str, kind: str = "images") -> list[DrawnImage]:
         """Read all drawn images that a step wrote."""
         return read_images(self.files(step, kind))
+
+    def drawn(self, step: str) -> list[DrawnRow]:
+        """Read what a step's shards say of their images, in the order of their keys, and not the images."""
+        return sorted(read_rows(self.files(step, "images")), key=lambda row: row.key)
 
     def value(self, step: str, kind: str) -> Any:
         """Read the JSON value that a one-chunk step wrote."""

@@ -79,7 +79,10 @@ class Tensors:
 
 @dataclass(frozen=True)
 class DrawnImage:
-    """One generated image with its lineage: a row of an image shard. ``score`` is NaN until CLIP has seen it."""
+    """One generated image with its lineage: a row of an image shard.
+
+    ``score`` is S, the cosine of image and C_y, whatever the scorer; NaN until CLIP has seen the image.
+    """
 
     image: bytes  # PNG
     class_id: int
@@ -89,6 +92,7 @@ class DrawnImage:
     round: int
     seed: int
     score: float = float("nan")
+    init_image: str = ""  # key of the training image that it was drawn from (img2img); empty: from noise alone
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -126,6 +130,7 @@ def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
         ("round", pa.int64()),
         ("seed", pa.int64()),
         ("score", pa.float64()),
+        ("init_image", pa.string()),
     ]
     features = {name: {"dtype": str(kind).replace("double", "float64"), "_type": "Value"} for name, kind in columns}
     return columns, features | {"image": {"_type": "Image"}}
@@ -134,12 +139,13 @@ def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
 _COLUMNS, _FEATURES = _columns()
 
 
-def read_images(paths: Iterable[Path]) -> list[DrawnImage]:
-    """Read image shards, in the order of ``paths``."""
+def read_images(paths: Iterable[Path], rows: Sequence[int] | None = None) -> list[DrawnImage]:
+    """Read image shards, in the order of ``paths``; of each all rows, or those at ``rows``."""
     import pyarrow.parquet as pq
 
-    rows = (row for path in paths for row in pq.read_table(path).to_pylist())
-    return [DrawnImage(**(row | {"image": row["image"]["bytes"]})) for row in rows]
+    tables = map(pq.read_table, paths)
+    found = (row for table in tables for row in (table if rows is None else table.take(rows)).to_pylist())
+    return [DrawnImage(**(row | {"image": row["image"]["bytes"]})) for row in found]
 
 
 def encode_png(image: Image.Image) -> bytes:

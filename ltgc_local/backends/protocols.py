@@ -69,12 +69,16 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """Size in pixels of the drawn square, denoising steps, guidance scale and negative prompt."""
+    """Size in pixels of the drawn square, denoising steps, guidance scale, negative prompt, and img2img's strength.
+
+    ``strength`` in (0, 1] is the share of the steps that are done where an image starts from another; 1 does them all.
+    """
 
     size_px: int
     steps: int
     guidance: float
     negative_prompt: str = ""
+    strength: float = 1.0
 
 
 class TextToImageModel(Protocol):
@@ -82,6 +86,15 @@ class TextToImageModel(Protocol):
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings) -> list[Image.Image]:
         """Draw one image a prompt; the noise of image i comes from ``seeds[i]`` alone, whatever the batch."""
+        ...
+
+    def draw_from(
+        self, sources: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings
+    ) -> list[Image.Image]:
+        """Draw one image a prompt, starting from the source of the same index; otherwise as ``draw``.
+
+        A source is cropped around its middle to a square and brought to ``settings.size_px``.
+        """
         ...
 
 

@@ -16,7 +16,12 @@ from ltgc_local.steps import ROLES
 from ltgc_local.store import find_card
 
 SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all
-ARM_TITLES = {"zero_shot": "CLIP zero-shot", "control": "the same LoRA, no generated data", "ltgc": "LTGC"}
+ARM_TITLES = {
+    "zero_shot": "CLIP zero-shot",
+    "vlm_zero_shot": "vlm asked for the class (a sample)",
+    "control": "the same LoRA, no generated data",
+    "ltgc": "LTGC",
+}
 
 
 def plan_as_dict(recipe: Recipe) -> dict[str, Any]:

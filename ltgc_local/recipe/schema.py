@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Name = Annotated[
@@ -203,12 +203,34 @@ class Draw(Block):
     small, so that resampling is no shortcut feature."""
     stored_mode: Literal["RGB", "L"] = "RGB"
     """Colour or grey, as the originals are. Ours."""
+    img2img_strength: float | None = Field(default=None, gt=0, le=1)
+    """Start each image from a training image of its class, noised so far that this share of the steps is done: near 0
+    the image stays, 1 is nearly text to image. null starts from noise alone. Ours: the paper has no img2img."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.stored_size_px is not None and self.stored_size_px > self.size_px:
             yield "stored_size_px", f"{self.stored_size_px} is larger than size_px, {self.size_px}; images only shrink"
+        if self.img2img_strength is not None and int(self.steps * self.img2img_strength) < 1:
+            yield (
+                "img2img_strength",
+                f"{self.img2img_strength:g} of {self.steps} steps is less than one step; raise it or steps",
+            )
         if self.negative_prompt and self.guidance <= 1:
             yield "negative_prompt", f"has no effect at guidance {self.guidance:g}; raise guidance above 1 or remove it"
+
+
+def _in_order(text: object) -> object:
+    """Write scorers in the order of ``Scorer``: "margin + percentile" means "percentile+margin"."""
+    names = [name.strip() for name in text.split("+")] if isinstance(text, str) else []
+    order = ("offset", "cosine", "percentile", "margin")
+    return "+".join(sorted(names, key=order.index)) if names and set(names) <= set(order) else text
+
+
+#: Scorers by themselves, and those that together say more than one; S is compared with one absolute threshold at most.
+Scorer = Literal[
+    "offset", "cosine", "percentile", "margin", "offset+percentile", "offset+margin", "cosine+percentile",
+    "cosine+margin", "percentile+margin", "offset+percentile+margin", "cosine+percentile+margin",
+]  # fmt: skip
 
 
 class Assess(Block):
@@ -216,23 +238,29 @@ class Assess(Block):
 
     enabled: bool = True
     """False trains on every drawn image (Table 4's "no iterative evaluation") [paper: true]."""
-    scorer: Literal["offset", "cosine", "percentile", "margin"] = "percentile"
-    """What is compared: cosine + 0.5 (``offset``, what the released code does), the raw cosine, a percentile of the
-    class's own training images against C_y, or C_y's rank among all classes (``margin``). The default is ours."""
+    scorer: Annotated[Scorer, BeforeValidator(_in_order)] = "percentile"
+    """What an image must pass: cosine + 0.5 (``offset``, what the released code does), the raw cosine, a percentile of
+    the class's own training images against C_y, C_y's rank among all classes (``margin``); with "+", each of several.
+    The values of all are kept in any case. The default is ours."""
     threshold: float = Field(default=0.8, ge=-1, le=2)
     """mu, for ``offset`` and ``cosine`` [paper: 0.8 ImageNet-LT and Places-LT, 0.6 iNaturalist 2018]."""
     percentile: float = Field(default=5.0, ge=0, le=100)
-    """For ``percentile``: an image passes at or above this percentile of its class's training images. Ours."""
+    """For ``percentile``: an image passes at or above this percentile of its class's training images (linear between
+    two of them). A class without any is judged by ``margin_rank`` instead. Ours."""
     margin_rank: int = Field(default=1, ge=1)
-    """For ``margin``: C_y must be among this many closest of all classes' templates. Ours."""
-    require_rank: int | None = Field(default=None, ge=1)
-    """With any scorer: C_y must also be among this many closest templates; null asks nothing. Ours."""
+    """For ``margin``: C_y must be among this many closest of all classes' templates; ties count in its favour. Ours."""
     attempts: int = Field(default=3, ge=1, le=20)
     """Drawings of a description at most, the first included; after the last it is excluded [released code]."""
     refine_from: Literal["last", "original"] = "last"
     """Which text Prompt 5 refines: the last refined one, or the original (the released code). The default is ours."""
     batch_size: int = Field(default=64, ge=1)
     """Images that CLIP sees at once. Ours."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        scorer = self.scorer.split("+")[0]
+        most = {"offset": 1.5, "cosine": 1.0}.get(scorer)
+        if most is not None and self.threshold > most:
+            yield "threshold", f"{self.threshold:g} refuses every image: scorer {scorer!r} gives {most:g} at most"
 
 
 class Leaks(Block):
@@ -324,6 +352,13 @@ class Evaluate(Block):
     """Images at once. Ours."""
     zero_shot: bool = True
     """Also evaluate CLIP before any training. Ours: the paper takes these numbers from others."""
+    vlm_classifier: bool = False
+    """Also ask the vlm which class each test image shows [paper, Table 3]."""
+    vlm_images_per_class: int = Field(default=20, ge=1)
+    """Test images of a class that the vlm is asked about at most, drawn by seed. Ours: a reply is slow."""
+    vlm_names_in_prompt: int = Field(default=100, ge=0)
+    """With at most this many classes the prompt lists their names; with more the vlm answers freely, and CLIP's text
+    tower finds the class name nearest to an answer that names none. Ours: the paper does not say how it asked."""
 
 
 class Report(Block):

@@ -18,6 +18,7 @@ from ltgc_local.recipe.schema import Recipe
 #: What people write for a key: the paper's symbols and other libraries' names.
 SYNONYMS = {
     "mu": "threshold",
+    "require_rank": "margin_rank",
     "k_y": "max_descriptions",
     "learning_rate": "lr",
     "rank": "lora_rank",

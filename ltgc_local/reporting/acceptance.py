@@ -30,7 +30,8 @@ class ClassAcceptance:
     name: str
     rounds: tuple[Round, ...]
     num_excluded: int
-    threshold: float | None  # None where no image of the class was scored
+    failed: dict[str, int]  # scorer -> images that it refused, of all rounds; one image may fail several
+    threshold: float | None  # cosine; None where no image of the class was scored, or the rank alone decides
     template: str  # C_y
     fallback: bool
 
@@ -52,6 +53,9 @@ def count_acceptance(
     drawn = Counter((score.class_id, score.round) for score in scores)
     accepted = Counter((score.class_id, score.round) for score in scores if score.accepted)
     thresholds = {score.class_id: score.threshold for score in scores}
+    failed: dict[int, Counter[str]] = {class_id: Counter() for class_id in tail}
+    for score in scores:
+        failed[score.class_id].update(score.failed)
     by_class = {template.class_id: template for template in templates}
     return tuple(
         ClassAcceptance(
@@ -59,6 +63,7 @@ def count_acceptance(
             class_names[class_id],
             tuple(Round(drawn[class_id, r], accepted[class_id, r]) for r in range(num_rounds)),
             excluded.get(class_id, 0),
+            dict(failed[class_id]),
             thresholds.get(class_id),
             by_class[class_id].text if class_id in by_class else "",
             class_id in by_class and by_class[class_id].fallback,
@@ -76,24 +81,24 @@ def sum_rounds(classes: Sequence[ClassAcceptance]) -> tuple[Round, ...]:
 def describe_scorer(recipe: Recipe) -> str:
     """Say in words what an image must do to be accepted."""
     settings = recipe.assess
-    rule = {
-        "offset": f"S = cosine + 0.5 with the template is at least μ = {settings.threshold:g}",
-        "cosine": f"S = cosine with the template is at least μ = {settings.threshold:g}",
-        "percentile": "S = cosine with the template is at least μ, "
+    rules = {
+        "offset": f"cosine + 0.5 with the template is at least μ = {settings.threshold:g}",
+        "cosine": f"the cosine S with the template is at least μ = {settings.threshold:g}",
+        "percentile": "the cosine S with the template is at least "
         f"percentile {settings.percentile:g} of those of the class's own training photographs",
         "margin": f"the template is among the {settings.margin_rank} closest of all classes'",
-    }[settings.scorer]
-    if settings.require_rank is not None:
-        rule += f", and the template is among the {settings.require_rank} closest of all classes'"
-    return rule
+    }
+    return ", and ".join(rules[name] for name in settings.scorer.split("+"))
 
 
 def describe_score(score: Score, recipe: Recipe) -> str:
     """Say in which round an image was drawn and what CLIP measured of it, in lines short enough for a caption."""
-    settings, place = recipe.assess, f"round {score.round}"
-    if settings.scorer == "margin" or settings.require_rank is not None:
+    place = f"round {score.round}"
+    if score.cosine is None:
+        return f"{place}\nCLIP gave no number"
+    if "margin" in recipe.assess.scorer or score.threshold is None:
         place += f", rank {score.rank}"
-    if settings.scorer == "margin":
+    if score.threshold is None:
         return place
-    sign = "≥" if score.score >= score.threshold else "<"
-    return f"{place}\nS {score.score:.3f} {sign} {score.threshold:.3f}"
+    sign = "<" if set(score.failed) - {"margin"} else "≥"
+    return f"{place}\nS {score.cosine:.3f} {sign} {score.threshold:.3f}"

@@ -12,7 +12,7 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.records import Shot
 
 GROUPS: tuple[str, ...] = ("all", *SHOTS)
-ARM_ORDER = ("zero_shot", "control", "ltgc")
+ARM_ORDER = ("zero_shot", "vlm_zero_shot", "control", "ltgc")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def read_arms(metrics: Mapping[str, Any], recipe: Recipe) -> tuple[Arm, ...]:
     return tuple(
         Arm(
             name,
-            *_title(name, recipe),
+            *_title(name, recipe, metrics[name]),
             {group: metrics[name].get(group) for group in GROUPS},
             {int(class_id): value for class_id, value in metrics[name]["per_class"].items()},
         )
@@ -73,7 +73,7 @@ def read_arms(metrics: Mapping[str, Any], recipe: Recipe) -> tuple[Arm, ...]:
     )
 
 
-def _title(name: str, recipe: Recipe) -> tuple[str, str]:
+def _title(name: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
     settings = recipe.train
     sampling = "balanced sampling" if settings.sampler == "balanced" else "every image once an epoch"
     loss = ", logit adjustment" if settings.loss == "logit_adjustment" else ""
@@ -87,6 +87,13 @@ def _title(name: str, recipe: Recipe) -> tuple[str, str]:
         "control": ("Control", f"LoRA, {sampling}, no generated data{loss}"),
         "ltgc": ("LTGC", with_generated[settings.mixing] + loss),
     }
+    if name == "vlm_zero_shot":
+        images, unnamed, nearest = (measured[key] for key in ("images", "unnamed", "nearest"))
+        wrong = f"{nearest} of them taken for the nearest name by CLIP, the others" if nearest else "which are"
+        return (
+            "Vision-language model",
+            f"asked for the class of {images} test images; {unnamed} replies name none, {wrong} wrong",
+        )
     return titles.get(name, (name, ""))
 
 

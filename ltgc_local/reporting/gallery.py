@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ltgc_local.artefacts.drawn import DrawnRow, Key, read_drawn
 from ltgc_local.artefacts.files import decode_png
 from ltgc_local.corpora import Corpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Description, Score
 from ltgc_local.reporting.acceptance import describe_score
 from ltgc_local.reporting.accuracy import ClassRow
-from ltgc_local.reporting.drawn import DrawnRow, Key, read_pngs
 from ltgc_local.reporting.pictures import Picture, data_address, spread, without_opening
 
 MAX_CLASSES = 24
@@ -68,10 +68,13 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
     }
     missed = {row.class_id: _missed_at_first(sources, row.class_id) for row in shown}
     chains = {class_id: spread(found, number) for class_id, found in missed.items()}
-    pngs = read_pngs(
-        [drawn for rows in accepted.values() for drawn in rows]
-        + [drawn for found in chains.values() for chain in found for drawn in chain]
-    )
+    pngs = {
+        image.key: image.image
+        for image in read_drawn(
+            [drawn for rows in accepted.values() for drawn in rows]
+            + [drawn for found in chains.values() for chain in found for drawn in chain]
+        )
+    }
     return tuple(
         ClassGallery(
             row,

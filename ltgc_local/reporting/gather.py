@@ -17,7 +17,6 @@ from ltgc_local.records import ClassTemplate, Description, Rejected, Score
 from ltgc_local.reporting.acceptance import ClassAcceptance, count_acceptance
 from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, read_arms, read_groups
 from ltgc_local.reporting.charts import ClassChart, Panel, draw_classes, draw_panel
-from ltgc_local.reporting.drawn import read_rows
 from ltgc_local.reporting.gallery import ClassGallery, Sources, build_galleries
 from ltgc_local.reporting.leaks import LeakGuard, read_leaks
 from ltgc_local.reporting.provenance import (
@@ -75,7 +74,7 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
     tail = tail_classes(counts, recipe.describe.tail_below)
     arms = read_arms(run.value("evaluate", "metrics"), recipe)
     groups = read_groups(counts, Counter(corpus.test.labels.tolist()))
-    generated = read_rows(run.files("generated", "images"))
+    generated = run.drawn("generated")
     excluded = Counter(rejected.class_id for rejected in run.records("generated", "excluded", Rejected))
     scores = [score for step in detects for score in run.records(step, "scores", Score)]
     templates = run.records("assess/template", "templates", ClassTemplate) if "assess/template" in steps else []
@@ -87,7 +86,7 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
     sources = Sources(
         recipe,
         corpus,
-        read_rows(path for step in steps if step.endswith("draw") for path in run.files(step, "images")),
+        [drawn for step in steps if step.endswith("draw") for drawn in run.drawn(step)],
         generated,
         {score.key: score for score in scores},
         run.records("describe", "descriptions", Description),

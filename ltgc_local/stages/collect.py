@@ -1,57 +1,93 @@
 """Collect: D_g, the generated images that train: of each description the image that was accepted, if any.
 
 Differs from the released code, which leaves rejected images beside the accepted ones: what failed its last attempt is
-excluded and listed, and at most one image of a description trains.
+excluded and listed, and at most one image of a description trains. A chunk is ``draw.shard_size`` descriptions, so that
+memory holds one shard however many images there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Lines
+from ltgc_local.artefacts.drawn import DrawnRow, read_drawn
+from ltgc_local.artefacts.files import Artefact, Images, Lines
+from ltgc_local.longtail import num_extended
 from ltgc_local.records import Rejected, Score
 from ltgc_local.stages.context import Chunk, StageContext, split
+from ltgc_local.stages.scorers import explain
 
-NUMBERED = False
+SHOWN_NAMES = 10  # of classes in a warning
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LastImage:
+    """A description's last image, and CLIP's score of it; None where nothing was assessed, and every image trains."""
+
+    drawn: DrawnRow
+    score: Score | None
+
+    @property
+    def trains(self) -> bool:
+        return self.score is None or self.score.accepted
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
-    return [[context.step.name]]
-
-
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+    """Return the descriptions that were drawn, by key, each with its last image."""
     draws = [step for step in context.step.reads if step.endswith("draw")]
     detects = [step for step in context.step.reads if step.endswith("detect")]
-    drawn = [image for step in draws for image in context.run.images(step)]
-    scores = {s.key: s for step in detects for s in context.run.records(step, "scores", Score)}
-    accepted, excluded = choose(drawn, scores if detects else None)
-    shards = split(accepted, context.recipe.draw.shard_size)
-    context.progress.advance()
-    return [Lines("excluded", excluded), *(Images(f"images-{i:05d}", rows) for i, rows in enumerate(shards))]
+    scores = {s.key: s for step in detects for s in context.run.records(step, "scores", Score)} if detects else None
+    last = choose((row for step in draws for row in context.run.drawn(step)), scores)
+    _warn_of_classes_without_images(context, last)
+    return split(last, context.recipe.draw.shard_size)
 
 
-def choose(
-    drawn: Sequence[DrawnImage], scores: dict[tuple[int, int, int], Score] | None
-) -> tuple[list[DrawnImage], list[Rejected]]:
-    """Return the images that train, sorted by key, and those whose last attempt failed.
+def choose(drawn: Iterable[DrawnRow], scores: dict[tuple[int, int, int], Score] | None) -> list[LastImage]:
+    """Return every description's image of its last round, sorted by key.
 
     Args:
-        scores: by key; None if nothing was assessed, and then every image trains.
+        scores: by key; None if nothing was assessed.
     """
-    last: dict[tuple[int, int], DrawnImage] = {}
-    for image in sorted(drawn, key=lambda image: image.key):
-        last[image.class_id, image.description_id] = image
-    accepted, excluded = [], []
-    for _, image in sorted(last.items()):
-        if scores is None:
-            accepted.append(image)
-        elif scores[image.key].accepted:
-            accepted.append(replace(image, score=scores[image.key].score))
-        else:
-            final = scores[image.key]
-            reason = (
-                f"score {final.score:.3f} < {final.threshold:.3f} or rank {final.rank} after {final.round + 1} images"
-            )
-            excluded.append(Rejected(image.class_id, image.description, reason, "assess"))
-    return accepted, excluded
+    last = {(row.class_id, row.description_id): row for row in sorted(drawn, key=lambda row: row.key)}
+    return [LastImage(row, None if scores is None else scores[row.key]) for _, row in sorted(last.items())]
+
+
+def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefact]:
+    images = read_drawn([item.drawn for item in chunk if item.trains])
+    scores = {item.drawn.key: item.score for item in chunk}
+    accepted = []
+    for image in images:
+        score = scores[image.key]
+        accepted.append(image if score is None or score.cosine is None else replace(image, score=score.cosine))
+    excluded = []
+    for item in chunk:
+        if item.score is not None and not item.trains:
+            why = explain(item.score, context.recipe.assess, context.corpus.class_names)
+            reason = f"{why} (image {item.score.round + 1} of {context.recipe.assess.attempts})"
+            excluded.append(Rejected(item.drawn.class_id, item.drawn.description, reason, "assess"))
+    context.progress.advance(len(chunk))
+    return [Lines("excluded", excluded), *([Images("images", accepted)] if accepted else [])]
+
+
+def _warn_of_classes_without_images(context: StageContext, last: Sequence[LastImage]) -> None:
+    """Say which tail classes get no generated image though some were wanted; the run goes on with the others."""
+    refused, missing = [], []
+    drawn = Counter(item.drawn.class_id for item in last)
+    trains = Counter(item.drawn.class_id for item in last if item.trains)
+    counts, describe = context.corpus.class_counts(), context.recipe.describe
+    for class_id in context.tail:
+        name = context.corpus.class_names[class_id]
+        existing = min(counts[class_id], describe.max_images_per_class)
+        wanted = num_extended(existing, context.recipe.extend.max_descriptions)
+        if wanted and not drawn[class_id]:
+            missing.append(name)
+        elif drawn[class_id] and not trains[class_id]:
+            refused.append(name)
+    for names, what in ((missing, "no image was drawn"), (refused, "every image was refused")):
+        if names:
+            some = ", ".join(map(repr, names[:SHOWN_NAMES])) + (" …" if len(names) > SHOWN_NAMES else "")
+            log.warning("generated: %s for %d of the %d tail classes: %s", what, len(names), len(context.tail), some)

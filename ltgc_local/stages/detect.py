@@ -1,89 +1,98 @@
-"""Detect: CLIP scores each drawn image against its class's template C_y; below the threshold it has missed the class.
+"""Detect: CLIP scores each drawn image against its class's template C_y; what a scorer refuses has missed the class.
 
-S = Enc_vis(image) . Enc_text(C_y), both of unit length (LTGC, iterative evaluation module). Differs from the paper: the
-released code compares cos + 0.5 with mu, which an absolute cosine makes hard to set; the default is a percentile of the
-class's own training images against C_y, and optionally a rank among all classes. Every score is kept.
+What is compared, and where that differs from the paper: ``ltgc_local.stages.scorers``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
 
 import numpy as np
-import torch
 from PIL.Image import Image
 
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Lines, decode_png
+from ltgc_local.artefacts.drawn import DrawnRow, read_drawn
+from ltgc_local.artefacts.files import Artefact, Json, Lines, decode_png
 from ltgc_local.backends.protocols import ClipModel
-from ltgc_local.errors import DataError
-from ltgc_local.recipe import Recipe
+from ltgc_local.errors import BackendError
 from ltgc_local.records import ClassTemplate, Score
 from ltgc_local.stages.context import Chunk, StageContext, split
+from ltgc_local.stages.scorers import NO_NUMBER, Array, ClassScorer
 
-OFFSET = 0.5  # the released code's: S = cos + 0.5
+log = logging.getLogger(__name__)
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
     """Return the drawn images class by class: a threshold belongs to a class."""
-    images = context.run.images(context.step.reads[0])
-    class_ids = sorted({image.class_id for image in images})
-    return [sorted((i for i in images if i.class_id == class_id), key=lambda i: i.key) for class_id in class_ids]
+    rows = context.run.drawn(context.step.reads[0])
+    return [list(of_class) for _, of_class in groupby(rows, key=lambda row: row.class_id)]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[DrawnImage]) -> list[Artefact]:
+def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact]:
     model: ClipModel = context.model
     class_id = chunk[0].class_id
     templates = context.run.records("assess/template", "templates", ClassTemplate)
     templates.sort(key=lambda template: template.class_id)
-    texts = model.encode_texts([template.text for template in templates])  # (C, D)
-    cosines = _encode(context, [decode_png(image.image) for image in chunk]) @ texts.T  # (N, C)
-    own_photographs = None
-    if context.recipe.assess.scorer == "percentile":
-        train = context.corpus.train
-        rows = [int(row) for row in np.flatnonzero(train.labels == class_id)]
-        if not rows:
-            name = context.corpus.class_names[class_id]
-            raise DataError(
-                f"assess: class {name!r} has no training image, which scorer 'percentile' compares with; "
-                "type --set assess.scorer=margin"
-            )
-        own_photographs = _encode(context, train.images(rows)) @ texts[class_id]  # (n_y,)
-    scores = [
-        Score(image.class_id, image.description_id, image.round, *judged)
-        for image, judged in zip(chunk, score(cosines, class_id, context.recipe, own_photographs), strict=True)
-    ]
-    context.progress.advance(len(chunk))
-    return [Lines("scores", scores)]
+    texts = _encode_templates(context.model, tuple(template.text for template in templates))  # (C, D)
+    photographs = _cosines(model, _photographs(context, class_id), texts[class_id : class_id + 1])[:, 0]  # (n_y,)
+    scorer = ClassScorer(context.recipe.assess, class_id, np.sort(photographs[~np.isnan(photographs)]))
+    cosines = _cosines(model, _drawings(context, chunk), texts)  # (N, C)
+    scores = [scorer.score(row.key, of_image) for row, of_image in zip(chunk, cosines, strict=True)]
+    name = context.corpus.class_names[class_id]
+    if "percentile" in context.recipe.assess.scorer and not len(scorer.own):
+        log.warning(
+            "assess: class %r has no training image to take a percentile of; its images are judged by margin_rank %d",
+            name,
+            context.recipe.assess.margin_rank,
+        )
+    if without_number := sum(NO_NUMBER in score.failed for score in scores):
+        log.warning("assess: CLIP gave no number for %d of %d images of class %r", without_number, len(scores), name)
+    return [Json("acceptance", {name: _acceptance(scorer, scores)}), Lines("scores", scores)]
 
 
-def _encode(context: StageContext, images: Sequence[Image]) -> torch.Tensor:
-    batches = split(images, context.recipe.assess.batch_size)
-    return torch.cat([context.model.encode_images(batch) for batch in batches])
+@lru_cache(maxsize=1)
+def _encode_templates(model: Any, texts: tuple[str, ...]) -> Array:
+    """Encode C_y of every class (C, D), once a process.
 
-
-def score(
-    cosines: torch.Tensor, class_id: int, recipe: Recipe, own_photographs: torch.Tensor | None
-) -> list[tuple[float, float, float, int, bool]]:
-    """Return (cosine, score, threshold, rank, accepted) of each image of one class.
-
-    Args:
-        cosines: (N, C) of the images with every class's template.
-        own_photographs: (n_y,) cosines of the class's training images with C_y; for ``percentile`` only.
+    Raises:
+        BackendError: CLIP's numbers overflow, so that no image can be scored.
     """
-    settings = recipe.assess
-    own = cosines[:, class_id]  # (N,)
-    ranks = (cosines > own[:, None]).sum(1) + 1  # (N,)
-    if settings.scorer == "offset":
-        scores, threshold = own + OFFSET, settings.threshold
-    elif settings.scorer == "cosine":
-        scores, threshold = own, settings.threshold
-    elif settings.scorer == "percentile":
-        assert own_photographs is not None
-        scores, threshold = own, float(torch.quantile(own_photographs, settings.percentile / 100))
-    else:
-        scores, threshold = -ranks.float(), -float(settings.margin_rank)
-    passes = scores >= threshold
-    if settings.require_rank is not None:
-        passes &= ranks <= settings.require_rank
-    columns = (own.tolist(), scores.tolist(), [threshold] * len(own), ranks.tolist(), passes.tolist())
-    return list(zip(*columns, strict=True))
+    features: Array = model.encode_texts(texts).numpy()
+    if np.isnan(features).any():
+        raise BackendError("assess: CLIP's text features are not numbers; type --set models.dtype=float32")
+    return features
+
+
+def _photographs(context: StageContext, class_id: int) -> Iterator[list[Image]]:
+    train = context.corpus.train
+    for rows in split(np.flatnonzero(train.labels == class_id).tolist(), context.recipe.assess.batch_size):
+        yield train.images(rows)
+
+
+def _drawings(context: StageContext, chunk: Sequence[DrawnRow]) -> Iterator[list[Image]]:
+    for rows in split(chunk, context.recipe.assess.batch_size):
+        yield [decode_png(drawn.image) for drawn in read_drawn(rows)]
+        context.progress.advance(len(rows))
+
+
+def _cosines(model: ClipModel, batches: Iterable[Sequence[Image]], texts: Array) -> Array:
+    """Return the cosines (N, C) of images with texts, one batch of images in memory at a time."""
+    parts = [model.encode_images(batch).numpy() @ texts.T for batch in batches]
+    return np.concatenate([np.empty((0, len(texts))), *parts])
+
+
+def _acceptance(scorer: ClassScorer, scores: Sequence[Score]) -> dict[str, Any]:
+    """Return what became of a class's images in this round, for people and scripts."""
+    return {
+        "round": scores[0].round,
+        "drawn": len(scores),
+        "accepted": sum(score.accepted for score in scores),
+        "failed": dict(Counter(name for score in scores for name in score.failed)),
+        "scorers": list(scorer.names),
+        "threshold": scorer.threshold,
+        "photographs": len(scorer.own),
+    }

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from ltgc_local.artefacts.files import Artefact, Json
 from ltgc_local.backends.open_clip_vit import OpenClipVit
 from ltgc_local.metrics import accuracies
+from ltgc_local.stages.classify import STEP, measure_answers
 from ltgc_local.stages.context import Chunk, StageContext
 from ltgc_local.stages.train import build_classifier, load_split, predict
 from ltgc_local.training.classifier import Classifier
@@ -51,4 +52,6 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
         classifier.head.weight.data.copy_(tensors.pop("head.weight"))
         load_adapter(classifier.tower, tensors)
         measure(step.rpartition("/")[2], Classifier(merge(copy.deepcopy(classifier.tower)), classifier.head))
+    if STEP in context.step.reads:
+        results["vlm_zero_shot"] = measure_answers(context, clip)
     return [Json("metrics", results)]

@@ -1,20 +1,27 @@
 """Summarize: Prompt 4 asks the language model for C_y, the class feature template that images are scored against.
 
 Every class gets one, not only the tail: an image must be closer to its own class's template than to the others'.
+Differs from the released code: braces that the model copies from Template 2 are taken off, C_y is cut to what CLIP
+reads by CLIP's own tokenizer, and a reply that is no template is asked for once more with the form spelled out; then
+C_y is the plain sentence "A photo of the class [y].", with the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 from ltgc_local.artefacts.files import Artefact, Lines
-from ltgc_local.backends.protocols import LanguageModel, Sampling
-from ltgc_local.prompts import class_sentence, fill_summarize
+from ltgc_local.backends.clip_tokens import load_clip_token_counter
+from ltgc_local.backends.protocols import LanguageModel, Message, Sampling
+from ltgc_local.prompts import class_sentence, fill_form_reminder, fill_summarize
 from ltgc_local.records import ClassTemplate, Exchange
-from ltgc_local.replies import parse_descriptions
+from ltgc_local.replies import normal_form, parse_descriptions
 from ltgc_local.stages.context import Chunk, StageContext, split
 
 CLASSES_A_CHUNK = 64
+_SLOT = re.compile(r"\{\s*(?:feature\s*\d+|\.\.\.|…)?\s*\}", re.IGNORECASE)  # left as Template 2 has it
+_NUMBERED = re.compile(r"\{\s*feature\s*\d+\s*[:=]", re.IGNORECASE)
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
@@ -24,13 +31,57 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
     names = [context.corpus.class_names[class_id] for class_id in chunk]
     model: LanguageModel = context.model
-    prompts = [fill_summarize(name) for name in names]
+    count_tokens = load_clip_token_counter(context.role_folder("clip"))
     sampling = Sampling(context.recipe.extend.max_new_tokens, seed=context.seed("summarize", chunk[0]))
-    replies = model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling)
-    templates, exchanges = [], []
-    for class_id, name, prompt, reply in zip(chunk, names, prompts, replies, strict=True):
-        sentences = parse_descriptions(reply, name).sentences
-        templates.append(ClassTemplate(class_id, (*sentences, class_sentence(name))[0], not sentences))
-        exchanges.append(Exchange("summarize", (class_id,), prompt, reply))
+    turns: list[list[Message]] = [[{"role": "user", "content": fill_summarize(name)}] for name in names]
+    replies = model.reply(turns, sampling)
+    exchanges = _exchanges(chunk, turns, replies)
+    again = [i for i, name in enumerate(names) if not read_template(replies[i], name)[0]]
+    if again:
+        for i in again:
+            reminder = fill_form_reminder(names[i])
+            turns[i] += [{"role": "assistant", "content": replies[i]}, {"role": "user", "content": reminder}]
+        second = model.reply([turns[i] for i in again], sampling)
+        for i, reply in zip(again, second, strict=True):
+            replies[i] = reply
+        exchanges += _exchanges([chunk[i] for i in again], [turns[i] for i in again], second)
+    templates = []
+    for class_id, name, reply in zip(chunk, names, replies, strict=True):
+        sentence, reason = read_template(reply, name)
+        kept, cut = cut_to(sentence or class_sentence(name), context.recipe.extend.max_clip_tokens, count_tokens)
+        templates.append(ClassTemplate(class_id, kept, not sentence, reason, cut))
         context.progress.advance()
     return [Lines("exchanges", exchanges), Lines("templates", templates)]
+
+
+def read_template(reply: str, class_name: str) -> tuple[str, str]:
+    """Return a reply's first sentence in Template 2, without braces, or "" and the reason why there is none.
+
+    "{a hood}{two pockets}" becomes "a hood, two pockets"; slots that were left as they are ("{feature 1}") are dropped.
+    """
+    filled = re.sub(r"\}[\s,;]*(?:and\s+)?\{", ", ", _NUMBERED.sub("{", _SLOT.sub("", reply)))
+    parsed = parse_descriptions(re.sub(r"[{}]", " ", filled), class_name)
+    for sentence in parsed.sentences:
+        if normal_form(sentence, class_name) - normal_form(class_sentence(class_name), class_name):
+            return re.sub(r"\s+([,.])", r"\1", sentence), ""
+    return "", parsed.dropped[0][1] if parsed.dropped else "states no feature" if parsed.sentences else "empty reply"
+
+
+def cut_to(sentence: str, max_tokens: int, count_tokens: Callable[[str], int]) -> tuple[str, str]:
+    """Return the sentence without the last words that do not fit into ``max_tokens``, and those words."""
+    words = sentence.split()
+    kept = len(words)
+    while kept > 1 and count_tokens(_sentence(words[:kept])) > max_tokens:
+        kept -= 1
+    return (sentence, "") if kept == len(words) else (_sentence(words[:kept]), " ".join(words[kept:]))
+
+
+def _sentence(words: Sequence[str]) -> str:
+    return " ".join(words).rstrip(".,;:") + "."
+
+
+def _exchanges(chunk: Sequence[int], turns: Sequence[Sequence[Message]], replies: Sequence[str]) -> list[Exchange]:
+    return [
+        Exchange("summarize", (class_id,), turn[-1]["content"], reply)
+        for class_id, turn, reply in zip(chunk, turns, replies, strict=True)
+    ]

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from ltgc_local.backends import choice
 from ltgc_local.backends.chat import by_length
-from ltgc_local.backends.clip_tokens import load_token_counter
+from ltgc_local.backends.clip_tokens import load_clip_token_counter, load_token_counter
 from ltgc_local.backends.open_clip_vit import OpenClipVit
 from ltgc_local.backends.pictures import shrink
 from ltgc_local.backends.protocols import LoadSettings
@@ -124,6 +125,21 @@ def test_clip_tokens_are_counted_without_start_and_end() -> None:
     one, two = count("a photo of a bag"), count("a photo of a bag with a strap")
     assert 5 <= one < two
     assert count("word " * 200) > 200  # not cut at 77: what is too long must be seen
+
+
+def test_the_scoring_clips_tokens_are_those_that_it_reads(clip: OpenClipVit) -> None:
+    count = load_clip_token_counter(MINIATURES / "clip")
+    assert count("") == 0
+    text = "a photo of a bag with a long strap"
+    read = open_clip.get_tokenizer(f"local-dir:{MINIATURES / 'clip'}")([text])[0]
+    assert count(text) == int(read.argmax()) - 1  # between start and end, the id that is highest
+    assert count("word " * 200) > 200
+    assert load_clip_token_counter(MINIATURES / "qwen3")("a bag") > 0  # any folder with a tokenizer of its own
+
+
+def test_a_clip_without_a_tokenizer_is_an_error_of_the_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no tokenizer that can be read"):
+        load_clip_token_counter(tmp_path)
 
 
 def test_a_folder_without_a_tokenizer_is_an_error_of_the_model(tmp_path: Path) -> None:

@@ -84,8 +84,28 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
         ["11: draw.size_px: expected a whole number from 8 to 4096, a multiple of 8; found 30"],
     ),
     "out of range where null is allowed": (
-        "assess:\n  require_rank: 0\n",
-        ["11: assess.require_rank: expected a whole number, 1 or more (or null); found 0"],
+        "train:\n  head_lr: 0\n",
+        ["11: train.head_lr: expected a number above 0, at most 10 (or null); found 0"],
+    ),
+    "two scorers that say the same": (
+        "assess:\n  scorer: offset+cosine\n",
+        [
+            "11: assess.scorer: expected one of 'offset', 'cosine', 'percentile', 'margin', 'offset+percentile', "
+            "'offset+margin', 'cosine+percentile', 'cosine+margin', 'percentile+margin', 'offset+percentile+margin', "
+            "'cosine+percentile+margin'; found the text 'offset+cosine'; did you mean 'offset+margin'?"
+        ],
+    ),
+    "the rank's old name": (
+        "assess:\n  require_rank: 3\n",
+        ["11: assess: unknown key 'require_rank'; did you mean 'margin_rank'?"],
+    ),
+    "a cosine that no image has": (
+        "assess:\n  scorer: cosine\n  threshold: 1.1\n",
+        ["12: assess.threshold: 1.1 refuses every image: scorer 'cosine' gives 1 at most"],
+    ),
+    "img2img of less than a step": (
+        "draw:\n  steps: 10\n  img2img_strength: 0.05\n",
+        ["12: draw.img2img_strength: 0.05 of 10 steps is less than one step; raise it or steps"],
     ),
     "a wrong choice": (
         "train:\n  precision: fp16\n",

@@ -94,6 +94,13 @@ def test_options_reach_blocks_that_are_not_written_and_the_last_counts(workplace
     assert recipe.draw.negative_prompt == ""
 
 
+@pytest.mark.parametrize("written", ["percentile+margin", "margin+percentile", "margin + percentile"])
+def test_scorers_are_joined_by_plus_in_any_order(workplace: Path, written: str) -> None:
+    good = (workplace / "recipes/good.yaml").read_text()
+    assert load(f"{good}assess:\n  scorer: {written}\n").assess.scorer == "percentile+margin"
+    assert load(good, f"assess.scorer={written}").assess.scorer == "percentile+margin"
+
+
 def test_null_is_allowed_where_the_default_is_null(workplace: Path) -> None:
     good = (workplace / "recipes/good.yaml").read_text()
     assert load(good + "draw:\n  stored_size_px: 28\n", "draw.stored_size_px=null").draw.stored_size_px is None

@@ -169,9 +169,16 @@ class RunWriter:
             self.write("assess/template", [Lines("templates", templates)], len(templates))
             for number in range(self.recipe.assess.attempts):
                 self.write_round(number)
-        accepted, excluded = choose(self.drawn, self.scores if self.recipe.assess.enabled else None)
-        shards = [Images("images-00000", accepted)] if accepted else []
-        self.write("generated", [Lines("excluded", excluded), *shards], 1, numbered=False)
+        last = choose(self.drawn, self.scores if self.recipe.assess.enabled else None)
+        by_key = {image.key: image for image in self.drawn}
+        accepted = [by_key[each.drawn.key] for each in last if each.trains]
+        excluded = [
+            Rejected(each.drawn.class_id, each.drawn.description, "missed", "assess")
+            for each in last
+            if not each.trains
+        ]
+        shards = [Images("images", accepted)] if accepted else []
+        self.write("generated", [Lines("excluded", excluded), *shards], 1)
         if self.recipe.leaks.enabled:
             self.write_leaks(accepted)
         for arm in ("ltgc", "control") if self.recipe.train.control else ("ltgc",):
@@ -259,7 +266,8 @@ class RunWriter:
     def judge(self, image: DrawnImage) -> Score:
         accepted = self.rng.random() < self.accept_rate
         cosine = 0.6 + (0.1 if accepted else -0.1) * self.rng.random()
-        return Score(*image.key, cosine, cosine, 0.6, 1 if accepted else 4, accepted)
+        failed = () if accepted else ("percentile",)
+        return Score(*image.key, cosine, 1 if accepted else 4, threshold=0.6, failed=failed)
 
     def history(self, arm: str) -> list[Epoch]:
         gain = 6.0 if arm == "ltgc" else 0.0

@@ -4,14 +4,16 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import Lines
 from ltgc_local.errors import ArtefactError
+from ltgc_local.records import Score
 from ltgc_local.replies import MAX_CHARACTERS, parse_sentence
-from ltgc_local.reporting import Report, gather, summarize
-from ltgc_local.reporting.acceptance import Round, describe_scorer, sum_rounds
+from ltgc_local.reporting import Report, gather, render, summarize
+from ltgc_local.reporting.acceptance import Round, describe_score, describe_scorer, sum_rounds
 from ltgc_local.reporting.provenance import ModelFacts, judge_evidence
 from ltgc_local.reporting.texts import is_unparsable
-from tests.reporting.conftest import write_and_gather
-from tests.reporting.run_on_disk import list_corpus, make_recipe, report_reads, shipped_corpus
+from tests.reporting.conftest import ACCURACY, write_and_gather
+from tests.reporting.run_on_disk import RunWriter, list_corpus, make_metrics, make_recipe, report_reads, shipped_corpus
 
 
 def test_classes_begin_with_the_most_photographs_and_count_what_was_generated(report: Report) -> None:
@@ -34,6 +36,44 @@ def test_rounds_add_up_to_what_was_drawn_accepted_and_excluded(report: Report) -
     assert sum(r.accepted for r in rounds) == sum(row.num_generated for row in report.tail)
     assert rounds[-1].drawn - rounds[-1].accepted == sum(row.num_excluded for row in report.acceptance)
     assert Round(0, 0).rate is None and Round(4, 1).rate == 25
+
+
+def test_refusals_are_counted_by_scorer(report: Report) -> None:
+    for row in report.acceptance:
+        missed = sum(r.drawn - r.accepted for r in row.rounds)
+        assert row.failed == ({"percentile": missed} if missed else {})
+        assert row.threshold == 0.6
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (Score(1, 0, 0, 0.7, 2, threshold=0.6), "round 0, rank 2\nS 0.700 ≥ 0.600"),
+        (Score(1, 0, 1, 0.7, 4, threshold=0.6, failed=("margin",)), "round 1, rank 4\nS 0.700 ≥ 0.600"),
+        (Score(1, 0, 0, 0.5, 1, threshold=0.6, failed=("percentile",)), "round 0, rank 1\nS 0.500 < 0.600"),
+        (Score(1, 0, 0, 0.5, 1), "round 0, rank 1"),
+        (Score(1, 0, 0, None, 10, failed=("no number",)), "round 0\nCLIP gave no number"),
+    ],
+)
+def test_a_score_is_said_in_a_caption(score: Score, words: str) -> None:
+    assert describe_score(score, make_recipe(assess={"scorer": "percentile+margin"})) == words
+
+
+@pytest.mark.parametrize(
+    ("nearest", "words"),
+    [(0, "which are wrong"), (4, "4 of them taken for the nearest name by CLIP, the others wrong")],
+)
+def test_the_vlms_answers_are_an_arm_that_says_what_it_rests_on(tmp_path: Path, nearest: int, words: str) -> None:
+    recipe = make_recipe(evaluate={"vlm_classifier": True})
+    metrics = make_metrics(shipped_corpus(), {arm: {"all": 20.0} for arm in (*ACCURACY, "vlm_zero_shot")})
+    metrics["vlm_zero_shot"] |= {"images": 200, "unnamed": 5, "nearest": nearest}
+    writer = RunWriter(tmp_path, recipe, shipped_corpus())
+    writer.write("classify", [Lines("answers", [])], 200)
+    found = gather(writer.write_all(metrics), recipe, shipped_corpus(), report_reads(recipe))
+    assert [arm.name for arm in found.arms] == ["zero_shot", "vlm_zero_shot", "control", "ltgc"]
+    assert found.arms[1].title == "Vision-language model"
+    assert found.arms[1].detail == f"asked for the class of 200 test images; 5 replies name none, {words}"
+    assert found.arms[1].detail in render(found)
 
 
 def test_the_fallback_template_is_known(report: Report) -> None:
@@ -127,10 +167,10 @@ def test_the_banner_is_that_of_the_weakest_model(evidence: list[str], level: str
     ("assess", "words"),
     [
         ({"scorer": "offset"}, "cosine + 0.5 with the template is at least μ = 0.8"),
-        ({"scorer": "cosine", "threshold": 0.3}, "cosine with the template is at least μ = 0.3"),
+        ({"scorer": "cosine", "threshold": 0.3}, "the cosine S with the template is at least μ = 0.3"),
         ({"scorer": "percentile", "percentile": 5.0}, "percentile 5 of those of the class's own"),
         ({"scorer": "margin", "margin_rank": 2}, "among the 2 closest"),
-        ({"require_rank": 3}, "and the template is among the 3 closest"),
+        ({"scorer": "percentile+margin", "margin_rank": 3}, "and the template is among the 3 closest"),
     ],
 )
 def test_the_scorer_is_said_in_words(assess: dict[str, object], words: str) -> None:

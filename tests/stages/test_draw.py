@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,23 @@ SIZES = ("draw.size_px=16", "draw.stored_size_px=8", "draw.stored_mode=L", "draw
 
 
 class NoiseT2i:
-    """Draws noise from the seed; the first ``num_flat`` drawings of each prompt are one colour."""
+    """Draws noise from the seed; the first ``num_flat`` drawings of each prompt are one colour.
+
+    ``sources`` holds what ``draw_from`` was given.
+    """
 
     def __init__(self, num_flat: int = 0) -> None:
         self.num_flat = num_flat
         self.calls: list[tuple[str, int]] = []
+        self.sources: list[bytes] = []
+        self.strengths: set[float] = set()
+
+    def draw_from(
+        self, sources: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings
+    ) -> list[Image.Image]:
+        self.sources += [source.tobytes() for source in sources]
+        self.strengths.add(settings.strength)
+        return self.draw(prompts, seeds, settings)
 
     def draw(self, prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings) -> list[Image.Image]:
         images = []
@@ -104,3 +118,90 @@ def test_a_description_that_is_always_flat_says_what_to_type(make_context: Any) 
     with pytest.raises(BackendError, match=r"draw: 3 images of .* one flat colour: .* --set models\.dtype=bfloat16"):
         draw.run_chunk(context, [described(3)])
     assert len(model.calls) == 3
+
+
+IMG2IMG = (*SIZES, "draw.img2img_strength=0.5")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_img2img_starts_from_training_images_of_the_class_that_are_recorded(make_context: Any, batch_size: int) -> None:
+    model = NoiseT2i()
+    context = make_context("draw", *IMG2IMG, f"draw.batch_size={batch_size}", model=model)
+    wanted = [described(i, class_id=c) for c in (1, 4) for i in range(6)]
+    (artefact,) = draw.run_chunk(context, wanted)
+    train = context.corpus.train
+    rows = {key: row for row, key in enumerate(train.keys)}
+    sources = [rows[image.init_image] for image in artefact.rows]
+    assert [int(train.labels[row]) for row in sources] == [1] * 6 + [4] * 6
+    assert [image.tobytes() for image in train.images(sources)] == model.sources
+    assert sources == [draw.source_row(context, description) for description in wanted]  # whatever the batch
+    assert len(set(sources)) > 4
+    assert model.strengths == {0.5}
+
+
+def test_every_round_may_start_from_another_image(make_context: Any) -> None:
+    context = make_context("draw", *IMG2IMG)
+    rounds = [[draw.source_row(context, replace(described(i), round=r)) for i in range(8)] for r in (0, 1)]
+    assert rounds[0] != rounds[1]
+
+
+def test_without_img2img_no_image_is_read_and_none_recorded(make_context: Any) -> None:
+    model = NoiseT2i()
+    context = make_context("draw", *SIZES, model=model)
+    (artefact,) = draw.run_chunk(context, [described(0)])
+    assert (artefact.rows[0].init_image, model.sources) == ("", [])
+
+
+def test_a_class_without_training_images_is_drawn_from_noise_and_the_log_says_so(
+    make_context: Any, write_step: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = NoiseT2i()
+    context = make_context("draw", *IMG2IMG, model=model)
+    labels = context.corpus.train.labels.copy()
+    labels[labels == 1] = 0
+    object.__setattr__(context.corpus.train, "labels", labels)
+    wanted = [described(0, class_id=4), described(0), described(1), described(1, class_id=4)]
+    write_step(context.run, "extend", Lines("descriptions", wanted))
+    with caplog.at_level(logging.WARNING):
+        chunks = draw.plan_chunks(context)
+    name = context.corpus.class_names[1]
+    assert [r.getMessage() for r in caplog.records] == [
+        f"draw: class {name!r} has no training image to start from; it is drawn from noise alone"
+    ]
+    rows = [row for chunk in chunks for artefact in draw.run_chunk(context, chunk) for row in artefact.rows]
+    assert [(row.class_id, bool(row.init_image)) for row in rows] == [(1, False), (1, False), (4, True), (4, True)]
+    assert len(model.sources) == 2
+    assert [row.seed for row in rows] == [item_seed(0, "draw", row.class_id, row.description_id, 0) for row in rows]
+
+
+def test_a_flat_image_is_started_again_from_another_one(make_context: Any) -> None:
+    model = NoiseT2i(num_flat=1)
+    context = make_context("draw", *IMG2IMG, model=model)
+    (artefact,) = draw.run_chunk(context, [described(3)])
+    row = draw.source_row(context, described(3), attempt=1)
+    assert row is not None and row != draw.source_row(context, described(3))
+    assert artefact.rows[0].init_image == context.corpus.train.keys[row]
+
+
+def test_img2img_by_the_miniature_is_the_same_in_every_batch_and_nearer_the_source_than_text_alone(
+    make_context: Any,
+) -> None:
+    wanted = [described(i, class_id=4) for i in range(4)]
+    small = ("draw.size_px=32", "draw.steps=8", "draw.stored_size_px=28", "draw.stored_mode=L")
+
+    def pixels(*overrides: str) -> tuple[list[np.ndarray], list[str]]:
+        context = make_context("draw", *small, *overrides)
+        (artefact,) = draw.run_chunk(context, wanted)
+        images = [np.asarray(decode_png(row.image), dtype=int) for row in artefact.rows]
+        return images, [row.init_image for row in artefact.rows]
+
+    seeded, keys = pixels("draw.img2img_strength=0.25")
+    one_by_one, same_keys = pixels("draw.img2img_strength=0.25", "draw.batch_size=1")
+    from_text, no_keys = pixels()
+    assert keys == same_keys and no_keys == [""] * 4
+    assert max(int(np.abs(a - b).max()) for a, b in zip(seeded, one_by_one, strict=True)) <= 1
+    train = make_context("draw").corpus.train
+    sources = [np.asarray(train.image(train.keys.index(key)), dtype=int) for key in keys]
+    near = np.mean([np.abs(a - b).mean() for a, b in zip(seeded, sources, strict=True)])
+    far = np.mean([np.abs(a - b).mean() for a, b in zip(from_text, sources, strict=True)])
+    assert near < 0.5 * far

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ltgc_local.artefacts.files import DrawnImage, Images, Lines, encode_png
+from ltgc_local.backends.clip_tokens import load_clip_token_counter
 from ltgc_local.backends.protocols import Conversation, Sampling
 from ltgc_local.records import Score
 from ltgc_local.stages import describe, refine, summarize
@@ -104,6 +105,69 @@ def test_every_class_gets_a_template_or_the_plain_sentence(
     by_class = {t.class_id: t for t in templates}
     assert (by_class[2].text, by_class[2].fallback) == (f"A photo of the class {names[2]} with a hood.", False)
     assert (by_class[1].text, by_class[1].fallback) == (f"A photo of the class {names[1]}.", True)
+    assert (by_class[2].reason, by_class[1].reason) == ("", 'does not begin with "A photo of the class [y]"')
+    reminded = [prompt for prompt in model.prompts if "ends with a full stop" in prompt]
+    assert len(reminded) == 9 and len(model.prompts) == 10 + 9  # all but class 2 are asked once more
+
+
+def test_a_template_at_the_second_ask_is_taken(make_context: Any, records_of: Any, scripted_llm: Any) -> None:
+    context = make_context("assess/template")
+    name = context.corpus.class_names[3]
+    again = f"A photo of the class {name} with a hood."
+    context.__dict__["model"] = scripted_llm(lambda prompt: again if "full stop" in prompt else "")
+    artefacts = summarize.run_chunk(context, [3])
+    (template,) = records_of(artefacts, "templates")
+    assert (template.text, template.fallback, template.reason) == (again, False, "")
+    assert [exchange.reply for exchange in records_of(artefacts, "exchanges")] == ["", again]
+
+
+@pytest.mark.parametrize(
+    ("reply", "template"),
+    [
+        (
+            "A photo of the class bag with {a strap}{two pockets}.",
+            "A photo of the class bag with a strap, two pockets.",
+        ),
+        ("A photo of the class bag with {a strap}, and {a zip}.", "A photo of the class bag with a strap, a zip."),
+        ('"A photo of the class [bag] with {feature 1: a strap}."', "A photo of the class bag with a strap."),
+        ("Template 2: A photo of the class {bag} with a strap.", "A photo of the class bag with a strap."),
+        ("A photo of the class bag with {feature 1}{feature 2}{...}.", ""),
+        ("A photo of the class bag with { }.", ""),
+        ("A photo of the class bag.", ""),
+        ("Sure!", ""),
+        ("", ""),
+        (
+            "A photo of the class bag with {feature 1}.\nA photo of the class bag with a strap.",
+            "A photo of the class bag with a strap.",
+        ),
+    ],
+)
+def test_braces_come_off_a_template_and_empty_slots_are_no_features(reply: str, template: str) -> None:
+    sentence, reason = summarize.read_template(reply, "bag")
+    assert sentence == template
+    assert bool(reason) is not bool(template)
+
+
+def test_a_template_is_cut_to_what_clip_reads_by_clips_own_tokenizer(
+    make_context: Any, records_of: Any, scripted_llm: Any
+) -> None:
+    context = make_context("assess/template", "extend.max_clip_tokens=20")
+    name = context.corpus.class_names[3]
+    features = ", ".join(f"a strap number {i}" for i in range(30))
+    context.__dict__["model"] = scripted_llm(lambda prompt: f"A photo of the class {name} with {features}.")
+    (template,) = records_of(summarize.run_chunk(context, [3]), "templates")
+    count = load_clip_token_counter(context.role_folder("clip"))
+    start = f"A photo of the class {name} with a strap number 0"
+    assert template.text.startswith(start) and template.text.endswith(".") and not template.fallback
+    assert count(template.text) <= 20 < count(template.text[:-1] + " " + template.cut.split()[0])
+    whole = f"A photo of the class {name} with {features}."
+    assert f"{template.text[:-1]} {template.cut}".replace(",", "") == whole.replace(",", "")
+
+
+def test_a_sentence_that_fits_is_not_cut() -> None:
+    assert summarize.cut_to("one two three.", 3, lambda text: len(text.split())) == ("one two three.", "")
+    assert summarize.cut_to("one, two three.", 1, lambda text: len(text.split())) == ("one.", "two three.")
+    assert summarize.cut_to("one two.", 1, lambda text: 99) == ("one.", "two.")  # a word always stays
 
 
 @pytest.fixture
@@ -119,7 +183,7 @@ def refine_with(make_context: Any, write_step: Any, scripted_llm: Any) -> Callab
                 for i in ids
             ]
             write_step(context.run, step, Images("images", rows))
-        scores = [Score(4, i, 1, 0.1, 0.1, 0.5, 3, accepted=i == 1) for i in (2, 1, 0)]
+        scores = [Score(4, i, 1, 0.1, 3, failed=() if i == 1 else ("margin",)) for i in (2, 1, 0)]
         write_step(context.run, "assess/1/detect", Lines("scores", scores))
         (chunk,) = refine.plan_chunks(context)
         return context, refine.run_chunk(context, chunk), context.model
@@ -163,5 +227,5 @@ def context_name(prompt: str) -> str:
 def test_nothing_missed_is_nothing_to_refine(make_context: Any, write_step: Any) -> None:
     context = make_context("assess/0/refine")
     write_step(context.run, "draw", Images("images", []))
-    write_step(context.run, "assess/0/detect", Lines("scores", [Score(4, 1, 0, 0.9, 0.9, 0.5, 1, True)]))
+    write_step(context.run, "assess/0/detect", Lines("scores", [Score(4, 1, 0, 0.9, 1)]))
     assert refine.plan_chunks(context) == []

@@ -1,4 +1,4 @@
-"""Drawn images by key, without holding them: a run may have hundreds of thousands, the report shows a few."""
+"""Drawn images by key, without holding them: a run may have hundreds of thousands, and a step needs a few at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from ltgc_local.artefacts.files import DrawnImage, read_images
 
 Key = tuple[int, int, int]  # class_id, description_id, round
 
@@ -27,7 +29,7 @@ class DrawnRow:
 
 
 def read_rows(paths: Iterable[Path]) -> list[DrawnRow]:
-    """Read every column of the shards but the images."""
+    """Read what shards say of their images, and not the images."""
     import pyarrow.parquet as pq
 
     columns = ["class_id", "description_id", "round", "description"]
@@ -38,15 +40,12 @@ def read_rows(paths: Iterable[Path]) -> list[DrawnRow]:
     ]
 
 
-def read_pngs(rows: Sequence[DrawnRow]) -> dict[Key, bytes]:
-    """Read the images of ``rows`` as PNG bytes, shard by shard."""
-    import pyarrow.parquet as pq
-
-    by_path: dict[Path, list[DrawnRow]] = defaultdict(list)
-    for row in rows:
-        by_path[row.path].append(row)
-    found: dict[Key, bytes] = {}
-    for path, wanted in by_path.items():
-        images = pq.read_table(path, columns=["image"])["image"].take([row.row for row in wanted])
-        found |= {row.key: image["bytes"] for row, image in zip(wanted, images.to_pylist(), strict=True)}
-    return found
+def read_drawn(rows: Sequence[DrawnRow]) -> list[DrawnImage]:
+    """Read the images of ``rows``, in that order; memory holds them and one shard."""
+    by_path: dict[Path, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        by_path[row.path].append(place)
+    found: dict[int, DrawnImage] = {}
+    for path, places in by_path.items():
+        found |= zip(places, read_images([path], [rows[place].row for place in places]), strict=True)
+    return [found[place] for place in range(len(rows))]

@@ -1,0 +1,122 @@
+"""The scorers that say whether a drawn image shows its class, from cosines alone.
+
+S = Enc_vis(image) . Enc_text(C_y), both of unit length (LTGC, iterative evaluation module). Differs from the paper: the
+released code compares S + 0.5 with mu, and an absolute cosine is hard to set and cannot see an image of another class.
+So S may be compared with a percentile of the class's own training images, and C_y's rank among all classes be asked
+for. Whatever is asked for, every value is measured and kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltgc_local.recipe.schema import Assess
+from ltgc_local.records import Score
+
+OFFSET = 0.5  # the released code's
+NO_NUMBER = "no number"  # CLIP's cosine is NaN
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScorer:
+    """Judges the images of one class.
+
+    Attributes:
+        own: (n_y,) cosines of the class's training images with C_y, ascending and numbers all of them; may be empty.
+    """
+
+    settings: Assess
+    class_id: int
+    own: Array
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The scorers that an image must all pass.
+
+        A class without training images has no percentile: its images must reach ``margin_rank`` instead.
+        """
+        asked = self.settings.scorer.split("+")
+        instead = "percentile" if len(self.own) else "margin"
+        return tuple(dict.fromkeys(instead if name == "percentile" else name for name in asked))
+
+    @cached_property
+    def percentile_cosine(self) -> float:
+        """The cosine at the recipe's percentile of the class's training images, numpy's linear definition."""
+        return float(np.quantile(self.own, self.settings.percentile / 100)) if len(self.own) else float("-inf")
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """The cosine that an image must reach; None where the rank alone decides."""
+        mu = self.settings.threshold
+        asked = {"offset": mu - OFFSET, "cosine": mu, "percentile": self.percentile_cosine}
+        return max((asked[name] for name in self.names if name in asked), default=None)
+
+    def score(self, key: tuple[int, int, int], cosines: Array) -> Score:
+        """Measure one image and judge it.
+
+        Args:
+            key: class, description and round of the image.
+            cosines: (C,) with every class's template.
+        """
+        cosine, others = float(cosines[self.class_id]), np.delete(cosines, self.class_id)
+        if np.isnan(cosines).any():
+            return Score(*key, cosine=None, rank=len(cosines), threshold=self.threshold, failed=(NO_NUMBER,))
+        rank = 1 + int((others > cosine).sum())
+        best = int(np.argmax(others)) if len(others) else None
+        passes = {
+            "offset": cosine + OFFSET >= self.settings.threshold,
+            "cosine": cosine >= self.settings.threshold,
+            "percentile": cosine >= self.percentile_cosine,
+            "margin": rank <= self.settings.margin_rank,
+        }
+        return Score(
+            *key,
+            cosine=cosine,
+            rank=rank,
+            best_other=None if best is None else best + (best >= self.class_id),
+            best_other_cosine=None if best is None else float(others[best]),
+            percentile=percentile_of(cosine, self.own),
+            threshold=self.threshold,
+            failed=tuple(name for name in self.names if not passes[name]),
+        )
+
+
+def percentile_of(cosine: float, own: Array) -> float | None:
+    """Return the percentile at which ``cosine`` stands among ``own``, 0 to 100; None where there is nothing to compare.
+
+    The inverse of the linear percentile (numpy's default): a value between two others lies between their percentiles,
+    the smallest is at 0, the largest and what is above it at 100, and of equal values the highest place counts.
+
+    Args:
+        own: (n,) ascending.
+    """
+    if len(own) == 0:
+        return None
+    below = int(np.searchsorted(own, cosine, side="right")) - 1  # the last that is not above
+    if below < 0:
+        return 0.0
+    if below == len(own) - 1:
+        return 100.0
+    part = (cosine - own[below]) / (own[below + 1] - own[below])
+    return float(100 * (below + part) / (len(own) - 1))
+
+
+def explain(score: Score, settings: Assess, class_names: tuple[str, ...]) -> str:
+    """Say why an image was refused; empty for an accepted one."""
+    if NO_NUMBER in score.failed:
+        return "CLIP gave no number"
+    rival = "" if score.best_other is None else f", closest to {class_names[score.best_other]!r}"
+    words = {
+        "offset": f"cosine {score.cosine:.3f} + {OFFSET} is below {settings.threshold:g}",
+        "cosine": f"cosine {score.cosine:.3f} is below {settings.threshold:g}",
+        "percentile": f"cosine {score.cosine:.3f} is below percentile {settings.percentile:g} of the photographs'",
+        "margin": f"rank {score.rank} is not in the first {settings.margin_rank}{rival}",
+    }
+    return "; ".join(words[name] for name in score.failed)
