@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
 
 #: Raised whenever a record's meaning or fields change: artefacts of another version are not read.
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 
 Shot = Literal["many", "medium", "few"]
 Source = Literal["existing", "extended", "refined"]
@@ -58,6 +58,17 @@ class Rejected(Record):
     class_id: int
     text: str
     reason: str
+    stage: str
+    repeats: str = ""  # the accepted sentence that this one repeats, where the reason is that
+
+
+@dataclass(frozen=True)
+class Cut(Record):
+    """A sentence that had more CLIP tokens than allowed, before and after it was cut."""
+
+    class_id: int
+    before: str
+    after: str  # "" if no beginning of it is a description that fits
     stage: str
 
 

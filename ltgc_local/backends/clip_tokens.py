@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -10,6 +11,7 @@ from transformers import CLIPTokenizer
 from ltgc_local.errors import ModelError
 
 
+@cache
 def load_token_counter(folder: Path) -> Callable[[str], int]:
     """Return a function that counts a text's CLIP tokens, without the two that open and close it.
 

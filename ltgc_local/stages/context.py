@@ -12,7 +12,7 @@ from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Artefact
 from ltgc_local.artefacts.progress import Progress
 from ltgc_local.backends.protocols import LoadSettings
-from ltgc_local.backends.registry import load_model
+from ltgc_local.backends.registry import CONSTRAINED_DECODING, load_model
 from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.longtail import tail_classes
 from ltgc_local.recipe import Recipe
@@ -42,9 +42,16 @@ class StageContext:
         role = self.step.model_role
         assert role is not None, f"step {self.step.name} has no model"
         models, is_text = self.recipe.models, role in ("vlm", "llm")
-        backend = models.backend if models.backend != "auto" and is_text else DEFAULT_BACKENDS[role]
         settings = LoadSettings(models.device, models.dtype, models.quantization if is_text else "none")
-        return load_model(role, backend, self.role_folder(role), settings)
+        return load_model(role, self._backend(role), self.role_folder(role), settings)
+
+    def _backend(self, role: Role) -> str:
+        backend = self.recipe.models.backend
+        return backend if backend != "auto" and role in ("vlm", "llm") else DEFAULT_BACKENDS[role]
+
+    def is_structured(self, role: Role, reply_form: str) -> bool:
+        """Return whether a text model is asked for JSON: always, never, or where its backend constrains decoding."""
+        return reply_form == "structured" or (reply_form == "auto" and self._backend(role) in CONSTRAINED_DECODING)
 
     def role_folder(self, role: Role) -> Path:
         """Return the folder of a role's weights, tokenizer and configuration."""

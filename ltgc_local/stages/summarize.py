@@ -11,8 +11,8 @@ from ltgc_local.artefacts.files import Artefact, Lines
 from ltgc_local.backends.protocols import LanguageModel, Sampling
 from ltgc_local.prompts import class_sentence, fill_summarize
 from ltgc_local.records import ClassTemplate, Exchange
-from ltgc_local.replies import parse_descriptions
 from ltgc_local.stages.context import Chunk, StageContext, split
+from ltgc_local.stages.token_budget import TokenBudget
 
 CLASSES_A_CHUNK = 64
 
@@ -27,10 +27,10 @@ def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
     prompts = [fill_summarize(name) for name in names]
     sampling = Sampling(context.recipe.extend.max_new_tokens, seed=context.seed("summarize", chunk[0]))
     replies = model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling)
-    templates, exchanges = [], []
+    templates, exchanges, budget = [], [], TokenBudget(context, "summarize")
     for class_id, name, prompt, reply in zip(chunk, names, prompts, replies, strict=True):
-        sentences = parse_descriptions(reply, name).sentences
-        templates.append(ClassTemplate(class_id, (*sentences, class_sentence(name))[0], not sentences))
+        text, _ = budget.first(class_id, reply)
+        templates.append(ClassTemplate(class_id, text or class_sentence(name), not text))
         exchanges.append(Exchange("summarize", (class_id,), prompt, reply))
         context.progress.advance()
-    return [Lines("exchanges", exchanges), Lines("templates", templates)]
+    return [Lines("exchanges", exchanges), Lines("cut", budget.cuts), Lines("templates", templates)]

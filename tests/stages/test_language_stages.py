@@ -22,10 +22,16 @@ class ScriptedVlm:
     def __init__(self, *replies: str) -> None:
         self.replies = replies
         self.asked: list[list[str]] = []
+        self.schemas: list[object] = []
 
     def describe(
-        self, images: Sequence[Image.Image], conversations: Sequence[Conversation], sampling: Sampling
+        self,
+        images: Sequence[Image.Image],
+        conversations: Sequence[Conversation],
+        sampling: Sampling,
+        schema: object | None = None,
     ) -> list[str]:
+        self.schemas.append(schema)
         assert len(images) == len(conversations)
         self.asked += [[turn["content"] for turn in turns] for turns in conversations]
         return [self.replies[len(turns) // 2] for turns in conversations]
@@ -144,7 +150,7 @@ def test_the_last_or_the_original_text_is_refined(refine_with: Any, refine_from:
     ]
 
 
-@pytest.mark.parametrize("reply", ["", "I would rather not.", "A photo of the class {name} with " + "word " * 90 + "."])
+@pytest.mark.parametrize("reply", ["", "I would rather not.", "A photo of the class {name} with " + "word" * 90 + "."])
 def test_a_refinement_that_is_no_use_leaves_the_text_and_its_reason(
     refine_with: Any, records_of: Any, reply: str
 ) -> None:
