@@ -21,4 +21,4 @@ def load_token_counter(folder: Path) -> Callable[[str], int]:
     if not (folder / "tokenizer").is_dir():
         raise ModelError(f"{folder / 'tokenizer'}: not there; a Stable Diffusion XL folder has one")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)

@@ -15,11 +15,13 @@ _TAG = re.compile(r"<(/?)(br|p|li|ul|ol|div|tr|td|b|i|em|strong|span)\s{0,4}/?>"
 _INLINE = frozenset(("b", "i", "em", "strong", "span"))
 _ESCAPED_LINE_END = re.compile(r"(?:\\r)?\\n(?![a-z])")  # of JSON that is read as text
 _LINE_END = re.compile(r"\r\n?|[\n\v\f\x1c-\x1e\x85\u2028\u2029]")
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*+\n)++")
 _EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0e\ufe0f\u20e3]+")
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffd\U000e0000-\U000e0fff]")
 _BULLET = re.compile(r"^\s*(?:[-*+•·–—>#]+|\(?\d{1,4}[.):、]|\(?[a-zA-Z][.)](?=\s))\s*")
 _OPENING_QUOTES = "\"'`“„«「『‘*"
 _WORD = re.compile(r"[^\W_]")
+_PICTURE = re.compile("photo|picture|image", re.IGNORECASE)  # in every opening
 _PHOTO_OF = re.compile(PHOTO_OF, re.IGNORECASE)
 _ENDED = re.compile(r"[.!?…。！？｡．।॥؟۔][\"'`“”‘’«»*_)\]]*\Z")
 #: What may stand before a description that begins within a line: an end, and the next one's number and quotes.
@@ -31,7 +33,7 @@ def clean(reply: str) -> str:
     text = _END_OF_THINK.sub("", _THINK.sub(" ", reply))
     text = _TAG.sub(lambda tag: "" if tag[2].lower() in _INLINE else "\n", _SPECIAL_TOKEN.sub("\n", text))
     text = _EMOJI.sub("", _INVISIBLE.sub("", _LINE_END.sub("\n", _ESCAPED_LINE_END.sub("\n", text))))
-    return "\n".join(map(_printable, text.split("\n")))
+    return "\n".join(map(_printable, _BLANK_LINES.sub("\n\n", text).split("\n")))
 
 
 def split_lines(text: str, class_opening: re.Pattern[str]) -> list[str]:
@@ -68,6 +70,9 @@ def _unwrapped(lines: list[str]) -> Iterator[str]:
 
 def _split_at_openings(line: str, class_opening: re.Pattern[str]) -> Iterator[str]:
     """Split a line before each description: of the class wherever it begins, of another one after a full stop."""
+    if not _PICTURE.search(line):
+        yield line
+        return
     found_at = {found.start() for found in class_opening.finditer(line) if "class" in found[0]}
     for found in _PHOTO_OF.finditer(line):
         if _BEFORE_NEXT.search(line, max(0, found.start() - 16), found.start()):

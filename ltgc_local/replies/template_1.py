@@ -13,13 +13,14 @@ CUT_OFF = "is cut off"
 #: The opening whatever is on the photograph. Vision models say "image" and "picture" for it, too.
 PHOTO_OF = r"\b(?:an?|another|one)\s+(?:photo|photograph|picture|image)\s+of\b"
 _QUOTES = "\"'`“”‘’«»„‹›「」『』《》*_\\"
-_CLOSES = {"”": "“", "»": "«", '"': '"'}
+_CLOSES = {"”": "“", "»": "«"}
 _EDGES = _QUOTES + " \t[]|,;:，、；：،؛-–—…。！？｡．।॥؟۔.!?"
 #: A sentence ends at a full stop before a blank, and at other scripts' full stops even without one.
-_END = re.compile(r"[.!?…]+(?=[\"'`“”‘’«»*_)\]\\]*(?:\s|\Z))|[。！？｡．।॥؟۔]+")
+_END = re.compile(r"(?<![.!?…])[.!?…]++(?=[\"'`“”‘’«»*_)\]\\]*(?:\s|\Z))|[。！？｡．।॥؟۔]+")
 _ABBREVIATION = re.compile(r"(?<!\w)(?:[A-Z]|St|Dr|Mr|Mrs|Ms|Mt|No|Jr|Sr|vs|cf|ca|approx|e\.g|i\.e)\Z")
 _NEXT_NUMBER = re.compile(r"\s\(?\d{1,3}[.):]\Z")
 _EMPHASIS = re.compile(r"[*`]|__")
+_WITHOUT_WITH = re.compile(r"(?:an?|the|its)\s", re.IGNORECASE)  # "A photo of the class bag, a red strap"
 _PREPOSITION = re.compile(
     r"(?:in|on|at|against|under|beneath|beside|near|by|with|within|among|amid|amidst|inside|outside|over|above|"
     r"behind|before|between|along|around|during|through|from|of|next to|surrounded by|as)\b",
@@ -158,8 +159,13 @@ def _bare(body: str) -> str:
         bare = _NEXT_NUMBER.sub("", bare.strip(_EDGES))
         if bare.count("(") < bare.count(")"):
             bare = bare.removesuffix(")")
-        if closing in _CLOSES and bare.count(_CLOSES[closing]) % 2:
+        opens = _CLOSES.get(closing, "")
+        if bare.count(closing) % 2 if closing == '"' else opens and bare.count(closing) < bare.count(opens):
             bare += closing  # it closes a quotation within the description
+        if bare.count('"') % 2:
+            bare = bare.replace('"', "")
+        if _WITHOUT_WITH.match(bare):
+            bare = f"with {bare}"
         if bare == body:
             return body
         body = bare
