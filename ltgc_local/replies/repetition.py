@@ -37,6 +37,7 @@ class RepetitionCheck:
         self._class_name = class_name
         self._similarity = similarity
         self._same: dict[frozenset[str], str] = {}
+        self._seen: dict[str, int] = {}  # word -> when it came first: a fixed order
         self._index: defaultdict[tuple[str, int], list[frozenset[str]]] = defaultdict(list)
 
     def repeated(self, sentence: str) -> str | None:
@@ -59,12 +60,14 @@ class RepetitionCheck:
         if words in self._same:
             return
         self._same[words] = sentence
+        for word in sorted(words):
+            self._seen.setdefault(word, len(self._seen))
         for word in self._prefix(words):
             self._index[word, len(words)].append(words)
 
     def _prefix(self, words: frozenset[str]) -> Iterator[str]:
-        """Yield the first words, of which similar sentences share one: long words first, as they tend to be rare."""
-        ordered = sorted(words, key=lambda word: (-len(word), word))
+        """Yield the first words, of which similar sentences share one: words seen last come first, as they are rare."""
+        ordered = sorted(words, key=lambda word: (-self._seen.get(word, math.inf), word))
         yield from ordered[: len(words) - self._smallest(len(words)) + 1]
 
     def _smallest(self, size: int) -> int:
