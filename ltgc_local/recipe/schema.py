@@ -111,7 +111,8 @@ class Extend(Block):
     Ours: two sentences of eight words differ in one word that only one of them has."""
     repetition_confirm: float = Field(default=0.0, ge=0, le=1)
     """What Prompt 3 leaves out is removed only if it has at least this Jaccard similarity with a sentence that stays;
-    0 believes the llm. Ours: a small llm leaves out good sentences, a large one sees repeats in other words."""
+    0 believes the llm. Ours: a large llm sees repeats in other words; a small one leaves out good sentences, and 0.5
+    raised the miniature's precision from 59 to 92 % at a recall of 34 instead of 45 %."""
     temperature: float = Field(default=0.9, ge=0, le=5)
     """Sampling temperature of Prompt 2's replies; 0 is greedy. Ours."""
     top_p: float = Field(default=0.95, gt=0, le=1)

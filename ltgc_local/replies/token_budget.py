@@ -21,7 +21,7 @@ def cut_to_tokens(sentence: str, class_name: str, max_tokens: int, count_tokens:
     if count_tokens(sentence) <= max_tokens:
         return sentence
     word = _longest(sentence, class_name, max_tokens, count_tokens, _BLANK)
-    clause = _longest(sentence[: len(word) + 1], class_name, max_tokens, count_tokens, _CLAUSE)
+    clause = _longest(sentence, class_name, max_tokens, count_tokens, _CLAUSE)
     return clause if 2 * len(clause) > len(word) else word
 
 

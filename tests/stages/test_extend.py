@@ -309,3 +309,11 @@ def test_a_class_that_has_its_number_is_not_asked_about(extend_with: Any) -> Non
     artefacts, model, _ = extend_with(Fresh(), 1, "extend.max_descriptions=10")
     assert summary_of(artefacts) == {"existing": 10, "extended": 0, "missing": 0, "asks": 0}
     assert model.prompts == []
+
+
+def test_the_papers_largest_number_is_reached_exactly(extend_with: Any, records_of: Any) -> None:
+    # K_y = 800 as on Places-LT: 790 to add, 50 an ask, sixteen asks; the last ten sentences are more than K_y.
+    options = ("extend.max_descriptions=800", "extend.per_ask=50", "extend.max_asks=20", "extend.parallel_asks=16")
+    artefacts, _, _ = extend_with(Fresh(), 1, *options)
+    assert summary_of(artefacts) == {"existing": 10, "extended": 790, "missing": 0, "asks": 16}
+    assert len({d.text for d in records_of(artefacts, "descriptions")}) == 790
