@@ -30,9 +30,13 @@ _BEFORE_NEXT = re.compile(r"[.!?…。！？｡．।॥؟۔:;,][\"'`“”‘�
 
 def clean(reply: str) -> str:
     """Return a reply's text without reasoning, special tokens, tags, and what does not print."""
-    text = _END_OF_THINK.sub("", _THINK.sub(" ", reply))
-    text = _TAG.sub(lambda tag: "" if tag[2].lower() in _INLINE else "\n", _SPECIAL_TOKEN.sub("\n", text))
-    text = _EMOJI.sub("", _INVISIBLE.sub("", _LINE_END.sub("\n", _ESCAPED_LINE_END.sub("\n", text))))
+    text = reply
+    if "<" in text or "[/" in text:
+        text = _END_OF_THINK.sub("", _THINK.sub(" ", text))
+        text = _TAG.sub(lambda tag: "" if tag[2].lower() in _INLINE else "\n", _SPECIAL_TOKEN.sub("\n", text))
+    text = _LINE_END.sub("\n", _ESCAPED_LINE_END.sub("\n", text))
+    if not text.isascii():
+        text = _EMOJI.sub("", _INVISIBLE.sub("", text))
     return "\n".join(map(_printable, _BLANK_LINES.sub("\n\n", text).split("\n")))
 
 
