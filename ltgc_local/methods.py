@@ -8,13 +8,14 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.steps import Step
 
 TAIL = "describe.tail_below"
+BUDGET = ("extend.max_clip_tokens", "models.t2i")  # how many CLIP tokens, and whose tokenizer counts them
 
 
 def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     """Return LTGC's steps, the control's, and what measures both."""
     steps = [
-        Step("describe", "describe", (), "vlm", ("describe",)),
-        Step("extend", "extend", ("describe",), "llm", ("extend", "models.t2i", TAIL)),
+        Step("describe", "describe", (), "vlm", ("describe", *BUDGET)),
+        Step("extend", "extend", ("describe",), "llm", ("extend", BUDGET[1], TAIL)),
         Step("draw", "draw", ("extend",), "t2i", ("draw",)),
     ]
     drawn, detects = ["draw"], []
@@ -28,7 +29,7 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
             if round_ + 1 < recipe.assess.attempts:
                 refine, redraw = f"assess/{round_}/refine", f"assess/{round_}/redraw"
                 reads = tuple(dict.fromkeys((detect, drawn[-1], "draw")))
-                steps.append(Step(refine, "refine", reads, "llm", ("assess", "extend", "models.t2i")))
+                steps.append(Step(refine, "refine", reads, "llm", ("assess", "extend", BUDGET[1])))
                 steps.append(Step(redraw, "draw", (refine,), "t2i", ("draw",)))
                 drawn.append(redraw)
     steps.append(Step("generated", "collect", (*drawn, *detects)))

@@ -25,16 +25,21 @@ PROMPT_5 = (
     "Could you refine it to enhance the distinctive features of class [y]?"
 )
 
+#: How structured output is asked for (ours): Template 1 is rendered from it.
+_OBJECT = '{"features": ["a distinctive feature", "another"], "scene": "in a specific scene"}'
+_AS_OBJECT = f"\nWrite it as JSON: {_OBJECT}"
 
-def fill_describe(class_name: str) -> str:
+
+def fill_describe(class_name: str, is_structured: bool = False) -> str:
     """Fill Prompt 1, asked of the vision-language model beside one image."""
-    return f"{_fill(PROMPT_1, class_name)} {_template_1(class_name)}"
+    return f"{_fill(PROMPT_1, class_name)} {_template_1(class_name)}{_AS_OBJECT if is_structured else ''}"
 
 
-def fill_extend(class_name: str, descriptions: Sequence[str], num_wanted: int) -> str:
+def fill_extend(class_name: str, descriptions: Sequence[str], num_wanted: int, is_structured: bool = False) -> str:
     """Fill Prompt 2 under the list of descriptions that the class already has."""
     ask = _fill(PROMPT_2, class_name)
-    return f"{_list(descriptions)}\n{ask}\n{_template_1(class_name)}\nWrite {num_wanted} descriptions, one a line."
+    form = f'as JSON: {{"descriptions": [{_OBJECT}, ...]}}' if is_structured else "one a line."
+    return f"{_list(descriptions)}\n{ask}\n{_template_1(class_name)}\nWrite {num_wanted} descriptions, {form}"
 
 
 def fill_repetition(class_name: str, descriptions: Sequence[str]) -> str:
@@ -47,10 +52,10 @@ def fill_summarize(class_name: str) -> str:
     return f'{_fill(PROMPT_4, class_name)} Template 2: "{_fill(TEMPLATE_2, class_name)}"'
 
 
-def fill_refine(class_name: str, description: str) -> str:
+def fill_refine(class_name: str, description: str, is_structured: bool = False) -> str:
     """Fill Prompt 5 with a description whose image missed the class."""
     ask = _fill(PROMPT_5, class_name).replace("This description d ", f'This description "{description}" ', 1)
-    return f"{ask} {_template_1(class_name)}"
+    return f"{ask} {_template_1(class_name)}{_AS_OBJECT if is_structured else ''}"
 
 
 def fill_form_reminder(class_name: str) -> str:

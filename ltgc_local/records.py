@@ -59,6 +59,17 @@ class Rejected(Record):
     text: str
     reason: str
     stage: str
+    repeats: str = ""  # the accepted sentence that this one repeats, where the reason is that
+
+
+@dataclass(frozen=True)
+class Cut(Record):
+    """A sentence that had more CLIP tokens than allowed, before and after it was cut."""
+
+    class_id: int
+    before: str
+    after: str  # "" if no beginning of it is a description that fits
+    stage: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class ClassTemplate(Record):
     text: str
     fallback: bool  # the model gave no usable template: C_y is "A photo of the class [y]."
     reason: str = ""  # of the fallback
-    cut: str = ""  # the words that the token budget cut off
+    cut: str = ""  # the whole sentence, where the token budget cut it
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,7 @@ class NearPair(Record):
     cosine: float | None  # of the embeddings, if both have one
 
 
+@dataclass(frozen=True)
 class Answer(Record):
     """What the vision-language model answered when it was asked for the class of one test image."""
 

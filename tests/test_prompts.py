@@ -84,3 +84,16 @@ def test_no_name_breaks_a_prompt(name: str) -> None:
 def test_a_description_that_speaks_of_the_paper_stays_as_it_is() -> None:
     description = "This description d is of [y]."
     assert f'"{description}"' in prompts.fill_refine("bag", description)
+
+
+def test_structured_output_is_asked_for_by_an_example_after_the_papers_words() -> None:
+    example = '{"features": ["a distinctive feature", "another"], "scene": "in a specific scene"}'
+    for plain, structured in (
+        (prompts.fill_describe("bag"), prompts.fill_describe("bag", is_structured=True)),
+        (prompts.fill_refine("bag", "One."), prompts.fill_refine("bag", "One.", is_structured=True)),
+    ):
+        assert structured == f"{plain}\nWrite it as JSON: {example}"
+    extend = prompts.fill_extend("bag", ["One."], 8, is_structured=True)
+    assert extend == prompts.fill_extend("bag", ["One."], 8).replace(
+        "one a line.", f'as JSON: {{"descriptions": [{example}, ...]}}'
+    )

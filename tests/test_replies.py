@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ltgc_local.replies import MAX_CHARACTERS, parse_descriptions, parse_sentence
+from ltgc_local.replies import MAX_CHARACTERS, NO_OPENING, Reading, parse_descriptions, parse_sentence
 
 STRAP = "A photo of the class bag with a strap."
-NO_OPENING = 'does not begin with "A photo of the class [y]"'
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_one_description_however_it_is_wrapped(reply: str) -> None:
     ("line", "reason"),
     [
         ("A photo of the class coat with a strap.", NO_OPENING),
-        ("A photo of the class bags with a strap.", NO_OPENING),
+        ("A photo of the class bagss with a strap.", NO_OPENING),
         ("A photo of the class handbag with a strap.", NO_OPENING),
         ("A photo of the class bag-in-box with a strap.", NO_OPENING),
         ("A photo of the class bag's handle.", NO_OPENING),
@@ -76,11 +75,11 @@ def test_one_description_however_it_is_wrapped(reply: str) -> None:
     ],
 )
 def test_what_is_not_the_template_is_dropped_with_its_reason(line: str, reason: str) -> None:
-    assert parse_sentence(line, "bag") == ("", reason)
+    assert parse_sentence(line, "bag") == Reading("", reason)
 
 
 def test_dropped_lines_are_kept_beside_the_sentences_in_order() -> None:
-    reply = f"Here are two:\n1. {STRAP}\n2. A photo of the class coat with buttons.\n3) A photo of a bag in a shop"
+    reply = f"Here are two:\n1. {STRAP}\n2. A photo of the class coat with buttons.\n3) A photo of a bag in a shop."
     parsed = parse_descriptions(reply, "bag")
     assert parsed.sentences == (STRAP, "A photo of the class bag in a shop.")
     assert parsed.dropped == (
@@ -93,8 +92,8 @@ def test_dropped_lines_are_kept_beside_the_sentences_in_order() -> None:
     "reply",
     [
         "A photo of the class bag with a strap. A photo of the class bag in a shop. A photo of the class bag of 2.5 l.",
-        "1. A photo of the class bag with a strap.  2. A photo of the class bag in a shop. (3) a photo of a bag of 2.5 l",  # noqa: E501
-        '"A photo of the class bag with a strap." "A photo of the class bag in a shop!" - A photo of the bag of 2.5 l',
+        "1. A photo of the class bag with a strap.  2. A photo of the class bag in a shop. (3) a photo of a bag of 2.5 l.",  # noqa: E501
+        '"A photo of the class bag with a strap." "A photo of the class bag in a shop!" - A photo of the bag of 2.5 l.',
     ],
 )
 def test_several_sentences_on_one_line_are_all_read(reply: str) -> None:
@@ -123,7 +122,7 @@ def test_names_with_marks_are_read_as_they_are(name: str) -> None:
 
 
 def test_a_dot_in_a_name_is_only_a_dot() -> None:
-    assert parse_sentence("A photo of the class axb with a strap.", "a.b") == ("", NO_OPENING)
+    assert parse_sentence("A photo of the class axb with a strap.", "a.b") == Reading("", NO_OPENING)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_a_dot_in_a_name_is_only_a_dot() -> None:
 )
 def test_typographic_hyphens_apostrophes_and_blanks_are_the_same_name(name: str, written: str) -> None:
     found = parse_sentence(f"A photo of the class {written} with a strap.", name)
-    assert found == (f"A photo of the class {name} with a strap.", "")
+    assert found == Reading(f"A photo of the class {name} with a strap.", "")
 
 
 def test_typography_within_a_description_stays() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ltgc_local.replies import kept_by_repetition_check, normal_form, parse_descriptions
@@ -19,6 +19,7 @@ PIECES = st.sampled_from(WORDS.split("|")) | st.just("word " * 150)
 REPLIES = st.text() | st.lists(PIECES | st.text(max_size=4), max_size=14).map("".join)
 
 
+@settings(max_examples=1000)
 @given(REPLIES, NAMES)
 @example("A photo of the class bag -like strap. A photo of the class bag. ' .", "bag")
 def test_every_sentence_has_the_form_of_the_template(reply: str, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import open_clip
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer, CLIPTokenizer
 from ltgc_local.errors import ModelError
 
 
+@cache
 def load_token_counter(folder: Path) -> Callable[[str], int]:
     """Return a function that counts a text's CLIP tokens, without the two that open and close it.
 
@@ -20,7 +22,7 @@ def load_token_counter(folder: Path) -> Callable[[str], int]:
     if not (folder / "tokenizer").is_dir():
         raise ModelError(f"{folder / 'tokenizer'}: not there; a Stable Diffusion XL folder has one")
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
 
 def load_clip_token_counter(folder: Path) -> Callable[[str], int]:
@@ -39,4 +41,4 @@ def load_clip_token_counter(folder: Path) -> Callable[[str], int]:
             inner = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as problem:
         raise ModelError(f"{folder}: no tokenizer that can be read: {problem}") from problem
-    return lambda text: len(inner(text, add_special_tokens=False).input_ids)
+    return lambda text: len(inner(text, add_special_tokens=False, verbose=False).input_ids)

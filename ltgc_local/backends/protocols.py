@@ -51,9 +51,16 @@ class VisionLanguageModel(Protocol):
     """Role ``vlm``."""
 
     def describe(
-        self, images: Sequence[Image.Image], conversations: Sequence[Conversation], sampling: Sampling
+        self,
+        images: Sequence[Image.Image],
+        conversations: Sequence[Conversation],
+        sampling: Sampling,
+        schema: dict[str, Any] | None = None,
     ) -> list[str]:
-        """Reply to each conversation, whose first turn is about the image of the same index."""
+        """Reply to each conversation, whose first turn is about the image of the same index.
+
+        Where the backend can, decoding is constrained to the JSON ``schema``.
+        """
         ...
 
 

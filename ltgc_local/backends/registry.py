@@ -20,6 +20,9 @@ BACKENDS: dict[tuple[str, str], str] = {
     ("clip", "open_clip"): "ltgc_local.backends.open_clip_vit:OpenClipVit",
 }
 
+#: Backends whose text models hold decoding to a JSON schema; of the others free text is asked, unless a recipe says so.
+CONSTRAINED_DECODING = frozenset({"vllm"})
+
 
 def load_model(role: str, backend: str, folder: Path, settings: LoadSettings) -> Any:
     """Load a model of a role with a backend from a local folder.

@@ -16,7 +16,7 @@ from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
 
 @final
 class TransformersVlm:
-    """An image-and-text chat model: one image a conversation, in its first turn."""
+    """An image-and-text chat model: one image a conversation, in its first turn. ``schema`` is not used."""
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
         self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
@@ -25,7 +25,11 @@ class TransformersVlm:
         self._max_pixels = settings.max_pixels
 
     def describe(
-        self, images: Sequence[Image.Image], conversations: Sequence[Conversation], sampling: Sampling
+        self,
+        images: Sequence[Image.Image],
+        conversations: Sequence[Conversation],
+        sampling: Sampling,
+        schema: dict[str, Any] | None = None,
     ) -> list[str]:
         texts = [
             self._processor.apply_chat_template(_with_image(turns), tokenize=False, add_generation_prompt=True)

@@ -24,7 +24,11 @@ class VllmVlm:
         self._max_pixels = settings.max_pixels
 
     def describe(
-        self, images: Sequence[Image.Image], conversations: Sequence[Conversation], sampling: Sampling
+        self,
+        images: Sequence[Image.Image],
+        conversations: Sequence[Conversation],
+        sampling: Sampling,
+        schema: dict[str, Any] | None = None,
     ) -> list[str]:
         messages = []
         for image, turns in zip(images, conversations, strict=True):
@@ -32,7 +36,7 @@ class VllmVlm:
             picture = {"type": "image_pil", "image_pil": shrink(image.convert("RGB"), self._max_pixels)}
             shown[0]["content"] = [picture, *shown[0]["content"]]
             messages.append(shown)
-        return chat(self._engine, messages, sampling, None)
+        return chat(self._engine, messages, sampling, schema)
 
 
 def _text_turn(turn: Any) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 from PIL import Image
 
 from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.drawn import DrawnRow, read_drawn
 from ltgc_local.artefacts.files import decode_png
 from ltgc_local.corpora import Corpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import NearPair
-from ltgc_local.reporting.drawn import DrawnRow, read_pngs
 from ltgc_local.reporting.pictures import Picture, data_address
 
 COMPARE = "leaks/compare"
@@ -102,6 +102,6 @@ def _picture(group: str, key: str, class_id: int, corpus: Corpus, rows: dict[str
 
 def _image(group: str, key: str, corpus: Corpus, rows: dict[str, DrawnRow]) -> Image.Image:
     if group == "generated":
-        return decode_png(read_pngs([rows[key]])[rows[key].key])
+        return decode_png(read_drawn([rows[key]])[0].image)
     part = corpus.test if group == "test" else corpus.train
     return part.image(list(part.keys).index(key))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ UNPARSABLE = (
     "keeps the template's brackets",
     "longer than",
     "empty reply",
-    "empty or too long",
+    "is cut off",
 )
 
 
@@ -84,14 +83,9 @@ def count_reasons(run: RunDirectory, steps: Sequence[str]) -> tuple[Reason, ...]
     for step in steps:
         stage = step.rpartition("/")[2]
         if stage in counts:
-            counts[stage].update(_general(r.reason) for r in run.records(step, "rejected", Rejected))
+            counts[stage].update(r.reason for r in run.records(step, "rejected", Rejected))
     return tuple(
         Reason(stage, text, count, is_unparsable(text))
         for stage, found in counts.items()
         for text, count in found.most_common()
     )
-
-
-def _general(reason: str) -> str:
-    """Leave out what differs from sentence to sentence."""
-    return re.sub(r"^\d+ CLIP tokens, more than (\d+)$", r"more than \1 CLIP tokens", reason)

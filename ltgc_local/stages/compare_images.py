@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from ltgc_local.artefacts.drawn import read_rows
 from ltgc_local.artefacts.files import Artefact, Json, Lines
 from ltgc_local.duplicates import HASH_BITS, closest_by_cosine, closest_by_hash, equal_rows
 from ltgc_local.recipe.schema import Leaks
 from ltgc_local.records import NearPair
-from ltgc_local.reporting.drawn import read_rows
 from ltgc_local.stages.context import Chunk, StageContext
 
 NUMBERED = False

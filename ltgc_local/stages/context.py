@@ -13,7 +13,7 @@ from ltgc_local.artefacts.files import Artefact
 from ltgc_local.artefacts.progress import Progress
 from ltgc_local.backends.choice import backend_of
 from ltgc_local.backends.protocols import LoadSettings
-from ltgc_local.backends.registry import load_model
+from ltgc_local.backends.registry import CONSTRAINED_DECODING, load_model
 from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.longtail import tail_classes
 from ltgc_local.recipe import Recipe
@@ -50,6 +50,12 @@ class StageContext:
             models.max_pixels,
         )
         return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)
+
+    def is_structured(self, role: Role, reply_form: str) -> bool:
+        """Return whether a text model is asked for JSON: always, never, or where its backend constrains decoding."""
+        return reply_form == "structured" or (
+            reply_form == "auto" and backend_of(role, self.recipe) in CONSTRAINED_DECODING
+        )
 
     def role_folder(self, role: Role) -> Path:
         """Return the folder of a role's weights, tokenizer and configuration."""

@@ -15,8 +15,9 @@ from ltgc_local.artefacts.files import Artefact, Lines
 from ltgc_local.backends.protocols import Message, Sampling, VisionLanguageModel
 from ltgc_local.prompts import fill_describe, fill_form_reminder
 from ltgc_local.records import Description, Exchange, Rejected
-from ltgc_local.replies import parse_descriptions
+from ltgc_local.replies import DESCRIPTION_SCHEMA, parse_descriptions
 from ltgc_local.stages.context import Chunk, StageContext, split
+from ltgc_local.stages.token_budget import TokenBudget
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,13 @@ def described_rows(context: StageContext, class_id: int) -> list[int]:
 def run_chunk(context: StageContext, chunk: Sequence[TailImage]) -> list[Artefact]:
     names, train = context.corpus.class_names, context.corpus.train
     model: VisionLanguageModel = context.model
+    is_structured = context.is_structured("vlm", context.recipe.describe.reply_form)
+    schema = DESCRIPTION_SCHEMA if is_structured else None
     sampling = Sampling(context.recipe.describe.max_new_tokens, seed=context.seed("describe", chunk[0].row))
     images = train.images([item.row for item in chunk])
-    turns: list[list[Message]] = [[{"role": "user", "content": fill_describe(names[item.class_id])}] for item in chunk]
-    replies = model.describe(images, turns, sampling)
+    prompts = [fill_describe(names[item.class_id], is_structured) for item in chunk]
+    turns: list[list[Message]] = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    replies = model.describe(images, turns, sampling, schema)
     exchanges = _exchanges(chunk, turns, replies)
     again = [i for i, item in enumerate(chunk) if not parse_descriptions(replies[i], names[item.class_id]).sentences]
     if again:
@@ -62,18 +66,21 @@ def run_chunk(context: StageContext, chunk: Sequence[TailImage]) -> list[Artefac
         for i, reply in zip(again, second, strict=True):
             replies[i] = reply
         exchanges += _exchanges([chunk[i] for i in again], [turns[i] for i in again], second)
-    descriptions, rejected = [], []
+    descriptions, rejected, budget = [], [], TokenBudget(context, "describe")
     for item, reply in zip(chunk, replies, strict=True):
-        parsed = parse_descriptions(reply, names[item.class_id])
-        if parsed.sentences:
+        text, reason = budget.first(item.class_id, reply)
+        if text:
             key = train.keys[item.row]
-            text = parsed.sentences[0]
             descriptions.append(Description(item.class_id, item.description_id, 0, text, "existing", key))
         else:
-            reason = parsed.dropped[0][1] if parsed.dropped else "empty reply"
             rejected.append(Rejected(item.class_id, reply, reason, "describe"))
         context.progress.advance()
-    return [Lines("exchanges", exchanges), Lines("rejected", rejected), Lines("descriptions", descriptions)]
+    return [
+        Lines("exchanges", exchanges),
+        Lines("rejected", rejected),
+        Lines("cut", budget.cuts),
+        Lines("descriptions", descriptions),
+    ]
 
 
 def _exchanges(items: Sequence[TailImage], turns: Sequence[Sequence[Message]], replies: list[str]) -> list[Exchange]:

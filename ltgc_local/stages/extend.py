@@ -7,18 +7,19 @@ the model and by a deterministic one; asks are capped, and a shortfall is record
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ltgc_local.artefacts.files import Artefact, Json, Lines
-from ltgc_local.backends.clip_tokens import load_token_counter
 from ltgc_local.backends.protocols import LanguageModel, Sampling
 from ltgc_local.longtail import num_extended
 from ltgc_local.prompts import fill_extend, fill_repetition
 from ltgc_local.records import Description, Exchange, Rejected
-from ltgc_local.replies import RepetitionCheck, kept_by_repetition_check, parse_descriptions
+from ltgc_local.replies import RepetitionCheck, descriptions_schema, kept_by_repetition_check, parse_descriptions
 from ltgc_local.stages.context import Chunk, StageContext, split
 from ltgc_local.stages.describe import described_rows
+from ltgc_local.stages.token_budget import NOTHING_FITS, TokenBudget
 
 
 @dataclass
@@ -66,6 +67,7 @@ def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
     return [
         Lines("exchanges", extension.exchanges),
         Lines("rejected", extension.rejected),
+        Lines("cut", extension.budget.cuts),
         Json("summary", summary),
         Lines("descriptions", descriptions),
     ]
@@ -87,9 +89,10 @@ class Extension:
         self.lists = lists
         self.exchanges: list[Exchange] = []
         self.rejected: list[Rejected] = []
+        self.budget = TokenBudget(context, "extend")
         self._context = context
         self._model: LanguageModel = context.model
-        self._count_tokens: Callable[[str], int] = load_token_counter(context.role_folder("t2i"))
+        self._is_structured = context.is_structured("llm", self.settings.reply_form)
 
     def run(self) -> None:
         """Ask until every class has its number, or has been asked ``max_asks`` times."""
@@ -107,10 +110,12 @@ class Extension:
             shown = rng.sample(
                 known := each.existing + each.extended, min(len(known), self.settings.context_descriptions)
             )
-            prompts.append(fill_extend(each.class_name, shown, self.settings.per_ask))
+            prompts.append(fill_extend(each.class_name, shown, self.settings.per_ask, self._is_structured))
             asked.append(each)
             each.asks += 1
-        for each, reply in zip(asked, self._reply("extend", asked, prompts, self.settings.temperature), strict=True):
+        schema = descriptions_schema(self.settings.per_ask) if self._is_structured else None
+        replies = self._reply("extend", asked, prompts, self.settings.temperature, schema)
+        for each, reply in zip(asked, replies, strict=True):
             parsed = parse_descriptions(reply, each.class_name)
             for line, reason in parsed.dropped:
                 self._reject(each, line, reason)
@@ -124,13 +129,13 @@ class Extension:
     def _take(self, each: ClassList, sentence: str) -> None:
         if each.num_missing <= 0:
             self._reject(each, sentence, "more than K_y")
-        elif (tokens := self._count_tokens(sentence)) > self.settings.max_clip_tokens:
-            self._reject(each, sentence, f"{tokens} CLIP tokens, more than {self.settings.max_clip_tokens}")
-        elif each.repetition.is_repetitive(sentence):
-            self._reject(each, sentence, "repeats another description")
+        elif not (text := self.budget.fit(each.class_id, sentence)):
+            self._reject(each, sentence, NOTHING_FITS)
+        elif repeated := each.repetition.repeated(text):
+            self._reject(each, text, "repeats another description", repeated)
         else:
-            each.repetition.add(sentence)
-            each.extended.append(sentence)
+            each.repetition.add(text)
+            each.extended.append(text)
 
     def _check_repetition(self, lists: list[ClassList]) -> None:
         """Prompt 3 over the sentences that it has not seen, in lists of ``repetition_batch``."""
@@ -143,7 +148,9 @@ class Extension:
         prompts = [fill_repetition(each.class_name, part) for each, part in parts]
         replies = self._reply("repetition", [each for each, _ in parts], prompts, temperature=0.0)
         for (each, part), reply in zip(parts, replies, strict=True):
-            kept = kept_by_repetition_check(reply, each.class_name, part) or [True] * len(part)
+            kept = kept_by_repetition_check(reply, each.class_name, part, self.settings.repetition_confirm)
+            if kept is None:
+                continue
             for sentence, keep in zip(part, kept, strict=True):
                 if not keep:
                     each.extended.remove(sentence)
@@ -151,18 +158,25 @@ class Extension:
         for each in lists:
             each.checked = len(each.extended)
 
-    def _reply(self, name: str, lists: list[ClassList], prompts: list[str], temperature: float) -> list[str]:
+    def _reply(
+        self,
+        name: str,
+        lists: list[ClassList],
+        prompts: list[str],
+        temperature: float,
+        schema: dict[str, Any] | None = None,
+    ) -> list[str]:
         if not prompts:
             return []
         seed = self._context.seed(name, *(f"{each.class_id}:{each.asks}" for each in lists))
         sampling = Sampling(self.settings.max_new_tokens, temperature, self.settings.top_p, seed)
         first = len(self.exchanges)
-        replies = self._model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling)
+        replies = self._model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling, schema)
         self.exchanges += [
             Exchange(name, (each.class_id, first + number), prompt, reply)
             for number, (each, prompt, reply) in enumerate(zip(lists, prompts, replies, strict=True))
         ]
         return replies
 
-    def _reject(self, each: ClassList, text: str, reason: str) -> None:
-        self.rejected.append(Rejected(each.class_id, text, reason, "extend"))
+    def _reject(self, each: ClassList, text: str, reason: str, repeats: str = "") -> None:
+        self.rejected.append(Rejected(each.class_id, text, reason, "extend", repeats))

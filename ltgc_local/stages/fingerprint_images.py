@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ltgc_local.artefacts.drawn import read_rows
 from ltgc_local.artefacts.files import Artefact, Tensors, decode_png, read_images
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.duplicates import perceptual_hashes, pixel_digests
-from ltgc_local.reporting.drawn import read_rows
 from ltgc_local.stages.context import Chunk, StageContext, split
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ltgc_local.artefacts.files import Artefact, Lines
-from ltgc_local.backends.clip_tokens import load_token_counter
 from ltgc_local.backends.protocols import LanguageModel, Sampling
 from ltgc_local.prompts import fill_refine
 from ltgc_local.records import Description, Exchange, Rejected, Score
-from ltgc_local.replies import parse_descriptions
+from ltgc_local.replies import DESCRIPTION_SCHEMA
 from ltgc_local.stages.context import Chunk, StageContext, split
+from ltgc_local.stages.token_budget import TokenBudget
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,26 @@ def run_chunk(context: StageContext, chunk: Sequence[Missed]) -> list[Artefact]:
     """Write a description for the next round for every missed one; where no refinement parses, the text stays."""
     settings, names = context.recipe.extend, context.corpus.class_names
     model: LanguageModel = context.model
-    count_tokens = load_token_counter(context.role_folder("t2i"))
-    prompts = [fill_refine(names[missed.class_id], missed.text) for missed in chunk]
+    budget = TokenBudget(context, "refine")
+    is_structured = context.is_structured("llm", settings.reply_form)
+    schema = DESCRIPTION_SCHEMA if is_structured else None
+    prompts = [fill_refine(names[missed.class_id], missed.text, is_structured) for missed in chunk]
     first = chunk[0]
     seed = context.seed("refine", first.class_id, first.description_id, first.next_round)
     sampling = Sampling(settings.max_new_tokens, settings.temperature, settings.top_p, seed)
-    replies = model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling)
+    replies = model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling, schema)
     descriptions, rejected, exchanges = [], [], []
     for missed, prompt, reply in zip(chunk, prompts, replies, strict=True):
         key = (missed.class_id, missed.description_id, missed.next_round)
-        parsed = parse_descriptions(reply, names[missed.class_id])
-        fitting = [text for text in parsed.sentences if count_tokens(text) <= settings.max_clip_tokens]
-        if not fitting:
-            reason = parsed.dropped[0][1] if parsed.dropped else "empty or too long"
+        text, reason = budget.first(missed.class_id, reply)
+        if not text:
             rejected.append(Rejected(missed.class_id, reply, reason, "refine"))
-        descriptions.append(Description(*key, (*fitting, missed.text)[0], "refined"))
+        descriptions.append(Description(*key, text or missed.text, "refined"))
         exchanges.append(Exchange("refine", key, prompt, reply))
         context.progress.advance()
-    return [Lines("exchanges", exchanges), Lines("rejected", rejected), Lines("descriptions", descriptions)]
+    return [
+        Lines("exchanges", exchanges),
+        Lines("rejected", rejected),
+        Lines("cut", budget.cuts),
+        Lines("descriptions", descriptions),
+    ]

@@ -9,15 +9,16 @@ C_y is the plain sentence "A photo of the class [y].", with the reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ltgc_local.artefacts.files import Artefact, Lines
 from ltgc_local.backends.clip_tokens import load_clip_token_counter
 from ltgc_local.backends.protocols import LanguageModel, Message, Sampling
 from ltgc_local.prompts import class_sentence, fill_form_reminder, fill_summarize
 from ltgc_local.records import ClassTemplate, Exchange
-from ltgc_local.replies import normal_form, parse_descriptions
+from ltgc_local.replies import cut_to_tokens, normal_form, parse_descriptions
 from ltgc_local.stages.context import Chunk, StageContext, split
+from ltgc_local.stages.token_budget import NOTHING_FITS
 
 CLASSES_A_CHUNK = 64
 _SLOT = re.compile(r"\{\s*(?:feature\s*\d+|\.\.\.|…)?\s*\}", re.IGNORECASE)  # left as Template 2 has it
@@ -31,6 +32,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
     names = [context.corpus.class_names[class_id] for class_id in chunk]
     model: LanguageModel = context.model
+    max_tokens = context.recipe.extend.max_clip_tokens
     count_tokens = load_clip_token_counter(context.role_folder("clip"))
     sampling = Sampling(context.recipe.extend.max_new_tokens, seed=context.seed("summarize", chunk[0]))
     turns: list[list[Message]] = [[{"role": "user", "content": fill_summarize(name)}] for name in names]
@@ -48,8 +50,10 @@ def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
     templates = []
     for class_id, name, reply in zip(chunk, names, replies, strict=True):
         sentence, reason = read_template(reply, name)
-        kept, cut = cut_to(sentence or class_sentence(name), context.recipe.extend.max_clip_tokens, count_tokens)
-        templates.append(ClassTemplate(class_id, kept, not sentence, reason, cut))
+        if sentence and not (kept := cut_to_tokens(sentence, name, max_tokens, count_tokens)):
+            sentence, reason = "", NOTHING_FITS
+        text = kept if sentence else class_sentence(name)
+        templates.append(ClassTemplate(class_id, text, not sentence, reason, sentence if text != sentence else ""))
         context.progress.advance()
     return [Lines("exchanges", exchanges), Lines("templates", templates)]
 
@@ -65,19 +69,6 @@ def read_template(reply: str, class_name: str) -> tuple[str, str]:
         if normal_form(sentence, class_name) - normal_form(class_sentence(class_name), class_name):
             return re.sub(r"\s+([,.])", r"\1", sentence), ""
     return "", parsed.dropped[0][1] if parsed.dropped else "states no feature" if parsed.sentences else "empty reply"
-
-
-def cut_to(sentence: str, max_tokens: int, count_tokens: Callable[[str], int]) -> tuple[str, str]:
-    """Return the sentence without the last words that do not fit into ``max_tokens``, and those words."""
-    words = sentence.split()
-    kept = len(words)
-    while kept > 1 and count_tokens(_sentence(words[:kept])) > max_tokens:
-        kept -= 1
-    return (sentence, "") if kept == len(words) else (_sentence(words[:kept]), " ".join(words[kept:]))
-
-
-def _sentence(words: Sequence[str]) -> str:
-    return " ".join(words).rstrip(".,;:") + "."
 
 
 def _exchanges(chunk: Sequence[int], turns: Sequence[Sequence[Message]], replies: Sequence[str]) -> list[Exchange]:

@@ -218,7 +218,7 @@ class RunWriter:
                 Description(class_id, len(keys) + i, 0, f"{text} number {i}.", "extended") for i in range(wanted)
             ]
             reasons = ["repeats another description"] * 3 + ["states no feature and no scene"]
-            reasons += ["80 CLIP tokens, more than 75", "91 CLIP tokens, more than 75"]
+            reasons += ["no beginning of it fits the CLIP tokens"] * 2 + ["is cut off"]
             rejected += [Rejected(class_id, "…", reason, "extend") for reason in reasons]
             summary[name] = {"existing": len(keys), "extended": wanted, "missing": 0, "asks": 5}
         lost = [Rejected(self.tail[0], "Sure!", "empty reply", "describe")] if self.tail else []
@@ -258,7 +258,7 @@ class RunWriter:
                 Description(i.class_id, i.description_id, number + 1, f"{i.description[:-1]}, refined.", "refined")
                 for i in missed
             ]
-            rejected = [Rejected(i.class_id, "no", "empty or too long", "refine") for i in missed[:1]]
+            rejected = [Rejected(i.class_id, "no", "empty reply", "refine") for i in missed[:1]]
             artefacts = [Lines("rejected", rejected), Lines("descriptions", refined)]
             self.write(f"assess/{number}/refine", artefacts, len(refined))
             self.write_images(f"assess/{number}/redraw", refined)

@@ -7,7 +7,7 @@ from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Lines
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Score
-from ltgc_local.replies import MAX_CHARACTERS, parse_sentence
+from ltgc_local.replies import CUT_OFF, MAX_CHARACTERS, parse_sentence
 from ltgc_local.reporting import Report, gather, render, summarize
 from ltgc_local.reporting.acceptance import Round, describe_score, describe_scorer, sum_rounds
 from ltgc_local.reporting.provenance import ModelFacts, judge_evidence
@@ -82,16 +82,16 @@ def test_the_fallback_template_is_known(report: Report) -> None:
 
 def test_unparsable_lines_are_a_share_of_all_lines(report: Report) -> None:
     dress = report.texts[0]
-    assert (dress.num_existing, dress.num_wanted, dress.num_extended, dress.num_rejected) == (17, 7, 7, 6)
-    assert dress.unparsable_share == pytest.approx(100 * 1 / (7 + 6))
+    assert (dress.num_existing, dress.num_wanted, dress.num_extended, dress.num_rejected) == (17, 7, 7, 7)
+    assert dress.unparsable_share == pytest.approx(100 * 2 / (7 + 7))
 
 
-def test_reasons_are_counted_without_what_differs_from_line_to_line(report: Report) -> None:
+def test_reasons_are_counted_by_stage(report: Report) -> None:
     counts = {(reason.stage, reason.text): reason.count for reason in report.reasons}
     assert counts["extend", "repeats another description"] == 6
-    assert counts["extend", "more than 75 CLIP tokens"] == 4
+    assert counts["extend", "no beginning of it fits the CLIP tokens"] == 4
     assert counts["describe", "empty reply"] == 1
-    assert ("refine", "empty or too long") in counts
+    assert ("refine", "empty reply") in counts
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,12 @@ def test_reasons_are_counted_without_what_differs_from_line_to_line(report: Repo
 )
 def test_every_reason_of_the_parser_counts_as_unparsable(line: str) -> None:
     line = "A photo of the class bag with " + "a " * MAX_CHARACTERS if line == "long" else line
-    sentence, reason = parse_sentence(line, "bag")
-    assert not sentence and is_unparsable(reason)
+    reading = parse_sentence(line, "bag")
+    assert not reading.sentence and is_unparsable(reading.reason)
+
+
+def test_a_sentence_that_is_cut_off_counts_as_unparsable() -> None:
+    assert is_unparsable(CUT_OFF)
 
 
 def test_steps_are_found_and_timed_in_the_order_they_ran(report: Report) -> None:

@@ -26,12 +26,14 @@ class ScriptedLlm:
     def __init__(self, answer: Callable[[str], str]) -> None:
         self._answer = answer
         self.prompts: list[str] = []
+        self.schemas: list[object] = []  # one a call
 
     def reply(
         self, conversations: Sequence[Conversation], sampling: Sampling, schema: object | None = None
     ) -> list[str]:
         asked = [turns[-1]["content"] for turns in conversations]
         self.prompts += asked
+        self.schemas.append(schema)
         return [self._answer(prompt) for prompt in asked]
 
 

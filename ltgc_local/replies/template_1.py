@@ -1,0 +1,171 @@
+"""One sentence in Template 1: reading it from a line that a model wrote, and rendering it from features and a scene."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+MAX_CHARACTERS = 600  # of one description; longer is chatter, not a caption
+NO_OPENING = 'does not begin with "A photo of the class [y]"'
+CUT_OFF = "is cut off"
+#: The opening whatever is on the photograph. Vision models say "image" and "picture" for it, too.
+PHOTO_OF = r"\b(?:an?|another|one)\s+(?:photo|photograph|picture|image)\s+of\b"
+_QUOTES = "\"'`“”‘’«»„‹›「」『』《》*_\\"
+_CLOSES = {"”": "“", "»": "«"}
+_EDGES = _QUOTES + " \t[]|,;:，、；：،؛-–—…。！？｡．।॥؟۔.!?"
+#: A sentence ends at a full stop before a blank, and at other scripts' full stops even without one.
+_END = re.compile(r"(?<![.!?…])[.!?…]++(?=[\"'`“”‘’«»*_)\]\\]*(?:\s|\Z))|[。！？｡．।॥؟۔]+")
+_ABBREVIATION = re.compile(r"(?<!\w)(?:[A-Z]|St|Dr|Mr|Mrs|Ms|Mt|No|Jr|Sr|vs|cf|ca|approx|e\.g|i\.e)\Z")
+_NEXT_NUMBER = re.compile(r"\s\(?\d{1,3}[.):]\Z")
+_EMPHASIS = re.compile(r"[*`]|__")
+_WITHOUT_WITH = re.compile(r"(?:an?|the|its)\s", re.IGNORECASE)  # "A photo of the class bag, a red strap"
+_PREPOSITION = re.compile(
+    r"(?:in|on|at|against|under|beneath|beside|near|by|with|within|among|amid|amidst|inside|outside|over|above|"
+    r"behind|before|between|along|around|during|through|from|of|next to|surrounded by|as)\b",
+    re.IGNORECASE,
+)
+#: The template's own words, which weak models give back, and no other.
+_FILLER = re.compile(
+    r"(?:\W|_|\b(?:an?|the|and|or|of|with|in|on|its|distinctive|unique|particular|specific|other|another|possible|"
+    r"features?|scenes?|\d+)\b)*",
+    re.IGNORECASE,
+)
+_QUOTED = {'"': '"', "“": "”", "„": "“”", "«": "»", "「": "」", "『": "』", "'": "'", "‘": "’"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a line says: a sentence in Template 1, or "" and the reason why there is none."""
+
+    sentence: str
+    reason: str
+    is_ended: bool = True  # the model wrote a full stop: it was not cut off
+
+
+def parse_sentence(line: str, class_name: str) -> Reading:
+    """Bring the first description of ``class_name`` in a line into "A photo of the class [y] ….".
+
+    The name may be written in any case, with or without an article, in the singular or the plural; it is put as
+    ``class_name``.
+    """
+    found = opening(class_name).search(line)
+    if found is None:
+        return Reading("", NO_OPENING)
+    rest = " ".join(_within_quotes(line, found).split())
+    if len(rest) > 4 * MAX_CHARACTERS:
+        return Reading("", f"longer than {MAX_CHARACTERS} characters")
+    end = _first_end(rest)
+    body = _bare(rest[:end])
+    if _FILLER.fullmatch(body):
+        return Reading("", "states no feature and no scene")
+    if any(mark in body for mark in "{}[]<>"):
+        return Reading("", "keeps the template's brackets")
+    if len(body) > MAX_CHARACTERS:
+        return Reading("", f"longer than {MAX_CHARACTERS} characters")
+    return Reading(f"A photo of the class {class_name} {body}.", "", end < len(rest))
+
+
+def render(class_name: str, features: Sequence[str], scene: str) -> str:
+    """Render Template 1 from {features: […], scene: "…"}, what structured output holds."""
+    parts = [part for part in (_END.sub(",", feature).strip(_EDGES) for feature in features) if part]
+    parts = [_lower(part[5:] if part.lower().startswith("with ") else part) for part in parts]
+    place = _lower(_END.sub(",", scene).strip(_EDGES))
+    if place and not _PREPOSITION.match(place):
+        place = f"in {place}"
+    listed = " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+    body = " ".join(words for words in (f"with {listed}" if listed else "", place) if words)
+    return f"A photo of the class {class_name} {body}."
+
+
+def _lower(text: str) -> str:
+    """Begin in lower case, unless the first word is an abbreviation."""
+    return text[:1].lower() + text[1:] if text[1:2] in " " or text[1:2].islower() else text
+
+
+def is_scene(text: str) -> bool:
+    """Return whether a text begins as a scene does: with a preposition."""
+    return _PREPOSITION.match(text) is not None
+
+
+@lru_cache(maxsize=1024)
+def opening(class_name: str) -> re.Pattern[str]:
+    """Return the pattern of "A photo of the class [y]" as models write it."""
+    return re.compile(
+        rf"(?:{PHOTO_OF}|(?:\A|(?<=[:\n]))\W{{0,8}}(?:photo|photograph|picture|image)\s+of\b)\s*"
+        rf"(?:(?:the|an?|this)\s+class(?:es)?\b(?:\s+of\b)?|class\b|an?\b|the\b|some\b)?[\s:{re.escape(_QUOTES)}\[(<]*"
+        rf"{_name_pattern(class_name)}(?!\w|[-‐‑'’]\w)[{re.escape(_QUOTES)}\])>]*",
+        re.IGNORECASE,
+    )
+
+
+def _name_pattern(class_name: str) -> str:
+    """Match a class's name however its blanks, hyphens and apostrophes are written, in the singular or the plural."""
+    *first, last = class_name.split() or [""]
+    forms = sorted({last, *_other_numbers(last)}, key=len, reverse=True)
+    name = r"[\s_]+".join([*map(re.escape, first), f"(?:{'|'.join(map(re.escape, forms))})"])
+    name = name.replace("_", r"[\s_]") if "_" in class_name else name
+    return re.sub(r"\\-|[‐‑]", "[-‐‑]", re.sub("['’]", "['’]", name))
+
+
+def _other_numbers(word: str) -> list[str]:
+    """Return what may be the plural and the singular of an English noun."""
+    if not (word.isascii() and word[-2:].isalpha() and len(word) > 2):
+        return []
+    lower = word.lower()
+    forms = [word + "s", word + "es"]
+    if lower.endswith("y"):
+        forms.append(word[:-1] + "ies")
+    if lower.endswith(("f", "fe")):
+        forms.append(word.rstrip("eE")[:-1] + "ves")
+    if lower.endswith("ies"):
+        forms.append(word[:-3] + "y")
+    if lower.endswith("es"):
+        forms.append(word[:-2])
+    if lower.endswith("s") and not lower.endswith("ss"):
+        forms.append(word[:-1])
+    return [form for form in forms if len(form) > 2]
+
+
+def _within_quotes(line: str, found: re.Match[str]) -> str:
+    """Return what follows the opening, up to the quotation mark that closes the one before the opening, if any."""
+    closing = _QUOTED.get(line[: found.start()].rstrip()[-1:], "")
+    depth = 0
+    for i in range(found.end(), len(line) if closing else 0):
+        if line[i] not in closing or (line[i] in "'’" and line[i + 1 : i + 2].isalnum()):
+            continue
+        if line[i - 1].isspace() and line[i] in "\"'":
+            depth += 1  # opens a quotation within the description
+        elif depth:
+            depth -= 1
+        else:
+            return line[found.end() : i]
+    return line[found.end() :]
+
+
+def _first_end(text: str) -> int:
+    for mark in _END.finditer(text):
+        if not _ABBREVIATION.search(text, max(0, mark.start() - 8), mark.start()):
+            return mark.start()
+    return len(text)
+
+
+def _bare(body: str) -> str:
+    """Leave out emphasis, quotes and punctuation at both ends, and the number of the next item."""
+    while True:
+        bare = " ".join(_EMPHASIS.sub("", body).split())
+        closing = bare[-1:]
+        bare = _NEXT_NUMBER.sub("", bare.strip(_EDGES))
+        if bare.count("(") < bare.count(")"):
+            bare = bare.removesuffix(")")
+        opens = _CLOSES.get(closing, "")
+        if bare.count(closing) % 2 if closing == '"' else opens and bare.count(closing) < bare.count(opens):
+            bare += closing  # it closes a quotation within the description
+        if bare.count('"') % 2:
+            bare = bare.replace('"', "")
+        if _WITHOUT_WITH.match(bare):
+            bare = f"with {bare}"
+        if bare == body:
+            return body
+        body = bare
