@@ -13,6 +13,7 @@ from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import DrawSettings, LoadSettings
 from ltgc_local.backends.registry import load_model
 from ltgc_local.corpora import open_corpus
+from ltgc_local.recipe.schema import Data
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = DrawSettings(size_px=32, steps=20, guidance=2.0)
@@ -31,7 +32,7 @@ def sdxl() -> DiffusersSdxl:
 @pytest.fixture(scope="module")
 def photographs() -> list[Image.Image]:
     """Two light and two dark photographs, 28 pixels wide and grey as the corpus has them."""
-    train = open_corpus("fashion_mnist_lt", ROOT / "data/fashion_mnist_lt").train
+    train = open_corpus(Data(root=ROOT / "data/fashion_mnist_lt")).train
     images = sorted(train.images(range(0, 400, 10)), key=lambda image: float(np.asarray(image).mean()))
     return [images[0], images[-1], images[1], images[-2]]
 
