@@ -60,7 +60,7 @@ def test_a_plan_is_printed_for_people_and_for_scripts(recipe_file: Path) -> None
     assert text.exit_code == data.exit_code == 0
     plan = json.loads(data.stdout)
     assert all(step["name"] in text.stdout for step in plan["steps"])
-    assert plan["models"]["clip"] == {"card": "miniature-vit", "evidence": "miniature"}
+    assert plan["models"]["clip"] == {"card": "miniature-vit", "evidence": "miniature", "backend": "open_clip"}
 
 
 def test_a_recipes_problems_are_exit_code_2_all_at_once_without_a_traceback(recipe_file: Path) -> None:

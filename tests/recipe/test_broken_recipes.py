@@ -237,7 +237,7 @@ REPLACED: dict[str, tuple[tuple[str, str], list[str]]] = {
     "a backend that there is not": (
         ("  vlm: see", "  backend: transformer\n  vlm: see"),
         [
-            "6: models.backend: expected one of 'auto', 'transformers'; found the text 'transformer'; "
+            "6: models.backend: expected one of 'auto', 'vllm', 'transformers'; found the text 'transformer'; "
             "did you mean 'transformers'?"
         ],
     ),

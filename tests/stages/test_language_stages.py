@@ -259,16 +259,6 @@ def test_a_long_description_of_an_image_is_cut_and_kept_as_it_was(make_context: 
     assert len(description.text) < len(long)
 
 
-def test_a_class_template_that_is_too_long_is_cut_too(make_context: Any, records_of: Any, scripted_llm: Any) -> None:
-    long = f"A photo of the class {{}} with {', '.join(f'a hood of {i} seams' for i in range(20))}."
-    context = make_context(
-        "assess/template", model=scripted_llm(lambda p: long.format(p.split("of class ")[1].split(". ")[0]))
-    )
-    artefacts = summarize.run_chunk(context, [2])
-    (template,), (cut,) = records_of(artefacts, "templates"), records_of(artefacts, "cut")
-    assert (template.text, template.fallback, cut.stage) == (cut.after, False, "summarize")
-
-
 def test_refinements_are_structured_where_the_recipe_says_so(refine_with: Any, records_of: Any) -> None:
     reply = '{"features": ["a hood"], "scene": "on a hook"}'
     context, artefacts, model = refine_with(lambda prompt: reply, "extend.reply_form=structured")
