@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ltgc_local"
 #: From the bottom up; a module imports its own layer and those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors", "records", "seeding", "offline", "steps"),
-    ("longtail", "prompts", "replies", "metrics"),
+    ("longtail", "prompts", "replies", "metrics", "intervals"),
     ("recipe", "corpora", "store", "artefacts"),
     ("backends", "training", "reporting", "tgn"),
     ("stages",),
