@@ -34,7 +34,7 @@ def measure(
 
 
 def over_classes(per_class: np.ndarray) -> dict[str, float | None]:
-    """Return arithmetic (``macro``), harmonic and geometric mean and the least of accuracies per class, (C,) percent."""
+    """Return arithmetic (``macro``), harmonic and geometric mean and the least of accuracies per class (C,)."""
     if not len(per_class):
         return dict.fromkeys(("macro", "worst", "harmonic", "geometric"))
     worst = float(per_class.min())

@@ -31,7 +31,7 @@ def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
         for part in path.split("."):
             value = value[part]
         fields = {f"{path}.{key}": field for key, field in value.items()} if isinstance(value, dict) else {path: value}
-        found |= {key: field for key, field in fields.items() if key not in NOT_SHAPING}
+        found |= {key: field for key, field in fields.items() if key not in NOT_SHAPING and key not in step.unread}
     return found
 
 

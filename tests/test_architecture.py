@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors", "records", "seeding", "offline", "steps"),
     ("longtail", "prompts", "replies", "metrics", "intervals"),
     ("recipe", "corpora", "store", "artefacts"),
-    ("backends", "training", "reporting", "tgn"),
+    ("backends", "training", "reporting", "comparison", "tgn"),
     ("stages",),
     ("methods", "plan"),
     ("run",),

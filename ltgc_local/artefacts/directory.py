@@ -6,6 +6,7 @@
 <run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
+<runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
 """
 
 from __future__ import annotations
@@ -185,6 +186,16 @@ class RunDirectory:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def find_runs(folder: Path, depth: int = 4) -> list[Path]:
+    """Return the run directories in a folder, in order of name: the folder itself, or those within it."""
+    if (folder / "recipe.json").is_file():
+        return [folder]
+    if depth == 0 or not folder.is_dir():
+        return []
+    children = sorted((child for child in folder.iterdir() if child.is_dir()), key=lambda child: child.name)
+    return [run for child in children for run in find_runs(child, depth - 1)]
 
 
 def _is_alive(pid: int) -> bool:

@@ -91,6 +91,9 @@ class Describe(Block):
 class Extend(Block):
     """Extended descriptions: the llm answers Prompt 2 until the number check and the repetition check pass."""
 
+    source: Literal["llm", "template"] = "llm"
+    """Who writes the list: the llm [paper], or nobody (``template``): "A photo of the class [y]." N_y times, no vlm and
+    no llm, the paper's Figure 6 to compare with."""
     max_descriptions: int = Field(default=300, ge=1)
     """K_y, existing and extended together [paper: 100 iNaturalist 2018, 300 ImageNet-LT, 800 Places-LT]."""
     per_ask: int = Field(default=8, ge=1, le=100)
@@ -300,7 +303,7 @@ class Recipe(Block):
     def conflicts(self) -> Iterator[tuple[str, str]]:
         existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
         extended = self.extend.max_asks * self.extend.per_ask
-        if existing + extended < self.extend.max_descriptions:
+        if self.extend.source == "llm" and existing + extended < self.extend.max_descriptions:
             asks = -(-(self.extend.max_descriptions - existing) // self.extend.per_ask)
             yield (
                 "extend.max_descriptions",

@@ -88,7 +88,7 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
         read_rows(path for step in steps if step.endswith("draw") for path in run.files(step, "images")),
         generated,
         {score.key: score for score in scores},
-        run.records("describe", "descriptions", Description),
+        run.records("describe", "descriptions", Description) if "describe" in steps else [],
     )
     return Report(
         recipe=recipe,
