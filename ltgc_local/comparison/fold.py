@@ -12,6 +12,8 @@ from ltgc_local.intervals import Interval, Resampling, accuracy_intervals, diffe
 from ltgc_local.longtail import SHOTS
 
 GROUPS = ("all", *SHOTS)
+#: Arms on which the seed has no influence: every seed's figures are the same, and so have a bootstrap interval.
+SEEDLESS = {"zero_shot"}
 MEASURES = (*GROUPS, "macro", "worst", "harmonic", "geometric", "calibration_error")
 
 
@@ -87,6 +89,8 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
 
 def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
     runs = [run for run in row.runs if arm in run.metrics]
+    if arm in SEEDLESS:
+        runs = runs[:1]
     figures = [run.metrics[arm][variant] if variant else run.metrics[arm] for run in runs]
     name = f"{arm}.{variant}" if variant else arm
 
@@ -101,7 +105,7 @@ def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
         describe_arm(row.settings, arm, variant),
         arm,
         variant,
-        tuple(run.seed for run in runs),
+        () if arm in SEEDLESS else tuple(run.seed for run in runs),
         _cells(values, runs, bootstrap, resampling.level),
         paper_method(row.settings, arm, variant),
     )
@@ -143,5 +147,11 @@ def _cells(
             cells[key] = Cell(known[0], intervals.get(key), None, is_difference)
         else:
             folded = over_seeds(known, level)
-            cells[key] = Cell(folded.mean, folded.interval, folded.sd, is_difference)
+            interval = folded.interval if is_difference else _within_percent(folded.interval)
+            cells[key] = Cell(folded.mean, interval, folded.sd, is_difference)
     return cells
+
+
+def _within_percent(interval: Interval | None) -> Interval | None:
+    """Cut an interval of percentages at 0 and 100, which Student's t knows nothing of."""
+    return None if interval is None else (max(0.0, interval[0]), min(100.0, interval[1]))

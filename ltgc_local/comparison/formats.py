@@ -39,7 +39,8 @@ def figure(cell: Cell) -> str:
     """Write a figure, signed if it is a difference; a dash where there is none."""
     if cell.value is None:
         return "–"
-    return f"{cell.value:{'+' if cell.is_difference else ''}.1f}".replace("-", "−")
+    value = round(cell.value, 1) or 0.0  # no minus before a nought
+    return f"{value:{'+' if cell.is_difference and value else ''}.1f}".replace("-", "−")
 
 
 def spread(cell: Cell) -> str:

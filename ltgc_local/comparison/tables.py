@@ -173,4 +173,4 @@ def _row(*cells: str | Cell) -> GridRow:
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
+    return ", ".join(map(str, seeds)) or "any"

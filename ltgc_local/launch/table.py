@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltgc_local.artefacts.directory import RunDirectory, find_runs
+from ltgc_local.artefacts.directory import RunDirectory, find_runs, write_row_order
 from ltgc_local.comparison import FORMATS, compare_runs, write_comparison
 from ltgc_local.errors import RecipeError
 from ltgc_local.launch.pipeline import Request, run_pipeline
@@ -54,6 +54,8 @@ def start(asked: Invocation, log: Callable[[str], None]) -> str:
     if asked.recipes.is_table or asked.seeds is not None:
         root = asked.out or Path("runs") / (name if asked.recipes.is_table else f"{name}-seeds")
         jobs = list_jobs(asked.recipes, root, parse_seeds(asked.seeds) if asked.seeds is not None else None, asked.only)
+        if asked.recipes.is_table:
+            write_row_order(root, list(asked.recipes.rows))
         run_jobs(jobs, root, asked, log)
         if asked.to_step and not all(RunDirectory(job.out).manifest("evaluate") for job in jobs):
             return f"{root}: done up to {asked.to_step}"
