@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any  # noqa: E402
 import click  # noqa: E402
 
 from ltgc_local import __version__  # noqa: E402
-from ltgc_local.errors import LtgcError  # noqa: E402
+from ltgc_local.errors import ArtefactError, LtgcError  # noqa: E402
 
 if TYPE_CHECKING:
-    from ltgc_local.recipe import Recipe
+    from ltgc_local.recipe import Recipes
 
 RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, e.g. train.lr=0.02.")
 OUT = click.option("--out", type=click.Path(path_type=Path), help="Run directory; runs/<recipe name> unless given.")
+BASE = click.option("--base", type=click.Path(path_type=Path), help="Lay a table's rows over this recipe instead.")
+PRESET = click.option(
+    "--preset", "presets", multiple=True, type=click.Path(path_type=Path), help="Lay this part of a recipe over it."
+)
 
 
 class Commands(click.Group):
@@ -56,28 +60,41 @@ def main(traceback: bool) -> None:
 @RECIPE
 @SET
 @click.option("--images", is_flag=True, help="Also read the data's lists and decode every image; takes its time.")
-def validate(recipe: Path, overrides: tuple[str, ...], images: bool) -> None:
+@BASE
+@PRESET
+def validate(
+    recipe: Path, overrides: tuple[str, ...], images: bool, base: Path | None, presets: tuple[Path, ...]
+) -> None:
     """Check a recipe and print every problem with its line. Example: ltgc-local validate recipes/quickstart.yaml"""
-    loaded = _load(recipe, overrides)
+    loaded = _load(recipe, overrides, base, presets)
+    for name, row in loaded.rows.items():
+        where = f"{recipe}, row {name}" if loaded.is_table else f"{recipe}"
+        click.echo(f"{where}: fine ({row.method} on {row.data.benchmark}, seed {row.seed})")
     if images:
         from ltgc_local.corpora import open_corpus
 
-        corpus = open_corpus(loaded.data)
-        corpus.check_images_are_there()
-        click.echo(f"{loaded.data.root}: {corpus.check_images_decode()} images, all of them decode")
-    click.echo(f"{recipe}: fine ({loaded.method} on {loaded.data.benchmark}, seed {loaded.seed})")
+        for data in {str(row.data): row.data for row in loaded.rows.values()}.values():
+            corpus = open_corpus(data)
+            corpus.check_images_are_there()
+            click.echo(f"{data.root}: {corpus.check_images_decode()} images, all of them decode")
 
 
 @main.command()
 @RECIPE
 @SET
-@click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON.")
-def plan(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+@BASE
+@PRESET
+@click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON; of a table by row.")
+def plan(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: tuple[Path, ...], as_json: bool) -> None:
     """Print the steps that a recipe runs. Example: ltgc-local plan recipes/quickstart.yaml"""
     from ltgc_local.launch.preview import plan_as_dict, plan_as_text
 
-    loaded = _load(recipe, overrides)
-    click.echo(_json(plan_as_dict(loaded)) if as_json else plan_as_text(loaded))
+    loaded = _load(recipe, overrides, base, presets)
+    if as_json:
+        plans = {name: plan_as_dict(row) for name, row in loaded.rows.items()}
+        click.echo(_json(plans if loaded.is_table else plans[loaded.name]))
+    else:
+        click.echo("\n\n".join(map(plan_as_text, loaded.rows.values())))
 
 
 @main.command()
@@ -86,16 +103,65 @@ def plan(recipe: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 @OUT
 @click.option("--from", "from_step", metavar="STEP", help="Redo this step and all that read it.")
 @click.option("--to", "to_step", metavar="STEP", help="Stop after this step.")
-def run(recipe: Path, overrides: tuple[str, ...], out: Path | None, from_step: str | None, to_step: str | None) -> None:
-    """Run a recipe, or go on with it. Example: ltgc-local run recipes/quickstart.yaml --set seed=1 --out runs/seed1"""
-    from ltgc_local.launch.pipeline import Request, run_pipeline
+@click.option(
+    "--seeds", metavar="LIST", help="Run with each of these seeds, such as 0,1,2; or with so many, such as 3."
+)
+@click.option("--row", "only", multiple=True, metavar="NAME", help="Run only this row of a table.")
+@BASE
+@PRESET
+@click.option(
+    "--reuse",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Take finished equal steps from runs in this folder.",
+)
+def run(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    from_step: str | None,
+    to_step: str | None,
+    seeds: str | None,
+    only: tuple[str, ...],
+    base: Path | None,
+    presets: tuple[Path, ...],
+    reuse: tuple[Path, ...],
+) -> None:
+    """Run a recipe or every row of a table, or go on with it; with several runs compare them.
 
-    loaded = _load(recipe, overrides)
-    folder = out or Path("runs") / loaded.name
-    words = ["ltgc-local", "run", str(recipe)] + [word for key in overrides for word in ("--set", key)]
-    command = shlex.join(words + (["--out", str(out)] if out else []))
-    run_pipeline(Request(loaded, folder, command, from_step, to_step), lambda line: click.echo(line, err=True))
-    click.echo(_summary(folder) if (folder / "report" / "report.html").is_file() else f"{folder}: done up to {to_step}")
+    Example: ltgc-local run recipes/quickstart.yaml --set seed=1 --out runs/seed1
+    """
+    from ltgc_local.launch.table import Invocation, start
+
+    loaded = _load(recipe, overrides, base, presets)
+    options = {"--set": overrides, "--preset": presets, "--base": (base,), "--seeds": (seeds,), "--row": only}
+    options |= {"--reuse": reuse, "--out": (out,)}
+    given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
+    command = shlex.join(["ltgc-local", "run", str(recipe), *given])
+    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse)
+    click.echo(start(asked, lambda line: click.echo(line, err=True)))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option(
+    "--format", "kind", default="markdown", type=click.Choice(["markdown", "csv", "latex", "html"]), show_default=True
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
+@click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 1, min_open=True, max_open=True))
+@click.option("--resamples", default=2000, show_default=True, type=click.IntRange(100, 100_000))
+def compare(runs: tuple[Path, ...], kind: str, out: Path | None, level: float, resamples: int) -> None:
+    """Print runs side by side, with intervals and the paper's figures; seeds of one recipe are one row.
+
+    Example: ltgc-local compare runs/table5 --format latex --out table5.tex
+    """
+    from ltgc_local.comparison import compare_runs, write_comparison
+
+    text = write_comparison(compare_runs(runs, level, resamples), kind)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        _write(out, text)
 
 
 @main.command()
@@ -122,10 +188,18 @@ def report(run_directory: Path) -> None:
     click.echo(_summary(run_directory))
 
 
-def _load(recipe: Path, overrides: tuple[str, ...]) -> Recipe:
-    from ltgc_local.recipe import load_recipe
+def _load(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: tuple[Path, ...]) -> Recipes:
+    from ltgc_local.recipe import load_recipes
 
-    return load_recipe(recipe, overrides)
+    return load_recipes(recipe, overrides, base=base, presets=presets)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise ArtefactError(f"{path}: cannot be written ({problem.strerror})") from None
 
 
 def _summary(run_directory: Path) -> str:

@@ -9,15 +9,14 @@ from ltgc_local.steps import Step
 
 TAIL = "describe.tail_below"
 BUDGET = ("extend.max_clip_tokens", "models.t2i")  # how many CLIP tokens, and whose tokenizer counts them
+#: Fields of ``train`` that say how generated images are used, of which the control has none.
+OF_GENERATED = ("train.mixing", "train.mix_alpha")
 
 
 def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     """Return LTGC's steps, the control's, and what measures both."""
-    steps = [
-        Step("describe", "describe", (), "vlm", ("describe", *BUDGET)),
-        Step("extend", "extend", ("describe",), "llm", ("extend", BUDGET[1], TAIL)),
-        Step("draw", "draw", ("extend",), "t2i", ("draw",)),
-    ]
+    steps = list(_descriptions(recipe))
+    steps.append(Step("draw", "draw", ("extend",), "t2i", ("draw",)))
     drawn, detects = ["draw"], []
     if recipe.assess.enabled:
         budgets = ("extend.max_new_tokens", "extend.max_clip_tokens", "models.clip")
@@ -43,7 +42,7 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     arms = ["train/ltgc"]
     steps.append(Step("train/ltgc", "train", ("generated",), "clip", ("train",)))
     if recipe.train.control:
-        steps.append(Step("train/control", "train", (), "clip", ("train",)))
+        steps.append(Step("train/control", "train", (), "clip", ("train",), OF_GENERATED))
         arms.append("train/control")
     measured = list(arms)
     if recipe.evaluate.vlm_classifier:
@@ -52,10 +51,21 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
         steps.append(Step("classify", "classify", (), "vlm", (*asked, *speaking)))
         measured.append("classify")
     steps.append(Step("evaluate", "evaluate", tuple(measured), "clip", ("evaluate", TAIL)))
-    text = ("describe", "extend", "assess/template") if recipe.assess.enabled else ("describe", "extend")
+    text = [step.name for step in steps if step.name in ("describe", "extend", "assess/template")]
     read = (*leaks, "evaluate", "generated", *arms, *text, *drawn, *detects)
     steps.append(Step("report", "report", read, None, ("report",)))
     return tuple(steps)
+
+
+def _descriptions(recipe: Recipe) -> tuple[Step, ...]:
+    """Return the steps up to the list that is drawn: the models' words, or the bare template."""
+    if recipe.extend.source == "template":
+        settings = ("extend.source", "extend.max_descriptions", "describe.max_images_per_class", TAIL)
+        return (Step("extend", "template_list", (), None, settings),)
+    return (
+        Step("describe", "describe", (), "vlm", ("describe", *BUDGET)),
+        Step("extend", "extend", ("describe",), "llm", ("extend", BUDGET[1], TAIL)),
+    )
 
 
 METHODS: dict[str, Callable[[Recipe], tuple[Step, ...]]] = {"ltgc": ltgc}

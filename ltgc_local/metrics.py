@@ -1,4 +1,4 @@
-"""Accuracies of long-tail recognition, in percent."""
+"""Accuracies of long-tail recognition, and how well the confidences fit them; all in percent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,59 @@ from collections.abc import Mapping
 import numpy as np
 
 from ltgc_local.longtail import SHOTS, shot_of
+
+#: Bins of the calibration error (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+CALIBRATION_BINS = 15
+
+
+def measure(
+    predicted: np.ndarray, confidence: np.ndarray, labels: np.ndarray, class_counts: Mapping[int, int]
+) -> dict[str, object]:
+    """Return ``accuracies``, how even they are over classes, and the calibration error.
+
+    Args:
+        predicted, labels: (N,) class ids.
+        confidence: (N,) the probability, in [0, 1], that the model gave to the class that it predicted.
+        class_counts: as for ``accuracies``.
+
+    Returns:
+        ``accuracies`` and: ``macro``, ``harmonic`` and ``geometric``, means of the accuracies per class (the last two
+        are 0 as soon as one class is never right); ``worst``, the lowest accuracy per class; and
+        ``calibration_error``. None where there is no image.
+    """
+    result = accuracies(predicted, labels, class_counts)
+    correct = predicted == labels
+    per_class = np.array([100 * correct[labels == c].mean() for c in np.unique(labels)])
+    return result | over_classes(per_class) | {"calibration_error": calibration_error(confidence, correct)}
+
+
+def over_classes(per_class: np.ndarray) -> dict[str, float | None]:
+    """Return arithmetic (``macro``), harmonic and geometric mean and the least of accuracies per class (C,)."""
+    if not len(per_class):
+        return dict.fromkeys(("macro", "worst", "harmonic", "geometric"))
+    worst = float(per_class.min())
+    return {
+        "macro": round(float(per_class.mean()), 4),
+        "worst": round(worst, 4),
+        "harmonic": round(len(per_class) / float((1 / per_class).sum()), 4) if worst > 0 else 0.0,
+        "geometric": round(float(np.exp(np.log(per_class).mean())), 4) if worst > 0 else 0.0,
+    }
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, num_bins: int = CALIBRATION_BINS) -> float | None:
+    """Return the expected calibration error in percent.
+
+    Bins of equal width ((m - 1) / M, m / M]; the mean over images of |accuracy - mean confidence| of the image's bin.
+
+    Args:
+        confidence: (N,) in [0, 1], of the predicted class.
+        correct: (N,) bool.
+    """
+    if not len(correct):
+        return None
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    gaps = np.bincount(bins, weights=correct - confidence.astype(np.float64), minlength=num_bins)  # n_m (acc - conf)
+    return round(100 * float(np.abs(gaps).sum()) / len(correct), 4)
 
 
 def accuracies(predicted: np.ndarray, labels: np.ndarray, class_counts: Mapping[int, int]) -> dict[str, object]:

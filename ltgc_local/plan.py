@@ -47,7 +47,8 @@ def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
         for part in path.split("."):
             value = value[part]
         fields = {f"{path}.{key}": field for key, field in value.items()} if isinstance(value, dict) else {path: value}
-        found |= {key: field for key, field in fields.items() if key not in NOT_SHAPING and field is not None}
+        unread = NOT_SHAPING | set(step.unread)
+        found |= {key: field for key, field in fields.items() if key not in unread and field is not None}
     return found
 
 

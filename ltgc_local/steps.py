@@ -18,3 +18,4 @@ class Step:
     reads: tuple[str, ...] = ()
     model_role: Role | None = None
     settings: tuple[str, ...] = ()  # dotted recipe paths: a block, or one field
+    unread: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one

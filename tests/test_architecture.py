@@ -15,9 +15,9 @@ PACKAGE = ROOT / "ltgc_local"
 #: From the bottom up; a module imports its own layer and those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors", "records", "seeding", "offline", "steps"),
-    ("longtail", "prompts", "replies", "answers", "metrics", "duplicates"),
+    ("longtail", "prompts", "replies", "answers", "metrics", "intervals", "duplicates"),
     ("recipe", "corpora", "store", "artefacts"),
-    ("backends", "training", "reporting", "tgn"),
+    ("backends", "training", "reporting", "comparison", "tgn"),
     ("stages",),
     ("methods", "plan"),
     ("run",),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltgc_local.longtail import SHOTS, shot_of
-from ltgc_local.metrics import accuracies
+from ltgc_local.metrics import accuracies, calibration_error, measure, over_classes
 
 
 def test_a_worked_example() -> None:
@@ -50,3 +50,44 @@ def test_every_number_is_what_counting_gives(pairs: list[tuple[int, int]]) -> No
     for shot in SHOTS:
         assert result[shot] == (round(100 * right[shot] / seen[shot], 4) if seen[shot] else None)
     assert result["all"] == round(100 * sum(right.values()) / len(pairs), 4)
+
+
+def test_means_over_classes_by_hand() -> None:
+    # 100, 50 and 25 %: arithmetic 58.333, harmonic 3 / (0.01 + 0.02 + 0.04) = 42.857, geometric 125,000^(1/3) = 50
+    assert over_classes(np.array([100.0, 50.0, 25.0])) == {
+        "macro": 58.3333,
+        "worst": 25.0,
+        "harmonic": 42.8571,
+        "geometric": 50.0,
+    }
+
+
+def test_one_class_that_is_never_right_makes_harmonic_and_geometric_mean_zero() -> None:
+    assert over_classes(np.array([100.0, 0.0])) == {"macro": 50.0, "worst": 0.0, "harmonic": 0.0, "geometric": 0.0}
+
+
+def test_no_class_has_no_mean() -> None:
+    assert set(over_classes(np.array([])).values()) == {None}
+    assert calibration_error(np.array([]), np.array([], dtype=bool)) is None
+
+
+def test_the_calibration_error_of_four_images_by_hand() -> None:
+    # Two bins (0, 0.5] and (0.5, 1]. Low: confidences 0.4, 0.5, one right: |1/2 - 0.45| = 0.05, two of four images.
+    # High: 0.9, 0.7, both right: |1 - 0.8| = 0.2, two of four. 0.5 * 0.05 + 0.5 * 0.2 = 12.5 %.
+    confidence = np.array([0.4, 0.5, 0.9, 0.7])
+    assert calibration_error(confidence, np.array([True, False, True, True]), num_bins=2) == 12.5
+
+
+def test_a_confidence_of_one_or_nought_has_a_bin_and_the_sure_and_right_are_calibrated() -> None:
+    assert calibration_error(np.array([1.0, 1.0]), np.array([True, True])) == 0.0
+    assert calibration_error(np.array([1.0, 0.0]), np.array([False, False])) == 50.0
+
+
+def test_measure_has_all_of_accuracies_and_more() -> None:
+    predicted, labels, counts = np.array([0, 1, 1]), np.array([0, 0, 1]), {0: 500, 1: 5}
+    found = measure(predicted, np.array([0.8, 0.6, 0.6]), labels, counts)
+    plain = accuracies(predicted, labels, counts)
+    assert {key: found[key] for key in plain} == plain
+    assert (found["macro"], found["worst"]) == (75.0, 50.0)
+    # bins of 1/15: 0.8 alone |1 - 0.8|, and 0.6 twice |1/2 - 0.6|: (0.2 + 2 * 0.1) / 3
+    assert found["calibration_error"] == 13.3333

@@ -6,6 +6,8 @@
 <run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
+<runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
+<runs>/<table>/table.json            the table's rows, in its order
 """
 
 from __future__ import annotations
@@ -190,6 +192,36 @@ class RunDirectory:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def find_runs(folder: Path, depth: int = 4) -> list[Path]:
+    """Return the run directories in a folder: the folder itself, or those within it.
+
+    They are in order of name, but the rows of a table in the table's order, which its folder's table.json says.
+    """
+    if (folder / "recipe.json").is_file():
+        return [folder]
+    if depth == 0 or not folder.is_dir():
+        return []
+    rows = _row_order(folder)
+    children = sorted(
+        (child for child in folder.iterdir() if child.is_dir()),
+        key=lambda child: (rows.index(child.name) if child.name in rows else len(rows), child.name),
+    )
+    return [run for child in children for run in find_runs(child, depth - 1)]
+
+
+def write_row_order(folder: Path, rows: list[str]) -> None:
+    """Note in a table's folder in which order its rows are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(Json("table", {"rows": rows}), folder / "table.json")
+
+
+def _row_order(folder: Path) -> list[str]:
+    try:
+        return list(json.loads((folder / "table.json").read_text("utf-8"))["rows"])
+    except (OSError, ValueError, KeyError, TypeError):  # only an order: without it, by name
+        return []
 
 
 def _is_alive(pid: int) -> bool:

@@ -40,6 +40,11 @@ class OpenClipVit:
         visual: torch.nn.Module = self._model.visual
         return visual
 
+    @property
+    def logit_scale(self) -> float:
+        """Return the factor of cosines that CLIP was trained with: 1 / temperature."""
+        return float(self._model.logit_scale.detach().exp())
+
     @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         batch = torch.stack([self.preprocess(image) for image in images])  # (N, 3, H, W)

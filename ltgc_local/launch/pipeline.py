@@ -22,6 +22,7 @@ from ltgc_local.launch.local import run_workers
 from ltgc_local.plan import build_plan, match_steps, with_dependents
 from ltgc_local.recipe import Recipe
 from ltgc_local.run.fingerprint import check_fingerprint, fingerprint
+from ltgc_local.run.reuse import find_finished, take_step
 from ltgc_local.steps import ROLES, Role, Step
 from ltgc_local.store import ModelCard, check_model_folder, digest_folder, find_card, model_folder
 
@@ -40,6 +41,8 @@ class Request:
     command: str
     from_step: str | None = None
     to_step: str | None = None
+    reuse: tuple[Path, ...] = ()  # run directories from which finished steps of equal fingerprint are taken
+    root: Path | None = None  # what ``--out`` means to ``command``: of a table the folder of all its runs
 
 
 def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
@@ -60,13 +63,18 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
         run.supersede(redone)
         begun = False
         for step in steps_to_run:
-            done = check_fingerprint(step, fingerprint(step, recipe, run, digests), run, request.command)
-            if done:
+            wanted = fingerprint(step, recipe, run, digests)
+            if check_fingerprint(step, wanted, run, request.command, request.root):
                 continue
             if not begun:  # folders are listed once a command, and only where there is something left to do
                 corpus.check_images_are_there()
                 begun = True
             _write_provenance(request, cards, digests)
+            source = find_finished(step, wanted, request.reuse)
+            if source is not None:
+                take_step(step.name, source, run)
+                log(f"{step.name}: taken from {source.root}")
+                continue
             start = time.monotonic()
             log(f"{step.name} …")
             run_workers(run.root, step.name)

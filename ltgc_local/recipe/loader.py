@@ -1,4 +1,4 @@
-"""Read a recipe, its base and the command line's ``--set`` options; report every problem at once, with its line.
+"""Check a recipe, or each row of a table of recipes, and report every problem at once, with its line.
 
 Rules between several keys are checked once each key is right by itself. Weights and images are not looked at: those are
 a step's business.
@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.recipe.files import check_files_of
-from ltgc_local.recipe.lines import MAX_BYTES, Entry, Place, Problem, locate, parse_yaml
-from ltgc_local.recipe.schema import Recipe
+from ltgc_local.recipe.layers import Block, Layers, apply_override, is_path, merge, read_layers
+from ltgc_local.recipe.lines import Entry, Place, Problem, locate
+from ltgc_local.recipe.schema import Name, Recipe
 from ltgc_local.recipe.words import (
     block_keys,
     describe_missing,
     describe_unknown,
     describe_value_problem,
-    did_you_mean,
     field_at,
     is_path_field,
     sort_problems,
 )
 
-Block = dict[str, Entry]
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """The recipes of one file: a table's rows by their names, or the one recipe under its own."""
+
+    name: str
+    rows: dict[str, Recipe]
+    is_table: bool
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, check_files: bool = True) -> Recipe:
@@ -46,15 +56,58 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, check_files:
         RecipeError: with every problem found, one a line.
         ModelError: the recipe is right, but a card in its folder of cards is not.
     """
-    problems: list[Problem] = []
-    path = Path(path)
-    place = Place(str(path), 0, path.parent)
-    block = _read_with_base(path, place, problems)
-    for order, override in enumerate(overrides, start=2):
-        _apply_override(block, override, order, problems)
-    if block is None:
-        raise RecipeError(sort_problems(problems))
+    recipes = load_recipes(path, overrides, check_files=check_files)
+    if recipes.is_table:
+        raise RecipeError(f"{path}: a table of recipes ({', '.join(recipes.rows)}), where one recipe is wanted")
+    return next(iter(recipes.rows.values()))
 
+
+def load_recipes(
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    base: Path | None = None,
+    presets: Sequence[Path] = (),
+    check_files: bool = True,
+) -> Recipes:
+    """Read and check a recipe, or every row of a table: a recipe whose ``rows:`` name what each changes.
+
+    Args:
+        path, overrides, check_files: as for ``load_recipe``; an option changes every row.
+        base: for a table, the recipe that its rows are laid over, in place of the one that it names.
+        presets: parts of recipes that are laid over the recipe, under a table's rows, the last one on top.
+
+    Raises:
+        RecipeError, ModelError: as ``load_recipe``.
+    """
+    problems: list[Problem] = []
+    layers = read_layers(Path(path), base, presets, problems)
+    for order, override in enumerate(overrides, start=2):
+        apply_override(layers.block if layers else None, override, order, problems)
+    if layers is None:
+        raise RecipeError(sort_problems(problems))
+    if layers.rows is None:
+        recipe = _check(layers.block, layers.place, check_files, problems)
+        if recipe is None or problems:
+            raise RecipeError(sort_problems(problems))
+        return Recipes(recipe.name, {recipe.name: recipe}, is_table=False)
+    name = _table_name(layers, problems)
+    rows: dict[str, Recipe] = {}
+    for row, entry in layers.rows.items():
+        block = merge(layers.block, entry.value if isinstance(entry.value, dict) else {})
+        for order, override in enumerate(overrides, start=2):
+            apply_override(block, override, order, problems)
+        block["name"] = Entry(entry.place, row, row)
+        recipe = _check(block, layers.place, check_files, problems)
+        if recipe is not None:
+            rows[row] = recipe
+    if problems:
+        raise RecipeError(sort_problems(problems))
+    return Recipes(name, rows, is_table=True)
+
+
+def _check(block: Block, place: Place, check_files: bool, problems: list[Problem]) -> Recipe | None:
+    """Return the recipe of a block, or None; append what is wrong with it to ``problems``."""
     root = Entry(place.at(1), block)
     plain = _plain_values(block)
     recipe = None
@@ -65,110 +118,20 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, check_files:
             problems += _explain(dict(details), root)
     if check_files:
         check_files_of(plain, root, problems)
-    if recipe is None or problems:
-        raise RecipeError(sort_problems(problems))
     return recipe
 
 
-def _read_with_base(path: Path, place: Place, problems: list[Problem]) -> Block | None:
-    """Read the recipe, then the file of its ``base:`` under it; None where either cannot be read."""
-    block = _read_block(path, place, place, problems)
-    if block is None or "base" not in block:
-        return block
-    entry = block.pop("base")
-    if not isinstance(entry.value, str) or not _is_path(entry.value):
-        problems.append(Problem(entry.place, "base", "expected the path of another recipe, such as 'base: other.yaml'"))
-        return None
-    base_path = path.parent / os.path.expanduser(entry.value)
-    base = _read_block(base_path, Place(str(base_path), 1, base_path.parent), entry.place, problems)
-    if base is None:
-        return None
-    if "base" in base:
-        chain = f"a base has no base of its own, and {path} is based on this file; join the two"
-        problems.append(Problem(base["base"].place, "base", chain))
-        return None
-    base.pop("name", None)
-    return _merge(base, block)
-
-
-def _read_block(path: Path, place: Place, asked_at: Place, problems: list[Problem]) -> Block | None:
-    """Read one file's top level; ``asked_at`` is where a missing file is to be reported."""
-    via = "" if asked_at is place else f"base {path}: "
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        problems.append(Problem(asked_at, "", f"{via}no such file{_other_recipes(path)}"))
-        return None
-    except IsADirectoryError:
-        problems.append(Problem(asked_at, "", f"{via}this is a folder; name a recipe{_other_recipes(path / '_')}"))
-        return None
-    except OSError as error:
-        problems.append(Problem(asked_at, "", f"{via}cannot be read: {error.strerror}"))
-        return None
-    if len(content) > MAX_BYTES:
-        problems.append(Problem(place, "", f"{len(content)} bytes; a recipe has at most {MAX_BYTES}"))
-        return None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        problems.append(
-            Problem(place.at(line), "", f"not UTF-8 text (byte 0x{content[error.start]:02x}); save it as UTF-8")
-        )
-        return None
-    entry = parse_yaml(text, place, problems)
+def _table_name(layers: Layers, problems: list[Problem]) -> str:
+    entry = layers.block.pop("name", None)
+    field = Recipe.model_fields["name"]
     if entry is None:
-        return None
-    if entry.value is None:
-        problems.append(Problem(place, "", "empty; a recipe has at least 'name:', 'data:' and 'models:'"))
-        return None
-    if not isinstance(entry.value, dict):
-        problems.append(Problem(place.at(1), "", "expected keys such as 'name:' and 'data:'; found no key at all"))
-        return None
-    return entry.value
-
-
-def _other_recipes(path: Path) -> str:
-    names = sorted(file.name for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    meant = did_you_mean(path.name, names)
-    return meant or (f"; there are {', '.join(names)}" if names else "")
-
-
-def _merge(base: Block, block: Block) -> Block:
-    """Lay a recipe over its base, key by key within the blocks."""
-    merged = dict(base)
-    for key, entry in block.items():
-        under = base.get(key)
-        if under is not None and isinstance(under.value, dict) and isinstance(entry.value, dict | None):
-            merged[key] = Entry(entry.place, {**under.value, **(entry.value or {})})
-        else:
-            merged[key] = entry
-    return merged
-
-
-def _apply_override(block: Block | None, override: str, order: int, problems: list[Problem]) -> None:
-    place = Place(f"--set {override}", order, Path.cwd(), is_file=False)
-    dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys) or len(keys) > 2:
-        problems.append(Problem(place, "", "expected key=value, such as --set train.lr=3e-4"))
-        return
-    entry = parse_yaml(text, place, problems)
-    if entry is None or block is None:
-        return
-    if isinstance(entry.value, dict | list):
-        problems.append(Problem(place, dotted, "expected one value; put a text that contains ': ' in quotes"))
-    elif keys == ["base"]:
-        problems.append(Problem(place, "", "'base' can only be written in the recipe"))
-    elif len(keys) == 1:
-        block[keys[0]] = entry
-    else:
-        home = block.get(keys[0])
-        if home is None or not isinstance(home.value, dict):
-            home = Entry(place, {}) if home is None or home.value is None else home
-            block[keys[0]] = home
-        if isinstance(home.value, dict):
-            home.value[keys[1]] = entry
+        problems.append(Problem(layers.place.at(1), "", describe_missing("", "name", field)))
+        return ""
+    try:
+        return str(_NAME.validate_python(entry.value, strict=True))
+    except ValidationError:
+        problems.append(Problem(entry.place, "name", describe_value_problem(field, entry)))
+        return ""
 
 
 def _plain_values(block: Block) -> dict[str, Any]:
@@ -181,15 +144,11 @@ def _plain_values(block: Block) -> dict[str, Any]:
         if entry.value is None and loc[-1] in blocks and len(loc) == 1:
             return {}
         field = field_at(loc)
-        if field is not None and is_path_field(field) and isinstance(entry.value, str) and _is_path(entry.value):
+        if field is not None and is_path_field(field) and isinstance(entry.value, str) and is_path(entry.value):
             return _absolute(entry.place.folder, entry.value)
         return entry.value
 
     return {key: plain(entry, (key,)) for key, entry in block.items()}
-
-
-def _is_path(text: str) -> bool:
-    return bool(text) and "\0" not in text
 
 
 def _absolute(folder: Path, text: str) -> Path:

@@ -89,7 +89,7 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
         [drawn for step in steps if step.endswith("draw") for drawn in run.drawn(step)],
         generated,
         {score.key: score for score in scores},
-        run.records("describe", "descriptions", Description),
+        run.records("describe", "descriptions", Description) if "describe" in steps else [],
     )
     return Report(
         recipe=recipe,

@@ -35,8 +35,14 @@ def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, str
     return {"model": digests[role], "models.backend": backend_of(role, recipe)}
 
 
-def check_fingerprint(step: Step, wanted: dict[str, Any], run: RunDirectory, command: str) -> bool:
+def check_fingerprint(
+    step: Step, wanted: dict[str, Any], run: RunDirectory, command: str, out: Path | None = None
+) -> bool:
     """Return whether the step is complete with this fingerprint; note the fingerprint of one that is begun.
+
+    Args:
+        command: what the user typed, without ``--out``'s value where it is not given.
+        out: what ``--out`` means to that command; the run's folder unless given.
 
     Raises:
         ArtefactError: the folder was made, or begun, with another one.
@@ -51,7 +57,7 @@ def check_fingerprint(step: Step, wanted: dict[str, Any], run: RunDirectory, com
             f"{run.folder(step.name)}: step {step.name} was made with other settings:\n{changes}\n"
             f"to redo it and what follows (what is there is kept under {run.root / 'superseded'}), type:\n"
             f"  {command} --from {step.name.split('/')[0]}\n"
-            f"to keep this run and start another, type:\n  {command} --out {run.root}-2"
+            f"to keep this run and start another, type:\n  {command} --out {out or run.root}-2"
         )
     if found is None:
         run.folder(step.name).mkdir(parents=True, exist_ok=True)

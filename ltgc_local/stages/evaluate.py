@@ -1,6 +1,10 @@
 """Evaluate: zero-shot CLIP, the control and LTGC on the test images, by group and class.
 
 It is the only step that tests on them; the leak guard looks at them only to find duplicates.
+
+``metrics`` has, for each arm, the accuracies with intervals; ensembles of an arm stand inside it under their own keys,
+so the plain figures are always where they are. ``predictions`` has what every arm said of every test image, so that
+other intervals and paired tests need no model.
 """
 
 from __future__ import annotations
@@ -12,17 +16,23 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from ltgc_local.artefacts.files import Artefact, Json
+from ltgc_local.artefacts.files import Artefact, Json, Tensors
+from ltgc_local.artefacts.tables import Table
 from ltgc_local.backends.open_clip_vit import OpenClipVit
-from ltgc_local.metrics import accuracies
-from ltgc_local.stages.classify import STEP, measure_answers
+from ltgc_local.intervals import Resampling, accuracy_intervals, difference_intervals
+from ltgc_local.longtail import shot_of
+from ltgc_local.metrics import measure
+from ltgc_local.stages import classify
 from ltgc_local.stages.context import Chunk, StageContext
-from ltgc_local.stages.train import build_classifier, load_split, predict
-from ltgc_local.training.classifier import Classifier
+from ltgc_local.stages.predictions import PLAIN, Answers, build_views, iterate_logits
+from ltgc_local.stages.train import build_classifier
+from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.lora import load_adapter, merge
-from ltgc_local.training.pixels import normalisation
+from ltgc_local.training.test_time import PredictedPrior, ensemble
 
 NUMBERED = False
+ZERO_SHOT = "zero_shot"
+ENSEMBLE = "zero_shot_ensemble"
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
@@ -30,28 +40,103 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
-    recipe, corpus = context.recipe, context.corpus
+    corpus, settings = context.corpus, context.recipe.evaluate
     clip: OpenClipVit = context.model
-    test = load_split(clip, corpus.test)
-    counts, norm = corpus.class_counts(), normalisation(clip.preprocess)
+    models = build_arms(context, clip)
+    log_prior = _zero_shot_prior(context, clip, models[ZERO_SHOT]) if settings.zero_shot_weight is not None else None
+    answers, kept = Answers(len(corpus.test)), []
+    context.progress.expect(len(corpus.test))
+    views = build_views(clip, context.recipe)
+    for rows, logits in iterate_logits(clip, corpus.test, models, views, settings.batch_size):
+        for (arm, view), values in logits.items():
+            answers.add(_name(arm, view), rows, values)
+            if settings.zero_shot_weight is not None and arm != ZERO_SHOT:
+                mixed = ensemble(values, logits[ZERO_SHOT, view], log_prior, settings.zero_shot_weight)
+                answers.add(_name(arm, view, ENSEMBLE), rows, mixed)
+        if settings.store_logits:
+            kept.append({arm: logits[arm, PLAIN].half() for arm in models})
+        context.progress.advance(len(rows))
+    metrics = measure_answers(context, answers)
+    if classify.STEP in context.step.reads:
+        metrics["vlm_zero_shot"] = classify.measure_answers(context, clip)
+    artefacts: list[Artefact] = [
+        Json("metrics", metrics),
+        Json("classes", list_classes(context)),
+        Table("predictions", _columns(context, answers)),
+    ]
+    if settings.store_logits:
+        artefacts.append(Tensors("logits", {arm: torch.cat([batch[arm] for batch in kept]) for arm in models}))
+    return artefacts
+
+
+def build_arms(context: StageContext, clip: OpenClipVit) -> dict[str, torch.nn.Module]:
+    """Return the classifiers: zero-shot CLIP (at CLIP's own temperature), and each trained arm with its LoRA merged."""
     plain = copy.deepcopy(clip.visual)
-    arms = [step for step in context.step.reads if step.startswith("train/")]
-    context.progress.expect(len(test) * (len(arms) + recipe.evaluate.zero_shot))
-    results: dict[str, Any] = {}
-
-    def measure(name: str, model: torch.nn.Module) -> None:
-        model.eval()
-        results[name] = accuracies(predict(model, test, norm, recipe.evaluate.batch_size), test.labels, counts)
-        context.progress.advance(len(test))
-
-    classifier = build_classifier(clip, corpus.class_names, recipe)
-    if recipe.evaluate.zero_shot:
-        measure("zero_shot", Classifier(plain, classifier.head))
-    for step in sorted(arms):
+    classifier = build_classifier(clip, context.corpus.class_names, context.recipe)
+    arms: dict[str, torch.nn.Module] = {}
+    if context.recipe.evaluate.zero_shot:
+        head = CosineHead(classifier.head.weight.detach(), clip.logit_scale, trainable=False)
+        arms[ZERO_SHOT] = Classifier(plain, head).eval()
+    for step in sorted(step for step in context.step.reads if step.startswith("train/")):
         tensors = load_file(context.run.files(step, "adapter")[0])
         classifier.head.weight.data.copy_(tensors.pop("head.weight"))
         load_adapter(classifier.tower, tensors)
-        measure(step.rpartition("/")[2], Classifier(merge(copy.deepcopy(classifier.tower)), classifier.head))
-    if STEP in context.step.reads:
-        results["vlm_zero_shot"] = measure_answers(context, clip)
-    return [Json("metrics", results)]
+        merged = Classifier(merge(copy.deepcopy(classifier.tower)), copy.deepcopy(classifier.head))
+        arms[step.rpartition("/")[2]] = merged.eval()
+    return arms
+
+
+def measure_answers(context: StageContext, answers: Answers) -> dict[str, dict[str, Any]]:
+    """Return {arm: figures}; an ensemble of an arm is a value in it, LTGC minus the control in ``minus_control``."""
+    settings, labels, counts = context.recipe.evaluate, context.corpus.test.labels, context.corpus.class_counts()
+    resampling = Resampling(settings.interval_level, settings.resamples, context.seed("bootstrap"))
+    metrics: dict[str, dict[str, Any]] = {}
+    for name, predicted in answers.predicted.items():
+        arm, _, variant = name.partition(".")
+        figures: dict[str, Any] = measure(predicted, answers.confidence[name], labels, counts)
+        correct = predicted == labels
+        figures["interval"] = accuracy_intervals(correct, labels, counts, resampling)
+        control = "control" + name.removeprefix(arm)
+        if arm == "ltgc" and control in answers.predicted:
+            figures["minus_control"] = difference_intervals(
+                correct, answers.predicted[control] == labels, labels, counts, resampling
+            )
+        if variant:
+            metrics[arm][variant] = figures
+        else:
+            metrics[arm] = figures
+    return metrics
+
+
+def list_classes(context: StageContext) -> list[dict[str, Any]]:
+    """Return every class's name, number of training images and group: what ``compare`` needs beside predictions."""
+    counts, names = context.corpus.class_counts(), context.corpus.class_names
+    return [
+        {"class_id": class_id, "name": names[class_id], "num_train": count, "shot": shot_of(count)}
+        for class_id, count in counts.items()
+    ]
+
+
+def _zero_shot_prior(context: StageContext, clip: OpenClipVit, model: torch.nn.Module) -> torch.Tensor | None:
+    """Return log pi_zs of zero-shot CLIP on the training images, or None where no prior is to be taken off."""
+    settings, train = context.recipe.evaluate, context.corpus.train
+    if settings.zero_shot_prior == "none":
+        return None
+    prior = PredictedPrior(len(context.corpus.class_names))
+    plain = {PLAIN: build_views(clip, context.recipe)[PLAIN]}
+    for rows, logits in iterate_logits(clip, train, {ZERO_SHOT: model}, plain, settings.batch_size):
+        prior.add(logits[ZERO_SHOT, PLAIN], torch.from_numpy(train.labels[rows].copy()))
+    return prior.log()
+
+
+def _columns(context: StageContext, answers: Answers) -> dict[str, Any]:
+    test = context.corpus.test
+    columns: dict[str, Any] = {"key": list(test.keys), "label": test.labels}
+    for name, predicted in answers.predicted.items():
+        columns |= {f"{name}.predicted": predicted, f"{name}.confidence": answers.confidence[name]}
+    return columns
+
+
+def _name(arm: str, *variant: str) -> str:
+    """Return "ltgc", "ltgc.five_crop", "ltgc.five_crop+zero_shot_ensemble"."""
+    return ".".join(filter(None, (arm, "+".join(filter(None, variant)))))

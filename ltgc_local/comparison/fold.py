@@ -1,0 +1,157 @@
+"""Runs -> rows: the seeds of one recipe become a mean with a t interval, a single run gets its bootstrap interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ltgc_local.comparison.arms import VARIANTS, describe_arm, paper_method
+from ltgc_local.comparison.read import NOT_TELLING, Run
+from ltgc_local.intervals import Interval, Resampling, accuracy_intervals, difference_intervals, over_seeds
+from ltgc_local.longtail import SHOTS
+
+GROUPS = ("all", *SHOTS)
+#: Arms on which the seed has no influence: every seed's figures are the same, and so have a bootstrap interval.
+SEEDLESS = {"zero_shot"}
+MEASURES = (*GROUPS, "macro", "worst", "harmonic", "geometric", "calibration_error")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure with its interval, each None where there is none; ``sd`` is over seeds."""
+
+    value: float | None
+    interval: Interval | None = None
+    sd: float | None = None
+    is_difference: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """All seeds of one recipe, under a label that no other row of the comparison has."""
+
+    label: str
+    runs: tuple[Run, ...]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return self.runs[0].settings
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm of a row, measured: a line of the table. ``method`` is the paper's row that it stands for, if any."""
+
+    label: str
+    title: str
+    arm: str
+    variant: str
+    seeds: tuple[int, ...]
+    cells: dict[str, Cell]
+    method: str | None
+
+
+def fold_seeds(runs: Sequence[Run]) -> tuple[Row, ...]:
+    """Group runs that differ in the seed only; where two rows would have one label, it names what tells them apart."""
+    rows: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        rows.setdefault(run.identity, {}).setdefault(run.seed, run)  # a copy of a run counts once
+    groups = [tuple(by_seed[seed] for seed in sorted(by_seed)) for by_seed in rows.values()]
+    return tuple(Row(_label(group[0], [other[0] for other in groups]), group) for group in groups)
+
+
+def _label(run: Run, others: Sequence[Run]) -> str:
+    rivals = [other for other in others if other.name == run.name and other is not run]
+    if not rivals:
+        return run.name
+    telling = sorted(
+        key
+        for key, value in run.settings.items()
+        if key not in NOT_TELLING and any(rival.settings.get(key) != value for rival in rivals)
+    )
+    shown = ", ".join(f"{key}={run.settings[key]}" for key in telling)
+    return f"{run.name} ({shown or run.root})"
+
+
+def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
+    """Return the lines: zero-shot first, controls, then each row; an arm that several rows share stands once."""
+    lines: dict[Any, Line] = {}
+    for row in rows:
+        for arm, figures in row.runs[0].metrics.items():
+            for variant in ("", *(key for key in figures if key.split("+")[0] in VARIANTS)):
+                line = _measure(row, arm, variant, resampling)
+                same = (line.title, line.seeds, tuple(cell.value for cell in line.cells.values()))
+                lines.setdefault((row.label, same) if arm == "ltgc" else same, line)
+    order = {"zero_shot": 0, "control": 2, "ltgc": 3}
+    return tuple(sorted(lines.values(), key=lambda line: order.get(line.arm, 1)))
+
+
+def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
+    runs = [run for run in row.runs if arm in run.metrics]
+    if arm in SEEDLESS:
+        runs = runs[:1]
+    figures = [run.metrics[arm][variant] if variant else run.metrics[arm] for run in runs]
+    name = f"{arm}.{variant}" if variant else arm
+
+    def bootstrap(run: Run) -> dict[str, Interval | None]:
+        if name not in run.predicted:
+            return {}
+        return accuracy_intervals(run.predicted[name] == run.labels, run.labels, run.class_counts, resampling)
+
+    values = {key: [figure.get(key) for figure in figures] for key in MEASURES}
+    return Line(
+        row.label if arm == "ltgc" else "",
+        describe_arm(row.settings, arm, variant),
+        arm,
+        variant,
+        () if arm in SEEDLESS else tuple(run.seed for run in runs),
+        _cells(values, runs, bootstrap, resampling.level),
+        paper_method(row.settings, arm, variant),
+    )
+
+
+def subtract_control(row: Row, resampling: Resampling) -> dict[str, Cell] | None:
+    """Return LTGC minus its own control by group, in points, paired by image or by seed; None without a control."""
+    runs = [run for run in row.runs if {"ltgc", "control"} <= run.metrics.keys()]
+    if not runs:
+        return None
+
+    def bootstrap(run: Run) -> dict[str, Interval | None]:
+        if not {"ltgc", "control"} <= run.predicted.keys():
+            return {}
+        one, other = (run.predicted[arm] == run.labels for arm in ("ltgc", "control"))
+        return difference_intervals(one, other, run.labels, run.class_counts, resampling)
+
+    values: dict[str, list[float | None]] = {}
+    for key in GROUPS:
+        pairs = [(run.metrics["ltgc"].get(key), run.metrics["control"].get(key)) for run in runs]
+        values[key] = [None if one is None or other is None else one - other for one, other in pairs]
+    return _cells(values, runs, bootstrap, resampling.level, is_difference=True)
+
+
+def _cells(
+    values: dict[str, list[float | None]],
+    runs: Sequence[Run],
+    bootstrap: Callable[[Run], dict[str, Interval | None]],
+    level: float,
+    is_difference: bool = False,
+) -> dict[str, Cell]:
+    intervals = bootstrap(runs[0]) if len(runs) == 1 else {}
+    cells = {}
+    for key, per_seed in values.items():
+        known = [value for value in per_seed if value is not None]
+        if not known:
+            cells[key] = Cell(None, is_difference=is_difference)
+        elif len(known) == 1:
+            cells[key] = Cell(known[0], intervals.get(key), None, is_difference)
+        else:
+            folded = over_seeds(known, level)
+            interval = folded.interval if is_difference else _within_percent(folded.interval)
+            cells[key] = Cell(folded.mean, interval, folded.sd, is_difference)
+    return cells
+
+
+def _within_percent(interval: Interval | None) -> Interval | None:
+    """Cut an interval of percentages at 0 and 100, which Student's t knows nothing of."""
+    return None if interval is None else (max(0.0, interval[0]), min(100.0, interval[1]))

@@ -1,0 +1,161 @@
+"""A comparison as Markdown, tidy CSV, LaTeX (booktabs) or one HTML page that opens offline."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ltgc_local.comparison.fold import Cell
+from ltgc_local.comparison.paper import TABLES
+from ltgc_local.comparison.tables import Benchmark, Comparison, Grid
+
+#: Format -> suffix of its file.
+FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
+CSV_HEADING = ("source", "benchmark", "row", "arm", "variant", "training", "measure", "group", "value", "low", "high",
+               "sd", "level", "seeds")  # fmt: skip
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", ">": r"$>$",
+    "<": r"$<$",
+}  # fmt: skip
+
+
+def write_comparison(comparison: Comparison, kind: str) -> str:
+    """Return the comparison in one of ``FORMATS``."""
+    writers: dict[str, Callable[[Comparison], str]] = {
+        "markdown": _markdown,
+        "csv": _csv,
+        "latex": _latex,
+        "html": _html,
+    }
+    return writers[kind](comparison)
+
+
+def figure(cell: Cell) -> str:
+    """Write a figure, signed if it is a difference; a dash where there is none."""
+    if cell.value is None:
+        return "–"
+    value = round(cell.value, 1) or 0.0  # no minus before a nought
+    return f"{value:{'+' if cell.is_difference and value else ''}.1f}".replace("-", "−")
+
+
+def spread(cell: Cell) -> str:
+    """Write what belongs to a figure: standard deviation over seeds and interval; "" where there is neither."""
+    parts = [f"± {cell.sd:.1f}"] if cell.sd is not None else []
+    if cell.interval is not None:
+        parts.append("[{:.1f}, {:.1f}]".format(*cell.interval).replace("-", "−"))
+    return " ".join(parts)
+
+
+def _text(cell: str | Cell) -> str:
+    return cell if isinstance(cell, str) else " ".join(filter(None, (figure(cell), spread(cell))))
+
+
+def _markdown(comparison: Comparison) -> str:
+    parts = []
+    for benchmark in comparison.benchmarks:
+        parts.append(f"# {benchmark.name}\n\n{benchmark.worth}")
+        for grid in benchmark.grids:
+            left = [isinstance(cell, str) for cell in grid.rows[0]]
+            table = [
+                grid.heading,
+                [":--" if each else "--:" for each in left],
+                *([_text(c) for c in r] for r in grid.rows),
+            ]
+            lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+            parts.append(f"## {grid.title}\n\n" + "\n".join(lines) + f"\n\n{grid.note}")
+    if comparison.unfinished:
+        parts.append("Not evaluated yet, and so not here: " + ", ".join(map(str, comparison.unfinished)))
+    return "\n\n".join(parts) + "\n"
+
+
+def _csv(comparison: Comparison) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(CSV_HEADING)
+    for benchmark in comparison.benchmarks:
+        writer.writerows(_tidy(benchmark, comparison.level))
+    writer.writerows(
+        ("paper", column, row.title, row.method, "", "", f"table {table.number}", group, value, *[""] * 5)
+        for table in TABLES
+        for row in table.rows
+        for (column, group), value in row.values.items()
+    )
+    return file.getvalue()
+
+
+def _tidy(benchmark: Benchmark, level: float) -> Iterator[tuple[object, ...]]:
+    """Yield one line a figure; accuracies in percent, differences in points."""
+
+    def end(cell: Cell, seeds: tuple[int, ...]) -> tuple[object, ...]:
+        low, high = cell.interval or ("", "")
+        numbers = (cell.value, low, high, "" if cell.sd is None else cell.sd)
+        return (*(round(n, 4) if isinstance(n, float) else n for n in numbers), level, " ".join(map(str, seeds)))
+
+    for line in benchmark.lines:
+        for key, cell in line.cells.items():
+            if cell.value is not None:
+                who = ("ours", benchmark.name, line.label, line.arm, line.variant, line.title)
+                yield (*who, "accuracy" if key != "calibration_error" else "calibration", key, *end(cell, line.seeds))
+    for label, seeds, cells in benchmark.changes:
+        for group, cell in cells.items():
+            if cell.value is not None:
+                yield ("ours", benchmark.name, label, "ltgc", "", "", "minus_control", group, *end(cell, seeds))
+
+
+def _latex(comparison: Comparison) -> str:
+    parts = ["% needs \\usepackage{booktabs} and \\usepackage{graphicx}"]
+    for benchmark in comparison.benchmarks:
+        parts += [_latex_table(benchmark, grid) for grid in benchmark.grids]
+    return "\n\n".join(parts) + "\n"
+
+
+def _latex_table(benchmark: Benchmark, grid: Grid) -> str:
+    columns = "".join("l" if isinstance(cell, str) else "r" for cell in grid.rows[0])
+    rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in grid.rows]
+    caption = f"{_escape(grid.title)}, {_escape(benchmark.name)}. {_escape(benchmark.worth)} {_escape(grid.note)}"
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            r"\resizebox{\linewidth}{!}{%",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(map(_escape, grid.heading)) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _latex_cell(cell: str | Cell) -> str:
+    if isinstance(cell, str):
+        return _escape(cell)
+    small = _escape(spread(cell))
+    return _escape(figure(cell)) + (rf" {{\scriptsize {small}}}" if small else "")
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def _html(comparison: Comparison) -> str:
+    here = Path(__file__).parent
+    environment = Environment(
+        loader=FileSystemLoader([here, here.parent / "reporting"]),  # style.html is the report's
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": figure, "spread": spread}
+    environment.tests["text"] = lambda cell: isinstance(cell, str)
+    return environment.get_template("comparison.html").render(comparison=comparison)

@@ -1,0 +1,109 @@
+"""What a comparison needs of a finished run: its recipe, its figures, what was said of each test image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltgc_local.artefacts.directory import RunDirectory, find_runs
+from ltgc_local.artefacts.tables import read_table
+from ltgc_local.errors import ArtefactError
+from ltgc_local.reporting.provenance import Provenance, read_provenance
+
+#: Settings that do not tell two rows of a comparison apart.
+NOT_TELLING = {
+    "seed", "data.root", "models.cards", "draw.batch_size", "assess.batch_size", "evaluate.batch_size",
+    "evaluate.interval_level", "evaluate.resamples", "evaluate.store_logits", "report.images_per_class",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One evaluated run. ``settings`` is its recipe, flat; ``predicted`` is empty for runs that stored none."""
+
+    root: Path
+    settings: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
+    labels: np.ndarray
+    predicted: dict[str, np.ndarray]
+    class_counts: dict[int, int]
+    provenance: Provenance
+
+    @property
+    def name(self) -> str:
+        return str(self.settings["name"])
+
+    @property
+    def seed(self) -> int:
+        return int(self.settings["seed"])
+
+    @property
+    def benchmark(self) -> tuple[str, str]:
+        """Return the benchmark's name and the digest of its data."""
+        return str(self.settings["data.benchmark"]), self.provenance.facts.get("data_digest", "")
+
+    @property
+    def identity(self) -> str:
+        """Return all that two seeds of one row have in common."""
+        telling = {key: value for key, value in self.settings.items() if key not in NOT_TELLING}
+        models = {model.role: model.digest for model in self.provenance.models}
+        return json.dumps([telling, models, self.benchmark], sort_keys=True)
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
+    """Return the evaluated runs in ``folders``, each once, and those that are not evaluated yet.
+
+    Raises:
+        ArtefactError: a folder holds no run, or none is evaluated, or one is damaged.
+    """
+    roots: dict[Path, None] = {}
+    for folder in folders:
+        found = find_runs(folder)
+        if not found:
+            raise ArtefactError(f"{folder}: no run directory here; ltgc-local run RECIPE --out {folder} makes one")
+        roots |= dict.fromkeys(found)
+    unfinished = [root for root in roots if RunDirectory(root).manifest("evaluate") is None]
+    runs = [read_run(root) for root in roots if root not in unfinished]
+    if not runs:
+        raise ArtefactError(f"{unfinished[0]}: not evaluated yet; type: ltgc-local status {unfinished[0]}")
+    return runs, unfinished
+
+
+def read_run(root: Path) -> Run:
+    """Read an evaluated run.
+
+    Raises:
+        ArtefactError: a file is missing or damaged.
+    """
+    run = RunDirectory(root)
+    try:
+        settings = flatten(json.loads((root / "recipe.json").read_text("utf-8")))
+        metrics = run.value("evaluate", "metrics")
+        classes = run.value("evaluate", "classes") if run.files("evaluate", "classes") else []
+        stored = run.files("evaluate", "predictions")
+        table = read_table(stored[0]) if stored else {"label": np.empty(0, np.int64)}
+    except ValueError as problem:
+        raise ArtefactError(f"{root}: damaged ({problem}); type: ltgc-local run … --from evaluate") from None
+    suffix = ".predicted"
+    return Run(
+        root,
+        settings,
+        metrics,
+        table["label"],
+        {name.removesuffix(suffix): column for name, column in table.items() if name.endswith(suffix)},
+        {int(each["class_id"]): int(each["num_train"]) for each in classes},
+        read_provenance(run),
+    )
+
+
+def flatten(blocks: dict[str, Any]) -> dict[str, Any]:
+    """Return {"train.lr": 0.01, "seed": 0, …}."""
+    flat: dict[str, Any] = {}
+    for key, value in blocks.items():
+        flat |= {f"{key}.{name}": v for name, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat

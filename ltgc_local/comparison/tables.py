@@ -1,0 +1,176 @@
+"""Rows -> the tables of a comparison, one set a benchmark: accuracies, the change, the 2 x 2, the paper's tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltgc_local.comparison.fold import GROUPS, Cell, Line, Row, fold_seeds, list_lines, subtract_control
+from ltgc_local.comparison.paper import BENCHMARKS, SOURCE, TABLES, PaperTable
+from ltgc_local.comparison.read import NOT_TELLING, Run, read_runs
+from ltgc_local.intervals import Resampling
+from ltgc_local.reporting.provenance import judge_evidence
+
+#: Columns of the table of accuracies: measure -> heading.
+COLUMNS = {group: group for group in GROUPS} | {
+    "worst": "worst class",
+    "harmonic": "harmonic mean",
+    "calibration_error": "ECE",
+}
+#: Settings that the 2 x 2 varies, and that so do not keep two runs out of one.
+VARIED = NOT_TELLING | {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
+
+
+GridRow = tuple[str | Cell, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One table: a title, a sentence on how to read it, a heading and rows of texts and figures."""
+
+    kind: str  # accuracy, change, two_by_two, paper
+    title: str
+    note: str
+    heading: tuple[str, ...]
+    rows: tuple[GridRow, ...]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything about the runs of one benchmark. ``worth`` says what figures by these models prove."""
+
+    name: str
+    worth: str
+    lines: tuple[Line, ...]
+    changes: tuple[tuple[str, tuple[int, ...], dict[str, Cell]], ...]  # row's label, seeds, cells
+    grids: tuple[Grid, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side."""
+
+    benchmarks: tuple[Benchmark, ...]
+    level: float
+    unfinished: tuple[Path, ...]
+
+
+def compare_runs(folders: Sequence[Path], level: float = 0.95, resamples: int = 2000) -> Comparison:
+    """Compare the runs in ``folders``, each benchmark (and each state of its data) by itself.
+
+    Raises:
+        ArtefactError: a folder holds no run, none is evaluated, or one is damaged.
+    """
+    runs, unfinished = read_runs(folders)
+    resampling = Resampling(level, resamples)
+    by_benchmark: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        by_benchmark.setdefault(run.benchmark, []).append(run)
+    names = [name for name, _ in by_benchmark]
+    benchmarks = tuple(
+        _compare(name if names.count(name) == 1 else f"{name} (data {digest})", found, resampling)
+        for (name, digest), found in by_benchmark.items()
+    )
+    return Comparison(benchmarks, level, tuple(unfinished))
+
+
+def _compare(name: str, runs: Sequence[Run], resampling: Resampling) -> Benchmark:
+    rows = fold_seeds(runs)
+    lines = list_lines(rows, resampling)
+    found = [(row, subtract_control(row, resampling)) for row in rows]
+    changes = tuple((row.label, tuple(run.seed for run in row.runs), cells) for row, cells in found if cells)
+    grids = [_accuracy(lines, resampling.level), *_change(changes), *_two_by_two(rows, resampling)]
+    grids += [_paper(table, name, lines) for table in TABLES if _is_shown(table, name, lines)]
+    worths = {judge_evidence(run.provenance.models).text: None for run in runs}
+    return Benchmark(name, " ".join(worths), lines, changes, tuple(grids))
+
+
+def _accuracy(lines: Sequence[Line], level: float) -> Grid:
+    note = (
+        f"Percent; [ ] is the {100 * level:g} % interval: of one seed by bootstrap over test images, stratified by "
+        "class; of several seeds Student's t over them, with ± their standard deviation. Groups by training images: "
+        "many > 100, medium 20-100, few < 20. ECE: expected calibration error."
+    )
+    rows = tuple(
+        _row(line.label or "-", line.title, _seeds(line.seeds), *(line.cells[key] for key in COLUMNS)) for line in lines
+    )
+    return Grid("accuracy", "Accuracy on the test images", note, ("row", "training", "seeds", *COLUMNS.values()), rows)
+
+
+def _change(changes: Sequence[tuple[str, tuple[int, ...], dict[str, Cell]]]) -> list[Grid]:
+    note = (
+        "Points: each row minus its own control, which is the same LoRA, loss and sampler without generated images; "
+        "paired by test image or by seed. Many: what the generated images do to the head."
+    )
+    rows = tuple(_row(label, _seeds(seeds), *(cells[group] for group in GROUPS)) for label, seeds, cells in changes)
+    heading = ("row", "seeds", "all", "many (the head)", "medium", "few")
+    return [Grid("change", "Change against the control", note, heading, rows)] if rows else []
+
+
+def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
+    """Return data against sampler under plain cross-entropy, for each set of rows that are otherwise alike."""
+    alike: dict[str, dict[tuple[str, str], Line]] = {}
+    for row in rows:
+        settings = row.settings
+        if settings["train.loss"] != "cross_entropy":
+            continue
+        rest = json.dumps({key: value for key, value in settings.items() if key not in VARIED}, sort_keys=True)
+        cells = alike.setdefault(rest, {})
+        for line in list_lines([row], resampling):
+            data = {"control": "originals", "ltgc": "originals and generated"}.get(line.arm)
+            if data and not line.variant and (line.arm == "control" or settings["train.mixing"] == "union"):
+                cells.setdefault((data, settings["train.sampler"]), line)
+    shown = ("all", "many", "few")
+    heading = ("data", *(f"{sampler}: {group}" for sampler in ("instance", "balanced") for group in shown))
+    note = "LoRA with cross-entropy, everything else alike; generated images as one set with the originals, not mixed."
+    grids = []
+    for cells in alike.values():
+        if len({sampler for _, sampler in cells}) < 2:
+            continue
+        body = []
+        for data in ("originals", "originals and generated"):
+            found = [cells.get((data, sampler)) for sampler in ("instance", "balanced")]
+            body.append(_row(data, *(line.cells[g] if line else Cell(None) for line in found for g in shown)))
+        grids.append(Grid("two_by_two", "Data and sampler", note, heading, tuple(body)))
+    return grids
+
+
+def _is_shown(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> bool:
+    """Return whether a run stands for a row that is this table's own, on a benchmark that does not contradict it."""
+    own = {row.method for row in table.rows} & {line.method for line in lines}
+    if benchmark in BENCHMARKS and not any(benchmark == column for column, _ in table.columns):
+        return False
+    return bool(own - {"ltgc", None} if table.number > 2 else own)
+
+
+def _paper(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> Grid:
+    groups = tuple(dict.fromkeys(group for _, group in table.columns))
+    heading = (
+        "method",
+        *(f"paper: {BENCHMARKS[column]} {group}" for column, group in table.columns),
+        "our row",
+        *(f"ours: {benchmark} {group}" for group in groups),
+    )
+    rows = []
+    for row in table.rows:
+        ours = next((line for line in lines if row.method and line.method == row.method), None)
+        rows.append(
+            _row(
+                row.title,
+                *(Cell(row.values.get(column)) for column in table.columns),
+                (ours.label or ours.title) if ours else "-",
+                *(ours.cells[group] if ours else Cell(None) for group in groups),
+            )
+        )
+    note = f"The columns 'paper' are the paper's own figures ({SOURCE}): other models and other data than ours."
+    return Grid("paper", f"The paper's Table {table.number}: {table.title}", note, heading, tuple(rows))
+
+
+def _row(*cells: str | Cell) -> GridRow:
+    return cells
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds)) or "any"

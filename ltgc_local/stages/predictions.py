@@ -1,0 +1,72 @@
+"""What several classifiers say of a split's images, which are read once, a batch at a time, and never all held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.corpora import Split
+from ltgc_local.recipe import Recipe
+from ltgc_local.training.pixels import decode_all, normalisation, resize_step
+from ltgc_local.training.test_time import five_crops
+
+PLAIN, FIVE_CROP = "", "five_crop"
+View = Callable[[Image], list[Image]]  # one image -> the pictures whose logits are averaged
+
+
+def build_views(clip: OpenClipVit, recipe: Recipe) -> dict[str, View]:
+    """Return the ways in which an image is shown: plain, as CLIP's own preprocessing has it, and five crops."""
+    still = resize_step(clip.preprocess)
+
+    def crops(image: Image) -> list[Image]:
+        return five_crops(image, still(image).width, recipe.evaluate.five_crop_margin)
+
+    return {PLAIN: lambda image: [still(image)]} | ({FIVE_CROP: crops} if recipe.evaluate.five_crop else {})
+
+
+@torch.inference_mode()
+def iterate_logits(
+    clip: OpenClipVit,
+    split: Split,
+    models: Mapping[str, torch.nn.Module],
+    views: Mapping[str, View],
+    batch_size: int,
+) -> Iterator[tuple[np.ndarray, dict[tuple[str, str], torch.Tensor]]]:
+    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through."""
+    mean, std = (tensor.to(clip.device) for tensor in normalisation(clip.preprocess))
+    for start in range(0, len(split), batch_size):
+        rows = np.arange(start, min(start + batch_size, len(split)))
+        images = split.images(rows)
+        logits = {}
+        for view, show in views.items():
+            pictures = [show(image) for image in images]
+            pixels = decode_all((p for shown in pictures for p in shown), lambda picture: picture)
+            for name, model in models.items():
+                parts = [
+                    model((part.to(clip.device).float() / 255 - mean) / std) for part in torch.split(pixels, batch_size)
+                ]
+                found = torch.cat(parts).float().cpu()  # (B * pictures, C)
+                logits[name, view] = found.view(len(rows), -1, found.shape[-1]).mean(1)
+        yield rows, logits
+
+
+class Answers:
+    """The predicted class and its probability for every image of a split, by name of what predicted."""
+
+    def __init__(self, num_images: int) -> None:
+        self._num_images = num_images
+        self.predicted: dict[str, np.ndarray] = {}
+        self.confidence: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, rows: Sequence[int] | np.ndarray, logits: torch.Tensor) -> None:
+        """Note the answers of ``rows`` (B,) from logits (B, C)."""
+        if name not in self.predicted:
+            self.predicted[name] = np.full(self._num_images, -1, dtype=np.int32)
+            self.confidence[name] = np.zeros(self._num_images, dtype=np.float32)
+        confidence, predicted = logits.softmax(-1).max(-1)
+        self.predicted[name][rows] = predicted.numpy()
+        self.confidence[name][rows] = confidence.numpy()

@@ -1,0 +1,65 @@
+"""What may be done at test time with a trained classifier: five crops, and an ensemble with the zero-shot classifier.
+
+The paper states neither. Nothing here is chosen on test images: the weight is a recipe field, the prior is estimated on
+training images.
+"""
+
+from __future__ import annotations
+
+import torch
+from PIL import Image
+
+SMALLEST_PRIOR = 1e-8  # of a class that zero-shot CLIP never predicts; 0 would make its correction infinite
+
+
+def five_crops(image: Image.Image, size_px: int, margin: float) -> list[Image.Image]:
+    """Enlarge an image and cut out its corners and its centre at the model's input size (LIFT's test-time ensembling).
+
+    The shorter side becomes ``size_px`` + round(``margin`` * ``size_px``), at least one pixel more than ``size_px``:
+    at LIFT's 24 / 224, 248 for a model of 224 and 31 for one of 28. So a small image's crops differ, too.
+    """
+    target = size_px + max(1, round(margin * size_px))
+    scale = target / min(image.size)
+    width, height = (max(target, round(side * scale)) for side in image.size)
+    enlarged = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    right, bottom = width - size_px, height - size_px
+    corners = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]
+    return [enlarged.crop((x, y, x + size_px, y + size_px)) for x, y in corners]
+
+
+def ensemble(
+    logits: torch.Tensor, zero_shot_logits: torch.Tensor, log_prior: torch.Tensor | None, weight: float
+) -> torch.Tensor:
+    """Return (1 - w) log p(c | x) + w (log p_zs(c | x) - log pi_zs(c)), which is used as logits.
+
+    Taking the prior off is what generalised logit adjustment does (Zhu et al. 2023): CLIP favours the classes that its
+    pre-training saw often, whatever the long tail at hand.
+
+    Args:
+        logits, zero_shot_logits: (B, C).
+        log_prior: (C,) log pi_zs, or None to leave the zero-shot classifier as it is.
+        weight: w in [0, 1].
+    """
+    zero_shot = zero_shot_logits.log_softmax(-1)
+    if log_prior is not None:
+        zero_shot = zero_shot - log_prior
+    return (1 - weight) * logits.log_softmax(-1) + weight * zero_shot
+
+
+class PredictedPrior:
+    """pi_zs: what a classifier predicts on average, every class of the images counting the same."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
+        self._counts = torch.zeros(num_classes, dtype=torch.float64)
+
+    def add(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Count the predictions (B, C) for images of these classes (B,)."""
+        self._sums.index_add_(0, labels, logits.softmax(-1).double())
+        self._counts += torch.bincount(labels, minlength=len(self._counts))
+
+    def log(self) -> torch.Tensor:
+        """Return log pi_zs (C,), over the classes that have images."""
+        seen = self._counts > 0
+        prior = (self._sums[seen] / self._counts[seen, None]).mean(0)
+        return prior.clamp_min(SMALLEST_PRIOR).log().float()

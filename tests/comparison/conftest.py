@@ -1,0 +1,80 @@
+"""Evaluated runs on disk, without models: answers are right in a stated number of each class's test images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ltgc_local.artefacts.directory import RunDirectory, write_row_order
+from ltgc_local.artefacts.files import Json
+from ltgc_local.artefacts.tables import Table
+from ltgc_local.longtail import shot_of
+from ltgc_local.metrics import measure
+from ltgc_local.recipe import Recipe
+
+COUNTS = {0: 500, 1: 50, 2: 5}  # training images: many, medium, few
+IMAGES_A_CLASS = 20
+WriteRun = Callable[..., Path]
+
+
+@pytest.fixture
+def write_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> WriteRun:
+    """A function (folder, {arm: right images of each class}, *options) -> the folder of an evaluated run."""
+
+    def write(name: str, right: Mapping[str, tuple[int, int, int]], *overrides: str, digest: str = "d1") -> Path:
+        run = RunDirectory(tmp_path / name)
+        labels = np.repeat(list(COUNTS), IMAGES_A_CLASS)
+        columns: dict[str, Any] = {"key": [f"test/{row}" for row in range(len(labels))], "label": labels}
+        metrics = {}
+        for arm, numbers in right.items():
+            predicted = np.concatenate(
+                [np.where(np.arange(IMAGES_A_CLASS) < n, c, (c + 1) % 3) for c, n in enumerate(numbers)]
+            )
+            confidence = np.full(len(labels), 0.5)
+            base, _, variant = arm.partition(".")
+            figures = measure(predicted, confidence, labels, COUNTS)
+            if variant:
+                metrics[base][variant] = figures
+            else:
+                metrics[arm] = figures
+            columns |= {f"{arm}.predicted": predicted, f"{arm}.confidence": confidence}
+        classes = [{"class_id": c, "name": f"c{c}", "num_train": n, "shot": shot_of(n)} for c, n in COUNTS.items()]
+        artefacts = [Json("metrics", metrics), Json("classes", classes), Table("predictions", columns)]
+        facts = {"items": 1, "seconds": 0.0, "peak_mib": 0}
+        run.write_chunk("evaluate", 0, artefacts, facts, numbered=False)
+        run.write_manifest("evaluate", {}, 1, 0)
+        (run.root / "recipe.json").write_text(json.dumps(make_recipe(*overrides).dump()))
+        models = {"clip": {"card": "m", "evidence": "miniature", "licence": "MIT", "digest": "1"}}
+        (run.root / "provenance.json").write_text(json.dumps({"data_digest": digest, "models": models}))
+        return run.root
+
+    return write
+
+
+@pytest.fixture
+def table(write_run: WriteRun, tmp_path: Path) -> Path:
+    """Table 5 in small: two samplers with the union, and BalanceMix with two seeds."""
+    zero, instance, balanced = (10, 10, 10), (18, 12, 4), (17, 13, 8)
+    write_run(
+        "t/no_balance_mix/seed-0",
+        {"zero_shot": zero, "control": instance, "ltgc": (18, 12, 10)},
+        "name=no_balance_mix", "train.mixing=union", "train.sampler=instance",
+    )  # fmt: skip
+    write_run(
+        "t/balanced_sampling/seed-0",
+        {"zero_shot": zero, "control": balanced, "ltgc": (17, 13, 12)},
+        "name=balanced_sampling", "train.mixing=union", "train.sampler=balanced",
+    )  # fmt: skip
+    for seed, few in ((0, 14), (1, 16)):
+        write_run(
+            f"t/balance_mix/seed-{seed}",
+            {"zero_shot": zero, "control": balanced, "ltgc": (15, 13, few)},
+            "name=balance_mix", f"seed={seed}",
+        )  # fmt: skip
+    write_row_order(tmp_path / "t", ["no_balance_mix", "balanced_sampling", "mixup", "balance_mix"])
+    return tmp_path / "t"
