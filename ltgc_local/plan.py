@@ -10,7 +10,10 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.steps import Step
 
 #: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
-NOT_SHAPING = {"draw.batch_size", "assess.batch_size", "evaluate.batch_size", "train.control"}
+NOT_SHAPING = {
+    "draw.batch_size", "assess.batch_size", "evaluate.batch_size", "train.control", "train.checkpoint_minutes",
+    "train.in_memory_mib", "train.decode_workers",
+}  # fmt: skip
 #: Fields of ``models`` that shape what any model makes, beside the card's name.
 LOADING = ("models.backend", "models.device", "models.dtype", "models.quantization")
 

@@ -20,7 +20,7 @@ from ltgc_local.seeding import item_seed
 from ltgc_local.steps import Role, Step
 from ltgc_local.store import find_card, model_folder
 
-DEFAULT_BACKENDS = {"vlm": "transformers", "llm": "transformers", "t2i": "diffusers", "clip": "open_clip"}
+DEFAULT_BACKENDS = {"vlm": "transformers", "llm": "transformers", "t2i": "diffusers"}
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,15 @@ class StageContext:
         role = self.step.model_role
         assert role is not None, f"step {self.step.name} has no model"
         models, is_text = self.recipe.models, role in ("vlm", "llm")
-        backend = models.backend if models.backend != "auto" and is_text else DEFAULT_BACKENDS[role]
+        backend = models.backend if models.backend != "auto" and is_text else self._default_backend(role)
         settings = LoadSettings(models.device, models.dtype, models.quantization if is_text else "none")
         return load_model(role, backend, self.role_folder(role), settings)
+
+    def _default_backend(self, role: Role) -> str:
+        """Return what runs a role where the recipe leaves it open: for a CLIP, what its card's family says."""
+        if role == "clip":
+            return find_card(self.recipe.models.cards, self.recipe.models.clip, "clip").family
+        return DEFAULT_BACKENDS[role]
 
     def role_folder(self, role: Role) -> Path:
         """Return the folder of a role's weights, tokenizer and configuration."""

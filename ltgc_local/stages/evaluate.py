@@ -10,13 +10,12 @@ import torch
 from safetensors.torch import load_file
 
 from ltgc_local.artefacts.files import Artefact, Json
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.metrics import accuracies
 from ltgc_local.stages.context import Chunk, StageContext
 from ltgc_local.stages.train import build_classifier, load_split, predict
 from ltgc_local.training.classifier import Classifier
 from ltgc_local.training.lora import load_adapter, merge
-from ltgc_local.training.pixels import normalisation
 
 NUMBERED = False
 
@@ -27,9 +26,9 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     recipe, corpus = context.recipe, context.corpus
-    clip: OpenClipVit = context.model
-    test = load_split(clip, corpus.test)
-    counts, norm = corpus.class_counts(), normalisation(clip.preprocess)
+    clip: TrainableClip = context.model
+    test = load_split(context, corpus.test)
+    counts, norm = corpus.class_counts(), clip.normalisation
     plain = copy.deepcopy(clip.visual)
     arms = [step for step in context.step.reads if step.startswith("train/")]
     context.progress.expect(len(test) * (len(arms) + recipe.evaluate.zero_shot))
