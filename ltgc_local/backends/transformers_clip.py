@@ -120,9 +120,7 @@ def _check_folder(folder: Path) -> None:
     """
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing:
-        raise ModelError(
-            f"{folder}: no {' and no '.join(missing)}: a folder of transformers' CLIP has {', '.join(NEEDED)}"
-        )
+        raise ModelError(f"{folder}: no {' and no '.join(missing)}: transformers' CLIP needs it")
     kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     if kind != "clip":
         raise ModelError(f"{folder / 'config.json'}: model_type is {kind!r}, expected 'clip' (both towers)")

@@ -83,8 +83,7 @@ class Training:
             checkpoint: the file to go on from, where it is there, and to write to; None does neither.
         """
         self.settings, self._data, self._classifier, self._validate = data.settings, data, classifier, validate
-        precision = "bf16" if self.settings.precision == "bf16" else "no"
-        self._accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        self._accelerator = Accelerator(cpu=device == "cpu")
         self._parameters = trained_parameters(classifier)
         self._optimizer = build_optimizer(self.settings, classifier)
         self._model = self._accelerator.prepare(classifier)
@@ -131,11 +130,12 @@ class Training:
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
         parts = list(zip(*(t[mine].chunk(self.settings.accumulation_steps) for t in (images, targets)), strict=True))
         num = sum(len(part) for part, _ in parts)
+        is_bf16 = self.settings.precision == "bf16"
         self._model.train()
         total = 0.0
         for number, (part, part_targets) in enumerate(parts, start=1):
             with nullcontext() if number == len(parts) else accelerator.no_sync(self._model):
-                with accelerator.autocast():
+                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=is_bf16):
                     logits = self._model(part)
                 loss = soft_cross_entropy(logits.float(), part_targets, log_prior) * (len(part) / num)
                 accelerator.backward(loss)

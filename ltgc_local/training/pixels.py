@@ -80,9 +80,9 @@ class Decoding:
 
     def _write(self, source: Source, shape: tuple[int, ...], path: Path) -> None:
         """Decode into a file beside ``path`` and rename it when it is whole."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, header)
