@@ -253,7 +253,7 @@ class Train(Block):
     in_memory_mib: int = Field(default=2048, ge=0)
     """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory. Ours."""
     decode_workers: int = Field(default=0, ge=0, le=256)
-    """Processes that decode into that file; 0 takes one a CPU. Ours."""
+    """Processes that decode into that file; 1 decodes in the step's own, 0 takes one a CPU. Ours."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.head == "frozen_text" and self.head_lr is not None:

@@ -12,9 +12,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -81,27 +82,39 @@ class Decoding:
     def _write(self, source: Source, shape: tuple[int, ...], path: Path) -> None:
         """Decode into a file beside ``path`` and rename it when it is whole."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with _writing(path, shape):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                self._write_rows(source, file)
+            file = temporary.open("wb")
+        try:
+            with file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                for array in self._arrays(source):
+                    with _writing(path, shape):
+                        file.write(array.tobytes())
             os.replace(temporary, path)
-        except OSError as problem:
-            size = np.prod(shape, dtype=float) / MIB
-            raise BackendError(f"{path}: {size:.0f} MiB of decoded images cannot be written: {problem}") from None
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _write_rows(self, source: Source, file: IO[bytes]) -> None:
+    def _arrays(self, source: Source) -> Iterator[np.ndarray]:
+        """Yield the decoded images, block by block, in order."""
         workers = self.workers or len(os.sched_getaffinity(0))
         blocks = [range(first, min(first + BLOCK, len(source))) for first in range(0, len(source), BLOCK)]
+        if workers == 1:
+            yield from (decode_rows(source, self.resize, block) for block in blocks)
+            return
         # Processes, for decoding holds Python's lock; started afresh, for a forked CUDA or thread pool is broken.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, _start_worker, (source, self.resize)) as pool:
-            for array in _in_order(pool, blocks, ahead=2 * workers):
-                file.write(array.tobytes())
+            yield from _in_order(pool, blocks, ahead=2 * workers)
+
+
+@contextmanager
+def _writing(path: Path, shape: tuple[int, ...]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        size = np.prod(shape, dtype=float) / MIB
+        raise BackendError(f"{path}: {size:.0f} MiB of decoded images cannot be written: {problem}") from None
 
 
 def decode_rows(source: Source, resize: Resize, rows: Iterable[int]) -> np.ndarray:
