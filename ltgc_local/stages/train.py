@@ -43,9 +43,8 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     classifier = build_classifier(clip, corpus.class_names, recipe)
     mixing = recipe.train.mixing if arm == "ltgc" else "none"
     original = load_split(context, corpus.train)
-    generated = load_split(
-        context, DrawnSplit("generated", context.run.files("generated", "images") if arm == "ltgc" else [])
-    )
+    drawn = context.run.files("generated", "images") if mixing != "none" else []
+    generated = load_split(context, DrawnSplit("generated", drawn))
     data = ArmData(recipe, mixing, original, generated, len(corpus.class_names), seed)
     validation = load_split(context, corpus.val)
     counts = corpus.class_counts()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,6 +29,7 @@ from ltgc_local.errors import BackendError
 Resize = Callable[[Image.Image], Image.Image]
 MIB = 2**20
 BLOCK = 256  # images that a process decodes at a time
+ABANDONED_S = 3600  # without a write for so long, a file that was being made is one of a process that was killed
 
 
 class Source(Protocol):
@@ -81,9 +84,12 @@ class Decoding:
 
     def _write(self, source: Source, shape: tuple[int, ...], path: Path) -> None:
         """Decode into a file beside ``path`` and rename it when it is whole."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")
         with _writing(path, shape):
             path.parent.mkdir(parents=True, exist_ok=True)
+            for abandoned in path.parent.glob(f".{source.name}-*.tmp"):
+                if time.time() - abandoned.stat().st_mtime > ABANDONED_S:
+                    abandoned.unlink(missing_ok=True)
             file = temporary.open("wb")
         try:
             with file:

@@ -140,6 +140,20 @@ def test_an_image_that_does_not_decode_leaves_no_file(
     assert list((tmp_path / "decoded").iterdir()) == []
 
 
+def test_what_a_killed_process_left_is_removed_and_what_another_is_making_is_not(
+    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+) -> None:
+    folder = tmp_path / "decoded"
+    folder.mkdir()
+    abandoned, other, live = (folder / f".{name}.npy.host.1.tmp" for name in ("train-0", "val-0", "train-1"))
+    for path in (abandoned, other, live):
+        path.write_bytes(b"")
+    for path in (abandoned, other):
+        os.utime(path, (0, 0))
+    decoding().load(source)
+    assert (abandoned.exists(), other.exists(), live.exists()) == (False, True, True)
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_with_the_size(
     source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
 ) -> None:
