@@ -10,7 +10,7 @@ from ltgc_local.steps import Step
 TAIL = "describe.tail_below"
 BUDGET = ("extend.max_clip_tokens", "models.t2i")  # how many CLIP tokens, and whose tokenizer counts them
 #: Fields of ``train`` that say how generated images are used, of which the control has none.
-OF_GENERATED = ("train.mixing", "train.mix_alpha")
+OF_GENERATED = ("train.mixing", "train.mix_form", "train.mix_alpha", "train.mix_beta")
 
 
 def ltgc(recipe: Recipe) -> tuple[Step, ...]:

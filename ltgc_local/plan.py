@@ -17,6 +17,9 @@ NOT_SHAPING = {
     "leaks.batch_size",
     "evaluate.batch_size",
     "train.control",
+    "train.checkpoint_minutes",
+    "train.in_memory_mib",
+    "train.decode_workers",
 }
 #: Fields of ``models`` that shape what a role's model makes, beside the card's name and the backend.
 LOADING: dict[Role, tuple[str, ...]] = {

@@ -1,15 +1,21 @@
-"""Drawn images by key, without holding them: a run may have hundreds of thousands, and a step needs a few at a time."""
+"""Drawn images by key or by row, never all held: a run may have hundreds of thousands, and a step needs a few."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from ltgc_local.artefacts.files import DrawnImage, read_images
+import numpy as np
+from PIL import Image
+
+from ltgc_local.artefacts.files import DrawnImage, decode_png, read_images
 
 Key = tuple[int, int, int]  # class_id, description_id, round
+CACHED_FILES = 2
 
 
 @dataclass(frozen=True)
@@ -49,3 +55,35 @@ def read_drawn(rows: Sequence[DrawnRow]) -> list[DrawnImage]:
     for path, places in by_path.items():
         found |= zip(places, read_images([path], [rows[place].row for place in places]), strict=True)
     return [found[place] for place in range(len(rows))]
+
+
+class DrawnSplit:
+    """Drawn images by row, in the order of the files; labels and keys are there without decoding. It pickles."""
+
+    def __init__(self, name: str, files: Sequence[Path]) -> None:
+        import pyarrow.parquet as pq
+
+        self.name, self.files = name, tuple(files)
+        tables = [pq.read_table(file, columns=["class_id", "description_id", "round"]) for file in files]
+        rows = [row for table in tables for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+        self.labels = np.array([class_id for class_id, _, _ in rows], dtype=np.int64)  # (N,)
+        self.keys = tuple("_".join(map(str, row)) for row in rows)
+        self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def image(self, row: int) -> Image.Image:
+        """Return one image as it was drawn."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"no drawn image {row}; there are {len(self)}")
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return decode_png(_read_images(self.files[number])[row - self._starts[number]].as_py()["bytes"])
+
+
+@lru_cache(maxsize=CACHED_FILES)
+def _read_images(file: Path) -> Any:
+    """Return one file's encoded images."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(file, columns=["image"])["image"]

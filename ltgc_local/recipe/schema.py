@@ -305,6 +305,8 @@ class Train(Block):
     """Passes of len(D_o) pairs. Ours."""
     batch_size: int = Field(default=128, ge=2)
     """Pairs a step. Ours."""
+    accumulation_steps: int = Field(default=1, ge=1)
+    """Parts that a batch is cut into, one after the other through the tower: less memory, the same step. Ours."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Ours."""
     lr: float = Field(default=0.01, gt=0, le=10)
@@ -315,12 +317,17 @@ class Train(Block):
     """Ours."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear rise to ``lr``. Ours."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay a step of the trained weights' moving average, which is then what is validated and kept; 0 is off. Ours."""
+    select: Literal["last", "best_val_all", "best_val_few", "best_val_groups"] = "last"
+    """Which epoch's weights are kept, for every arm alike: the last, or the best on validation images by all, by few or
+    by the mean of many, medium and few. Ours: on validation, so that settings made for one arm hurt no other."""
     lora_rank: int = Field(default=16, ge=1, le=1024)
     """Ours."""
     lora_alpha: float = Field(default=16.0, gt=0, le=4096)
     """The update is scaled by lora_alpha / lora_rank. Ours."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Ours."""
+    """Share of an adapter's inputs that is dropped in training. Ours."""
     lora_targets: Literal["attention", "attention+mlp"] = "attention+mlp"
     """Which layers of every visual block are adapted. Ours."""
     head: Literal["text", "frozen_text"] = "text"
@@ -329,22 +336,51 @@ class Train(Block):
     """Factor of the cosine before the softmax. Ours."""
     head_lr: float | None = Field(default=None, gt=0, le=10)
     """Learning rate of the head; null takes ``lr``. Ours."""
-    mixing: Literal["balance_mix", "union", "none"] = "balance_mix"
-    """BalanceMix [paper]; or the originals and the generated as one set; or no generated images."""
+    mixing: Literal["balance_mix", "mixup", "union", "none"] = "balance_mix"
+    """BalanceMix; Mixup of pairs of originals and generated as one set; that set unmixed (the paper compares them); or
+    no generated images [paper: BalanceMix]."""
+    mix_form: Literal["scalar", "mask"] = "scalar"
+    """A pair is mixed pixel by pixel, or a rectangle of share 1 - lam is the second image's (CutMix). Ours: the paper's
+    bold 1 allows both."""
     mix_alpha: float = Field(default=1.0, gt=0, le=100)
-    """lam ~ Beta(mix_alpha, mix_alpha) a pair. Ours: the paper does not state lam."""
+    """lam ~ Beta(mix_alpha, mix_beta) a pair; lam is the original's share. Ours: the paper does not state lam."""
+    mix_beta: float | None = Field(default=None, gt=0, le=100)
+    """Null takes ``mix_alpha``. D_g's share is mix_beta / (mix_alpha + mix_beta): 9 and 1 give 0.1. Ours."""
     real_epochs: int = Field(default=0, ge=0)
     """How many of ``epochs``, the last ones, train on originals only. Ours."""
-    loss: Literal["cross_entropy", "logit_adjustment"] = "cross_entropy"
-    """Soft-label cross-entropy, or with logits adjusted by the effective class prior. Ours."""
+    last_layer_epochs: int = Field(default=0, ge=0)
+    """How many of ``real_epochs``, the last ones, train the head alone. Ours."""
+    loss: Literal["cross_entropy", "logit_adjustment", "balanced_softmax"] = "cross_entropy"
+    """Soft-label cross-entropy; or with the scaled log of ``prior`` added to the logits (Menon et al. 2021); or with
+    the log of the class counts added (Ren et al. 2020: as ``logit_adjustment`` with ``prior: counts``). Ours."""
+    prior: Literal["effective", "counts"] = "effective"
+    """Of ``logit_adjustment``: what the batches draw, q(c) = E[lam] / C + (1 - E[lam]) N_c / sum(N) for BalanceMix; or
+    the counts of the arm's images however they are drawn, which is right with ``sampler: instance``. Ours."""
     prior_scale: float = Field(default=1.0, ge=0, le=10)
     """Of ``logit_adjustment``: factor of the log prior; less than 1 leaves the tail some advantage. Ours."""
     sampler: Literal["balanced", "instance"] = "balanced"
-    """How the control and ``union`` draw images: a class uniformly, then its images; or every image once. Ours."""
-    augment: Literal["none", "flip", "flip_crop"] = "flip"
-    """Random changes of training images. Ours."""
+    """How the control, ``union`` and ``mixup`` draw images: a class uniformly, then its images; or every image once.
+    Ours."""
+    augment: Literal["none", "flip", "flip_crop", "resized_crop"] = "flip"
+    """Random changes of training images: flips, with shifts by an eighth, or with crops of any size and shape (for
+    towers of 224 px). Ours."""
+    crop_scale: float = Field(default=0.08, gt=0, le=1)
+    """Of ``resized_crop``: the smallest share of the image's area. Ours: torchvision's default."""
+    blur_px: float = Field(default=0.0, ge=0, le=20)
+    """Largest standard deviation of a random blur of original and generated images alike, in pixels of the tower's
+    input, so that sharpness does not tell them apart. Ours."""
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Largest standard deviation of random noise on both, of the range from black to white. Ours."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the forward pass under autocast. Ours."""
+    gradient_checkpointing: bool = False
+    """Recompute each block's activations in the backward pass: less memory, about a third slower. Ours."""
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    """Minutes between checkpoints, from which a killed training goes on exactly; 0 writes one a step. Ours."""
+    in_memory_mib: int = Field(default=2048, ge=0)
+    """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory. Ours."""
+    decode_workers: int = Field(default=0, ge=0, le=256)
+    """Processes that decode into that file; 1 decodes in the step's own, 0 takes one a CPU. Ours."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.head == "frozen_text" and self.head_lr is not None:
@@ -357,6 +393,23 @@ class Train(Block):
                 f"{self.real_epochs} of {self.epochs} epochs on originals leave none for generated images; "
                 f"write at most {self.epochs - 1}",
             )
+        if self.accumulation_steps > self.batch_size:
+            yield "accumulation_steps", f"{self.accumulation_steps} parts of {self.batch_size} pairs; write fewer"
+        if self.last_layer_epochs > self.real_epochs:
+            yield (
+                "last_layer_epochs",
+                f"{self.last_layer_epochs} is more than real_epochs, {self.real_epochs}; the head trains on originals",
+            )
+        if self.last_layer_epochs and self.head == "frozen_text":
+            yield "last_layer_epochs", "head 'frozen_text' does not train; remove it or write 'head: text'"
+        if self.mix_form == "mask" and self.mixing in ("union", "none"):
+            yield "mix_form", f"'mask' has no effect on mixing '{self.mixing}', which mixes nothing; remove it"
+        if self.mix_beta is not None and self.mixing in ("union", "none"):
+            yield "mix_beta", f"has no effect on mixing '{self.mixing}', which mixes nothing; remove it"
+        if self.prior == "counts" and self.loss != "logit_adjustment":
+            yield "prior", f"'counts' has no effect on loss '{self.loss}'; remove it or write 'loss: logit_adjustment'"
+        if self.prior_scale != 1 and self.loss != "logit_adjustment":
+            yield "prior_scale", f"has no effect on loss '{self.loss}'; remove it or write 'loss: logit_adjustment'"
 
 
 class Evaluate(Block):

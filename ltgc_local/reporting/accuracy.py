@@ -76,9 +76,12 @@ def read_arms(metrics: Mapping[str, Any], recipe: Recipe) -> tuple[Arm, ...]:
 def _title(name: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
     settings = recipe.train
     sampling = "balanced sampling" if settings.sampler == "balanced" else "every image once an epoch"
-    loss = ", logit adjustment" if settings.loss == "logit_adjustment" else ""
+    loss = {"cross_entropy": "", "logit_adjustment": ", logit adjustment", "balanced_softmax": ", balanced softmax"}[
+        settings.loss
+    ]
     with_generated = {
         "balance_mix": "LoRA, BalanceMix of original and generated images",
+        "mixup": f"LoRA, Mixup of original and generated images, {sampling}",
         "union": f"LoRA, original and generated images as one set, {sampling}",
         "none": f"LoRA, {sampling}, no generated data",
     }

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from ltgc_local.artefacts.files import Artefact, Json, Tensors
 from ltgc_local.artefacts.tables import Table
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.intervals import Resampling, accuracy_intervals, difference_intervals
 from ltgc_local.longtail import shot_of
 from ltgc_local.metrics import measure
@@ -41,7 +41,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     corpus, settings = context.corpus, context.recipe.evaluate
-    clip: OpenClipVit = context.model
+    clip: TrainableClip = context.model
     models = build_arms(context, clip)
     log_prior = _zero_shot_prior(context, clip, models[ZERO_SHOT]) if settings.zero_shot_weight is not None else None
     answers, kept = Answers(len(corpus.test)), []
@@ -69,7 +69,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     return artefacts
 
 
-def build_arms(context: StageContext, clip: OpenClipVit) -> dict[str, torch.nn.Module]:
+def build_arms(context: StageContext, clip: TrainableClip) -> dict[str, torch.nn.Module]:
     """Return the classifiers: zero-shot CLIP (at CLIP's own temperature), and each trained arm with its LoRA merged."""
     plain = copy.deepcopy(clip.visual)
     classifier = build_classifier(clip, context.corpus.class_names, context.recipe)
@@ -117,7 +117,7 @@ def list_classes(context: StageContext) -> list[dict[str, Any]]:
     ]
 
 
-def _zero_shot_prior(context: StageContext, clip: OpenClipVit, model: torch.nn.Module) -> torch.Tensor | None:
+def _zero_shot_prior(context: StageContext, clip: TrainableClip, model: torch.nn.Module) -> torch.Tensor | None:
     """Return log pi_zs of zero-shot CLIP on the training images, or None where no prior is to be taken off."""
     settings, train = context.recipe.evaluate, context.corpus.train
     if settings.zero_shot_prior == "none":

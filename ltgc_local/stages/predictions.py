@@ -8,19 +8,18 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.corpora import Split
 from ltgc_local.recipe import Recipe
-from ltgc_local.training.pixels import decode_all, normalisation, resize_step
 from ltgc_local.training.test_time import five_crops
 
 PLAIN, FIVE_CROP = "", "five_crop"
 View = Callable[[Image], list[Image]]  # one image -> the pictures whose logits are averaged
 
 
-def build_views(clip: OpenClipVit, recipe: Recipe) -> dict[str, View]:
+def build_views(clip: TrainableClip, recipe: Recipe) -> dict[str, View]:
     """Return the ways in which an image is shown: plain, as CLIP's own preprocessing has it, and five crops."""
-    still = resize_step(clip.preprocess)
+    still = clip.resize
 
     def crops(image: Image) -> list[Image]:
         return five_crops(image, still(image).width, recipe.evaluate.five_crop_margin)
@@ -30,21 +29,22 @@ def build_views(clip: OpenClipVit, recipe: Recipe) -> dict[str, View]:
 
 @torch.inference_mode()
 def iterate_logits(
-    clip: OpenClipVit,
+    clip: TrainableClip,
     split: Split,
     models: Mapping[str, torch.nn.Module],
     views: Mapping[str, View],
     batch_size: int,
 ) -> Iterator[tuple[np.ndarray, dict[tuple[str, str], torch.Tensor]]]:
     """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through."""
-    mean, std = (tensor.to(clip.device) for tensor in normalisation(clip.preprocess))
+    mean, std = (tensor.to(clip.device) for tensor in clip.normalisation)
     for start in range(0, len(split), batch_size):
         rows = np.arange(start, min(start + batch_size, len(split)))
         images = split.images(rows)
         logits = {}
         for view, show in views.items():
             pictures = [show(image) for image in images]
-            pixels = decode_all((p for shown in pictures for p in shown), lambda picture: picture)
+            arrays = np.stack([np.asarray(picture) for shown in pictures for picture in shown])  # (B * P, H, W, 3)
+            pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
             for name, model in models.items():
                 parts = [
                     model((part.to(clip.device).float() / 255 - mean) / std) for part in torch.split(pixels, batch_size)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL.Image import Image
 
-from ltgc_local.artefacts.files import Artefact, Lines, Tensors, decode_png
-from ltgc_local.backends.open_clip_vit import OpenClipVit
-from ltgc_local.corpora import Split
+from ltgc_local.artefacts.drawn import DrawnSplit
+from ltgc_local.artefacts.files import Artefact, Json, Lines, Tensors
+from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.corpora import Corpus
+from ltgc_local.errors import DataError
 from ltgc_local.metrics import accuracies
 from ltgc_local.prompts import zero_shot_text
 from ltgc_local.recipe import Recipe
 from ltgc_local.stages.context import Chunk, StageContext
+from ltgc_local.training.arm_data import ArmData, ImageSet
 from ltgc_local.training.classifier import Classifier, CosineHead
-from ltgc_local.training.loop import ImageSet, Trainer, train
+from ltgc_local.training.loop import Training
 from ltgc_local.training.lora import adapter_state, add_lora
-from ltgc_local.training.pixels import decode_all, normalisation, resize_step
+from ltgc_local.training.pixels import Decoding, Source
 
 NUMBERED = False
+CHECKPOINT = "checkpoint.safetensors"
+#: Folder in the run directory of decoded images that memory does not hold; it may be removed at any time.
+DECODED = "decoded"
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
@@ -29,46 +34,61 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     recipe, corpus, arm = context.recipe, context.corpus, context.step.name.rpartition("/")[2]
-    clip: OpenClipVit = context.model
+    check_selection(recipe, corpus)
+    clip: TrainableClip = context.model
     seed = context.seed("train")  # the same for every arm: they start from the same adapters
     torch.manual_seed(seed)
+    if recipe.train.gradient_checkpointing:
+        clip.visual.set_grad_checkpointing(True)  # type: ignore[operator]
     classifier = build_classifier(clip, corpus.class_names, recipe)
-    original = load_split(clip, corpus.train)
-    drawn = context.run.images("generated") if arm == "ltgc" else []
-    labels = np.array([image.class_id for image in drawn], dtype=np.int64)
-    generated = image_set(clip, (decode_png(image.image) for image in drawn), labels)
     mixing = recipe.train.mixing if arm == "ltgc" else "none"
-    trainer = Trainer(recipe, mixing, original, generated, len(corpus.class_names), seed)
-    validation = load_split(clip, corpus.val)
+    original = load_split(context, corpus.train)
+    drawn = context.run.files("generated", "images") if mixing != "none" else []
+    generated = load_split(context, DrawnSplit("generated", drawn))
+    data = ArmData(recipe, mixing, original, generated, len(corpus.class_names), seed)
+    validation = load_split(context, corpus.val)
     counts = corpus.class_counts()
-    norm = normalisation(clip.preprocess)
 
     def validate(model: torch.nn.Module) -> dict[str, float | None]:
-        measured = accuracies(predict(model, validation, norm, recipe.evaluate.batch_size), validation.labels, counts)
+        predicted = predict(model, validation, clip.normalisation, recipe.evaluate.batch_size)
+        measured = accuracies(predicted, validation.labels, counts)
         return {shot: value for shot, value in measured.items() if shot != "per_class"}  # type: ignore[misc]
 
-    context.progress.expect(recipe.train.epochs * trainer.steps_per_epoch * recipe.train.batch_size)
-    history = train(trainer, classifier, norm, clip.device, validate, context.progress.advance)
+    context.progress.expect(recipe.train.epochs * data.steps_per_epoch * recipe.train.batch_size)
+    checkpoint = context.run.folder(context.step.name) / CHECKPOINT
+    training = Training(data, classifier, clip.normalisation, clip.device, validate, checkpoint)
+    trained = training.run(context.progress.advance)
     tensors = adapter_state(classifier.tower) | {"head.weight": classifier.head.weight.detach().cpu()}
-    return [Lines("history", history), Tensors("adapter", tensors)]
+    selected = Json("selected", {"select": recipe.train.select, "epoch": trained.epoch})
+    return [Lines("history", trained.history), selected, Tensors("adapter", tensors)]
 
 
-def build_classifier(clip: OpenClipVit, class_names: Sequence[str], recipe: Recipe) -> Classifier:
+def check_selection(recipe: Recipe, corpus: Corpus) -> None:
+    """Refuse to choose an epoch on validation images that are the test images.
+
+    Raises:
+        DataError: they are.
+    """
+    if recipe.train.select != "last" and corpus.val_is_test:
+        raise DataError(
+            f"train: select is {recipe.train.select}, but {corpus.name}'s validation images are its test images, and a "
+            "choice by them would be by the test; type --set train.select=last"
+        )
+
+
+def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: Recipe) -> Classifier:
     """Wrap the vision tower in LoRA and put a cosine head of the classes' text features on it."""
     texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
     head = CosineHead(texts, recipe.train.head_scale, trainable=recipe.train.head == "text")
-    return Classifier(add_lora(clip.visual, recipe), head).to(clip.device)
+    return Classifier(add_lora(clip.visual, recipe, clip.lora_targets), head).to(clip.device)
 
 
-def image_set(clip: OpenClipVit, images: Iterable[Image], labels: np.ndarray) -> ImageSet:
-    """Decode images at the size of CLIP's vision tower."""
-    pixels = decode_all(images, resize_step(clip.preprocess)) if len(labels) else torch.empty(0, 3, 1, 1)
-    return ImageSet(pixels, labels)
-
-
-def load_split(clip: OpenClipVit, split: Split) -> ImageSet:
-    """Decode a whole split."""
-    return image_set(clip, split.images(range(len(split))), split.labels)
+def load_split(context: StageContext, split: Source) -> ImageSet:
+    """Decode a split at the size of CLIP's vision tower; a large one is mapped from a file in the run directory."""
+    settings, clip = context.recipe.train, context.model
+    folder = context.run.root / DECODED
+    decoding = Decoding(clip.resize, clip.preprocessing, folder, settings.in_memory_mib, settings.decode_workers)
+    return ImageSet(decoding.load(split), split.labels)
 
 
 @torch.inference_mode()

@@ -3,7 +3,8 @@
     x~ = lam * x_i + (1 - lam) * x_j,    y~ = lam * y_i + (1 - lam) * y_j        (LTGC, BalanceMix)
 
 x_i is balance-sampled from the original data D_o, x_j sampled from the generated data D_g. The paper states neither the
-distribution of lam nor an epoch's length: ours are Beta(alpha, alpha) a pair and len(D_o) pairs.
+distribution of lam nor an epoch's length: ours are Beta(a, b) a pair and len(D_o) pairs. It writes 1 in bold, as for a
+mask: ``mix_masked`` is that reading.
 """
 
 from __future__ import annotations
@@ -51,12 +52,54 @@ def mix(one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor) -> torch.Tens
     return share * one + (1 - share) * other
 
 
-def effective_prior(generated_counts: np.ndarray) -> np.ndarray:
-    """Return the label marginal of BalanceMix, q(c) = 0.5 / C + 0.5 * N_c / sum(N): half balanced, half D_g's.
+def mix_masked(
+    one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put a rectangle of ``other``, of the image's proportions and share 1 - lam, at a random place of ``one``.
+
+    As CutMix (Yun et al. 2019), but the rectangle lies wholly within the image: there, what hangs over the edge is cut
+    off, which makes the share of ``one`` larger than lam on average.
 
     Args:
-        generated_counts: (C,) N_c, the number of generated images of each class.
+        one, other: images (B, C, H, W).
+        lam: (B,).
+        generator: on the CPU.
+
+    Returns:
+        The images, and (B,) the share of their pixels that is ``one``'s: lam but for rounding to whole pixels.
     """
-    num_classes = len(generated_counts)
-    prior: np.ndarray = 0.5 / num_classes + 0.5 * generated_counts / generated_counts.sum()
-    return prior
+    height, width = one.shape[-2:]
+    side = (1 - lam).clamp(0, 1).sqrt()  # (B,)
+    place = torch.rand(len(one), 2, generator=generator).to(one.device)  # (B, 2)
+
+    def inside(size: int, at: torch.Tensor) -> torch.Tensor:
+        length = (side * size).round()
+        first = (at * (size - length + 1)).floor().clamp(max=size - length)
+        index = torch.arange(size, device=one.device)
+        return (index >= first[:, None]) & (index < (first + length)[:, None])  # (B, size)
+
+    box = inside(height, place[:, 0])[:, :, None] & inside(width, place[:, 1])[:, None, :]  # (B, H, W)
+    return torch.where(box[:, None], other, one), 1 - box.float().mean((1, 2))
+
+
+def class_shares(labels: np.ndarray, num_classes: int, balanced: bool) -> np.ndarray:
+    """Return the share (C,) of each class in what a sampler draws.
+
+    Args:
+        balanced: every class that has images alike; else as many as it has.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    shares: np.ndarray = (counts > 0) / (counts > 0).sum() if balanced else counts / counts.sum()
+    return shares
+
+
+def effective_prior(original: np.ndarray, generated: np.ndarray, original_share: float = 0.5) -> np.ndarray:
+    """Return the label marginal of mixed pairs, q(c) = E[lam] p_o(c) + (1 - E[lam]) p_g(c).
+
+    For BalanceMix p_o is 1 / C and p_g is N_c / sum(N): with E[lam] = 1/2 half balanced and half as the tail is drawn.
+
+    Args:
+        original, generated: (C,) the shares of the classes among the first and among the second images of the pairs.
+        original_share: E[lam], a / (a + b) for Beta(a, b).
+    """
+    return original_share * original + (1 - original_share) * generated

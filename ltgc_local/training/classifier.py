@@ -1,4 +1,4 @@
-"""The cosine classifier on the adapted vision tower, and the losses.
+"""The cosine classifier on the adapted vision tower.
 
     logits = scale * normalise(f(x)) . normalise(w_c),   w_c = CLIP's text feature of class c at the start
 
@@ -35,16 +35,3 @@ class Classifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.tower(images))
         return logits
-
-
-def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, log_prior: torch.Tensor | None) -> torch.Tensor:
-    """Return the mean of -sum_c y~_c log softmax(logits + log q)_c.
-
-    Args:
-        logits: (B, C).
-        targets: (B, C), rows that sum to 1.
-        log_prior: (C,) logarithm of the label marginal q that training samples from (logit adjustment, Menon et al.
-            2021), or None for plain cross-entropy.
-    """
-    adjusted = logits if log_prior is None else logits + log_prior
-    return -(targets * F.log_softmax(adjusted, dim=-1)).sum(-1).mean()

@@ -1,41 +1,47 @@
 """Train one arm: LoRA and head on mixed pairs (LTGC), or on originals alone (the control).
 
-One epoch is len(D_o) pairs, so every arm takes the same number of steps. In a distributed run each process draws the
-same rows and takes its share of them, so the number of processes does not change what is trained on.
+In a distributed run each process draws the same rows and takes its share of them, so the number of processes does not
+change what is trained on.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 
-from ltgc_local.recipe import Recipe
+from ltgc_local.errors import BackendError
 from ltgc_local.records import Record
-from ltgc_local.training.balance_mix import BalancedSampler, effective_prior, mix, shuffled
-from ltgc_local.training.classifier import Classifier, soft_cross_entropy
+from ltgc_local.training.arm_data import ArmData
+from ltgc_local.training.checkpoints import (
+    load_optimizer_tensors,
+    optimizer_tensors,
+    random_states,
+    read_checkpoint,
+    set_random_states,
+    write_checkpoint,
+)
+from ltgc_local.training.classifier import Classifier
 from ltgc_local.training.lora import check_gradients
-from ltgc_local.training.pixels import augment
+from ltgc_local.training.losses import soft_cross_entropy
+from ltgc_local.training.optimization import (
+    MovingAverage,
+    Selection,
+    build_optimizer,
+    put_into,
+    set_lr,
+    trained_parameters,
+)
 
-SMALLEST_PRIOR = 1e-8  # of a class without images; 0 would make its loss 0 * -inf
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Decoded images (N, 3, H, W) uint8 with labels (N,) int64."""
-
-    pixels: torch.Tensor
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
+Validate = Callable[[torch.nn.Module], dict[str, float | None]]
 
 
 @dataclass(frozen=True)
@@ -50,153 +56,154 @@ class EpochMetrics(Record):
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Rows of D_o and, for mixed pairs, rows of D_g with the share ``lam`` of the original."""
+class Trained:
+    """One record an epoch, and the epoch whose weights were kept."""
 
-    original: np.ndarray
-    generated: np.ndarray | None = None
-    lam: np.ndarray | None = None
+    history: list[EpochMetrics]
+    epoch: int
 
 
-class Trainer:
-    """The data, the sampling and the loss of one arm."""
+class Training:
+    """The training of one arm, which can be written to a checkpoint and go on from there between any two steps."""
 
     def __init__(
-        self, recipe: Recipe, mixing: str, original: ImageSet, generated: ImageSet, num_classes: int, seed: int
+        self,
+        data: ArmData,
+        classifier: Classifier,
+        normalisation: tuple[torch.Tensor, torch.Tensor],
+        device: str,
+        validate: Validate,
+        checkpoint: Path | None = None,
     ) -> None:
-        self.settings = recipe.train
-        self.num_classes = num_classes  # of the head: a class may be without an original
-        self.mixing = mixing if len(generated) else "none"
-        self.original = original
-        self.generated = generated
-        if self.mixing == "union":
-            self.original = ImageSet(
-                torch.cat([original.pixels, generated.pixels]), np.concatenate([original.labels, generated.labels])
-            )
-        self.num_real = len(original)
-        self.steps_per_epoch = math.ceil(len(original) / self.settings.batch_size)
-        self._rng = np.random.default_rng(seed)
-        self._generator = torch.Generator().manual_seed(seed)
+        """Prepare the classifier, which ``run`` trains in place.
 
-    def batches(self) -> Iterator[tuple[int, Batch]]:
-        """Yield (epoch, batch) for all epochs; the last ``real_epochs`` are without generated images."""
-        settings, rng, real = self.settings, self._rng, self.num_real
-        balanced = BalancedSampler(self.original.labels, rng)
-        balanced_real = BalancedSampler(self.original.labels[:real], rng)
-        every, every_real = shuffled(len(self.original), rng), shuffled(real, rng)
-        generated = shuffled(len(self.generated), rng)
-        for epoch in range(settings.epochs):
-            only_real = self.is_real(epoch)
-            for _ in range(self.steps_per_epoch):
-                size = settings.batch_size
-                if self.mixing == "balance_mix" and not only_real:
-                    rows = np.array([next(generated) for _ in range(size)])
-                    lam = rng.beta(settings.mix_alpha, settings.mix_alpha, size)
-                    yield epoch, Batch(balanced.take(size), rows, lam)
-                elif settings.sampler == "balanced":
-                    yield epoch, Batch((balanced_real if only_real else balanced).take(size))
-                else:
-                    order = every_real if only_real else every
-                    yield epoch, Batch(np.array([next(order) for _ in range(size)]))
+        Args:
+            normalisation: mean and std, (1, 3, 1, 1), of images in [0, 1].
+            validate: called with the classifier after each epoch.
+            checkpoint: the file to go on from, where it is there, and to write to; None does neither.
+        """
+        self.settings, self._data, self._classifier, self._validate = data.settings, data, classifier, validate
+        self._accelerator = Accelerator(cpu=device == "cpu")
+        self._parameters = trained_parameters(classifier)
+        self._optimizer = build_optimizer(self.settings, classifier)
+        self._model = self._accelerator.prepare(classifier)
+        self._normalisation = tuple(tensor.to(self._accelerator.device) for tensor in normalisation)
+        self._total = self.settings.epochs * data.steps_per_epoch
+        self._average = MovingAverage(self._parameters, self.settings.ema)
+        self._selection = Selection(self.settings.select)
+        self._history: list[EpochMetrics] = []
+        self._losses: list[float] = []  # of this epoch
+        self._seconds = 0.0  # of this epoch, before this process took it up
+        self._checkpoint = checkpoint
+        self._log_priors: dict[bool, torch.Tensor | None] = {}
+        self.step = self._restore() if checkpoint else 0
 
-    def is_real(self, epoch: int) -> bool:
-        """Return whether an epoch is one of the last ``real_epochs``, which train on originals only."""
-        return epoch >= self.settings.epochs - self.settings.real_epochs
+    def run(self, on_step: Callable[[int], None]) -> Trained:
+        """Train to the end; ``on_step`` is called with the number of images after each step.
 
-    def log_prior(self, epoch: int = 0) -> torch.Tensor | None:
-        """Return the scaled log of the label marginal of an epoch's batches, or None for plain cross-entropy."""
-        if self.settings.loss == "cross_entropy":
-            return None
-        labels = self.original.labels[: self.num_real] if self.is_real(epoch) else self.original.labels
-        if self.mixing == "balance_mix" and not self.is_real(epoch):
-            prior = effective_prior(np.bincount(self.generated.labels, minlength=self.num_classes))
-        elif self.settings.sampler == "balanced":
-            prior = np.full(self.num_classes, 1 / self.num_classes)
-        else:
-            prior = np.bincount(labels, minlength=self.num_classes) / len(labels)
-        return self.settings.prior_scale * torch.from_numpy(np.maximum(prior, SMALLEST_PRIOR)).float().log()
+        Raises:
+            BackendError: what trains is not what is meant to, or the loss is no number.
+        """
+        on_step(self.step * self.settings.batch_size)
+        self._start = self._written = time.monotonic()
+        for epoch, batch in itertools.islice(self._data.batches(), self.step, None):
+            images, targets = self._data.tensors(batch, *self._normalisation)
+            lr = set_lr(self._optimizer, self.step, self.settings.warmup_steps, self._total)
+            self._losses.append(self._train_step(epoch, images, targets))
+            self.step += 1
+            on_step(len(images))
+            if self.step % self._data.steps_per_epoch == 0:
+                self._end_epoch(epoch, lr)
+            if self._checkpoint and time.monotonic() - self._written >= 60 * self.settings.checkpoint_minutes:
+                self._write(self._checkpoint)
+        put_into(self._parameters, self._selection.weights)
+        return Trained(self._history, self._selection.epoch)
 
-    def tensors(self, batch: Batch, mean: torch.Tensor, std: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mixed, augmented, normalised images (B, 3, H, W) and soft targets (B, C) on ``mean``'s device."""
-        images, targets = self._take(self.original, batch.original, mean.device)
-        if batch.generated is not None and batch.lam is not None:
-            others, other_targets = self._take(self.generated, batch.generated, mean.device)
-            lam = torch.from_numpy(batch.lam).float().to(mean.device)
-            images, targets = mix(images, others, lam), mix(targets, other_targets, lam)
-        return (images - mean) / std, targets
-
-    def _take(self, part: ImageSet, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        images = part.pixels[torch.from_numpy(rows)].to(device).float() / 255
-        targets = F.one_hot(torch.from_numpy(part.labels[rows]), self.num_classes).float().to(device)
-        return augment(images, self.settings.augment, self._generator), targets
-
-
-def train(
-    trainer: Trainer,
-    classifier: Classifier,
-    normalisation: tuple[torch.Tensor, torch.Tensor],
-    device: str,
-    validate: Callable[[torch.nn.Module], dict[str, float | None]],
-    on_step: Callable[[int], None],
-) -> list[EpochMetrics]:
-    """Train ``classifier`` in place and return one record an epoch.
-
-    Args:
-        normalisation: mean and std, (1, 3, 1, 1), of images in [0, 1].
-        validate: called with the classifier after each epoch.
-        on_step: called with the number of images after each step.
-    """
-    settings = trainer.settings
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if settings.precision == "bf16" else "no")
-    optimizer = _build_optimizer(trainer, classifier)
-    total = settings.epochs * trainer.steps_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _lr_factor(step, settings.warmup_steps, total))
-    model, optimizer = accelerator.prepare(classifier, optimizer)
-    mean, std = (tensor.to(accelerator.device) for tensor in normalisation)
-    history: list[EpochMetrics] = []
-    losses: list[float] = []
-    start = time.monotonic()
-    for step, (epoch, batch) in enumerate(trainer.batches()):
-        if step % trainer.steps_per_epoch == 0:
-            prior = trainer.log_prior(epoch)
-            log_prior = prior.to(accelerator.device) if prior is not None else None
-        images, targets = trainer.tensors(batch, mean, std)
+    def _train_step(self, epoch: int, images: torch.Tensor, targets: torch.Tensor) -> float:
+        """Take one step on this process's share of a batch and return its loss."""
+        accelerator = self._accelerator
+        is_real = self._data.is_real(epoch)
+        if is_real not in self._log_priors:
+            prior = self._data.log_prior(epoch)
+            self._log_priors[is_real] = prior.to(accelerator.device) if prior is not None else None
+        log_prior = self._log_priors[is_real]
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
-        model.train()
-        with accelerator.autocast():
-            logits = model(images[mine])
-        loss = soft_cross_entropy(logits.float(), targets[mine], log_prior)
-        accelerator.backward(loss)
-        if step == 0:
-            check_gradients(classifier.named_parameters())
-        optimizer.step()
-        lr = float(schedule.get_last_lr()[0])
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(float(loss.detach()))
-        on_step(len(images))
-        if (step + 1) % trainer.steps_per_epoch == 0:
-            rate = len(losses) * settings.batch_size / (time.monotonic() - start)
-            classifier.eval()
-            history.append(EpochMetrics(epoch, float(np.mean(losses)), lr, round(rate, 1), validate(classifier)))
-            losses, start = [], time.monotonic()
-    return history
+        parts = list(zip(*(t[mine].chunk(self.settings.accumulation_steps) for t in (images, targets)), strict=True))
+        num = sum(len(part) for part, _ in parts)
+        is_bf16 = self.settings.precision == "bf16"
+        self._model.train()
+        total = 0.0
+        for number, (part, part_targets) in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else accelerator.no_sync(self._model):
+                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=is_bf16):
+                    logits = self._model(part)
+                loss = soft_cross_entropy(logits.float(), part_targets, log_prior) * (len(part) / num)
+                accelerator.backward(loss)
+            total += float(loss.detach())
+        if not math.isfinite(total):
+            raise BackendError(
+                f"train: the loss is {total} in step {self.step} (epoch {epoch}); "
+                f"type --set train.lr={self.settings.lr / 10:g}, or --set train.warmup_steps=100"
+            )
+        if self.step == 0:
+            check_gradients(self._classifier, self.settings)
+        if self._data.is_last_layer(epoch):
+            self._forget_gradients("tower.")
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._average.update()
+        return total
 
+    def _forget_gradients(self, prefix: str) -> None:
+        """Keep the optimiser from these parameters (freezing them in mid-training would stall a distributed run)."""
+        for name, parameter in self._parameters.items():
+            if name.startswith(prefix):
+                parameter.grad = None
 
-def _build_optimizer(trainer: Trainer, classifier: Classifier) -> torch.optim.Optimizer:
-    settings = trainer.settings
-    groups: list[dict[str, Any]] = [
-        {"params": [p for n, p in classifier.named_parameters() if p.requires_grad and not n.startswith("head.")]},
-        {"params": [p for p in classifier.head.parameters() if p.requires_grad], "lr": settings.head_lr or settings.lr},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay)
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    def _end_epoch(self, epoch: int, lr: float) -> None:
+        seconds = self._seconds + time.monotonic() - self._start
+        rate = round(len(self._losses) * self.settings.batch_size / seconds, 1)
+        self._classifier.eval()
+        with self._average.in_place():
+            validation = self._validate(self._classifier)
+            self._selection.offer(epoch, validation, self._parameters)
+        self._history.append(EpochMetrics(epoch, float(np.mean(self._losses)), lr, rate, validation))
+        self._losses, self._seconds, self._start = [], 0.0, time.monotonic()
 
+    def _write(self, path: Path) -> None:
+        self._written = time.monotonic()
+        if not self._accelerator.is_main_process:
+            return
+        groups: dict[str, Mapping[str, torch.Tensor]] = {
+            "weights": self._parameters,
+            "average": self._average.weights,
+            "selected": self._selection.weights,
+            "optimizer": optimizer_tensors(self._optimizer),
+            "random": random_states(self._data.generator),
+        }
+        facts = {
+            "step": self.step,
+            "history": [asdict(epoch) for epoch in self._history],
+            "losses": self._losses,
+            "seconds": self._seconds + time.monotonic() - self._start,
+            "selected": [self._selection.epoch, self._selection.score],
+        }
+        write_checkpoint(path, groups, facts)
 
-def _lr_factor(step: int, warmup_steps: int, total: int) -> float:
-    """Return linear rise, then half a cosine to 0."""
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    return 0.5 + 0.5 * math.cos(math.pi * (step - warmup_steps) / max(1, total - warmup_steps))
+    def _restore(self) -> int:
+        """Take up the checkpoint, where there is one; return the number of steps that are done."""
+        assert self._checkpoint is not None
+        found = read_checkpoint(self._checkpoint)
+        if found is None:
+            return 0
+        groups, facts = found
+        device = self._accelerator.device
+        put_into(self._parameters, groups["weights"])
+        self._average.weights = {name: tensor.to(device) for name, tensor in groups.get("average", {}).items()}
+        self._selection.weights = {name: tensor.to(device) for name, tensor in groups.get("selected", {}).items()}
+        self._selection.epoch, self._selection.score = facts["selected"]
+        load_optimizer_tensors(self._optimizer, groups.get("optimizer", {}))
+        set_random_states(groups["random"], self._data.generator)
+        self._history = [EpochMetrics(**epoch) for epoch in facts["history"]]
+        self._losses, self._seconds = facts["losses"], facts["seconds"]
+        return int(facts["step"])

@@ -1,27 +1,27 @@
-"""LoRA on open_clip's vision tower through peft, and the check that it adapts what was meant.
+"""LoRA on CLIP's vision tower through peft, and the check that it adapts what was meant.
 
-The paper states neither rank nor targets. peft's ``all-linear`` silently leaves open_clip's ``in_proj_weight`` alone,
-and ``out_proj`` alone gets no gradient: so the attention module itself is the target, and the gradients are checked.
-peft's own attention adds ``out_proj``'s update twice and lets frozen weights drift: ``LoraAttention`` mends both.
+The paper states neither rank nor targets. transformers' CLIP has plain linear layers, which peft adapts as they are.
+In open_clip's nn.MultiheadAttention peft's ``all-linear`` silently leaves ``in_proj_weight`` alone, and ``out_proj``
+alone gets no gradient: so the attention module itself is the target, and the gradients are checked. peft's own
+attention adds ``out_proj``'s update twice, lets frozen weights drift and ignores dropout: ``LoraAttention`` mends that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.layer import MultiheadAttention
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
-from ltgc_local.errors import BackendError
+from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.recipe import Recipe
+from ltgc_local.recipe.schema import Train
 
-TARGETS = {
-    "attention": r"transformer\.resblocks\.\d+\.attn",
-    "attention+mlp": r"transformer\.resblocks\.\d+\.(attn|mlp\.c_fc|mlp\.c_proj)",
-}
+NAMES_SHOWN = 5
 
 
 class LoraAttention(MultiheadAttention):  # type: ignore[misc]
@@ -47,18 +47,50 @@ class LoraAttention(MultiheadAttention):  # type: ignore[misc]
         del self._frozen
         self.merged_adapters.clear()
 
+    def forward(self, query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        (name,) = self.active_adapters
+        if self.training and isinstance(self.lora_dropout[name], torch.nn.Dropout):
+            return self._attend(query, kwargs.get("attn_mask"), name), None
+        return super().forward(query, *args, **kwargs)
 
-def add_lora(visual: torch.nn.Module, recipe: Recipe) -> torch.nn.Module:
-    """Wrap the vision tower: everything is frozen but the adapters, which start as the identity."""
+    def _attend(self, tokens: torch.Tensor, mask: torch.Tensor | None, name: str) -> torch.Tensor:
+        """Attend to ``tokens`` (B, L, D) themselves, W x + s * B A dropout(x) in both projections.
+
+        Merged weights, W + s * B A, cannot drop an adapter's inputs and keep the frozen weights'.
+        """
+        attention = self.get_base_layer()
+        tokens = tokens if attention.batch_first else tokens.transpose(0, 1)
+        update = self.lora_B[name](self.lora_A[name](self.lora_dropout[name](tokens)))
+        projected = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias) + self.scaling[name] * update
+        query, key, value = (
+            part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.chunk(3, dim=-1)
+        )  # (B, heads, L, D / heads)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+        mixed: torch.Tensor = attention.out_proj(attended)  # peft's linear layer, with its own dropout
+        return mixed if attention.batch_first else mixed.transpose(0, 1)
+
+
+def add_lora(visual: torch.nn.Module, recipe: Recipe, targets: Mapping[str, str]) -> torch.nn.Module:
+    """Wrap the vision tower: everything is frozen but the adapters, which start as the identity.
+
+    Args:
+        targets: value of ``train.lora_targets`` -> regular expression of the tower's modules.
+
+    Raises:
+        ModelError: the tower has no such modules.
+    """
     settings = recipe.train
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
-        target_modules=TARGETS[settings.lora_targets],
+        target_modules=targets[settings.lora_targets],
     )
     config._register_custom_module({torch.nn.MultiheadAttention: LoraAttention})
-    adapted: torch.nn.Module = get_peft_model(visual, config)
+    try:
+        adapted: torch.nn.Module = get_peft_model(visual, config)
+    except ValueError as problem:
+        raise ModelError(f"train: LoRA does not fit the vision tower of models.clip: {problem}") from problem
     return adapted
 
 
@@ -78,16 +110,23 @@ def merge(adapted: Any) -> torch.nn.Module:
     return merged
 
 
-def check_gradients(named: Iterable[tuple[str, torch.nn.Parameter]]) -> None:
-    """Check after the first backward pass that what trains are adapters and head, and that each gets a gradient.
+def check_gradients(classifier: torch.nn.Module, settings: Train) -> None:
+    """Check after the first backward pass that adapters and a trained head receive gradients, and nothing else does.
 
     Raises:
-        BackendError: names the first parameter that is wrong.
+        BackendError: names the parameters that are wrong.
     """
-    for name, parameter in named:
-        if not parameter.requires_grad:
-            continue
-        if "lora_" not in name and not name.startswith("head."):
-            raise BackendError(f"train: {name} is trainable and is neither an adapter nor the head")
-        if parameter.grad is None:
-            raise BackendError(f"train: {name} is trainable and received no gradient")
+    problems: dict[str, list[str]] = {}
+    for name, parameter in classifier.named_parameters():
+        is_meant = "lora_" in name or (name.startswith("head.") and settings.head == "text")
+        if parameter.requires_grad and not is_meant:
+            problems.setdefault("not meant to train, and trainable", []).append(name)
+        elif is_meant and not parameter.requires_grad:
+            problems.setdefault("meant to train, and frozen", []).append(name)
+        elif is_meant and parameter.grad is None:
+            problems.setdefault("meant to train, without a gradient", []).append(name)
+    if not any("lora_" in name for name, _ in classifier.named_parameters()):
+        problems["no adapter in"] = ["tower"]
+    if problems:
+        found = (f"{problem}: {', '.join(names[:NAMES_SHOWN])} ({len(names)})" for problem, names in problems.items())
+        raise BackendError(f"train: what trains is not what is meant to. {'; '.join(found)}")

@@ -114,8 +114,8 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     "a choice that YAML reads as false": (
         "train:\n  mixing: no\n",
         [
-            "11: train.mixing: expected one of 'balance_mix', 'union', 'none'; found 'no', which means false; "
-            "did you mean 'none'?"
+            "11: train.mixing: expected one of 'balance_mix', 'mixup', 'union', 'none'; found 'no', "
+            "which means false; did you mean 'none'?"
         ],
     ),
     "a block for a value": ("seed: {a: 1}\n", [f"10: seed: {SEED}; found a block of keys"]),
@@ -160,6 +160,27 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     "an image larger than drawn": (
         "draw:\n  stored_size_px: 2048\n",
         ["11: draw.stored_size_px: 2048 is larger than size_px, 1024; images only shrink"],
+    ),
+    "what has no effect on this loss or mixing": (
+        "train:\n  mixing: union\n  mix_form: mask\n  mix_beta: 2\n  prior: counts\n  prior_scale: 0.5\n",
+        [
+            "12: train.mix_form: 'mask' has no effect on mixing 'union', which mixes nothing; remove it",
+            "13: train.mix_beta: has no effect on mixing 'union', which mixes nothing; remove it",
+            "14: train.prior: 'counts' has no effect on loss 'cross_entropy'; remove it or write "
+            "'loss: logit_adjustment'",
+            "15: train.prior_scale: has no effect on loss 'cross_entropy'; remove it or write 'loss: logit_adjustment'",
+        ],
+    ),
+    "more epochs of the last layer than on originals, and of a frozen one": (
+        "train:\n  head: frozen_text\n  last_layer_epochs: 2\n  real_epochs: 1\n",
+        [
+            "12: train.last_layer_epochs: 2 is more than real_epochs, 1; the head trains on originals",
+            "12: train.last_layer_epochs: head 'frozen_text' does not train; remove it or write 'head: text'",
+        ],
+    ),
+    "more parts than pairs": (
+        "train:\n  batch_size: 4\n  accumulation_steps: 5\n",
+        ["12: train.accumulation_steps: 5 parts of 4 pairs; write fewer"],
     ),
     "two conflicts in a block": (
         "train:\n  head: frozen_text\n  head_lr: 0.1\n  real_epochs: 10\n",

@@ -40,26 +40,39 @@ def changed(make_recipe: MakeRecipe, folder: Path, *overrides: str, digests: dic
 TRAIN = ["train/ltgc", "train/control", "evaluate", "report"]
 
 
-def train_changes() -> list[str]:
-    """One changed value for every key of ``train``."""
+#: Keys of ``train`` that only change the speed, or which steps there are.
+UNSHAPING = {"control", "checkpoint_minutes", "in_memory_mib", "decode_workers"}
+
+
+def train_changes() -> list[tuple[str, tuple[str, ...]]]:
+    """One changed value for every key of ``train`` that shapes it, and what the key needs to have an effect."""
     values = {
-        "epochs": 3, "batch_size": 64, "optimizer": "adamw", "lr": 0.5, "momentum": 0.5, "weight_decay": 0,
-        "warmup_steps": 5, "lora_rank": 4, "lora_alpha": 1, "lora_dropout": 0.5, "lora_targets": "attention",
-        "head": "frozen_text", "head_scale": 10, "head_lr": 0.5, "mixing": "union", "mix_alpha": 2, "real_epochs": 1,
-        "loss": "logit_adjustment", "prior_scale": 0.5, "sampler": "instance", "augment": "none",
-        "precision": "bf16",
+        "epochs": 3, "batch_size": 64, "accumulation_steps": 2, "optimizer": "adamw", "lr": 0.5, "momentum": 0.5,
+        "weight_decay": 0, "warmup_steps": 5, "ema": 0.9, "select": "best_val_all", "lora_rank": 4, "lora_alpha": 1,
+        "lora_dropout": 0.5, "lora_targets": "attention", "head": "frozen_text", "head_scale": 10, "head_lr": 0.5,
+        "mixing": "union", "mix_form": "mask", "mix_alpha": 2, "mix_beta": 2, "real_epochs": 1, "last_layer_epochs": 1,
+        "loss": "logit_adjustment", "prior": "counts", "prior_scale": 0.5, "sampler": "instance", "augment": "none",
+        "crop_scale": 0.5, "blur_px": 1, "noise": 0.1, "precision": "bf16", "gradient_checkpointing": "true",
     }  # fmt: skip
-    keys = set(type(Recipe.model_fields["train"].default).model_fields) - {"control"}
+    needs = {
+        "last_layer_epochs": ("train.real_epochs=1",),
+        "prior": ("train.loss=logit_adjustment",),
+        "prior_scale": ("train.loss=logit_adjustment",),
+    }
+    keys = set(type(Recipe.model_fields["train"].default).model_fields) - UNSHAPING
     assert keys == set(values)
-    return [f"train.{key}={value}" for key, value in values.items()]
+    return [(f"train.{key}={value}", needs.get(key, ())) for key, value in values.items()]
 
 
-@pytest.mark.parametrize("override", train_changes())
+@pytest.mark.parametrize(("override", "needed"), train_changes())
 def test_a_key_of_train_redoes_training_and_what_follows(
-    make_recipe: MakeRecipe, tmp_path: Path, override: str
+    make_recipe: MakeRecipe, tmp_path: Path, override: str, needed: tuple[str, ...]
 ) -> None:
-    of_generated = override.split("=")[0] in OF_GENERATED  # of which the control has none, so it is not trained again
-    assert changed(make_recipe, tmp_path, override) == [s for s in TRAIN if s != "train/control" or not of_generated]
+    before = fingerprints(make_recipe(*needed), tmp_path / "before")
+    after = fingerprints(make_recipe(*needed, override), tmp_path / "after")
+    of_generated = override.split("=")[0] in OF_GENERATED  # of which the control has none: it is not trained again
+    redone = [s for s in TRAIN if s != "train/control" or not of_generated]
+    assert [name for name in before if before[name] != after[name]] == redone
 
 
 @pytest.mark.parametrize(
@@ -86,7 +99,15 @@ def test_a_key_redoes_its_stage_and_not_what_came_before(
 
 @pytest.mark.parametrize(
     "override",
-    ["draw.batch_size=3", "assess.batch_size=3", "evaluate.batch_size=3", "name=other"],
+    [
+        "draw.batch_size=3",
+        "assess.batch_size=3",
+        "evaluate.batch_size=3",
+        "name=other",
+        "train.decode_workers=2",
+        "train.checkpoint_minutes=0",
+        "train.in_memory_mib=0",
+    ],
 )
 def test_what_only_changes_the_speed_or_the_name_redoes_nothing(
     make_recipe: MakeRecipe, tmp_path: Path, override: str

@@ -1,4 +1,4 @@
-"""The shipped miniature CLIP, loaded once: 0.8 M parameters."""
+"""Two CLIPs: the shipped miniature on open_clip (0.8 M parameters), and a random one on transformers."""
 
 from __future__ import annotations
 
@@ -9,20 +9,40 @@ import pytest
 import torch
 
 from ltgc_local.backends.open_clip_vit import OpenClipVit
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import LoadSettings, TrainableClip
+from ltgc_local.backends.transformers_clip import TransformersClip
+from tests.transformers_clip_folder import write_transformers_clip
 
 CLIP = Path(__file__).resolve().parents[2] / "data/miniatures/clip"
 
 
+@pytest.fixture(scope="session")
+def transformers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_transformers_clip(tmp_path_factory.mktemp("transformers_clip"))
+
+
 @pytest.fixture
 def load_clip() -> Callable[[], OpenClipVit]:
-    """A function that loads a fresh CLIP: adapters change the tower that they are put on."""
+    """A function that loads a fresh miniature: adapters change the tower that they are put on."""
     return lambda: OpenClipVit(CLIP, LoadSettings())
 
 
 @pytest.fixture
 def clip(load_clip: Callable[[], OpenClipVit]) -> OpenClipVit:
     return load_clip()
+
+
+@pytest.fixture(params=["open_clip", "transformers_clip"])
+def load_any_clip(request: pytest.FixtureRequest, transformers_folder: Path) -> Callable[[], TrainableClip]:
+    """The same of either family."""
+    if request.param == "open_clip":
+        return lambda: OpenClipVit(CLIP, LoadSettings())
+    return lambda: TransformersClip(transformers_folder, LoadSettings())
+
+
+@pytest.fixture
+def any_clip(load_any_clip: Callable[[], TrainableClip]) -> TrainableClip:
+    return load_any_clip()
 
 
 @pytest.fixture

@@ -1,181 +1,254 @@
-"""The loop: which rows each arm draws, the prior it is told, the learning rate, and one small training for real."""
+"""The loop on the shipped miniature: it learns, repeats itself, goes on from a checkpoint, and keeps what it should."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.recipe import Recipe
-from ltgc_local.training.classifier import Classifier, CosineHead, soft_cross_entropy
-from ltgc_local.training.loop import Batch, ImageSet, Trainer, _lr_factor, train
-from ltgc_local.training.lora import adapter_state, add_lora
+from ltgc_local.training.arm_data import ArmData, ImageSet
+from ltgc_local.training.classifier import Classifier, CosineHead
+from ltgc_local.training.loop import EpochMetrics, Trained, Training, Validate
+from ltgc_local.training.lora import add_lora
+from ltgc_local.training.optimization import trained_parameters
 
 MakeRecipe = Callable[..., Recipe]
-# Eight originals of three classes, 5 / 2 / 1; four generated of classes 1 and 2, 1 / 3.
-ORIGINAL = np.array([0, 0, 0, 0, 0, 1, 1, 2])
-GENERATED = np.array([1, 2, 2, 2])
-SMALL = ("train.batch_size=4", "train.epochs=3")
+LoadClip = Callable[[], OpenClipVit]
 MEAN_STD = (torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+SMALL = ("train.batch_size=8", "train.epochs=3", "train.lora_rank=4", "train.lr=0.01")
+STEPS = 6  # 2 an epoch
 
 
-def image_set(labels: np.ndarray, first: int = 0, size: int = 4) -> ImageSet:
-    """Flat images whose grey level is their row, from ``first`` on."""
-    levels = torch.arange(first, first + len(labels), dtype=torch.uint8)
-    return ImageSet(levels.view(-1, 1, 1, 1).repeat(1, 3, size, size), labels)
+class Killed(Exception):
+    """What stops a training between two steps."""
 
 
-def trainer_of(
-    recipe: Recipe, mixing: str = "balance_mix", generated: np.ndarray = GENERATED, seed: int = 0
-) -> Trainer:
-    return Trainer(recipe, mixing, image_set(ORIGINAL), image_set(generated, 100), 3, seed)
+def dark_and_light() -> ImageSet:
+    noise = torch.randint(0, 60, (16, 3, 28, 28), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    labels = np.arange(16) % 2
+    return ImageSet(noise + torch.from_numpy(labels * 150).to(torch.uint8).view(-1, 1, 1, 1), labels)
 
 
-def test_an_epoch_is_as_many_pairs_as_there_are_originals_for_every_arm(make_recipe: MakeRecipe) -> None:
-    recipe = make_recipe("train.batch_size=3", "train.epochs=2")
-    for mixing in ("balance_mix", "union", "none"):
-        epochs = [epoch for epoch, _ in trainer_of(recipe, mixing).batches()]
-        assert epochs == [0, 0, 0, 1, 1, 1]  # ceil(8 / 3) steps
+def training_of(
+    clip: OpenClipVit, recipe: Recipe, validate: Validate | None = None, checkpoint: Path | None = None
+) -> tuple[Training, Classifier]:
+    torch.manual_seed(0)
+    texts = torch.randn(2, 96, generator=torch.Generator().manual_seed(6))
+    head = CosineHead(texts, 25, trainable=recipe.train.head == "text")
+    classifier = Classifier(add_lora(clip.visual, recipe, clip.lora_targets), head)
+    images = dark_and_light()
+    data = ArmData(recipe, "balance_mix", images, images, 2, 0)
+    return Training(data, classifier, MEAN_STD, "cpu", validate or (lambda _: {"all": 0.0}), checkpoint), classifier
 
 
-def test_balance_mix_pairs_an_original_with_a_generated_image(make_recipe: MakeRecipe) -> None:
-    batches = [batch for _, batch in trainer_of(make_recipe("train.batch_size=4", "train.epochs=100")).batches()]
-    originals = np.concatenate([batch.original for batch in batches])
-    generated = np.concatenate([batch.generated for batch in batches])
-    lam = np.concatenate([batch.lam for batch in batches])
-    # 800 pairs: 267 of each class, standard deviation 13.3, five of them 67; each of four generated 200 times exactly.
-    assert np.abs(np.bincount(ORIGINAL[originals]) - 800 / 3).max() < 67
-    assert np.bincount(generated).tolist() == [200] * 4
-    # Beta(1, 1): mean 1/2, standard deviation sqrt(1/12/800) = 0.0102.
-    assert abs(lam.mean() - 0.5) < 0.051 and lam.min() >= 0 and lam.max() <= 1
+def weights_of(classifier: Classifier) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in trained_parameters(classifier).items()}
 
 
-def test_the_union_draws_from_both_and_the_control_from_originals(make_recipe: MakeRecipe) -> None:
-    recipe = make_recipe("train.batch_size=4", "train.epochs=6", "train.sampler=instance")
-    union = np.concatenate([batch.original for _, batch in trainer_of(recipe, "union").batches()])
-    assert np.bincount(union).tolist() == [4] * 12  # 48 draws of 12 images, each once a pass
-    control = np.concatenate([batch.original for _, batch in trainer_of(recipe, "none").batches()])
-    assert np.bincount(control).tolist() == [6] * 8
-    assert all(batch.generated is None for _, batch in trainer_of(recipe, "union").batches())
+def run(clip: OpenClipVit, recipe: Recipe, **others: object) -> tuple[Trained, dict[str, torch.Tensor]]:
+    training, classifier = training_of(clip, recipe, **others)  # type: ignore[arg-type]
+    return training.run(lambda _: None), weights_of(classifier)
 
 
-@pytest.mark.parametrize("mixing", ["balance_mix", "union"])
-@pytest.mark.parametrize("sampler", ["balanced", "instance"])
-def test_the_last_real_epochs_see_originals_only(make_recipe: MakeRecipe, mixing: str, sampler: str) -> None:
-    recipe = make_recipe("train.batch_size=4", "train.epochs=5", "train.real_epochs=3", f"train.sampler={sampler}")
-    for epoch, batch in trainer_of(recipe, mixing).batches():
-        if epoch >= 2:
-            assert batch.generated is None
-            assert batch.original.max() < 8
-
-
-def test_without_generated_images_there_is_nothing_to_mix(make_recipe: MakeRecipe) -> None:
-    trainer = trainer_of(make_recipe(*SMALL), generated=np.array([], dtype=np.int64))
-    assert trainer.mixing == "none"
-    assert all(batch.generated is None for _, batch in trainer.batches())
-
-
-def test_the_same_seed_draws_the_same_rows(make_recipe: MakeRecipe) -> None:
-    recipe = make_recipe(*SMALL)
-    one, same, other = (
-        [batch.original.tolist() for _, batch in trainer_of(recipe, seed=seed).batches()] for seed in (3, 3, 4)
-    )
-    assert one == same
-    assert one != other
-
-
-def test_a_mixed_batch_by_hand(make_recipe: MakeRecipe) -> None:
-    # Rows 0 (level 0, class 0) and 7 (level 7, class 2) with generated rows 0 (100, class 1) and 1 (101, class 2), lam
-    # 0.5 and 0.25: levels 50 and 0.25 * 7 + 0.75 * 101 = 77.5, of 255; then minus mean 0.1, over std 0.5.
-    trainer = trainer_of(make_recipe("train.augment=none"))
-    batch = Batch(np.array([0, 7]), np.array([0, 1]), np.array([0.5, 0.25]))
-    mean, std = torch.full((1, 3, 1, 1), 0.1), torch.full((1, 3, 1, 1), 0.5)
-    images, targets = trainer.tensors(batch, mean, std)
-    assert images.shape == (2, 3, 4, 4)
-    expected = [(50 / 255 - 0.1) / 0.5, (77.5 / 255 - 0.1) / 0.5]
-    assert images[:, 0, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
-    assert targets.tolist() == [[0.5, 0.5, 0], [0, 0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("mixing", "sampler", "expected"),
-    [
-        # 0.5/3 + 0.5 * [0, 1, 3] / 4
-        ("balance_mix", "balanced", [1 / 6, 1 / 6 + 1 / 8, 1 / 6 + 3 / 8]),
-        ("none", "balanced", [1 / 3, 1 / 3, 1 / 3]),
-        ("none", "instance", [5 / 8, 2 / 8, 1 / 8]),
-        ("union", "balanced", [1 / 3, 1 / 3, 1 / 3]),
-        ("union", "instance", [5 / 12, 3 / 12, 4 / 12]),
-    ],
-)
-def test_the_prior_is_what_the_arm_samples_from(
-    make_recipe: MakeRecipe, mixing: str, sampler: str, expected: list[float]
-) -> None:
-    recipe = make_recipe("train.loss=logit_adjustment", f"train.sampler={sampler}", *SMALL)
-    log_prior = trainer_of(recipe, mixing).log_prior()
-    assert log_prior is not None
-    assert log_prior.exp().tolist() == pytest.approx(expected, rel=1e-5)
-    assert trainer_of(make_recipe(), mixing).log_prior() is None
-
-
-def test_epochs_on_originals_only_have_the_originals_prior(make_recipe: MakeRecipe) -> None:
-    settings = ("train.loss=logit_adjustment", "train.sampler=instance", "train.real_epochs=1", *SMALL)
-    for mixing in ("balance_mix", "union"):
-        trainer = trainer_of(make_recipe(*settings), mixing)
-        mixed, real = trainer.log_prior(1), trainer.log_prior(2)
-        assert mixed is not None and real is not None
-        assert real.exp().tolist() == pytest.approx([5 / 8, 2 / 8, 1 / 8], rel=1e-5)
-        assert not torch.allclose(mixed, real, atol=0.01)
-
-
-def test_a_class_without_images_leaves_the_loss_a_number(make_recipe: MakeRecipe) -> None:
-    recipe = make_recipe("train.loss=logit_adjustment", "train.sampler=instance", "train.augment=none")
-    trainer = Trainer(recipe, "none", image_set(ORIGINAL), image_set(np.array([], dtype=np.int64)), 5, 0)
-    _, targets = trainer.tensors(Batch(np.array([0, 7])), *MEAN_STD)
-    assert targets.shape == (2, 5)  # as many as the head has classes, not as there are labels
-    assert torch.isfinite(soft_cross_entropy(torch.zeros(2, 5), targets, trainer.log_prior()))
-
-
-def test_the_learning_rate_rises_linearly_and_falls_by_half_a_cosine() -> None:
-    # 2 steps of warm-up of 6: 1/2, 1; then (1 + cos(pi * [0, 1/4, 2/4, 3/4])) / 2.
-    found = [_lr_factor(step, 2, 6) for step in range(7)]
-    assert found == pytest.approx([0.5, 1, 1, 0.853553, 0.5, 0.146447, 0], abs=1e-6)
-    assert _lr_factor(0, 0, 10) == 1
-    assert _lr_factor(0, 5, 5) == pytest.approx(0.2)
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize(("optimizer", "head"), [("sgd", "text"), ("adamw", "frozen_text")])
 def test_a_small_training_learns_and_is_the_same_again(
-    load_clip: Callable[[], OpenClipVit], make_recipe: MakeRecipe, optimizer: str, head: str
+    load_clip: LoadClip, make_recipe: MakeRecipe, optimizer: str, head: str
 ) -> None:
     recipe = make_recipe(
-        "train.batch_size=8", "train.epochs=6", "train.lora_rank=4", f"train.optimizer={optimizer}",
-        f"train.head={head}", "train.lr=0.01", "train.real_epochs=1", "train.loss=logit_adjustment",
+        *SMALL, "train.epochs=6", f"train.optimizer={optimizer}", f"train.head={head}", "train.real_epochs=1",
+        "train.loss=logit_adjustment",
     )  # fmt: skip
 
-    def once() -> tuple[list[float], dict[str, torch.Tensor], list[dict[str, float | None]]]:
-        torch.manual_seed(0)
-        noise = torch.randint(0, 60, (16, 3, 28, 28), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
-        labels = np.arange(16) % 2
-        pixels = noise + torch.from_numpy(labels * 150).to(torch.uint8).view(-1, 1, 1, 1)  # dark and light
-        images = ImageSet(pixels, labels)
-        texts = torch.randn(2, 96, generator=torch.Generator().manual_seed(6))
-        classifier = Classifier(add_lora(load_clip().visual, recipe), CosineHead(texts, 25, trainable=head == "text"))
+    def once() -> tuple[list[EpochMetrics], dict[str, torch.Tensor]]:
         seen: list[int] = []
-        history = train(
-            Trainer(recipe, "balance_mix", images, images, 2, 0), classifier, MEAN_STD, "cpu",
-            lambda model: {"all": float(not model.training)}, seen.append,
-        )  # fmt: skip
-        assert seen == [8] * 12  # 2 steps an epoch
+        training, classifier = training_of(load_clip(), recipe, lambda model: {"all": float(not model.training)})
+        history = training.run(seen.append).history
+        assert seen == [0] + [8] * 12  # 2 steps an epoch, none done before
         assert [epoch.epoch for epoch in history] == list(range(6))
-        return [epoch.loss for epoch in history], adapter_state(classifier.tower), [e.validation for e in history]
+        return history, weights_of(classifier)
 
-    losses, adapters, validation = once()
-    assert losses[-1] < losses[0] / 2
-    assert validation == [{"all": 1.0}] * 6  # measured in evaluation mode
-    losses_again, adapters_again, _ = once()
-    assert losses_again == losses
-    assert all(torch.equal(adapters[name], adapters_again[name]) for name in adapters)
+    history, weights = once()
+    assert history[-1].loss < history[0].loss / 2
+    assert [epoch.validation for epoch in history] == [{"all": 1.0}] * 6  # measured in evaluation mode
+    again, weights_again = once()
+    assert [epoch.loss for epoch in again] == [epoch.loss for epoch in history]
+    assert same(weights, weights_again)
+
+
+ALL_STATE = (
+    *SMALL, "train.optimizer=adamw", "train.lora_dropout=0.3", "train.ema=0.8", "train.noise=0.1",
+    "train.warmup_steps=2", "train.augment=flip_crop", "train.checkpoint_minutes=0", "train.select=best_val_all",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3, 5])
+@pytest.mark.parametrize("settings", [ALL_STATE, (*SMALL, "train.checkpoint_minutes=0")])
+def test_a_killed_training_goes_on_as_if_it_had_not_been(
+    load_clip: LoadClip, make_recipe: MakeRecipe, tmp_path: Path, settings: tuple[str, ...], killed_after: int
+) -> None:
+    recipe = make_recipe(*settings)
+    brightness = dark_and_light().pixels[:1].float() / 255
+
+    def validate(model: torch.nn.Module) -> dict[str, float | None]:
+        return {"all": float(model(brightness)[0, 0].detach())}  # differs with the weights, and not in order
+
+    whole, weights = run(load_clip(), recipe, validate=validate)
+    path = tmp_path / "step" / "checkpoint.safetensors"
+    steps: list[int] = []
+
+    def stop(images: int) -> None:
+        steps.append(images)
+        if len(steps) == killed_after + 2:  # in the step after the checkpoint of step ``killed_after``
+            raise Killed
+
+    with pytest.raises(Killed):
+        training_of(load_clip(), recipe, validate, path)[0].run(stop)
+    torch.manual_seed(99)
+    training, classifier = training_of(load_clip(), recipe, validate, path)
+    assert training.step == killed_after
+    done: list[int] = []
+    resumed = training.run(done.append)
+    assert done == [8 * killed_after] + [8] * (STEPS - killed_after)
+    assert same(weights_of(classifier), weights)
+    assert resumed.epoch == whole.epoch
+    facts = [(e.epoch, e.loss, e.lr, e.validation) for e in resumed.history]
+    assert facts == [(e.epoch, e.loss, e.lr, e.validation) for e in whole.history]
+
+
+def test_a_training_that_ended_is_not_done_again(load_clip: LoadClip, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe, path = make_recipe(*SMALL, "train.checkpoint_minutes=0"), tmp_path / "checkpoint.safetensors"
+    _, weights = run(load_clip(), recipe, checkpoint=path)
+    training, classifier = training_of(load_clip(), recipe, checkpoint=path)
+    assert training.step == STEPS
+    assert len(training.run(lambda _: None).history) == 3
+    assert same(weights_of(classifier), weights)
+
+
+def test_checkpoints_come_after_the_minutes_that_were_asked_for(
+    load_clip: LoadClip, make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    run(load_clip(), make_recipe(*SMALL, "train.checkpoint_minutes=100"), checkpoint=path)
+    assert not path.exists()
+    run(load_clip(), make_recipe(*SMALL, "train.checkpoint_minutes=0"), checkpoint=path)
+    assert path.exists()
+
+
+def test_a_damaged_checkpoint_says_what_to_type(load_clip: LoadClip, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    with pytest.raises(ArtefactError, match=f"damaged checkpoint .* type: rm {path}"):
+        training_of(load_clip(), make_recipe(*SMALL), checkpoint=path)
+
+
+def test_a_batch_in_parts_is_the_same_step(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
+    # 8 pairs in 3 parts, of 3, 3 and 2: a part counts by its number of pairs.
+    whole, weights = run(load_clip(), make_recipe(*SMALL))
+    parts, weights_of_parts = run(load_clip(), make_recipe(*SMALL, "train.accumulation_steps=3"))
+    assert [e.loss for e in parts.history] == pytest.approx([e.loss for e in whole.history], rel=1e-4)
+    assert all(torch.allclose(weights[name], weights_of_parts[name], atol=1e-4) for name in weights)
+    one, _ = run(load_clip(), make_recipe(*SMALL, "train.batch_size=3"))
+    assert [e.loss for e in one.history] != pytest.approx([e.loss for e in whole.history], rel=1e-2)
+
+
+def test_the_moving_average_is_what_is_validated_and_kept(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(*SMALL, "train.ema=0.75")
+    training, classifier = training_of(load_clip(), make_recipe(*SMALL))
+    expected = weights_of(classifier)
+    steps: list[int] = []
+
+    def average(images: int) -> None:  # by hand: 3/4 of the average and 1/4 of the weights after each step
+        steps.append(images)
+        for name, weight in weights_of(classifier).items() if len(steps) > 1 else ():
+            expected[name] = 0.75 * expected[name] + 0.25 * weight
+
+    training.run(average)
+    last = weights_of(classifier)
+    validated: list[dict[str, torch.Tensor]] = []
+
+    def validate(model: torch.nn.Module) -> dict[str, float | None]:
+        assert isinstance(model, Classifier)
+        validated.append(weights_of(model))
+        return {"all": 0.0}
+
+    _, kept = run(load_clip(), recipe, validate=validate)
+    assert same(kept, validated[-1])
+    assert all(torch.allclose(kept[name], expected[name], atol=1e-5) for name in kept)
+    assert not all(torch.allclose(kept[name], last[name], atol=1e-4) for name in kept)
+
+
+@pytest.mark.parametrize(
+    ("select", "validation", "epoch"),
+    [
+        ("last", [{"all": 9, "few": 9}, {"all": 1, "few": 1}, {"all": 2, "few": 2}], 2),
+        ("best_val_all", [{"all": 1, "few": 9}, {"all": 5, "few": 1}, {"all": 5, "few": 2}], 1),  # the first of two
+        ("best_val_few", [{"all": 1, "few": 9}, {"all": 5, "few": 1}, {"all": 5, "few": 2}], 0),
+        # Means (8 + 0) / 2, (2 + 9) / 2, (6 + 4) / 2: no class is medium.
+        ("best_val_groups", [{"all": 9, "many": m, "medium": None, "few": f} for m, f in ((8, 0), (2, 9), (6, 4))], 1),
+    ],
+)
+def test_the_epoch_that_is_selected_is_kept(
+    load_clip: LoadClip, make_recipe: MakeRecipe, select: str, validation: list[dict[str, float]], epoch: int
+) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(model: torch.nn.Module) -> dict[str, float | None]:
+        seen.append(copy.deepcopy(weights_of(model)))  # type: ignore[arg-type]
+        return dict(validation[len(seen) - 1])
+
+    trained, kept = run(load_clip(), make_recipe(*SMALL, f"train.select={select}"), validate=validate)
+    assert trained.epoch == epoch
+    assert same(kept, seen[epoch])
+    assert sum(same(kept, weights) for weights in seen) == 1
+
+
+def test_the_last_epochs_train_the_head_alone(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def validate(model: torch.nn.Module) -> dict[str, float | None]:
+        seen.append(weights_of(model))  # type: ignore[arg-type]
+        return {"all": 0.0}
+
+    options = ("train.epochs=3", "train.real_epochs=1", "train.last_layer_epochs=1", "train.optimizer=adamw")
+    run(load_clip(), make_recipe(*SMALL, *options), validate=validate)
+    first, second, third = seen
+    changed = [{name for name in a if not torch.equal(a[name], b[name])} for a, b in ((first, second), (second, third))]
+    assert len(changed[0]) == len(first)
+    assert changed[1] == {"head.weight"}
+
+
+def test_a_loss_that_is_no_number_stops_the_training(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
+    training, classifier = training_of(load_clip(), make_recipe(*SMALL))
+    with torch.no_grad():
+        classifier.head.weight.fill_(float("nan"))
+    with pytest.raises(BackendError, match=r"the loss is nan in step 0 \(epoch 0\); type --set train\.lr=0\.001"):
+        training.run(lambda _: None)
+
+
+def test_what_trains_is_checked_in_the_first_step(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
+    training, classifier = training_of(load_clip(), make_recipe(*SMALL))
+    name, parameter = next((n, p) for n, p in classifier.named_parameters() if "lora_A" in n)
+    parameter.requires_grad_(False)
+    with pytest.raises(BackendError, match=f"meant to train, and frozen: {name}"):
+        training.run(lambda _: None)
+
+
+@pytest.mark.parametrize("option", ["precision=bf16", "gradient_checkpointing=true", "blur_px=1", "mix_form=mask"])
+def test_it_learns_with_each_option(load_clip: LoadClip, make_recipe: MakeRecipe, option: str) -> None:
+    clip = load_clip()
+    recipe = make_recipe(*SMALL, "train.epochs=8", f"train.{option}")
+    clip.visual.set_grad_checkpointing(recipe.train.gradient_checkpointing)  # type: ignore[operator]
+    trained, _ = run(clip, recipe)
+    # Half the pairs are of both classes, at a loss of 1/2 on average at least: from above 2 to below 1.
+    assert trained.history[-1].loss < trained.history[0].loss / 1.5

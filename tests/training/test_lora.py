@@ -1,20 +1,24 @@
-"""LoRA on the shipped miniature CLIP: what it adapts, that it starts as the identity, and that merging is exact."""
+"""LoRA on both families of CLIP: what it adapts, that it starts as the identity, and that merging is exact."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from ltgc_local.backends.open_clip_vit import OpenClipVit
-from ltgc_local.errors import BackendError
+from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.lora import adapter_state, add_lora, check_gradients, load_adapter, merge
 
 MakeRecipe = Callable[..., Recipe]
+LoadClip = Callable[[], TrainableClip]
 TARGETS = ["attention", "attention+mlp"]
 
 
@@ -27,37 +31,64 @@ def disturb(adapted: torch.nn.Module) -> None:
                 parameter.normal_(std=0.02, generator=generator)
 
 
+def adapt(clip: TrainableClip, recipe: Recipe) -> torch.nn.Module:
+    return add_lora(clip.visual, recipe, clip.lora_targets)
+
+
 def outputs(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(images)
 
 
+def classifier_on(clip: TrainableClip, recipe: Recipe) -> Classifier:
+    texts = clip.encode_texts(["a bag", "a coat", "a shirt"])
+    return Classifier(adapt(clip, recipe), CosineHead(texts, 25, recipe.train.head == "text"))
+
+
+def backward(classifier: Classifier, images: torch.Tensor) -> None:
+    torch.nn.functional.cross_entropy(classifier.train()(images), torch.arange(8) % 3).backward()
+
+
 @pytest.mark.parametrize("targets", TARGETS)
 def test_at_the_start_the_adapted_tower_is_the_frozen_one(
-    clip: OpenClipVit, images: torch.Tensor, make_recipe: MakeRecipe, targets: str
+    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe, targets: str
 ) -> None:
-    before = outputs(clip.visual, images)
-    adapted = add_lora(clip.visual, make_recipe(f"train.lora_targets={targets}"))
+    before = outputs(any_clip.visual, images)
+    adapted = adapt(any_clip, make_recipe(f"train.lora_targets={targets}"))
     assert torch.allclose(outputs(adapted, images), before, atol=1e-5)
 
 
 @pytest.mark.parametrize("targets", TARGETS)
-def test_merged_equals_unmerged(clip: OpenClipVit, images: torch.Tensor, make_recipe: MakeRecipe, targets: str) -> None:
-    before = outputs(clip.visual, images)
-    adapted = add_lora(clip.visual, make_recipe(f"train.lora_targets={targets}", "train.lora_alpha=32"))
-    disturb(adapted)
-    unmerged = outputs(adapted, images)
-    assert (unmerged - before).abs().max() > 1e-3  # the adapters do something
-    merged = merge(copy.deepcopy(adapted))
-    assert not any("lora" in name for name, _ in merged.named_parameters())
-    assert torch.allclose(outputs(merged, images), unmerged, atol=1e-5)
-    assert torch.equal(outputs(adapted, images), unmerged)  # the copy was merged, not this
+def test_after_training_the_merged_plain_model_gives_the_same_logits(
+    load_any_clip: LoadClip, images: torch.Tensor, make_recipe: MakeRecipe, targets: str, tmp_path: Path
+) -> None:
+    # Logits are up to 25 in size, and float32 rounds at 1e-7 of that a layer: 1e-3 is far below what training changed.
+    recipe = make_recipe(f"train.lora_targets={targets}", "train.lora_alpha=32")
+    classifier = classifier_on(load_any_clip(), recipe)
+    before = outputs(classifier, images)
+    optimizer = torch.optim.AdamW([p for p in classifier.parameters() if p.requires_grad], lr=0.003)
+    for _ in range(3):
+        optimizer.zero_grad()
+        backward(classifier, images)
+        optimizer.step()
+    unmerged = outputs(classifier, images)
+    assert (unmerged - before).abs().max() > 0.1
+    merged = merge(copy.deepcopy(classifier.tower))
+    assert {name for name, _ in merged.named_parameters()} == {n for n, _ in load_any_clip().visual.named_parameters()}
+    assert torch.allclose(outputs(Classifier(merged, classifier.head), images), unmerged, atol=1e-3)
+    assert torch.equal(outputs(classifier, images), unmerged)  # the copy was merged, not this
+    # And the adapters, saved and loaded on a fresh tower, merged or not:
+    save_file(adapter_state(classifier.tower), tmp_path / "adapter.safetensors")
+    again = adapt(load_any_clip(), recipe)
+    load_adapter(again, load_file(tmp_path / "adapter.safetensors"))
+    assert torch.equal(outputs(Classifier(again, classifier.head), images), unmerged)
+    assert torch.allclose(outputs(Classifier(merge(again), classifier.head), images), unmerged, atol=1e-3)
 
 
 def test_each_projection_gets_its_update_once(clip: OpenClipVit, images: torch.Tensor, make_recipe: MakeRecipe) -> None:
     # By hand: W + (alpha / rank) * B A in all four projections of every block. (peft adds out_proj's twice.)
     by_hand = copy.deepcopy(clip.visual)
-    adapted = add_lora(clip.visual, make_recipe("train.lora_rank=4", "train.lora_alpha=8"))
+    adapted = adapt(clip, make_recipe("train.lora_rank=4", "train.lora_alpha=8"))
     disturb(adapted)
     tensors = dict(adapted.named_parameters())
     homes = {"attn": "attn.in_proj_weight", "attn.base_layer.out_proj": "attn.out_proj.weight"}
@@ -71,61 +102,147 @@ def test_each_projection_gets_its_update_once(clip: OpenClipVit, images: torch.T
     assert torch.allclose(outputs(adapted, images), outputs(by_hand, images), atol=1e-5)
 
 
-@pytest.mark.parametrize(("targets", "adapters_a_block"), [("attention", 2), ("attention+mlp", 4)])
+@pytest.mark.parametrize(
+    # A block of open_clip has in_proj and out_proj, one of transformers q, k, v and out; each MLP has two layers.
+    ("targets", "adapters_a_block"),
+    [("attention", {"resblocks": 2, "layers": 4}), ("attention+mlp", {"resblocks": 4, "layers": 6})],
+)
 def test_every_block_is_adapted_and_nothing_else_trains(
-    clip: OpenClipVit, make_recipe: MakeRecipe, targets: str, adapters_a_block: int
+    any_clip: TrainableClip, make_recipe: MakeRecipe, targets: str, adapters_a_block: dict[str, int]
 ) -> None:
-    # A block has in_proj and out_proj, with the MLP also c_fc and c_proj; an adapter is an A and a B; four blocks.
-    adapted = add_lora(clip.visual, make_recipe(f"train.lora_targets={targets}", "train.lora_rank=4"))
+    blocks, num_blocks = ("resblocks", 4) if isinstance(any_clip, OpenClipVit) else ("layers", 3)
+    adapted = adapt(any_clip, make_recipe(f"train.lora_targets={targets}", "train.lora_rank=4"))
     trainable = {name: p for name, p in adapted.named_parameters() if p.requires_grad}
-    assert len(trainable) == 4 * adapters_a_block * 2
     assert all("lora_" in name for name in trainable)
     assert {p.shape[0] for name, p in trainable.items() if "lora_A" in name} == {4}
-    for block in range(4):
-        assert sum(f"resblocks.{block}." in name for name in trainable) == 2 * adapters_a_block
+    assert len(trainable) == num_blocks * 2 * adapters_a_block[blocks]  # an adapter is an A and a B
+    for block in range(num_blocks):
+        assert sum(f"{blocks}.{block}." in name for name in trainable) == 2 * adapters_a_block[blocks]
 
 
 @pytest.mark.parametrize("targets", TARGETS)
-@pytest.mark.parametrize("trainable_head", [True, False])
+@pytest.mark.parametrize("head", ["text", "frozen_text"])
 def test_a_step_changes_adapters_and_head_alone_and_all_of_them(
-    clip: OpenClipVit, images: torch.Tensor, make_recipe: MakeRecipe, targets: str, trainable_head: bool
+    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe, targets: str, head: str
 ) -> None:
-    adapted = add_lora(clip.visual, make_recipe(f"train.lora_targets={targets}"))
-    disturb(adapted)  # at the start B = 0, so that A's gradient would be 0
-    head = CosineHead(torch.randn(3, 96, generator=torch.Generator().manual_seed(2)), 25, trainable_head)
-    classifier = Classifier(adapted, head).train()
+    recipe = make_recipe(f"train.lora_targets={targets}", f"train.head={head}")
+    classifier = classifier_on(any_clip, recipe)
+    disturb(classifier.tower)  # at the start B = 0, so that A's gradient would be 0
     before = {name: p.detach().clone() for name, p in classifier.named_parameters()}
     optimizer = torch.optim.SGD([p for p in classifier.parameters() if p.requires_grad], lr=0.1)
-    torch.nn.functional.cross_entropy(classifier(images), torch.arange(8) % 3).backward()
-    check_gradients(classifier.named_parameters())
+    backward(classifier, images)
+    check_gradients(classifier, recipe.train)
     trains = {name for name, p in classifier.named_parameters() if p.requires_grad}
     assert all(float(p.grad.abs().sum()) > 0 for p in classifier.parameters() if p.grad is not None)
     assert {name for name, p in classifier.named_parameters() if p.grad is not None} == trains
     optimizer.step()
     changed = {name for name, p in classifier.named_parameters() if not torch.equal(p, before[name])}
     assert changed == trains
-    assert ("head.weight" in trains) is trainable_head
+    assert ("head.weight" in trains) is (head == "text")
 
 
-def test_saved_adapters_bring_back_the_same_tower(
-    load_clip: Callable[[], OpenClipVit], images: torch.Tensor, make_recipe: MakeRecipe
+def test_what_trains_and_is_not_meant_to_is_named(
+    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe
 ) -> None:
     recipe = make_recipe()
-    adapted = add_lora(load_clip().visual, recipe)
+    classifier = classifier_on(any_clip, recipe)
+    name, parameter = next((n, p) for n, p in classifier.tower.named_parameters() if "lora_" not in n)
+    parameter.requires_grad_(True)
+    backward(classifier, images)
+    with pytest.raises(BackendError, match=rf"not meant to train, and trainable: tower\.{name} \(1\)"):
+        check_gradients(classifier, recipe.train)
+
+
+def test_an_adapter_that_is_frozen_or_gets_no_gradient_is_named(
+    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe()
+    classifier = classifier_on(any_clip, recipe)
+    first, second = [n for n, _ in classifier.named_parameters() if "lora_B" in n][:2]
+    classifier.get_parameter(first).requires_grad_(False)
+    backward(classifier, images)
+    classifier.get_parameter(second).grad = None
+    with pytest.raises(BackendError) as raised:
+        check_gradients(classifier, recipe.train)
+    assert f"meant to train, and frozen: {first} (1)" in str(raised.value)
+    assert f"meant to train, without a gradient: {second} (1)" in str(raised.value)
+
+
+def test_a_head_that_trains_against_the_recipe_and_a_tower_without_adapters_are_refused(
+    clip: OpenClipVit, images: torch.Tensor, make_recipe: MakeRecipe
+) -> None:
+    classifier = classifier_on(clip, make_recipe())
+    backward(classifier, images)
+    with pytest.raises(BackendError, match=r"not meant to train, and trainable: head\.weight"):
+        check_gradients(classifier, make_recipe("train.head=frozen_text").train)
+    plain = Classifier(merge(classifier.tower).requires_grad_(False), classifier.head)
+    backward(plain, images)
+    with pytest.raises(BackendError, match="no adapter in: tower"):
+        check_gradients(plain, make_recipe().train)
+
+
+def test_a_tower_without_the_blocks_that_lora_adapts_is_an_error_of_the_model(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(ModelError, match=r"LoRA does not fit the vision tower of models\.clip"):
+        add_lora(torch.nn.Sequential(torch.nn.Linear(2, 2)), make_recipe(), {"attention+mlp": r"blocks\.\d+"})
+
+
+def test_dropout_is_on_the_adapters_inputs_alone_and_in_training_alone(
+    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe
+) -> None:
+    before = outputs(any_clip.visual, images)
+    adapted = adapt(any_clip, make_recipe("train.lora_dropout=0.5"))
+    with torch.no_grad():
+        assert torch.allclose(adapted.train()(images), before, atol=1e-4)  # B is 0: what is dropped does not matter
     disturb(adapted)
-    state = adapter_state(adapted)
-    assert all("lora_" in name for name in state)
-    again = add_lora(load_clip().visual, recipe)
-    assert not torch.allclose(outputs(again, images), outputs(adapted, images), atol=1e-3)
-    load_adapter(again, {name: tensor.clone() for name, tensor in state.items()})
-    assert torch.equal(outputs(again, images), outputs(adapted, images))
+    steady = outputs(adapted, images)
+    assert torch.equal(outputs(adapted, images), steady)
+    with torch.no_grad():
+        one, other = (adapted.train()(images) for _ in range(2))
+    assert (one - other).abs().max() > 1e-3
+    assert (one - steady).abs().max() > 1e-3
 
 
-def test_a_trainable_parameter_that_is_neither_adapter_nor_head_is_refused() -> None:
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    with pytest.raises(BackendError, match=r"tower\.proj is trainable and is neither an adapter nor the head"):
-        check_gradients([("tower.proj", parameter)])
-    with pytest.raises(BackendError, match=r"head\.weight is trainable and received no gradient"):
-        check_gradients([("head.weight", parameter)])
-    parameter.requires_grad = False
-    check_gradients([("tower.proj", parameter)])
+@pytest.mark.parametrize("targets", TARGETS)
+def test_attention_with_dropout_is_the_merged_attention_where_nothing_is_dropped(
+    load_clip: Callable[[], OpenClipVit], images: torch.Tensor, make_recipe: MakeRecipe, targets: str
+) -> None:
+    found = []
+    for dropout in ("0", "1e-12"):  # the merged weights' way, and the adapters' own
+        classifier = classifier_on(
+            load_clip(), make_recipe(f"train.lora_targets={targets}", f"train.lora_dropout={dropout}")
+        )
+        disturb(classifier.tower)
+        backward(classifier, images)
+        grads = {n: p.grad.clone() for n, p in classifier.named_parameters() if p.grad is not None}
+        found.append((classifier(images).detach(), grads))
+    (merged, merged_grads), (dropped, dropped_grads) = found
+    assert torch.allclose(merged, dropped, atol=1e-3)
+    assert merged_grads.keys() == dropped_grads.keys()
+    assert all(torch.allclose(merged_grads[n], dropped_grads[n], rtol=1e-2, atol=1e-4) for n in merged_grads)
+
+
+def test_gradient_checkpointing_changes_no_gradient(
+    load_any_clip: LoadClip, images: torch.Tensor, make_recipe: MakeRecipe
+) -> None:
+    found = []
+    for enable in (False, True):
+        clip = load_any_clip()
+        clip.visual.set_grad_checkpointing(enable)
+        torch.manual_seed(0)
+        classifier = classifier_on(clip, make_recipe())
+        disturb(classifier.tower)
+        calls = count_forward_calls(classifier)
+        backward(classifier, images)
+        found.append(({n: p.grad for n, p in classifier.named_parameters() if p.grad is not None}, calls()))
+    (plain, calls), (checkpointed, calls_again) = found
+    assert calls_again == 2 * calls  # the blocks ran again in the backward pass
+    assert plain.keys() == checkpointed.keys()
+    assert all(torch.allclose(plain[name], checkpointed[name], rtol=1e-4, atol=1e-6) for name in plain)
+
+
+def count_forward_calls(classifier: Classifier) -> Callable[[], int]:
+    """Count how often the first block's first MLP layer runs."""
+    calls: list[int] = []
+    layer = next(m for n, m in classifier.named_modules() if n.endswith(("mlp.c_fc", "mlp.fc1")))
+    layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    return lambda: len(calls)

@@ -1,6 +1,13 @@
-"""Images stay images until they are one array; augmentation changes what it says and nothing else."""
+"""Images stay images until they are one array, in memory or in a file: the same bytes, made once."""
 
 from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +15,13 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ltgc_local.training.pixels import augment, decode_all, normalisation, resize_step
+from ltgc_local.backends.open_clip_vit import ResizeStep, normalisation_of
+from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.corpora import open_corpus
+from ltgc_local.errors import BackendError, DataError
+from ltgc_local.training.pixels import BLOCK, Decoding
 
+DATA = Path(__file__).resolve().parents[2] / "data/fashion_mnist_lt"
 PREPROCESS = transforms.Compose(
     [
         transforms.Resize((8, 8), transforms.InterpolationMode.BICUBIC),
@@ -19,72 +31,155 @@ PREPROCESS = transforms.Compose(
 )
 
 
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def noise(mode: str = "RGB", size: int = 16) -> Image.Image:
-    pixels = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+def noise(mode: str = "RGB", size: int = 16, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
     return Image.fromarray(pixels).convert(mode)
+
+
+@dataclass
+class Noise:
+    """A source of images that are noise; row ``broken`` does not decode."""
+
+    num: int
+    file: Path
+    name: str = "train"
+    broken: int = -1
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def keys(self) -> Sequence[str]:
+        return [f"train/{row}" for row in range(self.num)]
+
+    @property
+    def files(self) -> Sequence[Path]:
+        return [self.file]
+
+    def __len__(self) -> int:
+        return self.num
+
+    def image(self, row: int) -> Image.Image:
+        if row == self.broken:
+            raise DataError(f"image {row} does not decode")
+        return noise(seed=row)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Noise:
+    file = tmp_path / "list.txt"
+    file.write_text("a list")
+    return Noise(BLOCK + 10, file)  # two blocks, the second not whole
+
+
+@pytest.fixture
+def decoding(tmp_path: Path) -> Callable[..., Decoding]:
+    def make(in_memory_mib: int = 0, preprocessing: str = "8 px", workers: int = 1) -> Decoding:
+        return Decoding(ResizeStep(PREPROCESS), preprocessing, tmp_path / "decoded", in_memory_mib, workers)
+
+    return make
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_resizing_gives_an_image_still_in_colour_and_nothing_is_normalised(mode: str) -> None:
     image = noise(mode)
-    resized = resize_step(PREPROCESS)(image)
+    resized = ResizeStep(PREPROCESS)(image)
     assert isinstance(resized, Image.Image)
     assert (resized.size, resized.mode) == ((8, 8), "RGB")
     expected = image.resize((8, 8), Image.Resampling.BICUBIC).convert("RGB")
     assert resized.tobytes() == expected.tobytes()
 
 
-def test_resizing_then_normalising_is_the_whole_preprocessing() -> None:
-    mean, std = normalisation(PREPROCESS)
+def test_resizing_then_normalising_is_the_whole_preprocessing(source: Noise, decoding: Callable[..., Decoding]) -> None:
+    mean, std = normalisation_of(PREPROCESS)
     assert mean.shape == std.shape == (1, 3, 1, 1)
-    pixels = decode_all([noise()], resize_step(PREPROCESS))
-    assert torch.allclose((pixels.float() / 255 - mean) / std, PREPROCESS(noise())[None], atol=1e-6)
+    pixels = decoding(100).load(source)
+    assert (pixels.shape, pixels.dtype) == ((BLOCK + 10, 3, 8, 8), torch.uint8)
+    assert torch.allclose((pixels[3].float() / 255 - mean) / std, PREPROCESS(noise(seed=3))[None], atol=1e-6)
 
 
-def test_decoded_images_are_one_array_of_bytes_channels_first() -> None:
-    image = Image.new("RGB", (8, 8), (10, 20, 30))
-    pixels = decode_all([image, noise()], resize_step(PREPROCESS))
-    assert (pixels.shape, pixels.dtype) == ((2, 3, 8, 8), torch.uint8)
-    assert pixels[0, :, 0, 0].tolist() == [10, 20, 30]
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_file_holds_the_same_bytes_as_memory(
+    source: Noise, decoding: Callable[..., Decoding], workers: int, tmp_path: Path
+) -> None:
+    in_memory = decoding(100).load(source)
+    assert not (tmp_path / "decoded").exists()
+    mapped = decoding(0, workers=workers).load(source)
+    assert torch.equal(mapped, in_memory)
+    (file,) = (tmp_path / "decoded").iterdir()
+    assert file.name.startswith("train-") and file.stat().st_size == in_memory.nbytes + 128  # the header
+    mapped[0] = 0  # in this process alone
+    assert torch.equal(decoding(0).load(source), in_memory)
 
 
-@pytest.mark.parametrize("kind", ["none", "flip", "flip_crop"])
-@pytest.mark.parametrize("size", [(6, 3, 8, 8), (2, 3, 16, 24), (1, 3, 4, 4)])
-def test_augmentation_keeps_the_shape(kind: str, size: tuple[int, int, int, int]) -> None:
-    assert augment(torch.rand(size, generator=generator()), kind, generator()).shape == size
+def test_a_file_is_made_once_and_again_when_what_it_is_made_from_changes(
+    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+) -> None:
+    def files() -> dict[str, int]:
+        return {file.name: file.stat().st_mtime_ns for file in (tmp_path / "decoded").iterdir()}
+
+    decoding().load(source)
+    first = files()
+    decoding().load(source)
+    assert files() == first
+    decoding(preprocessing="8 px, cropped").load(source)
+    assert len(files()) == 2
+    os.utime(source.file, ns=(0, time.time_ns() + 10**9))
+    decoding().load(source)
+    assert len(files()) == 3
+    source.labels = np.ones(BLOCK + 10, dtype=np.int64)
+    decoding().load(source)
+    assert len(files()) == 4
+    assert first.items() <= files().items()
 
 
-def test_none_changes_nothing() -> None:
-    batch = torch.rand(4, 3, 8, 8)
-    assert augment(batch, "none", generator()) is batch
+def test_an_image_that_does_not_decode_leaves_no_file(
+    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+) -> None:
+    source.broken = BLOCK + 2
+    with pytest.raises(DataError, match=f"image {BLOCK + 2} does not decode"):
+        decoding().load(source)
+    assert list((tmp_path / "decoded").iterdir()) == []
 
 
-def test_about_half_are_flipped_left_to_right_and_the_rest_are_as_they_were() -> None:
-    one = torch.arange(3 * 4 * 4).view(1, 3, 4, 4).float()
-    result = augment(one.repeat(2000, 1, 1, 1), "flip", generator())
-    is_same = (result == one).flatten(1).all(1)
-    is_flipped = (result == one.flip(-1)).flatten(1).all(1)
-    assert bool((is_same ^ is_flipped).all())
-    # 1000 expected, standard deviation sqrt(2000 / 4) = 22.4: five of them are 112.
-    assert abs(int(is_flipped.sum()) - 1000) < 112
+def test_what_a_killed_process_left_is_removed_and_what_another_is_making_is_not(
+    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+) -> None:
+    folder = tmp_path / "decoded"
+    folder.mkdir()
+    abandoned, other, live = (folder / f".{name}.npy.host.1.tmp" for name in ("train-0", "val-0", "train-1"))
+    for path in (abandoned, other, live):
+        path.write_bytes(b"")
+    for path in (abandoned, other):
+        os.utime(path, (0, 0))
+    decoding().load(source)
+    assert (abandoned.exists(), other.exists(), live.exists()) == (False, True, True)
 
 
-def test_a_crop_shifts_by_at_most_an_eighth_in_every_direction() -> None:
-    one = torch.zeros(1, 1, 16, 16)
-    one[..., 8, 4] = 1  # flipped: column 11
-    result = augment(one.repeat(500, 1, 1, 1), "flip_crop", generator())
-    places = {tuple(place) for place in (image[0].nonzero()[0].tolist() for image in result)}
-    rows, columns = {row for row, _ in places}, {column for _, column in places}
-    assert rows == set(range(6, 11))  # 8 - 2 to 8 + 2
-    assert columns == set(range(2, 7)) | set(range(9, 14))
+def test_a_folder_that_cannot_be_written_is_an_error_with_the_size(
+    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+) -> None:
+    (tmp_path / "decoded").write_text("in the way")
+    with pytest.raises(BackendError, match=r"0 MiB of decoded images cannot be written"):
+        decoding().load(source)
 
 
-@pytest.mark.parametrize("kind", ["flip", "flip_crop"])
-def test_a_seed_gives_the_same_augmentation(kind: str) -> None:
-    batch = torch.rand(32, 3, 8, 8, generator=generator())
-    assert torch.equal(augment(batch, kind, generator(3)), augment(batch, kind, generator(3)))
-    assert not torch.equal(augment(batch, kind, generator(3)), augment(batch, kind, generator(4)))
+def test_no_images_are_an_empty_array(source: Noise, decoding: Callable[..., Decoding]) -> None:
+    source.num = 0
+    assert len(decoding().load(source)) == 0
+
+
+def test_the_shipped_photographs_are_decoded_as_either_clip_reads_them(any_clip: TrainableClip, tmp_path: Path) -> None:
+    val = open_corpus("fashion_mnist_lt", DATA).val
+    mapped = Decoding(any_clip.resize, any_clip.preprocessing, tmp_path, 0, 1).load(val)
+    assert mapped.shape == (1000, 3, 28, 28)
+    encoded = any_clip.encode_images([val.image(999)])
+    mean, std = any_clip.normalisation
+    with torch.inference_mode():
+        features = any_clip.visual.eval()((mapped[999:].float() / 255 - mean) / std)
+    assert torch.allclose(torch.nn.functional.normalize(features, dim=-1), encoded, atol=1e-4)
+
+
+def test_what_goes_to_the_decoding_processes_pickles(any_clip: TrainableClip) -> None:
+    resize = pickle.loads(pickle.dumps(any_clip.resize))  # noqa: S301 (made in this line)
+    image = noise("L", 40)
+    assert resize(image).tobytes() == any_clip.resize(image).tobytes()
+    assert resize(image).size == (28, 28)

@@ -1,0 +1,152 @@
+"""The data of one arm: which images each batch draws and mixes, and the prior that its loss is told.
+
+One epoch is len(D_o) pairs, so every arm takes the same number of steps. Rows number the originals first, then the
+generated images. What is drawn depends on the seed alone, so that a training that goes on from a checkpoint draws what
+it would have drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ltgc_local.recipe import Recipe
+from ltgc_local.training.augment import augment
+from ltgc_local.training.balance_mix import (
+    BalancedSampler,
+    class_shares,
+    effective_prior,
+    mix,
+    mix_masked,
+    shuffled,
+)
+from ltgc_local.training.losses import scaled_log
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Decoded images (N, 3, H, W) uint8, in memory or mapped from a file, with labels (N,) int64."""
+
+    pixels: torch.Tensor
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows (B,) and, for mixed pairs, the rows ``others`` (B,) with ``lam`` (B,), the share of ``rows``."""
+
+    rows: np.ndarray
+    others: np.ndarray | None = None
+    lam: np.ndarray | None = None
+
+
+class ArmData:
+    """The images, the sampling and the prior of one arm."""
+
+    def __init__(
+        self, recipe: Recipe, mixing: str, original: ImageSet, generated: ImageSet, num_classes: int, seed: int
+    ) -> None:
+        self.settings = recipe.train
+        self.num_classes = num_classes  # of the head: a class may be without an original
+        self.mixing = mixing if len(generated) else "none"
+        self.original = original
+        self.generated = generated
+        self.labels = np.concatenate([original.labels, generated.labels])
+        self.steps_per_epoch = math.ceil(len(original) / self.settings.batch_size)
+        self.generator = torch.Generator().manual_seed(seed)  # of augmentation: a checkpoint keeps its state
+        self._seed = seed
+
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """Yield (epoch, batch) for all epochs; the last ``real_epochs`` are without generated images."""
+        settings, size, num_real = self.settings, self.settings.batch_size, len(self.original)
+        rng = np.random.default_rng(self._seed)
+        alpha, beta = settings.mix_alpha, settings.mix_beta or settings.mix_alpha
+        balanced = BalancedSampler(self._labels(self.mixing), rng)
+        balanced_real = BalancedSampler(self._labels("none"), rng)
+        draw = self._drawer(balanced, shuffled(len(self._labels(self.mixing)), rng))
+        draw_real = self._drawer(balanced_real, shuffled(num_real, rng))
+        generated = shuffled(len(self.generated), rng)
+        for epoch in range(settings.epochs):
+            for _ in range(self.steps_per_epoch):
+                if self.is_real(epoch):
+                    yield epoch, Batch(draw_real(size))
+                elif self.mixing == "balance_mix":
+                    others = num_real + np.array([next(generated) for _ in range(size)])
+                    lam = rng.beta(alpha, beta, size)
+                    yield epoch, Batch(balanced.take(size), others, lam)
+                elif self.mixing == "mixup":
+                    yield epoch, Batch(draw(size), draw(size), rng.beta(alpha, beta, size))
+                else:
+                    yield epoch, Batch(draw(size))
+
+    def is_real(self, epoch: int) -> bool:
+        """Return whether an epoch is one of the last ``real_epochs``, which train on originals only."""
+        return epoch >= self.settings.epochs - self.settings.real_epochs
+
+    def is_last_layer(self, epoch: int) -> bool:
+        """Return whether an epoch is one of the last ``last_layer_epochs``, which train the head alone."""
+        return epoch >= self.settings.epochs - self.settings.last_layer_epochs
+
+    def log_prior(self, epoch: int = 0) -> torch.Tensor | None:
+        """Return tau log pi, (C,), for an epoch's batches (see ``losses``), or None for plain cross-entropy."""
+        settings = self.settings
+        if settings.loss == "cross_entropy":
+            return None
+        mixing = "none" if self.is_real(epoch) else self.mixing
+        if settings.loss == "balanced_softmax" or settings.prior == "counts":
+            images = self.labels if mixing == "balance_mix" else self._labels(mixing)
+            return scaled_log(class_shares(images, self.num_classes, False), settings.prior_scale)
+        if mixing == "balance_mix":
+            alpha, beta = settings.mix_alpha, settings.mix_beta or settings.mix_alpha
+            original = class_shares(self.original.labels, self.num_classes, True)
+            generated = class_shares(self.generated.labels, self.num_classes, False)
+            prior = effective_prior(original, generated, alpha / (alpha + beta))
+        else:
+            prior = class_shares(self._labels(mixing), self.num_classes, settings.sampler == "balanced")
+        return scaled_log(prior, settings.prior_scale)
+
+    def tensors(self, batch: Batch, mean: torch.Tensor, std: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return augmented, mixed, normalised images (B, 3, H, W) and soft targets (B, C) on ``mean``'s device."""
+        images, targets = self._take(batch.rows, mean.device)
+        if batch.others is not None and batch.lam is not None:
+            others, other_targets = self._take(batch.others, mean.device)
+            lam = torch.from_numpy(batch.lam).float().to(mean.device)
+            if self.settings.mix_form == "mask":
+                images, lam = mix_masked(images, others, lam, self.generator)
+            else:
+                images = mix(images, others, lam)
+            targets = mix(targets, other_targets, lam)
+        return (images - mean) / std, targets
+
+    def _labels(self, mixing: str) -> np.ndarray:
+        """Return the labels of what is drawn one by one: of all images for a union, else of the originals."""
+        return self.labels if mixing in ("union", "mixup") else self.original.labels
+
+    def _drawer(self, balanced: BalancedSampler, every: Iterator[int]) -> Callable[[int], np.ndarray]:
+        if self.settings.sampler == "balanced":
+            return balanced.take
+        return lambda num: np.array([next(every) for _ in range(num)])
+
+    def _take(self, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels = self._gather(rows).to(device).float() / 255
+        targets = F.one_hot(torch.from_numpy(self.labels[rows]), self.num_classes).float().to(device)
+        return augment(pixels, self.settings, self.generator), targets
+
+    def _gather(self, rows: np.ndarray) -> torch.Tensor:
+        """Copy rows out of the two sets, (B, 3, H, W) uint8; either may be mapped from a file larger than memory."""
+        is_generated = torch.from_numpy(rows >= len(self.original))
+        wanted = torch.from_numpy(rows)
+        if not is_generated.any():
+            return self.original.pixels[wanted]
+        pixels = torch.empty(len(rows), *self.generated.pixels.shape[1:], dtype=torch.uint8)
+        pixels[~is_generated] = self.original.pixels[wanted[~is_generated]]
+        pixels[is_generated] = self.generated.pixels[wanted[is_generated] - len(self.original)]
+        return pixels

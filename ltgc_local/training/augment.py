@@ -1,0 +1,74 @@
+"""Random changes of a batch of training images, on the batch's device; the randomness is a CPU generator's."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from ltgc_local.recipe.schema import Train
+
+ASPECTS = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's RandomResizedCrop
+
+
+def augment(batch: torch.Tensor, settings: Train, generator: torch.Generator) -> torch.Tensor:
+    """Change a float batch (B, C, H, W) in [0, 1] as the recipe says: flip, shift or crop, then blur, then noise."""
+    batch = _move(batch, settings, generator)
+    if settings.blur_px:
+        batch = blur(batch, settings.blur_px * torch.rand(len(batch), generator=generator))
+    if settings.noise:
+        level = settings.noise * torch.rand(len(batch), 1, 1, 1, generator=generator)
+        batch = batch + (level * torch.randn(batch.shape, generator=generator)).to(batch.device)
+        batch = batch.clamp(0, 1)
+    return batch
+
+
+def _move(batch: torch.Tensor, settings: Train, generator: torch.Generator) -> torch.Tensor:
+    if settings.augment == "none":
+        return batch
+    flipped = torch.rand(len(batch), generator=generator) < 0.5
+    batch = torch.where(flipped.view(-1, 1, 1, 1).to(batch.device), batch.flip(-1), batch)
+    if settings.augment == "flip_crop":
+        return _shift(batch, generator)
+    return _resized_crop(batch, settings.crop_scale, generator) if settings.augment == "resized_crop" else batch
+
+
+def _shift(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Shift each image by up to an eighth of its height; the edge is repeated."""
+    height, width = batch.shape[-2:]
+    most = max(1, height // 8)
+    padded = F.pad(batch, (most,) * 4, mode="replicate")
+    shifts = torch.randint(2 * most + 1, (len(batch), 2), generator=generator).tolist()
+    return torch.stack([image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, shifts, strict=True)])
+
+
+def _resized_crop(batch: torch.Tensor, smallest: float, generator: torch.Generator) -> torch.Tensor:
+    """Cut a rectangle of random area, shape and place out of each image and scale it to the image's size, bilinearly.
+
+    As torchvision's RandomResizedCrop, but from the image at the tower's size, and a side that is too long is cut to
+    the image's where torchvision would draw again.
+    """
+    area, aspect, x, y = torch.rand(4, len(batch), generator=generator)
+    area = smallest + (1 - smallest) * area
+    low, high = (math.log(a) for a in ASPECTS)
+    aspect = (low + (high - low) * aspect).exp()
+    width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)  # shares of the image's
+    theta = torch.zeros(len(batch), 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = width, height
+    theta[:, 0, 2], theta[:, 1, 2] = (2 * x - 1) * (1 - width), (2 * y - 1) * (1 - height)
+    grid = F.affine_grid(theta.to(batch.device), list(batch.shape), align_corners=False)
+    return F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def blur(batch: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+    """Blur each image (B, C, H, W) by a Gaussian of its own standard deviation, ``sigma`` (B,) in pixels."""
+    num, channels, height, width = batch.shape
+    reach = min(math.ceil(3 * float(sigma.max())), height - 1, width - 1)
+    at = torch.arange(-reach, reach + 1)
+    weights = torch.exp(-0.5 * (at / sigma.clamp(min=1e-3)[:, None]) ** 2)
+    weights = (weights / weights.sum(1, keepdim=True)).to(batch.device)  # (B, 2 reach + 1)
+    kernel = weights.repeat_interleave(channels, 0)[:, None, None]  # (B * C, 1, 1, 2 reach + 1)
+    flat = F.pad(batch.reshape(1, num * channels, height, width), (reach,) * 4, mode="replicate")
+    flat = F.conv2d(flat, kernel, groups=num * channels)
+    return F.conv2d(flat, kernel.transpose(2, 3), groups=num * channels).view_as(batch)

@@ -1,0 +1,84 @@
+"""Checkpoints of a training: one safetensors file with the numbers as its metadata, written whole; never a pickle.
+
+It holds the trained weights and their average, the best epoch's, the optimiser's state and the states of the random
+number generators. What the batches draw depends on seed and step alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ltgc_local.artefacts.files import Tensors, write_atomically
+from ltgc_local.errors import ArtefactError
+
+Groups = Mapping[str, Mapping[str, torch.Tensor]]
+
+
+def write_checkpoint(path: Path, groups: Groups, facts: Mapping[str, Any]) -> None:
+    """Write groups of named tensors and JSON values, in the place of what ``path`` holds."""
+    tensors = {
+        f"{group}/{name}": tensor.detach().cpu() for group, named in groups.items() for name, tensor in named.items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(Tensors("checkpoint", tensors, metadata={"facts": json.dumps(facts)}), path)
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]] | None:
+    """Return the tensors by group and the facts, or None where there is no checkpoint.
+
+    Raises:
+        ArtefactError: it is damaged.
+    """
+    if not path.is_file():
+        return None
+    groups: dict[str, dict[str, torch.Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, Any] = json.loads(file.metadata()["facts"])
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
+                group, _, name = key.partition("/")
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
+        raise ArtefactError(
+            f"{path}: damaged checkpoint ({problem}); to train this arm from the beginning type: rm {path}"
+        ) from None
+    return groups, facts
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return the optimiser's state as tensors, named by the number of the parameter and what it is."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, of_parameter in state.items()
+        for name, value in of_parameter.items()
+        if value is not None
+    }
+
+
+def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put what ``optimizer_tensors`` returned back into a fresh optimiser of the same parameters."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+
+
+def random_states(augmentation: torch.Generator) -> dict[str, torch.Tensor]:
+    """Return the states of torch's generators (dropout) and of augmentation's."""
+    states = {"torch": torch.get_rng_state(), "augmentation": augmentation.get_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_random_states(states: Mapping[str, torch.Tensor], augmentation: torch.Generator) -> None:
+    torch.set_rng_state(states["torch"])
+    augmentation.set_state(states["augmentation"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

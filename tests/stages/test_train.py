@@ -1,0 +1,151 @@
+"""Train and evaluate as stages, on the shipped photographs and a small CLIP of transformers with random weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Json, Lines, Tensors, encode_png
+from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.transformers_clip import TransformersClip
+from ltgc_local.errors import DataError, ModelError
+from ltgc_local.stages import evaluate, train
+from ltgc_local.stages.context import StageContext
+from tests.transformers_clip_folder import write_transformers_clip
+
+ROOT = Path(__file__).resolve().parents[2]
+CARD = """\
+---
+name: {name}
+role: clip
+family: {family}
+path: {path}
+evidence: random
+licence: MIT
+source: this test
+---
+"""
+MakeContext = Callable[..., StageContext]
+SMALL = ("train.epochs=2", "train.batch_size=512", "train.lora_rank=2", "train.optimizer=adamw")
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_transformers_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture
+def make_clip_context(make_context: MakeContext, clip_folder: Path, tmp_path: Path) -> Callable[..., StageContext]:
+    """A function like ``make_context`` in a run whose CLIP is the one of transformers, unless ``family`` says other."""
+
+    def make(step: str, *overrides: str, family: str = "transformers_clip") -> StageContext:
+        cards = tmp_path / "cards"
+        if not cards.is_dir():
+            shutil.copytree(ROOT / "model_cards", cards)
+        (cards / "random-clip.md").write_text(CARD.format(name="random-clip", family=family, path=clip_folder))
+        return make_context(step, f"models.cards={cards}", "models.clip=random-clip", *SMALL, *overrides)
+
+    return make
+
+
+def adapter_of(artefacts: Sequence[Artefact]) -> dict[str, torch.Tensor]:
+    (found,) = (artefact for artefact in artefacts if isinstance(artefact, Tensors))
+    return dict(found.tensors)
+
+
+def value_of(artefacts: Sequence[Artefact]) -> Any:
+    (found,) = (artefact for artefact in artefacts if isinstance(artefact, Json))
+    return found.value
+
+
+def same(one: Sequence[Artefact], other: Sequence[Artefact]) -> bool:
+    tensors, others = adapter_of(one), adapter_of(other)
+    return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
+
+
+def drawn(num: int) -> list[DrawnImage]:
+    images = [encode_png(Image.new("L", (28, 28), 20 * number)) for number in range(num)]
+    return [DrawnImage(image, number % 10, "bag", number, "A bag.", 0, 0) for number, image in enumerate(images)]
+
+
+def test_the_cards_family_says_what_runs_a_clip(make_clip_context: MakeContext, make_context: MakeContext) -> None:
+    assert isinstance(make_clip_context("train/control").model, TransformersClip)
+    assert isinstance(make_context("train/control").model, OpenClipVit)
+    with pytest.raises(ModelError, match="backend 'siglip' has no clip; known for clip: open_clip, transformers_clip"):
+        make_clip_context("train/control", family="siglip").model  # noqa: B018 (it loads)
+
+
+def test_large_splits_are_mapped_from_files_that_the_arms_share_and_train_the_same(
+    make_clip_context: MakeContext,
+) -> None:
+    in_memory = train.run_chunk(make_clip_context("train/control"), ["train/control"])
+    options = ("train.in_memory_mib=0", "train.decode_workers=1")
+    context = make_clip_context("train/control", *options)
+    folder = context.run.root / train.DECODED
+    assert not folder.exists()
+    mapped = train.run_chunk(context, ["train/control"])
+    assert same(mapped, in_memory)
+    assert sorted(path.name.split("-")[0] for path in folder.iterdir()) == ["train", "val"]
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    train.run_chunk(make_clip_context("train/control", *options), ["train/control"])
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+
+
+def test_a_killed_step_goes_on_from_its_checkpoint(
+    make_clip_context: MakeContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("train.checkpoint_minutes=0", "train.select=best_val_few", "train.lora_dropout=0.2")
+    context = make_clip_context("train/control", *options)
+    steps: list[int] = []
+
+    def kill(images: int) -> None:
+        steps.append(images)
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(context.progress, "advance", kill)
+        train.run_chunk(context, ["train/control"])
+    checkpoint = context.run.folder("train/control") / train.CHECKPOINT
+    assert checkpoint.is_file()
+    resumed = train.run_chunk(make_clip_context("train/control", *options), ["train/control"])
+    checkpoint.unlink()
+    whole = train.run_chunk(make_clip_context("train/control", *options), ["train/control"])
+    assert same(resumed, whole)
+    assert value_of(resumed) == value_of(whole)
+
+
+def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
+    make_clip_context: MakeContext, write_step: Callable[..., None]
+) -> None:
+    options = ("train.select=best_val_all", "assess.enabled=false")
+    contexts = {name: make_clip_context(name, *options) for name in ("train/ltgc", "train/control", "evaluate")}
+    run = contexts["evaluate"].run
+    write_step(run, "generated", Images("images", drawn(30)))
+    for name in ("train/ltgc", "train/control"):
+        artefacts = train.run_chunk(contexts[name], [name])
+        history = next(artefact for artefact in artefacts if isinstance(artefact, Lines)).records
+        best = max(history, key=lambda epoch: epoch.validation["all"])  # type: ignore[attr-defined]
+        assert value_of(artefacts) == {"select": "best_val_all", "epoch": best.epoch}  # type: ignore[attr-defined]
+        write_step(run, name, *artefacts)
+    results = value_of(evaluate.run_chunk(contexts["evaluate"], ["evaluate"]))
+    assert set(results) == {"zero_shot", "ltgc", "control"}
+    assert all(0 <= result["all"] <= 100 and len(result["per_class"]) == 10 for result in results.values())
+    # Random weights know nothing; the control learns something of 2,480 photographs in ten steps.
+    assert results["control"]["all"] > results["zero_shot"]["all"]
+
+
+def test_choosing_an_epoch_by_the_test_images_is_refused(make_clip_context: MakeContext) -> None:
+    context = make_clip_context("train/control", "train.select=best_val_all")
+    corpus = dataclasses.replace(context.corpus, val=context.corpus.test)
+    train.check_selection(context.recipe, context.corpus)
+    train.check_selection(make_clip_context("train/control").recipe, corpus)
+    with pytest.raises(DataError, match=r"validation images are its test images.*type --set train\.select=last"):
+        train.check_selection(context.recipe, corpus)
