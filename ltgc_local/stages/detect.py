@@ -39,7 +39,10 @@ def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact
     templates.sort(key=lambda template: template.class_id)
     texts = _encode_templates(context.model, tuple(template.text for template in templates))  # (C, D)
     photographs = _cosines(model, _photographs(context, class_id), texts[class_id : class_id + 1])[:, 0]  # (n_y,)
-    scorer = ClassScorer(context.recipe.assess, class_id, np.sort(photographs[~np.isnan(photographs)]))
+    own = np.sort(photographs[~np.isnan(photographs)])
+    if len(photographs) and not len(own):
+        raise BackendError("assess: CLIP's image features are not numbers; type --set models.dtype=float32")
+    scorer = ClassScorer(context.recipe.assess, class_id, own)
     cosines = _cosines(model, _drawings(context, chunk), texts)  # (N, C)
     scores = [scorer.score(row.key, of_image) for row, of_image in zip(chunk, cosines, strict=True)]
     name = context.corpus.class_names[class_id]

@@ -97,14 +97,14 @@ def test_a_class_without_photographs_is_judged_by_rank_and_the_log_says_so(
 
 
 class OverflowingClip:
-    """The miniature, whose features of some images, or of all texts, overflow."""
+    """The miniature, whose features of grey images, of all images or of all texts overflow."""
 
-    def __init__(self, clip: Any, *, texts: bool = False) -> None:
-        self.clip, self.texts = clip, texts
+    def __init__(self, clip: Any, *, images: bool = False, texts: bool = False) -> None:
+        self.clip, self.images, self.texts = clip, images, texts
 
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         features: torch.Tensor = self.clip.encode_images(images).clone()
-        features[[image.getextrema() == (7, 7) for image in images]] = torch.nan
+        features[[self.images or image.getextrema() == (7, 7) for image in images]] = torch.nan
         return features
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
@@ -127,11 +127,14 @@ def test_an_image_without_number_is_refused_and_the_others_go_on(
     assert "CLIP gave no number for 1 of 3 images" in caplog.text
 
 
-def test_texts_without_number_stop_the_run_and_say_what_to_type(make_context: Any, write_step: Any) -> None:
+@pytest.mark.parametrize("tower", ["text", "image"])
+def test_a_tower_without_numbers_stops_the_run_and_says_what_to_type(
+    make_context: Any, write_step: Any, tower: str
+) -> None:
     context = make_context("assess/0/detect")
-    context.__dict__["model"] = OverflowingClip(context.model, texts=True)
+    context.__dict__["model"] = OverflowingClip(context.model, **{f"{tower}s": True})
     prepare(context, write_step)
-    with pytest.raises(BackendError, match=r"text features are not numbers; type --set models\.dtype=float32"):
+    with pytest.raises(BackendError, match=rf"{tower} features are not numbers; type --set models\.dtype=float32"):
         detect.run_chunk(context, detect.plan_chunks(context)[0])
 
 
