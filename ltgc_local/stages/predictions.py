@@ -11,7 +11,7 @@ from PIL.Image import Image
 from ltgc_local.backends.open_clip_vit import OpenClipVit
 from ltgc_local.corpora import Split
 from ltgc_local.recipe import Recipe
-from ltgc_local.training.pixels import decode_all, normalisation, resize_step
+from ltgc_local.training.pixels import normalisation, resize_step
 from ltgc_local.training.test_time import five_crops
 
 PLAIN, FIVE_CROP = "", "five_crop"
@@ -44,7 +44,8 @@ def iterate_logits(
         logits = {}
         for view, show in views.items():
             pictures = [show(image) for image in images]
-            pixels = decode_all((p for shown in pictures for p in shown), lambda picture: picture)
+            arrays = np.stack([np.asarray(picture) for shown in pictures for picture in shown])
+            pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)  # (B * pictures, 3, H, W) uint8
             for name, model in models.items():
                 parts = [
                     model((part.to(clip.device).float() / 255 - mean) / std) for part in torch.split(pixels, batch_size)
