@@ -186,3 +186,67 @@ def test_validate_with_images_decodes_every_one(recipe_file: Path, tmp_path: Pat
     refused = call("validate", recipe_file, "--images", *sets)
     assert refused.exit_code == 4
     assert f"{root}/test/cat/a.png: the image does not decode" in refused.output
+
+
+@pytest.fixture
+def table_file(recipe_file: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "table.yaml"
+    path.write_text("name: t\nbase: plain.yaml\nrows:\n  one:\n  two:\n    train: {mixing: union}\n")
+    return path
+
+
+def test_a_table_is_checked_and_planned_row_by_row(table_file: Path) -> None:
+    lines = call("validate", table_file, "--set", "seed=2").output.splitlines()
+    assert lines == [f"{table_file}, row {row}: fine (ltgc on fashion_mnist_lt, seed 2)" for row in ("one", "two")]
+    plans = json.loads(call("plan", table_file, "--json").stdout)
+    assert list(plans) == ["one", "two"]
+    assert call("plan", table_file).stdout.count("to draw: ") == 2
+
+
+def test_a_table_takes_another_base_and_a_preset(table_file: Path, tmp_path: Path) -> None:
+    base, preset = tmp_path / "base.yaml", tmp_path / "preset.yaml"
+    base.write_text((tmp_path / "plain.yaml").read_text() + "seed: 9\n")
+    preset.write_text("train: {lrr: 1}\n")
+    assert "seed 9" in call("validate", table_file, "--base", base).output
+    result = call("validate", table_file, "--preset", preset)
+    assert result.exit_code == 2 and f"{preset}:1: train: unknown key 'lrr'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "x"], "--seeds x: expected seeds such as 0,1,2, or how many, such as 3"),
+        (["--row", "three"], "--row three: no such row; rows: one, two"),
+        (["--from", "train", "--reuse", "."], "give one of them"),
+    ],
+)
+def test_wrong_words_for_a_table_are_exit_code_2_and_touch_nothing(
+    table_file: Path, tmp_path: Path, words: list[str], message: str
+) -> None:
+    result = call("run", table_file, "--out", tmp_path / "runs", *words)
+    assert result.exit_code == 2 and message in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_comparing_what_is_no_run_is_exit_code_5_and_nothing_to_compare_2(tmp_path: Path) -> None:
+    result = call("compare", tmp_path)
+    assert result.exit_code == 5 and "no run directory here" in result.stderr
+    assert call("compare").exit_code == 2
+    assert call("compare", tmp_path, "--format", "word").exit_code == 2
+
+
+def test_compare_prints_or_writes_each_format(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> None:
+    run = RunDirectory(tmp_path / "run")
+    groups = {"all": 50.0, "many": 60.0, "medium": None, "few": 7.5, "per_class": {}}
+    run.write_chunk("evaluate", 0, [Json("metrics", {"zero_shot": groups, "ltgc": groups})], FACTS, numbered=False)
+    run.write_manifest("evaluate", {}, 1, 0)
+    (run.root / "recipe.json").write_text(json.dumps(make_recipe().dump()))
+    starts = {"markdown": "# fashion", "csv": "source,", "latex": "% needs", "html": "<!DOCTYPE html>"}
+    for kind, start in starts.items():
+        printed = call("compare", run.root, "--format", kind)
+        assert printed.exit_code == 0 and printed.stdout.startswith(start)
+        target = tmp_path / "new/folder" / kind
+        assert call("compare", run.root, "--format", kind, "--out", target).output == ""
+        assert target.read_text() == printed.stdout
+    blocked = call("compare", run.root, "--out", run.root)
+    assert blocked.exit_code == 5 and "cannot be written" in blocked.stderr

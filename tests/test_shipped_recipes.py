@@ -1,17 +1,21 @@
-"""Every recipe that is shipped loads, plans, and says how to launch it."""
+"""Every recipe that is shipped loads, plans, and says how to launch it; so does every row of every table."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from ltgc_local.launch.preview import plan_as_dict, plan_as_text
-from ltgc_local.recipe import load_recipe
+from ltgc_local.recipe import load_recipe, load_recipes
 from tests.corpora.mock_ups import MOCK_UPS
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
-RECIPES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.yaml"))
+ALL = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.yaml"))
+PRESETS = [name for name in ALL if name.startswith("presets/")]
+TABLES = [name for name in ALL if name.startswith(("paper/", "controls/"))]
+RECIPES = [name for name in ALL if name not in PRESETS + TABLES]
 
 
 def test_the_quickstart_is_shipped() -> None:
@@ -33,16 +37,37 @@ def test_it_loads_and_plans(name: str, mock_ups: dict[str, list[str]]) -> None:
     assert [step["name"] for step in plan["steps"]][-1] == "report"
     assert plan["num_to_draw"] == sum(plan["to_draw"].values()) > 0
     assert recipe.name == Path(name).stem
-    text = plan_as_text(recipe)
-    assert all(step["name"] in text for step in plan["steps"])
+    for step in plan["steps"]:
+        assert step["name"] in plan_as_text(recipe)
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_of_a_table_loads_and_plans(name: str) -> None:
+    table = load_recipes(FOLDER / name)
+    assert table.is_table and table.rows
+    for recipe in table.rows.values():
+        assert plan_as_dict(recipe)["num_to_draw"] == 322
+
+
+def test_no_two_tables_share_a_run_directory() -> None:
+    names = [re.findall("(?m)^name: (.*)$", (FOLDER / name).read_text("utf-8"))[0] for name in TABLES]
+    assert len(set(names)) == len(names) >= 8
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_fits_over_a_recipe_and_is_a_row_of_the_table_of_presets(name: str) -> None:
+    (preset,) = load_recipes(FOLDER / "quickstart.yaml", presets=[FOLDER / name]).rows.values()
+    row = load_recipes(FOLDER / "controls/presets.yaml").rows[Path(name).stem]
+    assert preset.model_copy(update={"name": row.name}) == row
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_its_header_says_how_to_launch_it_and_it_fits_a_page(name: str) -> None:
     lines = (FOLDER / name).read_text("utf-8").splitlines()
     header = "\n".join(line for line in lines if line.startswith("#"))
     assert lines[0].startswith("# What")
-    assert f"ltgc-local run recipes/{name}" in header
+    launch = f"--preset recipes/{name}" if name in PRESETS else f"ltgc-local run recipes/{name}"
+    assert launch in header
     assert len(lines) <= 60
 
 

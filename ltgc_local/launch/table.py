@@ -51,6 +51,9 @@ def start(asked: Invocation, log: Callable[[str], None]) -> str:
     name = asked.recipes.name
     if asked.from_step and asked.reuse:
         raise RecipeError("--from does a step again, and --reuse takes it from elsewhere; give one of them")
+    for recipe in asked.recipes.rows.values():
+        for step in filter(None, (asked.from_step, asked.to_step)):
+            match_steps(build_plan(recipe), step)  # refuses one that a row does not have
     if asked.recipes.is_table or asked.seeds is not None:
         root = asked.out or Path("runs") / (name if asked.recipes.is_table else f"{name}-seeds")
         jobs = list_jobs(asked.recipes, root, parse_seeds(asked.seeds) if asked.seeds is not None else None, asked.only)

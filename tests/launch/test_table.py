@@ -51,8 +51,10 @@ def complete(recipe: Recipe, root: Path, up_to: str) -> RunDirectory:
     run = RunDirectory(root)
     root.mkdir(parents=True, exist_ok=True)
     (root / "recipe.json").write_text(json.dumps(recipe.dump()))
-    digests = _digests(recipe, {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}, run)
-    labels = open_corpus(recipe.data.benchmark, recipe.data.root).test.labels
+    digests = _digests(
+        open_corpus(recipe.data), {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}, run
+    )
+    labels = open_corpus(recipe.data).test.labels
     for step in build_plan(recipe):
         if step.name == "draw":
             png = encode_png(Image.new("L", (4, 4), 7))

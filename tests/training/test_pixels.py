@@ -19,6 +19,7 @@ from ltgc_local.backends.open_clip_vit import ResizeStep, normalisation_of
 from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.corpora import open_corpus
 from ltgc_local.errors import BackendError, DataError
+from ltgc_local.recipe.schema import Data
 from ltgc_local.training.pixels import BLOCK, Decoding
 
 DATA = Path(__file__).resolve().parents[2] / "data/fashion_mnist_lt"
@@ -168,7 +169,7 @@ def test_no_images_are_an_empty_array(source: Noise, decoding: Callable[..., Dec
 
 
 def test_the_shipped_photographs_are_decoded_as_either_clip_reads_them(any_clip: TrainableClip, tmp_path: Path) -> None:
-    val = open_corpus("fashion_mnist_lt", DATA).val
+    val = open_corpus(Data(root=DATA)).val
     mapped = Decoding(any_clip.resize, any_clip.preprocessing, tmp_path, 0, 1).load(val)
     assert mapped.shape == (1000, 3, 28, 28)
     encoded = any_clip.encode_images([val.image(999)])

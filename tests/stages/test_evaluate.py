@@ -1,0 +1,135 @@
+"""Evaluate with the miniature CLIP on the shipped test images: answers, views, ensembles, and figures from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ltgc_local.artefacts.files import Artefact, Tensors
+from ltgc_local.artefacts.tables import read_table
+from ltgc_local.corpora import Corpus
+from ltgc_local.stages.context import StageContext
+from ltgc_local.stages.evaluate import run_chunk
+from ltgc_local.stages.predictions import Answers, build_views, iterate_logits
+from ltgc_local.stages.train import build_classifier
+from ltgc_local.training.lora import adapter_state
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some rows of a split."""
+
+    whole: Any
+    rows: np.ndarray
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return np.asarray(self.whole.labels[self.rows])
+
+    @property
+    def keys(self) -> list[str]:
+        return [self.whole.keys[row] for row in self.rows]
+
+    def images(self, rows: Any) -> Any:
+        return self.whole.images(self.rows[np.asarray(list(rows))])
+
+
+@pytest.fixture
+def make_evaluation(
+    make_context: Callable[..., StageContext], write_step: Callable[..., None]
+) -> Callable[..., StageContext]:
+    """A function (*options) -> the context of evaluate on 90 test images, with two arms that differ by their heads."""
+
+    def make(*overrides: str) -> StageContext:
+        context = make_context("evaluate", *overrides)
+        corpus: Corpus = context.corpus
+        fewer = replace(corpus, test=Part(corpus.test, np.arange(0, 9000, 100)))
+        context.__dict__["corpus"] = replace(fewer, train=Part(corpus.train, np.arange(0, len(corpus.train), 10)))
+        fresh = make_context("evaluate", *overrides)
+        classifier = build_classifier(fresh.model, corpus.class_names, context.recipe)
+        for arm, shift in (("control", 0.0), ("ltgc", 0.5)):
+            head = classifier.head.weight.detach().clone()
+            head[:5] *= -1 if shift else 1  # ltgc never finds the first five classes: the figures differ
+            write_step(
+                context.run, f"train/{arm}", Tensors("adapter", adapter_state(classifier.tower) | {"head.weight": head})
+            )
+        return context
+
+    return make
+
+
+def by_kind(artefacts: list[Artefact]) -> dict[str, Artefact]:
+    return {artefact.kind: artefact for artefact in artefacts}
+
+
+def test_figures_and_predictions_say_the_same_and_ensembles_stand_inside_their_arm(
+    make_evaluation: Callable[..., StageContext], tmp_path: Path
+) -> None:
+    context = make_evaluation("evaluate.five_crop=true", "evaluate.zero_shot_weight=0.5", "evaluate.store_logits=true")
+    found = by_kind(run_chunk(context, ["evaluate"]))
+    metrics = found["metrics"].value  # type: ignore[attr-defined]
+    assert list(metrics) == ["zero_shot", "control", "ltgc"]
+    assert {"five_crop", "zero_shot_ensemble", "five_crop+zero_shot_ensemble"} <= metrics["ltgc"].keys()
+    assert "zero_shot_ensemble" not in metrics["zero_shot"] and "minus_control" in metrics["ltgc"]
+    path = tmp_path / "p.parquet"
+    found["predictions"].write(path)
+    table = read_table(path)
+    assert list(table["key"]) == list(context.corpus.test.keys)
+    for name in ("control", "ltgc", "ltgc.five_crop"):
+        arm, _, variant = name.partition(".")
+        figures = metrics[arm][variant] if variant else metrics[arm]
+        right = table[f"{name}.predicted"] == table["label"]
+        assert figures["all"] == pytest.approx(100 * right.mean(), abs=1e-3)
+        assert (table[f"{name}.confidence"] > 0.05).all()
+    control, ltgc = (table[f"{arm}.predicted"] == table["label"] for arm in ("control", "ltgc"))
+    low, high = metrics["ltgc"]["minus_control"]["all"]
+    assert low <= 100 * (ltgc.mean() - control.mean()) <= high < 0
+    logits_file = tmp_path / "l.safetensors"
+    found["logits"].write(logits_file)
+    logits = load_file(logits_file)
+    assert logits["ltgc"].shape == (90, 10) and logits["ltgc"].dtype == torch.float16
+    agrees = logits["control"].float().argmax(1).numpy() == table["control.predicted"]
+    assert agrees.mean() > 0.97  # but for ties of half precision
+    assert [c["num_train"] for c in found["classes"].value] == list(context.corpus.class_counts().values())  # type: ignore[attr-defined]
+
+
+def test_what_is_not_asked_for_is_not_there(make_evaluation: Callable[..., StageContext]) -> None:
+    found = by_kind(run_chunk(make_evaluation("evaluate.zero_shot=false"), ["evaluate"]))
+    metrics = found["metrics"].value  # type: ignore[attr-defined]
+    assert set(found) == {"metrics", "classes", "predictions"}
+    assert list(metrics) == ["control", "ltgc"]
+    assert not {"five_crop", "zero_shot_ensemble"} & metrics["ltgc"].keys()
+
+
+def test_zero_shot_answers_are_clips_own_whatever_the_batch(make_evaluation: Callable[..., StageContext]) -> None:
+    context = make_evaluation()
+    clip, test = context.model, context.corpus.test
+    texts = clip.encode_texts([f"a photo of a {name}." for name in context.corpus.class_names])
+    expected = clip.logit_scale * clip.encode_images(test.images(range(len(test)))) @ texts.T
+    classifier = build_classifier(clip, context.corpus.class_names, context.recipe)
+    classifier.head.scale = clip.logit_scale
+    views = build_views(clip, context.recipe)
+    for batch_size in (90, 32):
+        parts = iterate_logits(clip, test, {"zero_shot": classifier.eval()}, views, batch_size)
+        found = torch.cat([logits["zero_shot", ""] for _, logits in parts])
+        assert torch.allclose(found, expected, atol=1e-3)
+
+
+def test_answers_are_the_likeliest_class_and_its_probability() -> None:
+    answers = Answers(3)
+    answers.add("a", [2, 0], torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log())
+    assert answers.predicted["a"].tolist() == [1, -1, 0]
+    assert answers.confidence["a"].tolist() == pytest.approx([0.8, 0.0, 0.9])
