@@ -34,7 +34,8 @@ class ModelCard(BaseModel):
     role: Role
     """What it does: sees and describes, writes, draws, or scores."""
     family: str = Field(min_length=1)
-    """Architecture, which picks the code that loads it, e.g. ``qwen2.5-vl``, ``qwen3``, ``sdxl``, ``open_clip``."""
+    """Architecture, e.g. ``qwen2.5-vl``, ``qwen3``, ``sdxl``; of a clip ``open_clip`` or ``transformers_clip``, which
+    picks the code that loads it."""
     path: str = Field(min_length=1)
     """Folder of the weights, relative to ``$LTGC_MODELS`` or to the card's folder; with ".." only to the latter."""
     evidence: Evidence

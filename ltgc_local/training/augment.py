@@ -19,8 +19,11 @@ def augment(batch: torch.Tensor, settings: Train, generator: torch.Generator) ->
         batch = blur(batch, settings.blur_px * torch.rand(len(batch), generator=generator))
     if settings.noise:
         level = settings.noise * torch.rand(len(batch), 1, 1, 1, generator=generator)
-        batch = batch + (level * torch.randn(batch.shape, generator=generator)).to(batch.device)
-        batch = batch.clamp(0, 1)
+        # One number a value of the batch: on the batch's device, or a GPU would wait for the CPU to draw them.
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        on_device = torch.Generator(batch.device).manual_seed(seed)
+        values = torch.randn(batch.shape, generator=on_device, device=batch.device)
+        batch = (batch + level.to(batch.device) * values).clamp(0, 1)
     return batch
 
 

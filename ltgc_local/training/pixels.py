@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import socket
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -72,7 +73,10 @@ class Decoding:
         path = self.folder / f"{source.name}-{self._digest(source)}.npy"
         if not path.is_file():
             self._write(source, shape, path)
-        return torch.from_numpy(np.load(path, mmap_mode="c"))  # "c": torch wants an array that may be written to
+        with warnings.catch_warnings():
+            # Mapped for reading and never written: a private mapping to write to would count as memory.
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return torch.from_numpy(np.load(path, mmap_mode="r"))
 
     def _digest(self, source: Source) -> str:
         digest = hashlib.sha256(self.preprocessing.encode())

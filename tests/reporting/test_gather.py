@@ -10,6 +10,7 @@ from ltgc_local.records import Score
 from ltgc_local.replies import CUT_OFF, MAX_CHARACTERS, parse_sentence
 from ltgc_local.reporting import Report, gather, render, summarize
 from ltgc_local.reporting.acceptance import Round, describe_score, describe_scorer, sum_rounds
+from ltgc_local.reporting.accuracy import read_arms
 from ltgc_local.reporting.provenance import ModelFacts, judge_evidence
 from ltgc_local.reporting.texts import is_unparsable
 from tests.reporting.conftest import ACCURACY, write_and_gather
@@ -179,3 +180,18 @@ def test_the_banner_is_that_of_the_weakest_model(evidence: list[str], level: str
 )
 def test_the_scorer_is_said_in_words(assess: dict[str, object], words: str) -> None:
     assert words in describe_scorer(make_recipe(assess=assess))
+
+
+@pytest.mark.parametrize("mixing", ["balance_mix", "mixup", "union", "none"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "logit_adjustment", "balanced_softmax"])
+def test_every_way_of_training_has_words_of_its_own(mixing: str, loss: str) -> None:
+    def detail(**train: str) -> str:
+        recipe = make_recipe(train={"control": False} | train)
+        (arm,) = read_arms({"ltgc": {"per_class": {}}}, recipe)
+        return arm.detail
+
+    words = detail(mixing=mixing, loss=loss)
+    assert ("no generated data" in words) is (mixing == "none")
+    assert (loss.replace("_", " ") in words) is (loss != "cross_entropy")
+    others = {detail(mixing=other, loss=loss) for other in ("balance_mix", "mixup", "union", "none") if other != mixing}
+    assert words not in others
