@@ -20,6 +20,7 @@ describe: {{tail_below: 20}}
 extend: {{source: template, max_descriptions: 24}}
 draw: {{steps: 4}}
 assess: {{enabled: false}}
+leaks: {{enabled: false}}
 train: {{epochs: 1}}
 rows:
   union:

@@ -1,0 +1,165 @@
+"""Blocks of the stages that make D_g, the generated images: describe, extend, draw, assess; and its leak guard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from ltgc_local.recipe.block import Block
+
+
+class Describe(Block):
+    """Existing descriptions: the vlm answers Prompt 1 for each image of a tail class."""
+
+    tail_below: int = Field(default=100, ge=1)
+    """Classes with fewer training images than this are tail classes [released code]."""
+    max_images_per_class: int = Field(default=100, ge=1)
+    """Images of a class that are described at most; bounds M_y. Ours: the paper describes all."""
+    batch_size: int = Field(default=32, ge=1)
+    """Images that the vlm sees at once. Ours."""
+    max_new_tokens: int = Field(default=96, ge=8)
+    """Tokens of a reply at most. Ours."""
+    reply_form: Literal["auto", "structured", "free"] = "auto"
+    """What the vlm is asked for: JSON of features and scene that Template 1 is rendered from (``structured``), the
+    sentence itself (``free``), or JSON where the backend can hold decoding to a schema (``auto``). Ours."""
+
+
+class Extend(Block):
+    """Extended descriptions: the llm answers Prompt 2 until the number check and the repetition check pass."""
+
+    source: Literal["llm", "template"] = "llm"
+    """Who writes the list: the llm [paper], or nobody (``template``): "A photo of the class [y]." N_y times, no vlm and
+    no llm, the paper's Figure 6 to compare with."""
+    max_descriptions: int = Field(default=300, ge=1)
+    """K_y, existing and extended together [paper: 100 iNaturalist 2018, 300 ImageNet-LT, 800 Places-LT]."""
+    per_ask: int = Field(default=8, ge=1, le=100)
+    """Descriptions that one Prompt 2 asks for. Ours."""
+    context_descriptions: int = Field(default=12, ge=1)
+    """Accepted sentences that are fed back in the next ask. Ours: the released code feeds back none of its own."""
+    parallel_asks: int = Field(default=4, ge=1, le=64)
+    """Prompt 2s of a class that are asked side by side, each under another sample of the list. Ours."""
+    max_asks: int = Field(default=40, ge=1)
+    """Prompt 2s a class at most; what is then missing is reported, not fatal. Ours."""
+    repetition_batch: int = Field(default=12, ge=2)
+    """Sentences in one Prompt 3 list. Ours."""
+    repetition_similarity: float = Field(default=0.875, gt=0, le=1)
+    """Jaccard similarity of the words of features and scene at or above which two sentences are near duplicates.
+    Ours: two sentences of eight words differ in one word that only one of them has."""
+    repetition_confirm: float = Field(default=0.0, ge=0, le=1)
+    """What Prompt 3 leaves out is removed only if it has at least this Jaccard similarity with a sentence that stays;
+    0 believes the llm. Ours: a large llm sees repeats in other words; a small one leaves out good sentences, and 0.5
+    raised the miniature's precision from 59 to 92 % at a recall of 34 instead of 45 %."""
+    temperature: float = Field(default=0.9, ge=0, le=5)
+    """Sampling temperature of Prompt 2's replies; 0 is greedy. Ours."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Nucleus sampling: share of the probability that is kept. Ours."""
+    max_new_tokens: int = Field(default=320, ge=8)
+    """Tokens of a reply at most. Ours."""
+    max_clip_tokens: int = Field(default=75, ge=8, le=75)
+    """CLIP tokens of a sentence at most, what is longer is cut; CLIP reads 77 with start and end. Ours: the released
+    code checks nothing."""
+    batch_size: int = Field(default=16, ge=1)
+    """Classes that are extended side by side, which is what an interruption can lose. Ours."""
+    reply_form: Literal["auto", "structured", "free"] = "auto"
+    """What the llm is asked for by Prompts 2 and 5; as ``describe.reply_form``. Ours."""
+
+
+class Draw(Block):
+    """Images: the t2i model draws each extended description."""
+
+    size_px: int = Field(default=1024, ge=8, le=4096, multiple_of=8)
+    """Width and height that are drawn. Ours."""
+    steps: int = Field(default=30, ge=1, le=1000)
+    """Denoising steps. Ours."""
+    guidance: float = Field(default=5.0, ge=0, le=50)
+    """Classifier-free guidance; at 1 or less there is none. Ours."""
+    batch_size: int = Field(default=8, ge=1)
+    """Images drawn at once. Ours."""
+    shard_size: int = Field(default=64, ge=1)
+    """Images a file, which is what an interruption can lose. Ours."""
+    negative_prompt: str = ""
+    """What the guidance moves away from. Ours."""
+    stored_size_px: int | None = Field(default=None, ge=8, le=4096)
+    """Size at which images are stored; null stores what is drawn. Ours: give the originals' size when they are
+    small, so that resampling is no shortcut feature."""
+    stored_mode: Literal["RGB", "L"] = "RGB"
+    """Colour or grey, as the originals are. Ours."""
+    img2img_strength: float | None = Field(default=None, gt=0, le=1)
+    """Start each image from a training image of its class, noised so far that this share of the steps is done: near 0
+    the image stays, 1 is nearly text to image. null starts from noise alone. Ours: the paper has no img2img."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.stored_size_px is not None and self.stored_size_px > self.size_px:
+            yield "stored_size_px", f"{self.stored_size_px} is larger than size_px, {self.size_px}; images only shrink"
+        if self.img2img_strength is not None and int(self.steps * self.img2img_strength) < 1:
+            yield (
+                "img2img_strength",
+                f"{self.img2img_strength:g} of {self.steps} steps is less than one step; raise it or steps",
+            )
+        if self.negative_prompt and self.guidance <= 1:
+            yield "negative_prompt", f"has no effect at guidance {self.guidance:g}; raise guidance above 1 or remove it"
+
+
+def _in_order(text: object) -> object:
+    """Write scorers in the order of ``Scorer``: "margin + percentile" means "percentile+margin"."""
+    names = [name.strip() for name in text.split("+")] if isinstance(text, str) else []
+    order = ("offset", "cosine", "percentile", "margin")
+    return "+".join(sorted(names, key=order.index)) if names and set(names) <= set(order) else text
+
+
+#: Scorers by themselves, and those that together say more than one; S is compared with one absolute threshold at most.
+Scorer = Literal[
+    "offset", "cosine", "percentile", "margin", "offset+percentile", "offset+margin", "cosine+percentile",
+    "cosine+margin", "percentile+margin", "offset+percentile+margin", "cosine+percentile+margin",
+]  # fmt: skip
+
+
+class Assess(Block):
+    """Iterative evaluation: score each image against C_y, refine its description by Prompt 5, draw again."""
+
+    enabled: bool = True
+    """False trains on every drawn image (Table 4's "no iterative evaluation") [paper: true]."""
+    scorer: Annotated[Scorer, BeforeValidator(_in_order)] = "percentile"
+    """What an image must pass: cosine + 0.5 (``offset``, what the released code does), the raw cosine, a percentile of
+    the class's own training images against C_y, C_y's rank among all classes (``margin``); with "+", each of several.
+    The values of all are kept in any case. The default is ours."""
+    threshold: float = Field(default=0.8, ge=-1, le=2)
+    """mu, for ``offset`` and ``cosine`` [paper: 0.8 ImageNet-LT and Places-LT, 0.6 iNaturalist 2018]."""
+    percentile: float = Field(default=5.0, ge=0, le=100)
+    """For ``percentile``: an image passes at or above this percentile of its class's training images (linear between
+    two of them). A class without any is judged by ``margin_rank`` instead. Ours."""
+    margin_rank: int = Field(default=1, ge=1)
+    """For ``margin``: C_y must be among this many closest of all classes' templates; ties count in its favour. Ours."""
+    attempts: int = Field(default=3, ge=1, le=20)
+    """Drawings of a description at most, the first included; after the last it is excluded [released code]."""
+    refine_from: Literal["last", "original"] = "last"
+    """Which text Prompt 5 refines: the last refined one, or the original (the released code). The default is ours."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images that CLIP sees at once. Ours."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        scorer = self.scorer.split("+")[0]
+        most = {"offset": 1.5, "cosine": 1.0}.get(scorer)
+        if most is not None and self.threshold > most:
+            yield "threshold", f"{self.threshold:g} refuses every image: scorer {scorer!r} gives {most:g} at most"
+
+
+class Leaks(Block):
+    """The leak guard: equal and near-duplicate images among generated, training and test images are reported."""
+
+    enabled: bool = True
+    """False leaves it out. Ours: the paper compares nothing."""
+    hash_distance: int = Field(default=4, ge=0, le=32)
+    """Bits of 64 in which perceptual hashes of near duplicates differ at most. Ours."""
+    cosine: float = Field(default=0.97, gt=0, le=1)
+    """Cosine at or above which the clip's embeddings are those of near duplicates. Ours: for published weights; a
+    miniature's embeddings lie closer together."""
+    max_embedded: int | None = Field(default=None, ge=1)
+    """Training images, and test images, whose embeddings are compared at most: a seeded sample; null compares all.
+    Pixels and hashes are always compared of all. Ours."""
+    batch_size: int = Field(default=256, ge=1)
+    """Images that CLIP sees at once. Ours."""
+    shard_size: int = Field(default=4096, ge=1)
+    """Images a file of fingerprints, which is what an interruption can lose. Ours."""

@@ -1,0 +1,109 @@
+"""Blocks of what a run starts from: the images, and the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ltgc_local.recipe.block import Block, Name
+
+
+class Data(Block):
+    """Which images, by which lists, with which class names."""
+
+    benchmark: Literal[
+        "fashion_mnist_lt",
+        "imagenet_lt",
+        "places_lt",
+        "inaturalist18",
+        "cifar10_lt",
+        "cifar100_lt",
+        "image_folder",
+        "list_files",
+        "csv",
+        "parquet",
+    ] = "fashion_mnist_lt"
+    """The benchmark, or the form of your own data. Ours: the paper's benchmarks cannot be shipped."""
+    root: Path = Field(examples=["../data/fashion_mnist_lt"])
+    """Folder of the images; see data/README.md for each benchmark's tree. Ours."""
+    lists: Path | None = Field(default=None, examples=["../data/data_txt/ImageNet_LT"])
+    """Folder of the lists or tables that name images and labels; null looks in ``root``. Ours."""
+    class_names: Path | None = Field(default=None, json_schema_extra={"expected": "the path of a text file"})
+    """Text file of class names, one a line by class id; null takes the benchmark's own. Ours: the released code has two
+    lists that disagree."""
+    imbalance: float = Field(default=100.0, ge=1, le=10_000)
+    """CIFAR: training images of the largest class over those of the smallest. Ours: the field's usual factor."""
+    largest_class: int | None = Field(default=None, ge=2)
+    """CIFAR: training images of the largest class; null takes all official ones, as the field does. Ours."""
+    val_per_class: int = Field(default=50, ge=1)
+    """CIFAR: validation images a class at most, of the official training images that the long tail leaves. Ours."""
+    split_seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    """CIFAR: which images the long tail keeps; not the run's seed, so that runs share their data. Ours."""
+    image_column: str = Field(default="image", min_length=1)
+    """csv: the column of paths; parquet: of images. Ours: what ``datasets`` writes."""
+    label_column: str = Field(default="label", min_length=1)
+    """csv and parquet: the column of labels. Ours: what ``datasets`` writes."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        for key, benchmarks in DATA_KEYS.items():
+            default = type(self).model_fields[key].default
+            if self.benchmark not in benchmarks and getattr(self, key) != default:
+                yield key, f"has no effect on {self.benchmark}; only {', '.join(benchmarks)} use it: remove it"
+
+
+_CIFAR = ("cifar10_lt", "cifar100_lt")
+_LISTED = ("imagenet_lt", "places_lt", "inaturalist18", "list_files", "csv")
+#: Key of ``data`` -> the benchmarks that it has an effect on, where that is not all of them.
+DATA_KEYS = {
+    "lists": _LISTED,
+    "class_names": (*_LISTED, *_CIFAR, "image_folder", "parquet"),
+    "imbalance": _CIFAR,
+    "largest_class": _CIFAR,
+    "val_per_class": _CIFAR,
+    "split_seed": _CIFAR,
+    "image_column": ("csv", "parquet"),
+    "label_column": ("csv", "parquet"),
+}
+
+
+class Models(Block):
+    """Which local models take the four roles, and on what they run."""
+
+    cards: Path = Field(examples=["../model_cards"])
+    """Folder of the model cards, one Markdown file a model. Ours."""
+    vlm: Name = Field(examples=["tiny-vlm"])
+    """Card of the vision-language model that describes images (the paper: GPT-4V; ours is local)."""
+    llm: Name = Field(examples=["tiny-llm"])
+    """Card of the language model that extends and refines descriptions (the paper: GPT-4; ours is local)."""
+    t2i: Name = Field(examples=["tiny-t2i"])
+    """Card of the text-to-image model (the paper: DALL-E; ours is local)."""
+    clip: Name = Field(examples=["tiny-clip"])
+    """Card of the CLIP that scores images and is fine-tuned [paper: ViT-B/32]."""
+    backend: Literal["auto", "vllm", "transformers"] = "auto"
+    """What runs vlm and llm; ``auto`` takes vLLM where it is installed for GPUs, else transformers. Ours."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run; ``auto`` takes the GPU where there is one. Ours."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of the weights; ``auto`` takes the card's, else what suits the device. Ours."""
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+    """bitsandbytes quantization of vlm and llm by transformers; vLLM reads AWQ, GPTQ and FP8 folders as they are.
+    Ours."""
+    max_model_len: int = Field(default=4096, ge=64)
+    """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
+    max_pixels: int = Field(default=1024 * 1024, ge=64)
+    """Pixels of a picture that the vlm sees at most; a larger one is shrunk. Ours."""
+    tensor_parallel: int = Field(default=1, ge=1, le=64)
+    """GPUs that vLLM spreads one vlm or llm over. Ours."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.backend == "vllm" and self.quantization != "none":
+            yield (
+                "quantization",
+                f"'{self.quantization}' is bitsandbytes, which vLLM does not load; write 'backend: transformers', or "
+                "name the card of an AWQ, GPTQ or FP8 folder",
+            )
+        if self.backend == "transformers" and self.tensor_parallel > 1:
+            yield "tensor_parallel", f"{self.tensor_parallel} has no effect on backend 'transformers'; write 1"
