@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ltgc_local.errors import ModelError, RecipeError
 from ltgc_local.recipe import Recipe, load_recipe
-from tests.recipe.broken import APPENDED, OVERRIDES, REPLACED, WHOLE
+from tests.recipe.broken import APPENDED, OVERRIDES, REPLACED, SEED, WHOLE
 
 
 def problems_of(content: str | bytes, overrides: list[str] | None = None) -> list[str]:

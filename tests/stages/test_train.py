@@ -61,7 +61,7 @@ def adapter_of(artefacts: Sequence[Artefact]) -> dict[str, torch.Tensor]:
 
 
 def value_of(artefacts: Sequence[Artefact], name: str) -> Any:
-    (found,) = (artefact for artefact in artefacts if isinstance(artefact, Json) and artefact.name == name)
+    (found,) = (artefact for artefact in artefacts if isinstance(artefact, Json) and artefact.kind == name)
     return found.value
 
 
