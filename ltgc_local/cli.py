@@ -135,7 +135,7 @@ def run(
 
     loaded = _load(recipe, overrides, base, presets)
     options = {"--set": overrides, "--preset": presets, "--base": (base,), "--seeds": (seeds,), "--row": only}
-    options |= {"--reuse": reuse, "--out": (out,)}
+    options |= {"--to": (to_step,)}  # not --reuse, which --from refuses, nor --out, which a remedy gives itself
     given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse)

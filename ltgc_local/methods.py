@@ -13,6 +13,10 @@ BUDGET = ("extend.max_clip_tokens", "models.t2i")  # how many CLIP tokens, and w
 OF_GENERATED = ("train.mixing", "train.mix_form", "train.mix_alpha", "train.mix_beta")
 
 
+#: Fields of ``assess`` that say what follows a detection, and not what it finds: rows of a table share it.
+NOT_OF_DETECT = ("assess.enabled", "assess.attempts", "assess.refine_from")
+
+
 def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     """Return LTGC's steps, the control's, and what measures both."""
     steps = list(_descriptions(recipe))
@@ -23,7 +27,7 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
         steps.append(Step("assess/template", "summarize", (), "llm", budgets))
         for round_ in range(recipe.assess.attempts):
             detect = f"assess/{round_}/detect"
-            steps.append(Step(detect, "detect", (drawn[-1], "assess/template"), "clip", ("assess",)))
+            steps.append(Step(detect, "detect", (drawn[-1], "assess/template"), "clip", ("assess",), NOT_OF_DETECT))
             detects.append(detect)
             if round_ + 1 < recipe.assess.attempts:
                 refine, redraw = f"assess/{round_}/refine", f"assess/{round_}/redraw"

@@ -7,24 +7,13 @@ from typing import Any
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.recipe import Recipe
+from ltgc_local.recipe.schema import NOT_SHAPING
 from ltgc_local.steps import Role, Step
 
-#: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
-NOT_SHAPING = {
-    "draw.batch_size",
-    "assess.batch_size",
-    "leaks.enabled",
-    "leaks.batch_size",
-    "evaluate.batch_size",
-    "train.control",
-    "train.checkpoint_minutes",
-    "train.in_memory_mib",
-    "train.decode_workers",
-}
 #: Fields of ``models`` that shape what a role's model makes, beside the card's name and the backend.
 LOADING: dict[Role, tuple[str, ...]] = {
-    "vlm": ("models.device", "models.dtype", "models.quantization", "models.max_pixels"),
-    "llm": ("models.device", "models.dtype", "models.quantization"),
+    "vlm": ("models.device", "models.dtype", "models.quantization", "models.max_pixels", "models.max_model_len"),
+    "llm": ("models.device", "models.dtype", "models.quantization", "models.max_model_len"),
     "t2i": ("models.device", "models.dtype"),
     "clip": ("models.device", "models.dtype"),
 }
@@ -45,7 +34,7 @@ def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     model = (f"models.{step.model_role}", *LOADING[step.model_role]) if step.model_role else ()
-    for path in ("seed", "data.benchmark", *model, *step.settings):
+    for path in ("seed", "data.benchmark", "data.image_column", *model, *step.settings):
         value: Any = dumped
         for part in path.split("."):
             value = value[part]

@@ -167,6 +167,9 @@ def test_report_prints_the_table_of_a_run_that_was_evaluated(tmp_path: Path) -> 
     groups = {"all": 50.0, "many": 60.04, "medium": None, "few": 7.5, "per_class": {}}
     run.write_chunk("evaluate", 0, [Json("metrics", {"zero_shot": groups, "ltgc": groups})], FACTS, numbered=False)
     run.write_manifest("evaluate", {}, 1, 0)
+    refused = call("report", tmp_path)
+    assert refused.exit_code == 5 and f"{tmp_path}: no run directory" in refused.stderr
+    (tmp_path / "recipe.json").write_text("{}")
     lines = call("report", tmp_path).stdout.splitlines()
     assert lines[0].split()[-4:] == ["all", "many", "medium", "few"]
     assert lines[1].split()[-4:] == lines[2].split()[-4:] == ["50.0", "60.0", "-", "7.5"]

@@ -70,7 +70,11 @@ def test_settings_are_a_steps_own_blocks_the_seed_and_its_model(make_recipe: Mak
 def test_a_step_without_a_model_does_not_depend_on_models(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe()
     (collect,) = (step for step in build_plan(recipe) if step.name == "generated")
-    assert step_settings(collect, recipe.dump()) == {"seed": 0, "data.benchmark": "fashion_mnist_lt"}
+    assert step_settings(collect, recipe.dump()) == {
+        "seed": 0,
+        "data.benchmark": "fashion_mnist_lt",
+        "data.image_column": "image",
+    }
 
 
 def test_what_only_changes_the_speed_is_in_no_steps_settings(make_recipe: MakeRecipe) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from ltgc_local.backends.protocols import LoadSettings, Sampling
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
-from ltgc_local.errors import ModelError
+from ltgc_local.backends.weights import refuse_missing_weights
 
 
 def loading_arguments(settings: LoadSettings) -> dict[str, Any]:
@@ -38,18 +38,12 @@ def load_weights(auto_class: Any, folder: Path, settings: LoadSettings) -> Any:
     """Return ``auto_class``'s model of the folder, in evaluation mode.
 
     Raises:
-        ModelError: a weight of the architecture is not in the files, or has another shape. transformers would start it
-            at random.
+        ModelError: a weight of the architecture is not in the files, or has another shape.
     """
     model, found = auto_class.from_pretrained(
         folder, output_loading_info=True, ignore_mismatched_sizes=True, **loading_arguments(settings)
     )
-    wrong = sorted(found["missing_keys"]) + sorted(str(key[0]) for key in found["mismatched_keys"])
-    if wrong:
-        raise ModelError(
-            f"{folder}: {len(wrong)} weights of {type(model).__name__} are not in its files or have another shape, "
-            f"such as {', '.join(wrong[:3])}; the folder is incomplete, or config.json another model's: copy it again"
-        )
+    refuse_missing_weights(folder, model, found)
     return model.eval()
 
 

@@ -38,7 +38,7 @@ def load_clip_token_counter(folder: Path) -> Callable[[str], int]:
                 return lambda text: len(tokenizer.encode(text))
             inner = tokenizer.tokenizer
         else:
-            inner = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            inner = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as problem:
         raise ModelError(f"{folder}: no tokenizer that can be read: {problem}") from problem
     return lambda text: len(inner(text, add_special_tokens=False, verbose=False).input_ids)

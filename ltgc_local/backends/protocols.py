@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+#: For chat templates: a model that may think aloud first (Qwen3) answers at once. Templates that know no such thing
+#: ignore it. Thinking would use up the tokens of a reply, whose form is all that is asked for.
+NO_THINKING = {"enable_thinking": False}
+
+
 class Message(TypedDict):
     """One turn of a conversation."""
 

@@ -20,6 +20,7 @@ from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
+from ltgc_local.backends.weights import refuse_missing_weights
 from ltgc_local.errors import ModelError
 
 TEXTS_AT_ONCE = 256
@@ -71,7 +72,15 @@ class TransformersClip:
         self.device = resolve_device(settings.device)
         self._dtype = resolve_dtype(settings.dtype, self.device)
         local = {"local_files_only": True}
-        self._model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **local)
+        self._model, found = CLIPModel.from_pretrained(
+            folder,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **local,
+        )
+        refuse_missing_weights(folder, self._model, found)
         self._model.eval().to(self.device)
         self._tokenizer = CLIPTokenizerFast.from_pretrained(folder, **local)
         processor = CLIPImageProcessor.from_pretrained(folder, **local)

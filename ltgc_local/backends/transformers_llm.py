@@ -9,7 +9,7 @@ from typing import Any, final
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ltgc_local.backends.chat import by_length, generate, load_weights
-from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
+from ltgc_local.backends.protocols import NO_THINKING, Conversation, LoadSettings, Sampling
 
 BATCH_SIZE = 16
 
@@ -19,14 +19,16 @@ class TransformersLlm:
     """A chat model. It cannot constrain decoding: ``schema`` is not used, and the parser reads free text."""
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, padding_side="left")
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
+        )
         self._model = load_weights(AutoModelForCausalLM, folder, settings)
 
     def reply(
         self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
     ) -> list[str]:
         texts = [
-            self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True)
+            self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **NO_THINKING)
             for turns in conversations
         ]
         replies = [""] * len(texts)

@@ -19,7 +19,7 @@ class TransformersVlm:
     """An image-and-text chat model: one image a conversation, in its first turn. ``schema`` is not used."""
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
-        self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         self._processor.tokenizer.padding_side = "left"
         self._model = load_weights(AutoModelForImageTextToText, folder, settings)
         self._max_pixels = settings.max_pixels

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ltgc_local.backends.protocols import LoadSettings, Sampling
+from ltgc_local.backends.protocols import NO_THINKING, LoadSettings, Sampling
 from ltgc_local.errors import BackendError
 
 #: On a CPU the key-value cache is ordinary memory, of which vLLM takes 16 GiB if it is not told.
@@ -44,7 +44,7 @@ def load_engine(folder: Path, settings: LoadSettings, **arguments: Any) -> Any:
         from vllm.platforms import current_platform
     except ImportError as problem:
         raise BackendError(
-            f"models.backend is vllm, but vLLM cannot be imported ({problem}); type: pip install 'ltgc-local[vllm]', "
+            f"models.backend is vllm, but vLLM cannot be imported ({problem}); type: pip install -e '.[vllm]', "
             "or --set models.backend=transformers"
         ) from problem
     logging.getLogger("vllm").setLevel(logging.ERROR)
@@ -87,6 +87,7 @@ def _device_arguments(device: str, tensor_parallel: int) -> dict[str, Any]:
             "enforce_eager": True,
             "kv_cache_memory_bytes": CPU_CACHE_BYTES,
             "distributed_executor_backend": "uni",
+            "skip_mm_profiling": True,  # on a GPU the vision tower's memory must be measured; here it is not scarce
         }
     return {
         "gpu_memory_utilization": GPU_MEMORY_SHARE,
@@ -97,7 +98,7 @@ def _device_arguments(device: str, tensor_parallel: int) -> dict[str, Any]:
 def chat(
     engine: Any, messages: Sequence[list[dict[str, Any]]], sampling: Sampling, schema: dict[str, Any] | None
 ) -> list[str]:
-    """Reply to each conversation; the engine batches them. Each has its own seed, so the batch changes nothing."""
+    """Reply to each conversation; the engine batches them. Each has its own seed, by its place in the list."""
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
@@ -112,4 +113,5 @@ def chat(
         )
         for position in range(len(messages))
     ]
-    return [output.outputs[0].text for output in engine.chat(list(messages), parameters, use_tqdm=False)]
+    outputs = engine.chat(list(messages), parameters, use_tqdm=False, chat_template_kwargs=NO_THINKING)
+    return [output.outputs[0].text for output in outputs]

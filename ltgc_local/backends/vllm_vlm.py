@@ -18,9 +18,7 @@ class VllmVlm:
     """An image-and-text chat model: one image a conversation, before the text of its first turn."""
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
-        self._engine = load_engine(
-            folder, settings, limit_mm_per_prompt={"image": 1, "video": 0}, skip_mm_profiling=True
-        )
+        self._engine = load_engine(folder, settings, limit_mm_per_prompt={"image": 1, "video": 0})
         self._max_pixels = settings.max_pixels
 
     def describe(

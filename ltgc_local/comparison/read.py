@@ -13,12 +13,13 @@ import numpy as np
 from ltgc_local.artefacts.directory import RunDirectory, find_runs
 from ltgc_local.artefacts.tables import read_table
 from ltgc_local.errors import ArtefactError
+from ltgc_local.recipe.schema import NOT_SHAPING
 from ltgc_local.reporting.provenance import Provenance, read_provenance
 
 #: Settings that do not tell two rows of a comparison apart.
-NOT_TELLING = {
-    "seed", "data.root", "models.cards", "draw.batch_size", "assess.batch_size", "evaluate.batch_size",
-    "evaluate.interval_level", "evaluate.resamples", "evaluate.store_logits", "report.images_per_class",
+NOT_TELLING = (NOT_SHAPING - {"train.control", "leaks.enabled"}) | {
+    "seed", "data.root", "data.lists", "data.class_names", "models.cards", "evaluate.interval_level",
+    "evaluate.resamples", "evaluate.store_logits", "report.images_per_class", "report.leak_pairs",
 }  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class Split(Protocol):
 
     @property
     def files(self) -> Sequence[Path]:
-        """The files that hold the images, for the digest; none where each image is a file, which its key names."""
+        """The files that hold the images, for the digest; where images are files, a sample of those that are there."""
 
     def __len__(self) -> int: ...
 
@@ -52,8 +52,8 @@ class Split(Protocol):
 class Corpus:
     """A benchmark: class names and the splits train (D_o, the long tail), val and test.
 
-    ``val_is_test`` says that the benchmark has no validation images of its own (iNaturalist 2018): its settings are
-    fixed beforehand, never chosen on ``val``.
+    ``val_is_test`` says that the benchmark has no validation images of its own (iNaturalist 2018), or that some of them
+    are test images: its settings are fixed beforehand, never chosen on ``val``.
     """
 
     name: str
@@ -81,7 +81,8 @@ class Corpus:
     def digest(self) -> str:
         """Return 16 hexadecimal digits of a sha256 over class names, keys, labels and the files that hold images.
 
-        Images that are files of their own count by their path: reading half a million would take longer than a step.
+        Of images that are files of their own, paths count and the bytes of a sample: reading half a million would take
+        longer than a step.
         """
         digest = hashlib.sha256("\n".join(self.class_names).encode())
         for split in (self.train, self.val, self.test):
@@ -91,6 +92,18 @@ class Corpus:
                     content = hashlib.file_digest(file, "sha256").hexdigest()
                 digest.update(f"{split.name}/{path.name}\0{content}\n".encode())
         return digest.hexdigest()[:16]
+
+    def check_selection(self, select: str) -> None:
+        """Refuse to choose an epoch on validation images that are test images.
+
+        Raises:
+            DataError: ``select`` is not ``last``, and they are.
+        """
+        if select != "last" and self.val_is_test:
+            raise DataError(
+                f"train: select is {select}, but {self.name}'s validation images are its test images, and a choice by "
+                "them would be by the test; type --set train.select=last"
+            )
 
     def check_images_are_there(self) -> None:
         """Refuse a tree that lacks images which the splits name.

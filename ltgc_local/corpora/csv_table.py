@@ -49,8 +49,8 @@ def open_csv(data: Data) -> Corpus:
         labels = np.array([ids[label] for _, label in rows], dtype=np.int64)
         splits[split] = build_image_files(split, data.root, [key for key, _ in rows], labels)
     check_no_overlap(str(folder), splits["train"], splits["val"], splits["test"])
-    same = set(splits["val"].keys) == set(splits["test"].keys)
-    return Corpus(NAME, names, splits["train"], splits["val"], splits["test"], val_is_test=same)
+    shared = not set(splits["val"].keys).isdisjoint(splits["test"].keys)
+    return Corpus(NAME, names, splits["train"], splits["val"], splits["test"], val_is_test=shared)
 
 
 def _read_table(path: Path, data: Data) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable
 
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ltgc_local.corpora.base import first_few
 from ltgc_local.errors import DataError
@@ -22,7 +22,11 @@ def decode_image(content: bytes, where: str) -> Image.Image:
         picture.load()
         return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, zlib.error and others
-        raise DataError(f"{where} does not decode: {error}") from error
+        raise DataError(f"{where} does not decode: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return "it is empty or no image" if isinstance(error, UnidentifiedImageError) else str(error)
 
 
 def decode_several(rows: Iterable[int], decode: Callable[[int], Image.Image]) -> list[Image.Image]:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ltgc_local.errors import DataError
 #: (path in the list, label) -> path in the tree.
 Layout = Callable[[str, int], str]
 LISTERS = 16  # folders that are listed at once: a network file system answers each slowly and many in parallel
+SAMPLED = 32  # files whose bytes are in the digest: another tree with the same names is then another data set
 PROBES = 5  # paths that decide which layout a tree has
 
 
@@ -32,10 +34,6 @@ class ImageFiles:
     keys: tuple[str, ...] = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)  # (N,)
     paths: tuple[str, ...] = field(repr=False)  # under root
-
-    @property
-    def files(self) -> Sequence[Path]:
-        return ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -59,6 +57,12 @@ class ImageFiles:
     def images(self, rows: Iterable[int]) -> list[Image.Image]:
         """Return several images, in the order of ``rows``."""
         return decode_several(rows, self.image)
+
+    @cached_property
+    def files(self) -> Sequence[Path]:
+        """Some of the images, the same ones each time."""
+        rows = np.unique(np.linspace(0, len(self.paths) - 1, min(SAMPLED, len(self.paths))).astype(int))
+        return [path for path in (self.root / self.paths[row] for row in rows) if path.is_file()]
 
     def missing(self) -> list[str]:
         """Return the paths that are not there, by listing the folders that the split uses, and no other."""
@@ -84,7 +88,14 @@ def build_image_files(
     Args:
         layouts: other layouts of the tree than the list's own, tried in this order where the list's folders are not
             there. A tree with none of them keeps the list's own, so that it can be planned without images.
+
+    Raises:
+        DataError: a path is absolute or climbs out of the root.
     """
+    outside = [key for key in keys if key.startswith(("/", "\\")) or ".." in key.replace("\\", "/").split("/")]
+    if outside:
+        raise DataError(f"{root}: {len(outside)} paths of {name} lead out of the root: {first_few(outside)}")
+    keys = [key.removeprefix("./") for key in keys]
     labels = np.ascontiguousarray(labels, dtype=np.int64)
     labels.setflags(write=False)
     paths: Sequence[str] = keys

@@ -23,5 +23,5 @@ def open_list_files(data: Data) -> Corpus:
         splits[split] = build_image_files(split, data.root, *read_list(folder / f"{split}.txt"))
     names = read_class_names(data.class_names or folder / "class_names.txt")
     check_no_overlap(str(folder), splits["train"], splits["val"], splits["test"])
-    same = set(splits["val"].keys) == set(splits["test"].keys)
-    return Corpus(NAME, names, splits["train"], splits["val"], splits["test"], val_is_test=same)
+    shared = not set(splits["val"].keys).isdisjoint(splits["test"].keys)
+    return Corpus(NAME, names, splits["train"], splits["val"], splits["test"], val_is_test=shared)

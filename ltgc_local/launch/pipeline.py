@@ -59,6 +59,7 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
     with run.locked():
         cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in ROLES}
         corpus = open_corpus(recipe.data)
+        corpus.check_selection(recipe.train.select)
         digests = _digests(corpus, cards, run)
         run.supersede(redone)
         begun = False

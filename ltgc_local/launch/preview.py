@@ -85,6 +85,8 @@ def metrics_as_text(out: Path) -> str:
         ArtefactError: the run has not been evaluated.
     """
     run = RunDirectory(out)
+    if not (out / "recipe.json").is_file():
+        raise ArtefactError(f"{out}: no run directory; of a folder of runs, type: ltgc-local compare {out}")
     if run.manifest("evaluate") is None:
         raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {out}")
     metrics = run.value("evaluate", "metrics")

@@ -51,9 +51,10 @@ def start(asked: Invocation, log: Callable[[str], None]) -> str:
     name = asked.recipes.name
     if asked.from_step and asked.reuse:
         raise RecipeError("--from does a step again, and --reuse takes it from elsewhere; give one of them")
-    for recipe in asked.recipes.rows.values():
-        for step in filter(None, (asked.from_step, asked.to_step)):
-            match_steps(build_plan(recipe), step)  # refuses one that a row does not have
+    for folder in asked.reuse:
+        if not find_runs(folder):
+            raise RecipeError(f"--reuse {folder}: no run directory there, nor in the folders under it")
+    check_steps(asked)
     if asked.recipes.is_table or asked.seeds is not None:
         root = asked.out or Path("runs") / (name if asked.recipes.is_table else f"{name}-seeds")
         jobs = list_jobs(asked.recipes, root, parse_seeds(asked.seeds) if asked.seeds is not None else None, asked.only)
@@ -70,6 +71,24 @@ def start(asked: Invocation, log: Callable[[str], None]) -> str:
     run_pipeline(Request(recipe, out, asked.command, asked.from_step, asked.to_step, others), log)
     finished = (out / "report" / "report.html").is_file()
     return metrics_as_text(out) if finished else f"{out}: done up to {asked.to_step}"
+
+
+def check_steps(asked: Invocation) -> None:
+    """Refuse a step of ``--from`` or ``--to`` that no row which is to run has.
+
+    Raises:
+        RecipeError: with the steps that there are.
+    """
+    chosen = [recipe for row, recipe in asked.recipes.rows.items() if not asked.only or row in asked.only]
+    for step in filter(None, (asked.from_step, asked.to_step)):
+        problems = []
+        for recipe in chosen:
+            try:
+                match_steps(build_plan(recipe), step)
+            except RecipeError as problem:
+                problems.append(problem)
+        if problems and len(problems) == len(chosen):
+            raise problems[0]
 
 
 def write_beside(root: Path) -> str:
@@ -125,6 +144,8 @@ def run_jobs(jobs: Sequence[Job], root: Path, asked: Invocation, log: Callable[[
         _supersede(jobs, asked.from_step)
     for job in jobs:
         others = list_others(job.out, (root, *asked.reuse))
+        if asked.from_step is not None:  # what is done again is not taken from a row that was not asked to
+            others = tuple(run for run in others if run in {each.out for each in jobs})
         _take_digests(job.out, others)
         request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others, root)
         name = job.out.relative_to(root)
@@ -141,7 +162,10 @@ def _supersede(jobs: Sequence[Job], from_step: str) -> None:
     """Put away what ``--from`` does again, in every run before any: else one run would take it from the next."""
     for job in jobs:
         steps, run = build_plan(job.recipe), RunDirectory(job.out)
-        redone = with_dependents(steps, match_steps(steps, from_step))
+        try:
+            redone = with_dependents(steps, match_steps(steps, from_step))
+        except RecipeError:  # a row without that step: it shares nothing that is done again
+            continue
         if run.root.is_dir():
             with run.locked():
                 run.supersede(redone)

@@ -73,8 +73,8 @@ class Train(Block):
     prior_scale: float = Field(default=1.0, ge=0, le=10)
     """Of ``logit_adjustment``: factor of the log prior; less than 1 leaves the tail some advantage. Ours."""
     sampler: Literal["balanced", "instance"] = "balanced"
-    """How the control, ``union`` and ``mixup`` draw images: a class uniformly, then its images; or every image once.
-    Ours."""
+    """How the control, ``union`` and ``mixup`` draw images: a class uniformly, then its images; or every image
+    equally often. An epoch is as many draws as there are originals. Ours."""
     augment: Literal["none", "flip", "flip_crop", "resized_crop"] = "flip"
     """Random changes of training images: flips, with shifts by an eighth, or with crops of any size and shape (for
     towers of 224 px). Ours."""

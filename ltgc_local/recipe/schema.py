@@ -17,9 +17,37 @@ from ltgc_local.recipe.inputs import DATA_KEYS, Data, Models
 from ltgc_local.recipe.learning import Evaluate, Report, Train
 
 __all__ = [
-    "DATA_KEYS", "Assess", "Block", "Data", "Describe", "Draw", "Evaluate", "Extend", "Leaks", "Models", "Name",
-    "Recipe", "Report", "Scorer", "Train",
+    "DATA_KEYS",
+    "NOT_SHAPING",
+    "Assess",
+    "Block",
+    "Data",
+    "Describe",
+    "Draw",
+    "Evaluate",
+    "Extend",
+    "Leaks",
+    "Models",
+    "Name",
+    "Recipe",
+    "Report",
+    "Scorer",
+    "Train",
 ]  # fmt: skip
+
+
+#: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
+NOT_SHAPING = {
+    "draw.batch_size",
+    "assess.batch_size",
+    "leaks.enabled",
+    "leaks.batch_size",
+    "evaluate.batch_size",
+    "train.control",
+    "train.checkpoint_minutes",
+    "train.in_memory_mib",
+    "train.decode_workers",
+}
 
 
 class Recipe(Block):

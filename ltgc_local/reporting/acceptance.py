@@ -98,7 +98,10 @@ def describe_score(score: Score, recipe: Recipe) -> str:
         return f"{place}\nCLIP gave no number"
     if "margin" in recipe.assess.scorer or score.threshold is None:
         place += f", rank {score.rank}"
+        place += f" > {recipe.assess.margin_rank}" if "margin" in score.failed else ""
     if score.threshold is None:
         return place
     sign = "<" if set(score.failed) - {"margin"} else "≥"
-    return f"{place}\nS {score.cosine:.3f} {sign} {score.threshold:.3f}"
+    close = f"{score.cosine:.3f}" == f"{score.threshold:.3f}"
+    digits = 5 if close else 3
+    return f"{place}\nS {score.cosine:.{digits}f} {sign} {score.threshold:.{digits}f}"

@@ -75,7 +75,7 @@ def read_arms(metrics: Mapping[str, Any], recipe: Recipe) -> tuple[Arm, ...]:
 
 def _title(name: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
     settings = recipe.train
-    sampling = "balanced sampling" if settings.sampler == "balanced" else "every image once an epoch"
+    sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
     loss = {"cross_entropy": "", "logit_adjustment": ", logit adjustment", "balanced_softmax": ", balanced softmax"}[
         settings.loss
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def check_fingerprint(
     """Return whether the step is complete with this fingerprint; note the fingerprint of one that is begun.
 
     Args:
-        command: what the user typed, without ``--out``'s value where it is not given.
+        command: what the user typed, without ``--out``, ``--from`` and ``--reuse``.
         out: what ``--out`` means to that command; the run's folder unless given.
 
     Raises:
@@ -53,11 +54,12 @@ def check_fingerprint(
     if found is not None and found != wanted:
         keys = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         changes = "\n".join(f"  {key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in keys)
+        place = shlex.quote(str(out or run.root))
         raise ArtefactError(
             f"{run.folder(step.name)}: step {step.name} was made with other settings:\n{changes}\n"
             f"to redo it and what follows (what is there is kept under {run.root / 'superseded'}), type:\n"
-            f"  {command} --from {step.name.split('/')[0]}\n"
-            f"to keep this run and start another, type:\n  {command} --out {out or run.root}-2"
+            f"  {command} --out {place} --from {step.name.split('/')[0]}\n"
+            f"to keep this run and start another, type:\n  {command} --out {place}-2"
         )
     if found is None:
         run.folder(step.name).mkdir(parents=True, exist_ok=True)

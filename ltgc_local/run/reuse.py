@@ -46,6 +46,8 @@ def take_step(step: str, source: RunDirectory, run: RunDirectory) -> None:
     (target / "chunks").mkdir(parents=True, exist_ok=True)
     chunks = [f"chunks/{path.name}" for path in sorted((origin / "chunks").glob("?????.json"))]
     for name in (*manifest["files"], *chunks):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ArtefactError(f"{origin / 'manifest.json'}: names a file outside its step, {name!r}")
         _link(origin / name, target / name)
     first = manifest.get("taken_from", str(source.root.resolve()))
     write_atomically(Json("manifest", manifest | {"taken_from": first}), target / "manifest.json")

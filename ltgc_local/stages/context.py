@@ -19,7 +19,7 @@ from ltgc_local.longtail import tail_classes
 from ltgc_local.recipe import Recipe
 from ltgc_local.seeding import item_seed
 from ltgc_local.steps import Role, Step
-from ltgc_local.store import find_card, model_folder
+from ltgc_local.store import ModelCard, find_card, model_folder
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class StageContext:
         models, is_text = self.recipe.models, role in ("vlm", "llm")
         settings = LoadSettings(
             models.device,
-            models.dtype,
+            self._card(role).dtype or "auto" if models.dtype == "auto" else models.dtype,
             models.quantization if is_text else "none",
             models.max_model_len,
             models.tensor_parallel,
@@ -59,8 +59,10 @@ class StageContext:
 
     def role_folder(self, role: Role) -> Path:
         """Return the folder of a role's weights, tokenizer and configuration."""
-        models = self.recipe.models
-        return model_folder(find_card(models.cards, getattr(models, role), role))
+        return model_folder(self._card(role))
+
+    def _card(self, role: Role) -> ModelCard:
+        return find_card(self.recipe.models.cards, getattr(self.recipe.models, role), role)
 
     @cached_property
     def tail(self) -> list[int]:

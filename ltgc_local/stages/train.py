@@ -10,8 +10,6 @@ import torch
 from ltgc_local.artefacts.drawn import DrawnSplit
 from ltgc_local.artefacts.files import Artefact, Json, Lines, Tensors
 from ltgc_local.backends.protocols import TrainableClip
-from ltgc_local.corpora import Corpus
-from ltgc_local.errors import DataError
 from ltgc_local.metrics import accuracies
 from ltgc_local.prompts import zero_shot_text
 from ltgc_local.recipe import Recipe
@@ -34,7 +32,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     recipe, corpus, arm = context.recipe, context.corpus, context.step.name.rpartition("/")[2]
-    check_selection(recipe, corpus)
+    corpus.check_selection(recipe.train.select)
     clip: TrainableClip = context.model
     seed = context.seed("train")  # the same for every arm: they start from the same adapters
     torch.manual_seed(seed)
@@ -63,19 +61,6 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     return [Lines("history", trained.history), selected, Tensors("adapter", tensors)]
 
 
-def check_selection(recipe: Recipe, corpus: Corpus) -> None:
-    """Refuse to choose an epoch on validation images that are the test images.
-
-    Raises:
-        DataError: they are.
-    """
-    if recipe.train.select != "last" and corpus.val_is_test:
-        raise DataError(
-            f"train: select is {recipe.train.select}, but {corpus.name}'s validation images are its test images, and a "
-            "choice by them would be by the test; type --set train.select=last"
-        )
-
-
 def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: Recipe) -> Classifier:
     """Wrap the vision tower in LoRA and put a cosine head of the classes' text features on it."""
     texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
@@ -87,7 +72,8 @@ def load_split(context: StageContext, split: Source) -> ImageSet:
     """Decode a split at the size of CLIP's vision tower; a large one is mapped from a file in the run directory."""
     settings, clip = context.recipe.train, context.model
     folder = context.run.root / DECODED
-    decoding = Decoding(clip.resize, clip.preprocessing, folder, settings.in_memory_mib, settings.decode_workers)
+    preprocessing = f"{clip.preprocessing}\0{context.recipe.data.image_column}"
+    decoding = Decoding(clip.resize, preprocessing, folder, settings.in_memory_mib, settings.decode_workers)
     return ImageSet(decoding.load(split), split.labels)
 
 

@@ -154,10 +154,15 @@ def test_both_layouts_of_places_are_read_by_both_layouts_of_lists(
     assert corpus.class_names[8] == "outdoor apartment building"
 
 
-def test_the_digest_follows_labels_and_names_and_not_the_place(folders: Folders, tmp_path: Path) -> None:
+def test_the_digest_follows_labels_names_and_images_and_not_the_place(folders: Folders, tmp_path: Path) -> None:
     images, lists = folders["places_lt"]
     digest = open_corpus(data("places_lt", images, lists)).digest()
-    assert open_corpus(data("places_lt", tmp_path, lists)).digest() == digest
+    copy = tmp_path / "copy"
+    shutil.copytree(images, copy)
+    assert open_corpus(data("places_lt", copy, lists)).digest() == digest
+    corpus = open_corpus(data("places_lt", copy, lists))
+    corpus.train.files[0].write_bytes(b"another image")  # the first is in the sample
+    assert open_corpus(data("places_lt", copy, lists)).digest() != digest
     names = tmp_path / "names.txt"
     names.write_text("".join(f"place {i}\n" for i in range(365)))
     assert open_corpus(data("places_lt", images, lists, class_names=names)).digest() != digest

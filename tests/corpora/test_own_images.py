@@ -234,3 +234,22 @@ def test_every_image_can_be_decoded_beforehand(tree: Path) -> None:
     assert [line.split(": the image does not decode")[0] for line in others] == [
         f"{tree}/train/tabby_cat/1.jpg", f"{tree}/val/tabby_cat/3.jpg", f"{tree}/test/dog/4.jpg",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/etc/x.png", "../x.png", "a/../../x.png"])
+def test_a_list_that_leads_out_of_the_root_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "class_names.txt").write_text("cat\n")
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.txt").write_text(f"{split}/a.png 0\n" + (f"{path} 0\n" if split == "train" else ""))
+    with pytest.raises(DataError, match="1 paths of train lead out of the root"):
+        open_corpus(Data(benchmark="list_files", root=tmp_path))
+
+
+def test_validation_images_that_are_partly_test_images_choose_nothing(tmp_path: Path) -> None:
+    (tmp_path / "class_names.txt").write_text("cat\n")
+    for split, lines in {"train": "t/a.png 0\n", "val": "./v/a.png 0\nv/b.png 0\n", "test": "v/a.png 0\n"}.items():
+        (tmp_path / f"{split}.txt").write_text(lines)
+    corpus = open_corpus(Data(benchmark="list_files", root=tmp_path))
+    assert corpus.val_is_test
+    with pytest.raises(DataError, match=r"validation images are its test images.*train\.select=last"):
+        corpus.check_selection("best_val_all")

@@ -71,7 +71,7 @@ def test_a_changed_key_of_train_is_an_error_with_the_command_and_touches_nothing
     with pytest.raises(ArtefactError) as caught:
         run_pipeline(Request(make_recipe(*options, "train.lr=0.5"), run.root, "ltgc-local run x"), lambda line: None)
     assert "step train/ltgc was made with other settings:\n  train.lr: 0.01 -> 0.5\n" in str(caught.value)
-    assert "  ltgc-local run x --from train\n" in str(caught.value)
+    assert f"  ltgc-local run x --out {run.root} --from train\n" in str(caught.value)
     assert files_of(run) == before
 
 

@@ -150,7 +150,7 @@ def test_other_settings_are_an_error_that_names_key_and_commands(
         "TMP/run/assess/1/detect: step assess/1/detect was made with other settings:\n"
         "  assess.percentile: 5.0 -> 10.0\n"
         "to redo it and what follows (what is there is kept under TMP/run/superseded), type:\n"
-        "  ltgc-local run x.yaml --from assess\n"
+        "  ltgc-local run x.yaml --out TMP/run --from assess\n"
         "to keep this run and start another, type:\n"
         "  ltgc-local run x.yaml --out TMP/run-2"
     )

@@ -145,7 +145,7 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
 def test_choosing_an_epoch_by_the_test_images_is_refused(make_clip_context: MakeContext) -> None:
     context = make_clip_context("train/control", "train.select=best_val_all")
     corpus = dataclasses.replace(context.corpus, val_is_test=True)
-    train.check_selection(context.recipe, context.corpus)
-    train.check_selection(make_clip_context("train/control").recipe, corpus)
+    context.corpus.check_selection(context.recipe.train.select)
+    corpus.check_selection("last")
     with pytest.raises(DataError, match=r"validation images are its test images.*type --set train\.select=last"):
-        train.check_selection(context.recipe, corpus)
+        corpus.check_selection(context.recipe.train.select)
