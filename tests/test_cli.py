@@ -221,6 +221,8 @@ def test_a_table_takes_another_base_and_a_preset(table_file: Path, tmp_path: Pat
         (["--seeds", "x"], "--seeds x: expected seeds such as 0,1,2, or how many, such as 3"),
         (["--row", "three"], "--row three: no such row; rows: one, two"),
         (["--from", "train", "--reuse", "."], "give one of them"),
+        (["--reuse", "/nowhere"], "--reuse /nowhere: no run directory there"),
+        (["--from", "trian"], "no step is called 'trian'"),
     ],
 )
 def test_wrong_words_for_a_table_are_exit_code_2_and_touch_nothing(

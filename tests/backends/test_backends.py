@@ -20,7 +20,7 @@ from ltgc_local.backends.chat import by_length
 from ltgc_local.backends.clip_tokens import load_clip_token_counter, load_token_counter
 from ltgc_local.backends.open_clip_vit import OpenClipVit
 from ltgc_local.backends.pictures import shrink
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import LoadSettings, Sampling
 from ltgc_local.backends.registry import BACKENDS, load_model
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.errors import BackendError, ModelError
@@ -180,3 +180,12 @@ def test_clip_encodes_texts_as_unit_rows_and_cuts_what_is_too_long(clip: OpenCli
     assert not torch.allclose(rows[0], rows[1], atol=1e-2)
     many = clip.encode_texts(["a coat"] * 300 + ["a bag"])  # more than go at once
     assert torch.allclose(many[300], rows[0], atol=1e-5)
+
+
+def test_a_model_that_can_think_is_asked_not_to(tmp_path: Path) -> None:
+    shutil.copytree(MINIATURES / "qwen3", tmp_path / "qwen3")
+    template = tmp_path / "qwen3/chat_template.jinja"
+    refusal = "{% if enable_thinking is not defined or enable_thinking %}{{ raise_exception('it thinks') }}{% endif %}"
+    template.write_text(refusal + template.read_text())
+    model = load_model("llm", "transformers", tmp_path / "qwen3", LoadSettings())
+    assert len(model.reply([[{"role": "user", "content": "a bag"}]], Sampling(2))) == 1

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPProcessor
 
 from ltgc_local.backends.protocols import LoadSettings
@@ -92,3 +93,11 @@ def test_a_folder_that_is_no_whole_clip_is_an_error_of_the_model(
         load_model("clip", "transformers_clip", copy, LoadSettings())
     assert message in str(raised.value)
     assert str(copy) in str(raised.value)
+
+
+def test_weights_that_the_files_lack_are_an_error(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "clip")
+    file = tmp_path / "clip/model.safetensors"
+    save_file({k: v for k, v in load_file(file).items() if not k.startswith("text_model")}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"weights of CLIPModel are not in its files .* text_model\."):
+        load_model("clip", "transformers_clip", tmp_path / "clip", LoadSettings())

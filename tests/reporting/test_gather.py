@@ -50,8 +50,9 @@ def test_refusals_are_counted_by_scorer(report: Report) -> None:
     ("score", "words"),
     [
         (Score(1, 0, 0, 0.7, 2, threshold=0.6), "round 0, rank 2\nS 0.700 ≥ 0.600"),
-        (Score(1, 0, 1, 0.7, 4, threshold=0.6, failed=("margin",)), "round 1, rank 4\nS 0.700 ≥ 0.600"),
+        (Score(1, 0, 1, 0.7, 4, threshold=0.6, failed=("margin",)), "round 1, rank 4 > 1\nS 0.700 ≥ 0.600"),
         (Score(1, 0, 0, 0.5, 1, threshold=0.6, failed=("percentile",)), "round 0, rank 1\nS 0.500 < 0.600"),
+        (Score(1, 0, 0, 0.59996, 1, threshold=0.6, failed=("percentile",)), "round 0, rank 1\nS 0.59996 < 0.60000"),
         (Score(1, 0, 0, 0.5, 1), "round 0, rank 1"),
         (Score(1, 0, 0, None, 10, failed=("no number",)), "round 0\nCLIP gave no number"),
     ],
