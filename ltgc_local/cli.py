@@ -10,7 +10,7 @@ import os  # noqa: E402 (the environment comes before every other import)
 import shlex  # noqa: E402
 from pathlib import Path  # noqa: E402
 from traceback import format_exc  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+from typing import TYPE_CHECKING, Any, Literal  # noqa: E402
 
 import click  # noqa: E402
 
@@ -148,16 +148,25 @@ def run(
     "--format", "kind", default="markdown", type=click.Choice(["markdown", "csv", "latex", "html"]), show_default=True
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
+@click.option(
+    "--split",
+    default="test",
+    type=click.Choice(["test", "val"]),
+    show_default=True,
+    help="val: the validation images, by which settings may be chosen; trained runs are enough.",
+)
 @click.option("--level", default=0.95, show_default=True, type=click.FloatRange(0.5, 1, min_open=True, max_open=True))
 @click.option("--resamples", default=2000, show_default=True, type=click.IntRange(100, 100_000))
-def compare(runs: tuple[Path, ...], kind: str, out: Path | None, level: float, resamples: int) -> None:
+def compare(
+    runs: tuple[Path, ...], kind: str, out: Path | None, split: Literal["test", "val"], level: float, resamples: int
+) -> None:
     """Print runs side by side, with intervals and the paper's figures; seeds of one recipe are one row.
 
     Example: ltgc-local compare runs/table5 --format latex --out table5.tex
     """
     from ltgc_local.comparison import compare_runs, write_comparison
 
-    text = write_comparison(compare_runs(runs, level, resamples), kind)
+    text = write_comparison(compare_runs(runs, level, resamples, split), kind)
     if out is None:
         click.echo(text, nl=False)
     else:

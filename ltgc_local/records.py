@@ -146,6 +146,17 @@ class Answer(Record):
     reason: str  # why there is none; else how the name was found
 
 
+@dataclass(frozen=True)
+class EpochMetrics(Record):
+    """One epoch of training; ``validation`` is percent by group."""
+
+    epoch: int
+    loss: float
+    lr: float
+    images_per_second: float
+    validation: dict[str, float | None]
+
+
 def parse_records(record: type[R], lines: Iterable[str]) -> list[R]:
     """Parse JSON lines of one record type."""
     return [record.from_dict(json.loads(line)) for line in lines if line.strip()]

@@ -69,7 +69,7 @@ def _markdown(comparison: Comparison) -> str:
             lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
             parts.append(f"## {grid.title}\n\n" + "\n".join(lines) + f"\n\n{grid.note}")
     if comparison.unfinished:
-        parts.append("Not evaluated yet, and so not here: " + ", ".join(map(str, comparison.unfinished)))
+        parts.append("Not measured yet, and so not here: " + ", ".join(map(str, comparison.unfinished)))
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,8 +14,12 @@ from ltgc_local.artefacts.directory import RunDirectory, find_runs
 from ltgc_local.artefacts.tables import read_table
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.schema import NOT_SHAPING
+from ltgc_local.records import EpochMetrics
 from ltgc_local.reporting.provenance import Provenance, read_provenance
 
+#: Whose images the figures are of: the test images, or the validation images at the epoch whose weights were kept.
+Split = Literal["test", "val"]
+ARMS = ("control", "ltgc")
 #: Settings that do not tell two rows of a comparison apart.
 NOT_TELLING = (NOT_SHAPING - {"train.control", "leaks.enabled"}) | {
     "seed", "data.root", "data.lists", "data.class_names", "models.cards", "evaluate.interval_level",
@@ -25,7 +29,7 @@ NOT_TELLING = (NOT_SHAPING - {"train.control", "leaks.enabled"}) | {
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One evaluated run. ``settings`` is its recipe, flat; ``predicted`` is empty for runs that stored none."""
+    """One measured run. ``settings`` is its recipe, flat; ``predicted`` is empty for runs that stored none."""
 
     root: Path
     settings: dict[str, Any]
@@ -56,11 +60,11 @@ class Run:
         return json.dumps([telling, models, self.benchmark], sort_keys=True)
 
 
-def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
-    """Return the evaluated runs in ``folders``, each once, and those that are not evaluated yet.
+def read_runs(folders: Sequence[Path], split: Split = "test") -> tuple[list[Run], list[Path]]:
+    """Return the measured runs in ``folders``, each once, and those that are not measured yet.
 
     Raises:
-        ArtefactError: a folder holds no run, or none is evaluated, or one is damaged.
+        ArtefactError: a folder holds no run, or none is measured, or one is damaged.
     """
     roots: dict[Path, None] = {}
     for folder in folders:
@@ -68,21 +72,28 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
         if not found:
             raise ArtefactError(f"{folder}: no run directory here; ltgc-local run RECIPE --out {folder} makes one")
         roots |= dict.fromkeys(found)
-    unfinished = [root for root in roots if RunDirectory(root).manifest("evaluate") is None]
-    runs = [read_run(root) for root in roots if root not in unfinished]
+    measured_by = {"test": "evaluate", "val": "train/ltgc"}[split]
+    unfinished = [root for root in roots if RunDirectory(root).manifest(measured_by) is None]
+    runs = [read_run(root, split) for root in roots if root not in unfinished]
     if not runs:
-        raise ArtefactError(f"{unfinished[0]}: not evaluated yet; type: ltgc-local status {unfinished[0]}")
+        raise ArtefactError(
+            f"{unfinished[0]}: step {measured_by} is not complete; type: ltgc-local status {unfinished[0]}"
+        )
     return runs, unfinished
 
 
-def read_run(root: Path) -> Run:
-    """Read an evaluated run.
+def read_run(root: Path, split: Split = "test") -> Run:
+    """Read a measured run.
 
     Raises:
         ArtefactError: a file is missing or damaged.
     """
     run = RunDirectory(root)
     try:
+        if split == "val":
+            settings = flatten(json.loads((root / "recipe.json").read_text("utf-8")))
+            nothing = np.empty(0, np.int64)
+            return Run(root, settings, _validation(run), nothing, {}, {}, read_provenance(run))
         settings = flatten(json.loads((root / "recipe.json").read_text("utf-8")))
         metrics = run.value("evaluate", "metrics")
         classes = run.value("evaluate", "classes") if run.files("evaluate", "classes") else []
@@ -100,6 +111,17 @@ def read_run(root: Path) -> Run:
         {int(each["class_id"]): int(each["num_train"]) for each in classes},
         read_provenance(run),
     )
+
+
+def _validation(run: RunDirectory) -> dict[str, dict[str, Any]]:
+    """Return each trained arm's accuracies on the validation images, by group, at the epoch that was kept."""
+    found = {}
+    for arm in ARMS:
+        step = f"train/{arm}"
+        if run.manifest(step) is not None:
+            kept = run.value(step, "selected")["epoch"]
+            found[arm] = next(e for e in run.records(step, "history", EpochMetrics) if e.epoch == kept).validation
+    return found
 
 
 def flatten(blocks: dict[str, Any]) -> dict[str, Any]:

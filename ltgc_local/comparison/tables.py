@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ltgc_local.comparison.fold import GROUPS, Cell, Line, Row, fold_seeds, list_lines, subtract_control
 from ltgc_local.comparison.paper import BENCHMARKS, SOURCE, TABLES, PaperTable
-from ltgc_local.comparison.read import NOT_TELLING, Run, read_runs
+from ltgc_local.comparison.read import NOT_TELLING, Run, Split, read_runs
 from ltgc_local.intervals import Resampling
 from ltgc_local.reporting.provenance import judge_evidence
 
@@ -57,32 +57,39 @@ class Comparison:
     unfinished: tuple[Path, ...]
 
 
-def compare_runs(folders: Sequence[Path], level: float = 0.95, resamples: int = 2000) -> Comparison:
+def compare_runs(
+    folders: Sequence[Path], level: float = 0.95, resamples: int = 2000, split: Split = "test"
+) -> Comparison:
     """Compare the runs in ``folders``, each benchmark (and each state of its data) by itself.
 
+    Args:
+        split: ``val`` compares what settings may be chosen by, and reads nothing of the test images.
+
     Raises:
-        ArtefactError: a folder holds no run, none is evaluated, or one is damaged.
+        ArtefactError: a folder holds no run, none is measured, or one is damaged.
     """
-    runs, unfinished = read_runs(folders)
+    runs, unfinished = read_runs(folders, split)
     resampling = Resampling(level, resamples)
     by_benchmark: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         by_benchmark.setdefault(run.benchmark, []).append(run)
     names = [name for name, _ in by_benchmark]
     benchmarks = tuple(
-        _compare(name if names.count(name) == 1 else f"{name} (data {digest})", found, resampling)
+        _compare(name if names.count(name) == 1 else f"{name} (data {digest})", found, resampling, split)
         for (name, digest), found in by_benchmark.items()
     )
     return Comparison(benchmarks, level, tuple(unfinished))
 
 
-def _compare(name: str, runs: Sequence[Run], resampling: Resampling) -> Benchmark:
+def _compare(name: str, runs: Sequence[Run], resampling: Resampling, split: Split) -> Benchmark:
     rows = fold_seeds(runs)
     lines = list_lines(rows, resampling)
     found = [(row, subtract_control(row, resampling)) for row in rows]
     changes = tuple((row.label, tuple(run.seed for run in row.runs), cells) for row, cells in found if cells)
-    grids = [_accuracy(lines, resampling.level), *_change(changes), *_two_by_two(rows, resampling)]
-    grids += [_paper(table, name, lines) for table in TABLES if _is_shown(table, name, lines)]
+    accuracy = _accuracy(lines, resampling.level) if split == "test" else _validation(lines, resampling.level)
+    grids = [accuracy, *_change(changes), *_two_by_two(rows, resampling)]
+    if split == "test":
+        grids += [_paper(table, name, lines) for table in TABLES if _is_shown(table, name, lines)]
     worths = {judge_evidence(run.provenance.models).text: None for run in runs}
     return Benchmark(name, " ".join(worths), lines, changes, tuple(grids))
 
@@ -99,10 +106,23 @@ def _accuracy(lines: Sequence[Line], level: float) -> Grid:
     return Grid("accuracy", "Accuracy on the test images", note, ("row", "training", "seeds", *COLUMNS.values()), rows)
 
 
+def _validation(lines: Sequence[Line], level: float) -> Grid:
+    note = (
+        f"Percent, at the epoch whose weights were kept; [ ] is the {100 * level:g} % interval over seeds (Student's "
+        "t), with ± their standard deviation; none for one seed. Settings may be chosen by this table; the test images "
+        "say what the choice is worth. Where train.select is not 'last', the epoch was chosen on these images, too."
+    )
+    rows = tuple(
+        _row(line.label or "-", line.title, _seeds(line.seeds), *(line.cells[group] for group in GROUPS))
+        for line in lines
+    )
+    return Grid("accuracy", "Accuracy on the validation images", note, ("row", "training", "seeds", *GROUPS), rows)
+
+
 def _change(changes: Sequence[tuple[str, tuple[int, ...], dict[str, Cell]]]) -> list[Grid]:
     note = (
         "Points: each row minus its own control, which is the same LoRA, loss and sampler without generated images; "
-        "paired by test image or by seed. Many: what the generated images do to the head."
+        "paired by image or by seed. Many: what the generated images do to the head."
     )
     rows = tuple(_row(label, _seeds(seeds), *(cells[group] for group in GROUPS)) for label, seeds, cells in changes)
     heading = ("row", "seeds", "all", "many (the head)", "medium", "few")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.corpora import Corpus
 from ltgc_local.longtail import tail_classes
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import ClassTemplate, Description, Rejected, Score
+from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejected, Score
 from ltgc_local.reporting.acceptance import ClassAcceptance, count_acceptance
 from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, read_arms, read_groups
 from ltgc_local.reporting.charts import ClassChart, Panel, draw_classes, draw_panel
@@ -115,10 +114,9 @@ def _read_panels(run: RunDirectory, arms: Sequence[str]) -> tuple[Panel, ...]:
     """Read the arms' histories: loss, and validation accuracy over all classes and the few-shot ones."""
     histories = {}
     for step in arms:
-        lines = run.files(step, "history")[0].read_text("utf-8").splitlines()
-        histories[step.rpartition("/")[2]] = [json.loads(line) for line in lines]
-    panels = [draw_panel("Training loss", {arm: [e["loss"] for e in h] for arm, h in histories.items()})]
+        histories[step.rpartition("/")[2]] = run.records(step, "history", EpochMetrics)
+    panels = [draw_panel("Training loss", {arm: [e.loss for e in h] for arm, h in histories.items()})]
     for group in ("all", "few"):
-        curves = {arm: [epoch["validation"].get(group) for epoch in history] for arm, history in histories.items()}
+        curves = {arm: [epoch.validation.get(group) for epoch in history] for arm, history in histories.items()}
         panels.append(draw_panel(f"Validation accuracy, {group}, %", curves))
     return tuple(panel for panel in panels if panel is not None)

@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 
 from ltgc_local.errors import BackendError
-from ltgc_local.records import Record
+from ltgc_local.records import EpochMetrics
 from ltgc_local.training.arm_data import ArmData
 from ltgc_local.training.checkpoints import (
     load_optimizer_tensors,
@@ -42,17 +42,6 @@ from ltgc_local.training.optimization import (
 )
 
 Validate = Callable[[torch.nn.Module], dict[str, float | None]]
-
-
-@dataclass(frozen=True)
-class EpochMetrics(Record):
-    """One epoch of training; ``validation`` is percent by group."""
-
-    epoch: int
-    loss: float
-    lr: float
-    images_per_second: float
-    validation: dict[str, float | None]
 
 
 @dataclass(frozen=True)

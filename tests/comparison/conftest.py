@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from ltgc_local.artefacts.directory import RunDirectory, write_row_order
-from ltgc_local.artefacts.files import Json
+from ltgc_local.artefacts.files import Json, Lines
 from ltgc_local.artefacts.tables import Table
 from ltgc_local.longtail import shot_of
 from ltgc_local.metrics import measure
 from ltgc_local.recipe import Recipe
+from ltgc_local.records import EpochMetrics
 
 COUNTS = {0: 500, 1: 50, 2: 5}  # training images: many, medium, few
 IMAGES_A_CLASS = 20
@@ -51,6 +52,28 @@ def write_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> WriteRun:
         (run.root / "recipe.json").write_text(json.dumps(make_recipe(*overrides).dump()))
         models = {"clip": {"card": "m", "evidence": "miniature", "licence": "MIT", "digest": "1"}}
         (run.root / "provenance.json").write_text(json.dumps({"data_digest": digest, "models": models}))
+        return run.root
+
+    return write
+
+
+@pytest.fixture
+def trained_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Callable[..., Path]:
+    """A function (folder, {arm: (few of every epoch)}, kept epoch, *options) -> a run that was trained, not tested."""
+
+    def write(name: str, few: Mapping[str, Sequence[float]], kept: int, *overrides: str) -> Path:
+        run = RunDirectory(tmp_path / name)
+        for arm, values in few.items():
+            history = [
+                EpochMetrics(epoch, 1.0, 0.1, 9.0, {"all": 50.0, "many": 60.0, "medium": None, "few": value})
+                for epoch, value in enumerate(values)
+            ]
+            artefacts = [Lines("history", history), Json("selected", {"select": "last", "epoch": kept})]
+            run.write_chunk(f"train/{arm}", 0, artefacts, {"items": 1, "seconds": 0, "peak_mib": 0}, numbered=False)
+            run.write_manifest(f"train/{arm}", {}, 1, 0)
+        (run.root / "recipe.json").write_text(json.dumps(make_recipe(*overrides).dump()))
+        models = {"clip": {"card": "m", "evidence": "miniature", "licence": "MIT", "digest": "1"}}
+        (run.root / "provenance.json").write_text(json.dumps({"data_digest": "d1", "models": models}))
         return run.root
 
     return write

@@ -168,7 +168,7 @@ def test_folders_without_an_evaluated_run_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no run directory here"):
         compare_runs([tmp_path])
     (tmp_path / "recipe.json").write_text("{}")
-    with pytest.raises(ArtefactError, match="not evaluated yet; type: ltgc-local status"):
+    with pytest.raises(ArtefactError, match="step evaluate is not complete; type: ltgc-local status"):
         compare_runs([tmp_path])
 
 
@@ -191,6 +191,29 @@ def test_a_run_that_stored_no_predictions_has_figures_without_intervals(write_ru
     run.write_manifest("evaluate", {}, 1, 0)
     (line,) = compare_runs([root]).benchmarks[0].lines
     assert (line.cells["all"], line.cells["worst"], line.cells["medium"]) == (Cell(50.0), Cell(None), Cell(None))
+
+
+def test_validation_images_are_compared_at_the_kept_epoch_of_runs_that_were_never_tested(
+    trained_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    for seed, few in ((0, (10.0, 30.0, 20.0)), (1, (10.0, 50.0, 20.0))):
+        trained_run(f"v/seed-{seed}", {"control": (0.0, 5.0, 9.0), "ltgc": few}, 1, f"seed={seed}")
+    (benchmark,) = compare_runs([tmp_path / "v"], split="val").benchmarks
+    by_arm = {line.arm: line for line in benchmark.lines}
+    assert by_arm.keys() == {"control", "ltgc"}
+    assert (by_arm["ltgc"].cells["few"].value, by_arm["control"].cells["few"].value) == (40.0, 5.0)
+    assert by_arm["ltgc"].cells["few"].sd == pytest.approx(14.1421, abs=1e-4)
+    assert [grid.title for grid in benchmark.grids] == [
+        "Accuracy on the validation images",
+        "Change against the control",
+    ]
+    with pytest.raises(ArtefactError, match="step evaluate is not complete"):
+        compare_runs([tmp_path / "v"])
+
+
+def test_validation_figures_need_a_training(table: Path) -> None:
+    with pytest.raises(ArtefactError, match="step train/ltgc is not complete"):
+        compare_runs([table], split="val")
 
 
 def test_comparing_imports_no_torch() -> None:

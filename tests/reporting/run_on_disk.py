@@ -32,23 +32,12 @@ from ltgc_local.longtail import tail_classes
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.recipe.schema import Data
-from ltgc_local.records import ClassTemplate, Description, Record, Rejected, Score
+from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejected, Score
 from ltgc_local.stages.collect import choose
 from ltgc_local.stages.compare_images import ImageGroup, compare
 
 REPOSITORY = Path(__file__).parents[2]
 ROLES = ("vlm", "llm", "t2i", "clip")
-
-
-@dataclass(frozen=True)
-class Epoch(Record):
-    """The fields of training.loop.EpochMetrics, which would import torch."""
-
-    epoch: int
-    loss: float
-    lr: float
-    images_per_second: float
-    validation: dict[str, float | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,11 +258,11 @@ class RunWriter:
         failed = () if accepted else ("percentile",)
         return Score(*image.key, cosine, 1 if accepted else 4, threshold=0.6, failed=failed)
 
-    def history(self, arm: str) -> list[Epoch]:
+    def history(self, arm: str) -> list[EpochMetrics]:
         gain = 6.0 if arm == "ltgc" else 0.0
         few = any(count < 20 for count in self.corpus.class_counts().values())
         return [
-            Epoch(
+            EpochMetrics(
                 e,
                 2.0 / (e + 1) + gain / 10,
                 0.01,

@@ -13,9 +13,10 @@ import torch
 from ltgc_local.backends.open_clip_vit import OpenClipVit
 from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.recipe import Recipe
+from ltgc_local.records import EpochMetrics
 from ltgc_local.training.arm_data import ArmData, ImageSet
 from ltgc_local.training.classifier import Classifier, CosineHead
-from ltgc_local.training.loop import EpochMetrics, Trained, Training, Validate
+from ltgc_local.training.loop import Trained, Training, Validate
 from ltgc_local.training.lora import add_lora
 from ltgc_local.training.optimization import trained_parameters
 
