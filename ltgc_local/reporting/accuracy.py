@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +16,17 @@ ARM_ORDER = ("zero_shot", "vlm_zero_shot", "control", "ltgc")
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of recognising the test images; accuracies in percent, None for a group without classes."""
+    """One way of recognising the test images; accuracies in percent, None for a group without classes.
+
+    ``minus_control`` has the paired bootstrap interval, in points, of the difference from the control by group.
+    """
 
     name: str
     title: str
     detail: str
     by_group: Mapping[str, float | None]
     by_class: Mapping[int, float]
+    minus_control: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def read_arms(metrics: Mapping[str, Any], recipe: Recipe) -> tuple[Arm, ...]:
             *_title(name, recipe, metrics[name]),
             {group: metrics[name].get(group) for group in GROUPS},
             {int(class_id): value for class_id, value in metrics[name]["per_class"].items()},
+            {group: tuple(found) for group, found in metrics[name].get("minus_control", {}).items() if found},
         )
         for name in names
     )
@@ -131,14 +135,3 @@ def list_classes(
         for class_id, count in class_counts.items()
     )
     return tuple(sorted(rows, key=lambda row: (-row.num_train, row.name)))
-
-
-def margin(one: float, other: float, num_test: int) -> float:
-    """Return two standard errors, in points, of the difference of two accuracies (percent) over ``num_test`` images.
-
-    The two are taken as independent, sqrt(p(1-p)/n + q(1-q)/n). They are of the same images, so this is cautious.
-    """
-    if num_test == 0:
-        return math.inf
-    p, q = one / 100, other / 100
-    return 200 * math.sqrt((p * (1 - p) + q * (1 - q)) / num_test)

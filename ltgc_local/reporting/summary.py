@@ -26,7 +26,7 @@ def summarize(report: Report) -> dict[str, Any]:
         },
         "accuracy": {arm.name: dict(arm.by_group) for arm in report.arms},
         "difference": {
-            group: {"points": d.points, "margin": d.margin, "outcome": d.outcome}
+            group: {"points": d.points, "interval": d.interval, "outcome": d.outcome}
             for group, d in verdict.differences.items()
         },
         "groups": {g.name: {"classes": g.num_classes, "test_images": g.num_test} for g in report.groups},

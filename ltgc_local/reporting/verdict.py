@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ltgc_local.reporting.accuracy import Arm, Group, margin, subtract
+from ltgc_local.reporting.accuracy import Arm, Group, subtract
 
 Outcome = Literal["better", "unclear", "worse"]
 WORDS = {"few": "few-shot", "medium": "medium-shot", "many": "many-shot", "all": "test"}
@@ -14,17 +14,17 @@ WORDS = {"few": "few-shot", "medium": "medium-shot", "many": "many-shot", "all":
 
 @dataclass(frozen=True)
 class Difference:
-    """LTGC minus the control on one group, in points; ``margin`` is what the test set can resolve."""
+    """One arm minus another on one group, in points; ``interval`` is paired by test image, None where unknown."""
 
     group: str
     points: float
-    margin: float
     before: float
     after: float
+    interval: tuple[float, float] | None = None
 
     @property
     def outcome(self) -> Outcome:
-        if abs(self.points) <= self.margin:
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return "unclear"
         return "better" if self.points > 0 else "worse"
 
@@ -52,12 +52,13 @@ def compare(
         after, before = found[one].by_group[group.name], found[other].by_group[group.name]
         points = subtract(after, before)
         if after is not None and before is not None and points is not None:
-            differences.append(Difference(group.name, points, margin(after, before, group.num_test), before, after))
+            interval = found[one].minus_control.get(group.name) if other == "control" else None
+            differences.append(Difference(group.name, points, before, after, interval))
     return differences
 
 
 def write_verdict(arms: Sequence[Arm], groups: Sequence[Group], num_generated: int) -> Verdict:
-    """Say by how much LTGC differs from its control, and whether that is more than the test set can resolve."""
+    """Say by how much LTGC differs from its control, and whether the test images can tell them apart."""
     differences = {difference.group: difference for difference in compare(arms, groups)}
     if not differences:
         return _without_control(arms, groups)
@@ -72,10 +73,9 @@ def write_verdict(arms: Sequence[Arm], groups: Sequence[Group], num_generated: i
     if rarest.group != "all" and "all" in differences:
         sentences.append(_overall(differences["all"]))
     sentences += _against_zero_shot(arms, rarest.group)
-    margins = ", ".join(f"±{d.margin:.1f} on {d.group}" for d in differences.values())
     caveat = (
-        f"One seed. What this test set can resolve is {margins} (points; two standard errors, the two models taken as "
-        "independent); the spread between seeds comes on top."
+        "One seed. The intervals are of the test images alone, paired image by image; the spread between seeds comes "
+        "on top: --seeds 3 measures it."
     )
     return Verdict(rarest.outcome, _headline(rarest), tuple(sentences), caveat, differences)
 

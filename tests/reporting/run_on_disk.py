@@ -102,13 +102,24 @@ def make_recipe(**blocks: dict[str, Any]) -> Recipe:
 def make_metrics(
     corpus: Corpus, by_group: Mapping[str, Mapping[str, float | None]], seed: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """Return metrics of the arms with these accuracies by group and something near them for every class."""
+    """Return metrics of the arms with these accuracies by group and something near them for every class.
+
+    The difference from the control is known to a point up and down.
+    """
     rng = random.Random(seed)
-    return {
+    metrics: dict[str, dict[str, Any]] = {
         arm: dict(groups)
         | {"per_class": {str(c): round(min(100, rng.gauss(70, 10)), 4) for c in range(len(corpus.class_names))}}
         for arm, groups in by_group.items()
     }
+    if {"ltgc", "control"} <= by_group.keys():
+        before, after = by_group["control"], by_group["ltgc"]
+        pairs = {group: (value, before.get(group)) for group, value in after.items()}
+        metrics["ltgc"]["minus_control"] = {
+            group: None if one is None or other is None else [one - other - 1, one - other + 1]
+            for group, (one, other) in pairs.items()
+        }
+    return metrics
 
 
 def make_group(name: str, images: Sequence[tuple[str, int, Image.Image]]) -> ImageGroup:
