@@ -39,10 +39,12 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     leaks: tuple[str, ...] = ()
     if recipe.leaks.enabled:
         leaks = ("leaks/compare",)
-        sampled = ("leaks.max_embedded", "leaks.shard_size")
-        steps.append(Step("leaks/fingerprint", "fingerprint_images", ("generated",), "clip", sampled))
         compared = ("leaks.hash_distance", "leaks.cosine")
-        steps.append(Step("leaks/compare", "compare_images", ("generated", "leaks/fingerprint"), None, compared))
+        reads = ("generated", "leaks/originals", "leaks/generated")
+        sampled = ("leaks.max_embedded", "leaks.shard_size")
+        steps.append(Step("leaks/originals", "fingerprint_images", (), "clip", sampled))  # rows of a table share it
+        steps.append(Step("leaks/generated", "fingerprint_images", ("generated",), "clip"))
+        steps.append(Step("leaks/compare", "compare_images", reads, None, compared))
     arms = ["train/ltgc"]
     steps.append(Step("train/ltgc", "train", ("generated",), "clip", ("train",)))
     if recipe.train.control:

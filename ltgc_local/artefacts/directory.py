@@ -151,6 +151,7 @@ class RunDirectory:
             "items": sum(chunks[n]["items"] for n in range(num_chunks)),
             "files": {name: facts for n in range(num_chunks) for name, facts in chunks[n]["files"].items()},
         }
+        self.folder(step).mkdir(parents=True, exist_ok=True)  # a step with nothing to do has written nothing
         write_atomically(Json("manifest", manifest), self.folder(step) / "manifest.json")
 
     def supersede(self, steps: list[str]) -> None:

@@ -122,13 +122,14 @@ def _pair(queries: ImageGroup, row: int, references: ImageGroup, other: int, equ
 
 
 def _read_groups(context: StageContext) -> list[ImageGroup]:
-    (step,) = [name for name in context.step.reads if name != "generated"]
+    _, of_originals, of_generated = context.step.reads
     rows = read_rows(context.run.files("generated", "images"))
     names = [("generated", ["_".join(map(str, row.key)) for row in rows], np.array([row.class_id for row in rows]))]
     for part in (context.corpus.train, context.corpus.test):
         names.append((part.name, list(part.keys), part.labels))
     groups = []
     for name, keys, class_ids in names:
+        step = of_generated if name == "generated" else of_originals
         parts = [load_file(path) for path in context.run.files(step, name)]
         digests = np.concatenate([np.empty((0, 16), np.uint8), *(part["digest"] for part in parts)])
         hashes = np.concatenate([np.empty(0, np.int64), *(part["hash"] for part in parts)]).view(np.uint64)

@@ -1,5 +1,7 @@
 """Leak guard, first half: pixels, perceptual hash and embedding of every generated, training and test image.
 
+A step that reads ``generated`` does its images; one that reads nothing does the originals, which runs on the same data
+share.
 Not in the paper. Test images are looked at only to compare them; nothing that is trained reads what this writes.
 """
 
@@ -30,6 +32,9 @@ class ImagePlace:
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
+    if context.step.reads:
+        paths = context.run.files("generated", "images")
+        return [[ImagePlace("generated", row, path, True) for row in range(len(read_rows([path])))] for path in paths]
     settings = context.recipe.leaks
     chunks: list[Chunk] = []
     for part in (context.corpus.train, context.corpus.test):
@@ -39,8 +44,6 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
             sample = set(rng.choice(len(part), settings.max_embedded, replace=False).tolist())
         places = [ImagePlace(part.name, row, None, row in sample) for row in range(len(part))]
         chunks += split(places, settings.shard_size)
-    for path in context.run.files("generated", "images"):
-        chunks.append([ImagePlace("generated", row, path, True) for row in range(len(read_rows([path])))])
     return chunks
 
 

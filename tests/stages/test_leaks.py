@@ -106,7 +106,7 @@ def test_a_sample_bounds_the_embeddings_and_not_the_hashes(tree: Path, tmp_path:
     pairs, counts = run_guard(tree, tmp_path, [copy], "leaks.max_embedded=3")
     assert [(c["num_embedded"], c["num_embedded_among"]) for c in counts] == [(1, 3), (1, 3), (3, 3)]
     assert [(p.other, p.equal) for p in pairs] == [("test/cat/00.png", True)]
-    assert (tmp_path / "run/leaks/fingerprint").is_dir()
+    assert len(list((tmp_path / "run/leaks/originals").glob("train-*.safetensors"))) == 3  # 12 images, 5 a file
 
 
 def test_no_generated_image_is_no_leak(tree: Path, tmp_path: Path) -> None:
