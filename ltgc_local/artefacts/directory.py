@@ -6,7 +6,7 @@
 <run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
 <run>/train/<arm>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
-<run>/decoded/<split>-<digest>.npy   decoded images that memory does not hold; may be removed at any time
+<run>/decoded/<split>-<digest>.npy   decoded images that memory does not hold; removed when the run is complete
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
 <runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
 <runs>/<table>/table.json            the table's rows, in its order
@@ -37,6 +37,11 @@ class RunDirectory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def decoded(self) -> Path:
+        """The folder of decoded images that memory does not hold; it may be removed at any time."""
+        return self.root / "decoded"
 
     def folder(self, step: str) -> Path:
         return self.root / step

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
             num_chunks = int((run.folder(step.name) / "num_chunks").read_text())
             run.write_manifest(step.name, fingerprint(step, recipe, run, digests), num_chunks, _wall(start))
             log(f"{step.name}: {_facts(run, step)}")
+        if steps_to_run == steps:
+            shutil.rmtree(run.decoded, ignore_errors=True)  # of ImageNet-LT 17 GB, and of no use any more
 
 
 def status(recipe: Recipe, out: Path) -> list[tuple[str, str]]:

@@ -22,8 +22,6 @@ from ltgc_local.training.pixels import Decoding, Source
 
 NUMBERED = False
 CHECKPOINT = "checkpoint.safetensors"
-#: Folder in the run directory of decoded images that memory does not hold; it may be removed at any time.
-DECODED = "decoded"
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
@@ -71,9 +69,10 @@ def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: Re
 def load_split(context: StageContext, split: Source) -> ImageSet:
     """Decode a split at the size of CLIP's vision tower; a large one is mapped from a file in the run directory."""
     settings, clip = context.recipe.train, context.model
-    folder = context.run.root / DECODED
     preprocessing = f"{clip.preprocessing}\0{context.recipe.data.image_column}"
-    decoding = Decoding(clip.resize, preprocessing, folder, settings.in_memory_mib, settings.decode_workers)
+    decoding = Decoding(
+        clip.resize, preprocessing, context.run.decoded, settings.in_memory_mib, settings.decode_workers
+    )
     return ImageSet(decoding.load(split), split.labels)
 
 

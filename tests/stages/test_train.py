@@ -88,7 +88,7 @@ def test_large_splits_are_mapped_from_files_that_the_arms_share_and_train_the_sa
     in_memory = train.run_chunk(make_clip_context("train/control"), ["train/control"])
     options = ("train.in_memory_mib=0", "train.decode_workers=1")
     context = make_clip_context("train/control", *options)
-    folder = context.run.root / train.DECODED
+    folder = context.run.decoded
     assert not folder.exists()
     mapped = train.run_chunk(context, ["train/control"])
     assert same(mapped, in_memory)
