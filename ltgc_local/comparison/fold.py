@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ltgc_local.comparison.arms import VARIANTS, describe_arm, paper_method
@@ -75,16 +76,29 @@ def _label(run: Run, others: Sequence[Run]) -> str:
 
 
 def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
-    """Return the lines: zero-shot first, controls, then each row; an arm that several rows share stands once."""
+    """Return the lines: zero-shot first, controls, then each row; an arm that several rows share stands once.
+
+    Where arms of other rows have one title and not the same figures, the label says whose each is.
+    """
     lines: dict[Any, Line] = {}
+    owners: dict[Any, list[str]] = {}
     for row in rows:
         for arm, figures in row.runs[0].metrics.items():
             for variant in ("", *(key for key in figures if key.split("+")[0] in VARIANTS)):
                 line = _measure(row, arm, variant, resampling)
                 same = (line.title, line.seeds, tuple(cell.value for cell in line.cells.values()))
-                lines.setdefault((row.label, same) if arm == "ltgc" else same, line)
+                key = (row.label, same) if arm == "ltgc" else same
+                lines.setdefault(key, line)
+                owners.setdefault(key, []).append(row.label)
+    titles = Counter(line.title for line in lines.values() if not line.label)
+    named = [
+        replace(line, label=f"{line.arm} of {', '.join(owners[key])}")
+        if not line.label and titles[line.title] > 1
+        else line
+        for key, line in lines.items()
+    ]
     order = {"zero_shot": 0, "control": 2, "ltgc": 3}
-    return tuple(sorted(lines.values(), key=lambda line: order.get(line.arm, 1)))
+    return tuple(sorted(named, key=lambda line: order.get(line.arm, 1)))
 
 
 def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:

@@ -54,8 +54,8 @@ def test_what_rows_share_stands_once_zero_shot_first(table: Path) -> None:
     assert [(line.label, line.title, line.seeds) for line in lines] == [
         ("", "CLIP zero-shot", ()),
         ("", "LoRA on originals alone, instance sampling, cross-entropy", (0,)),
-        ("", "LoRA on originals alone, balanced sampling, cross-entropy", (0,)),
-        ("", "LoRA on originals alone, balanced sampling, cross-entropy", (0, 1)),
+        ("control of balanced_sampling", "LoRA on originals alone, balanced sampling, cross-entropy", (0,)),
+        ("control of balance_mix", "LoRA on originals alone, balanced sampling, cross-entropy", (0, 1)),
         ("no_balance_mix", "originals and generated as one set, instance sampling, cross-entropy", (0,)),
         ("balanced_sampling", "originals and generated as one set, balanced sampling, cross-entropy", (0,)),
         ("balance_mix", "BalanceMix, cross-entropy", (0, 1)),
