@@ -47,7 +47,7 @@ class Vae:
         mean, std = getattr(self._vae.config, "latents_mean", None), getattr(self._vae.config, "latents_std", None)
         self._shift = (mean, std) if mean is not None and std is not None else None
         if self._vae.dtype == torch.float16 and self._vae.config.force_upcast:
-            self._vae.to(torch.float32)
+            _cast(self._vae, torch.float32)
 
     def encode(self, sources: Sequence[Image.Image], size_px: int, generators: list[torch.Generator]) -> torch.Tensor:
         """Return latents (B, 4, h, w), scaled, drawn from the VAE's posterior; sources are cropped to squares."""
@@ -86,11 +86,11 @@ class Vae:
 
     def _in_float32(self, latents: torch.Tensor) -> Decoding:
         dtype = self._vae.dtype
-        self._vae.to(torch.float32)
+        _cast(self._vae, torch.float32)
         try:
             return Decoding(latents, self._decode(latents).cpu(), None)
         finally:
-            self._vae.to(dtype)
+            _cast(self._vae, dtype)
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return pixels (B, H, W, 3) uint8, on the device; an image with a value that is not finite is black."""
@@ -113,6 +113,10 @@ class Vae:
         assert self._shift is not None
         mean, std = (torch.tensor(each).view(1, -1, 1, 1).to(like.device, like.dtype) for each in self._shift)
         return mean, std
+
+
+def _cast(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    torch.nn.Module.to(module, dtype)  # diffusers' own warns that a cast may be unwanted
 
 
 def _at_once(size_px: int) -> int:

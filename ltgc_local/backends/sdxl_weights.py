@@ -17,7 +17,6 @@ from diffusers import (
     EulerDiscreteScheduler,
     LCMScheduler,
     StableDiffusionXLPipeline,
-    TCDScheduler,
     UNet2DConditionModel,
 )
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -32,7 +31,6 @@ SCHEDULERS = {
     "euler_ancestral": EulerAncestralDiscreteScheduler,
     "ddim": DDIMScheduler,
     "lcm": LCMScheduler,
-    "tcd": TCDScheduler,
 }
 PARTS = {
     "unet": UNet2DConditionModel,
@@ -48,6 +46,9 @@ def load_sdxl(folder: Path, dtype: torch.dtype, few_step: FewStep | None) -> Sta
     Raises:
         ModelError: a part lacks weights or has those of another model; the LoRA is not there or fits nothing.
     """
+    for name in ("tokenizer", "tokenizer_2"):  # without its files an empty one is made, silently
+        if not any((folder / name / file).is_file() for file in ("vocab.json", "tokenizer.json")):
+            raise ModelError(f"{folder / name}: not there, or without vocab.json and tokenizer.json; copy it again")
     parts = {name: _load_part(kind, folder / name, dtype) for name, kind in PARTS.items()}
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, **parts, local_files_only=True, add_watermarker=False)
     if few_step is not None:

@@ -33,7 +33,7 @@ class FewStepCard(BaseModel):
     """Numbers of steps that it was distilled for; ``draw.steps`` must be one of them."""
     guidance: float = Field(default=0.0, ge=0)
     """Guidance that it stands at most; at 1 or less ``draw.guidance`` must ask for none."""
-    scheduler: Literal["euler", "euler_ancestral", "ddim", "lcm", "tcd"] | None = None
+    scheduler: Literal["euler", "euler_ancestral", "ddim", "lcm"] | None = None
     """Scheduler that it was distilled for; null: the folder's own."""
     timestep_spacing: Literal["trailing", "leading", "linspace"] | None = None
     """Where the steps are; null: as the scheduler has it."""
