@@ -33,7 +33,7 @@ class PromptEncoder:
         if device.type == "cuda":  # pinned, so that each chunk's trip to the GPU is short; the way back is free
             for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
                 for weight in (*encoder.parameters(), *encoder.buffers()):
-                    weight.data = weight.data.pin_memory()
+                    weight.data = weight.data.cpu().pin_memory()
                     self._on_cpu[weight] = weight.data
 
     def prepare(self, prompts: Sequence[str], negative_prompt: str) -> None:

@@ -84,8 +84,9 @@ class Draw(Block):
     """Compute the UNet's deep features at every so many steps only (DeepCache, arXiv:2312.00858), which changes the
     pictures somewhat; null computes them at each. Ours."""
     compile: Literal["none", "regional", "full"] | None = None
-    """What torch compiles: nothing, the UNet's repeated blocks, or the whole UNet and the VAE's decoder, which takes
-    minutes at the start; null: ``regional`` on a GPU, ``none`` on a CPU. Ours."""
+    """What torch compiles: nothing, the repeated blocks of the UNet and of the VAE's decoder, or all of both, which
+    takes minutes at the start; null: ``regional`` on a GPU, ``none`` on a CPU. Compiled, every batch has one size: the
+    last is filled up, so let ``batch_size`` divide ``shard_size``. Ours."""
     batch_size: int = Field(default=8, ge=1)
     """Images drawn at once. Where they do not fit into memory, half as many; what fits is remembered in the run's
     ``batch_sizes.json``. Ours."""

@@ -202,7 +202,7 @@ def test_no_picture_is_marked(sdxl: DiffusersSdxl) -> None:
     assert sdxl._prompts._pipeline.watermark is None
 
 
-@pytest.mark.slow
+@pytest.mark.compiles
 @pytest.mark.parametrize("compile", ["regional", "full"])
 def test_compiled_modules_draw_the_same_pictures_in_batches_of_one_shape(sdxl: DiffusersSdxl, compile: Any) -> None:
     model = DiffusersSdxl(FOLDER, LoadSettings(compile=compile))
