@@ -54,7 +54,7 @@ CPU = Size(
 )  # fmt: skip
 GPU = Size(
     DrawSettings(1024, 30, 5.0, batch_size=8), 8, 2, 256,
-    DrawSettings(768, 16, 5.0, guidance_interval=(0.2, 0.8), cache_interval=2, batch_size=16),
+    DrawSettings(768, 16, 5.0, guidance_interval=(0.2, 0.9), cache_interval=2, batch_size=16),
     DrawSettings(512, 4, 0.0, batch_size=32), 64,
 )  # fmt: skip
 

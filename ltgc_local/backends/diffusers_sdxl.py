@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -38,17 +38,17 @@ class DiffusersSdxl:
         self._build(pipeline, device, settings, folder.name)
 
     @classmethod
-    def from_pipeline(cls, pipeline: object, settings: LoadSettings, name: str) -> DiffusersSdxl:
+    def from_pipeline(cls, pipeline: Any, settings: LoadSettings, name: str) -> DiffusersSdxl:
         """Run a stock pipeline's modules, which are taken over; for benchmarks with random weights."""
         model = cls.__new__(cls)
         model._build(pipeline, torch.device(resolve_device(settings.device)), settings, name)
         return model
 
-    def _build(self, pipeline: object, device: torch.device, settings: LoadSettings, name: str) -> None:
+    def _build(self, pipeline: Any, device: torch.device, settings: LoadSettings, name: str) -> None:
         compiled = settings.compile or ("regional" if device.type == "cuda" else "none")
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-        pipeline.unet.to(device)  # type: ignore[attr-defined]
-        pipeline.vae.to(device)  # type: ignore[attr-defined]
+        pipeline.unet.to(device)
+        pipeline.vae.to(device)
         self._store = speed_up(pipeline, device, compiled)
         self._prompts = PromptEncoder(pipeline, device)
         self._denoiser, self._vae = Denoiser(pipeline, device), Vae(pipeline, device)

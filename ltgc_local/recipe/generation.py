@@ -78,7 +78,7 @@ class Draw(Block):
     guidance_from: float | None = Field(default=None, ge=0, lt=1)
     """Share of the steps after which guidance starts; null: at once. The steps without cost half. Ours."""
     guidance_until: float | None = Field(default=None, gt=0, le=1)
-    """Share of the steps after which guidance ends; null: never. Ours; 0.2 to 0.8 is about the interval of noise levels
+    """Share of the steps after which guidance ends; null: never. Ours; 0.2 to 0.9 is about the interval of noise levels
     that arXiv:2404.07724 finds best for SDXL."""
     cache_interval: int | None = Field(default=None, ge=2, le=10)
     """Compute the UNet's deep features at every so many steps only (DeepCache, arXiv:2312.00858), which changes the
