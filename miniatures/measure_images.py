@@ -21,10 +21,11 @@ import torch
 
 from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.open_clip_vit import OpenClipVit
-from ltgc_local.backends.protocols import DrawSettings, LoadSettings
+from ltgc_local.backends.pictures import to_stored
+from ltgc_local.backends.protocols import Drawing, LoadSettings
 from ltgc_local.prompts import zero_shot_text
 from ltgc_local.recipe import load_recipe
-from ltgc_local.stages.draw import to_stored
+from ltgc_local.stages.draw import draw_settings
 from miniatures.attributes import compute, names_of
 from miniatures.captions import say, sentence
 from miniatures.judge import judge
@@ -36,7 +37,7 @@ RESULT = WEIGHTS / "quality_images.json"
 def measure_drawing(per_class: int) -> dict[str, object]:
     """Draw ``per_class`` prompts of each class with the quickstart's settings and compare."""
     recipe = load_recipe(ROOT / "recipes" / "quickstart.yaml")
-    settings = DrawSettings(recipe.draw.size_px, recipe.draw.steps, recipe.draw.guidance)
+    settings = draw_settings(recipe.draw)
     model = DiffusersSdxl(WEIGHTS / "sdxl", LoadSettings("cpu"))
     val, rng = load("val"), random.Random(0)
     rows = [int(row) for c in range(10) for row in np.flatnonzero(val.labels == c)[:per_class]]
@@ -44,12 +45,9 @@ def measure_drawing(per_class: int) -> dict[str, object]:
     classes = [int(val.labels[row]) for row in rows]
     prompts = [sentence(CLASS_NAMES[c], *say(w, c, rng)) for c, w in zip(classes, wanted, strict=True)]
     start = time.monotonic()
-    images = []
-    for first in range(0, len(prompts), recipe.draw.batch_size):
-        part = prompts[first : first + recipe.draw.batch_size]
-        images += model.draw(part, range(first, first + len(part)), settings)
+    images = dict(model.draw([Drawing(prompt, seed) for seed, prompt in enumerate(prompts)], settings))
     seconds = time.monotonic() - start
-    grey = np.stack([np.asarray(to_stored(image, recipe).convert("L")) for image in images])
+    grey = np.stack([np.asarray(to_stored(images[i], recipe.draw.stored_size_px, "L")) for i in range(len(images))])
     verdicts = judge(grey)
     followed, common = collections.defaultdict(list), collections.defaultdict(list)
     for image, class_id, want in zip(grey, classes, wanted, strict=True):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
@@ -37,11 +38,24 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class FewStep:
+    """How a distilled text-to-image checkpoint wants to be drawn with; from its card, whose field documents it."""
+
+    steps: tuple[int, ...]
+    guidance: float = 0.0
+    scheduler: str | None = None
+    timestep_spacing: str | None = None
+    lora: str | None = None
+
+
+@dataclass(frozen=True)
 class LoadSettings:
     """Where and how weights are put: device ``cpu`` or ``cuda``, dtype a torch name or ``auto``, bitsandbytes bits.
 
     ``max_model_len`` (tokens of prompt and reply) and ``tensor_parallel`` (GPUs that share one model) are vLLM's;
-    ``max_pixels`` bounds the pictures that a vlm sees: pictures with more pixels are shrunk.
+    ``max_pixels`` bounds the pictures that a vlm sees: pictures with more pixels are shrunk. A t2i has the rest:
+    ``compile`` (None: as suits the device), ``few_step`` of a distilled checkpoint, and the file in which batches that
+    fit into memory are remembered (None: nowhere).
     """
 
     device: str = "cpu"
@@ -50,6 +64,9 @@ class LoadSettings:
     max_model_len: int = 4096
     tensor_parallel: int = 1
     max_pixels: int = 1024 * 1024
+    compile: Literal["none", "regional", "full"] | None = None
+    few_step: FewStep | None = None
+    batch_sizes: Path | None = None
 
 
 class VisionLanguageModel(Protocol):
@@ -81,9 +98,12 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """Size in pixels of the drawn square, denoising steps, guidance scale, negative prompt, and img2img's strength.
+    """What all drawings of a call share.
 
-    ``strength`` in (0, 1] is the share of the steps that are done where an image starts from another; 1 does them all.
+    Size in pixels of the drawn square, denoising steps, guidance scale, negative prompt, and img2img's strength in
+    (0, 1]: the share of the steps that are done where an image starts from another. Guidance is applied on the steps
+    whose share of all is in ``guidance_interval`` [from, to). ``cache_interval`` 1 computes the whole UNet at every
+    step, k only at every k-th. ``batch_size`` is how many are drawn at once at most.
     """
 
     size_px: int
@@ -91,21 +111,32 @@ class DrawSettings:
     guidance: float
     negative_prompt: str = ""
     strength: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    cache_interval: int = 1
+    batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One image that is wanted; ``source`` is the image that it starts from, None: from noise alone."""
+
+    prompt: str
+    seed: int
+    source: Image.Image | None = None
 
 
 class TextToImageModel(Protocol):
     """Role ``t2i``."""
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings) -> list[Image.Image]:
-        """Draw one image a prompt; the noise of image i comes from ``seeds[i]`` alone, whatever the batch."""
-        ...
+    def draw(self, wanted: Sequence[Drawing], settings: DrawSettings) -> Iterator[tuple[int, Image.Image]]:
+        """Draw each; yield (its index in ``wanted``, the image) as batches are finished, in any order.
 
-    def draw_from(
-        self, sources: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings
-    ) -> list[Image.Image]:
-        """Draw one image a prompt, starting from the source of the same index; otherwise as ``draw``.
+        An image's noise comes from its seed alone, whatever the batch. A source is cropped around its middle to a
+        square and brought to ``settings.size_px``. An image that could not be drawn (not a number, even in float32)
+        comes out black.
 
-        A source is cropped around its middle to a square and brought to ``settings.size_px``.
+        Raises:
+            BackendError: not even one image fits into the memory.
         """
         ...
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from ltgc_local import offline
@@ -14,6 +15,8 @@ from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError,
 #: Idle OpenMP threads sleep instead of spinning: on a machine that has other work, spinning made small models 50 times
 #: slower; on an idle one it gains nothing.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+#: What torch compiles is kept on the node: on a shared file system the ranks' caches race. A user's own choice counts.
+COMPILED = {"TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"ltgc_local_compiled_{os.getuid()}")}
 ERRORS: dict[int, type[LtgcError]] = {
     kind.exit_code: kind for kind in (RecipeError, ModelError, DataError, ArtefactError, BackendError)
 }
@@ -25,7 +28,7 @@ def run_workers(root: Path, step: str, workers: int = 1) -> None:
     Raises:
         LtgcError: of the kind that the first failing worker's exit code names; the others are stopped.
     """
-    environment = {**WAITING, **os.environ, **offline.OFFLINE_ENVIRONMENT}
+    environment = {**WAITING, **COMPILED, **os.environ, **offline.OFFLINE_ENVIRONMENT}
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "ltgc_local.run.worker", str(root), step, str(worker), str(workers)],

@@ -11,8 +11,9 @@ from typing import Any
 
 from ltgc_local.errors import ModelError
 from ltgc_local.recipe.lines import Entry, Problem, locate
+from ltgc_local.recipe.schema import Recipe
 from ltgc_local.recipe.words import did_you_mean
-from ltgc_local.store import ROLES, ModelCard, list_cards
+from ltgc_local.store import ROLES, ModelCard, find_card, list_cards
 
 #: What makes a shipped benchmark's files, for the message that says they are missing.
 DATA_COMMANDS = {"fashion_mnist_lt": "python data/make_fashion_mnist_lt.py"}
@@ -44,6 +45,28 @@ def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) 
             text = _card_problem(name, role, cards, folder)
             if text:
                 problems.append(Problem(locate(root, ("models", role))[0], f"models.{role}", text))
+
+
+def check_few_step(recipe: Recipe, root: Entry, problems: list[Problem]) -> None:
+    """Check that a distilled model is used as its card says: with other steps or guidance it draws noise or glare."""
+    try:
+        card = find_card(recipe.models.cards, recipe.models.t2i, "t2i")
+    except ModelError:
+        return  # told already
+    asked, made_for = recipe.draw, card.few_step
+    if made_for is None:
+        return
+
+    def add(key: str, found: object, expected: str, value: object) -> None:
+        text = f"{found}, but the t2i '{card.name}' was distilled for {expected}; write '{key}: {value}'"
+        problems.append(Problem(locate(root, ("draw", key))[0], f"draw.{key}", text))
+
+    if asked.steps not in made_for.steps:
+        nearest = min(made_for.steps, key=lambda steps: abs(steps - asked.steps))
+        add("steps", asked.steps, f"{' or '.join(map(str, made_for.steps))} steps", nearest)
+    if asked.guidance > max(1, made_for.guidance):
+        most = f"guidance {made_for.guidance:g} at most" if made_for.guidance > 1 else "no guidance"
+        add("guidance", f"{asked.guidance:g}", most, f"{made_for.guidance:g}")
 
 
 def _check_data(data: dict[str, Any], root: Entry, problems: list[Problem]) -> None:

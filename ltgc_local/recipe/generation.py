@@ -75,8 +75,21 @@ class Draw(Block):
     """Denoising steps. Ours."""
     guidance: float = Field(default=5.0, ge=0, le=50)
     """Classifier-free guidance; at 1 or less there is none. Ours."""
+    guidance_from: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the steps after which guidance starts; null: at once. The steps without cost half. Ours."""
+    guidance_until: float | None = Field(default=None, gt=0, le=1)
+    """Share of the steps after which guidance ends; null: never. Ours; 0.2 to 0.9 is about the interval of noise levels
+    that arXiv:2404.07724 finds best for SDXL."""
+    cache_interval: int | None = Field(default=None, ge=2, le=10)
+    """Compute the UNet's deep features at every so many steps only (DeepCache, arXiv:2312.00858), which changes the
+    pictures somewhat; null computes them at each. Ours."""
+    compile: Literal["none", "regional", "full"] | None = None
+    """What torch compiles: nothing, the repeated blocks of the UNet and of the VAE's decoder, or all of both, which
+    takes minutes at the start; null: ``regional`` on a GPU, ``none`` on a CPU. Compiled, every batch has one size: the
+    last is filled up, so let ``batch_size`` divide ``shard_size``. Ours."""
     batch_size: int = Field(default=8, ge=1)
-    """Images drawn at once. Ours."""
+    """Images drawn at once. Where they do not fit into memory, half as many; what fits is remembered in the run's
+    ``batch_sizes.json``. Ours."""
     shard_size: int = Field(default=64, ge=1)
     """Images a file, which is what an interruption can lose. Ours."""
     negative_prompt: str = ""
@@ -98,8 +111,14 @@ class Draw(Block):
                 "img2img_strength",
                 f"{self.img2img_strength:g} of {self.steps} steps is less than one step; raise it or steps",
             )
-        if self.negative_prompt and self.guidance <= 1:
-            yield "negative_prompt", f"has no effect at guidance {self.guidance:g}; raise guidance above 1 or remove it"
+        if self.guidance_from is not None and self.guidance_from >= (self.guidance_until or 1):
+            yield "guidance_from", f"{self.guidance_from:g} is not before guidance_until, {self.guidance_until or 1:g}"
+        if self.cache_interval is not None and self.compile == "full":
+            yield "cache_interval", "cannot be combined with compile 'full'; write 'compile: regional' or remove it"
+        if self.guidance <= 1:
+            for key in ("negative_prompt", "guidance_from", "guidance_until"):
+                if getattr(self, key) not in ("", None):
+                    yield key, f"has no effect at guidance {self.guidance:g}; raise guidance above 1 or remove it"
 
 
 def _in_order(text: object) -> object:

@@ -39,6 +39,7 @@ __all__ = [
 #: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
 NOT_SHAPING = {
     "draw.batch_size",
+    "draw.compile",
     "assess.batch_size",
     "leaks.enabled",
     "leaks.batch_size",

@@ -15,6 +15,7 @@ from ltgc_local.plan import step_settings
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import RECORD_VERSION
 from ltgc_local.steps import Role, Step
+from ltgc_local.store import find_card
 
 
 def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str, str]) -> dict[str, Any]:
@@ -32,8 +33,10 @@ def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str
     }
 
 
-def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, str]:
-    return {"model": digests[role], "models.backend": backend_of(role, recipe)}
+def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, Any]:
+    found = {"model": digests[role], "models.backend": backend_of(role, recipe)}
+    card = find_card(recipe.models.cards, recipe.models.t2i, "t2i") if role == "t2i" else None
+    return found if card is None or card.few_step is None else found | {"few_step": card.few_step.model_dump()}
 
 
 def check_fingerprint(

@@ -12,7 +12,7 @@ from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Artefact
 from ltgc_local.artefacts.progress import Progress
 from ltgc_local.backends.choice import backend_of
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import FewStep, LoadSettings
 from ltgc_local.backends.registry import CONSTRAINED_DECODING, load_model
 from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.longtail import tail_classes
@@ -40,14 +40,17 @@ class StageContext:
         """The step's one model; its type is the role's protocol."""
         role = self.step.model_role
         assert role is not None, f"step {self.step.name} has no model"
-        models, is_text = self.recipe.models, role in ("vlm", "llm")
+        models, is_text, card = self.recipe.models, role in ("vlm", "llm"), self._card(role)
         settings = LoadSettings(
             models.device,
-            self._card(role).dtype or "auto" if models.dtype == "auto" else models.dtype,
+            card.dtype or "auto" if models.dtype == "auto" else models.dtype,
             models.quantization if is_text else "none",
             models.max_model_len,
             models.tensor_parallel,
             models.max_pixels,
+            self.recipe.draw.compile,
+            _few_step(card),
+            self.run.root / "batch_sizes.json",
         )
         return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)
 
@@ -72,6 +75,13 @@ class StageContext:
     def seed(self, *names: str | int) -> int:
         """Return the seed of the item that ``names`` identify in this run."""
         return item_seed(self.recipe.seed, *names)
+
+
+def _few_step(card: ModelCard) -> FewStep | None:
+    found = card.few_step
+    if found is None:
+        return None
+    return FewStep(tuple(found.steps), found.guidance, found.scheduler, found.timestep_spacing, found.lora)
 
 
 #: A chunk's items, in a fixed order.

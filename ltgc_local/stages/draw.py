@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
 
 from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, encode_png
-from ltgc_local.backends.protocols import DrawSettings, TextToImageModel
+from ltgc_local.backends.pictures import is_flat, to_stored
+from ltgc_local.backends.protocols import Drawing, DrawSettings, TextToImageModel
+from ltgc_local.corpora import Corpus
 from ltgc_local.errors import BackendError
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe.schema import Draw
 from ltgc_local.records import Description
 from ltgc_local.stages.context import Chunk, StageContext, split
 
-FLAT_RANGE = 2  # grey levels: an image whose lightest and darkest pixel differ by less is no picture
 MAX_FLAT_TRIES = 3
+ENCODERS = 8  # threads that resize and encode while the model draws on
 
 log = logging.getLogger(__name__)
 
@@ -39,47 +42,46 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext, chunk: Sequence[Description]) -> list[Artefact]:
-    rows: list[DrawnImage] = []
-    for batch in split(chunk, context.recipe.draw.batch_size):
-        rows += _draw_batch(context, batch)
-        context.progress.advance(len(batch))
-    return [Images("images", rows)]
-
-
-def _draw_batch(context: StageContext, batch: Sequence[Description]) -> list[DrawnImage]:
-    recipe, names, train = context.recipe, context.corpus.class_names, context.corpus.train
-    seeds = [context.seed("draw", *description.key) for description in batch]
-    sources = [source_row(context, description) for description in batch]
-    images = _paint(context, batch, seeds, sources)
-    for attempt in range(1, MAX_FLAT_TRIES):
-        flat = [i for i, image in enumerate(images) if is_flat(image)]
-        if not flat:
-            break
-        for i in flat:
-            seeds[i] = context.seed("draw", *batch[i].key, "again", attempt)
-            sources[i] = source_row(context, batch[i], attempt)
-        again = _paint(context, [batch[i] for i in flat], [seeds[i] for i in flat], [sources[i] for i in flat])
-        for i, image in zip(flat, again, strict=True):
-            images[i] = image
-    for description, image in zip(batch, images, strict=True):
-        if is_flat(image):
+    """Draw a chunk; an image without content is drawn again from other noise, and the seed of that is recorded."""
+    model: TextToImageModel = context.model
+    settings, corpus = draw_settings(context.recipe.draw), context.corpus  # opened here, not by several threads at once
+    rows: dict[int, Future[DrawnImage]] = {}
+    with ThreadPoolExecutor(ENCODERS) as encoders:
+        for attempt in range(MAX_FLAT_TRIES):
+            left = [i for i in range(len(chunk)) if i not in rows]
+            if not left:
+                break
+            sources = [source_row(context, chunk[i], attempt) for i in left]
+            wanted = _drawings(context, [chunk[i] for i in left], sources, attempt)
+            for place, image in model.draw(wanted, settings):
+                if is_flat(image):
+                    continue
+                number, seed = left[place], wanted[place].seed
+                rows[number] = encoders.submit(
+                    _row, context.recipe.draw, corpus, chunk[number], image, seed, sources[place]
+                )
+                context.progress.advance(1)
+    for i, description in enumerate(chunk):
+        if i not in rows:
             raise BackendError(
-                f"draw: {MAX_FLAT_TRIES} images of {description.text!r} came out as one flat colour: the VAE overflows "
-                "in float16; type --set models.dtype=bfloat16"
+                f"draw: {MAX_FLAT_TRIES} images of {description.text!r} came out as one flat colour: the UNet "
+                "overflows (the VAE was tried in float32 too); type --set models.dtype=bfloat16"
             )
-    return [
-        DrawnImage(
-            image=encode_png(to_stored(image, recipe)),
-            class_id=description.class_id,
-            class_name=names[description.class_id],
-            description_id=description.description_id,
-            description=description.text,
-            round=description.round,
-            seed=seed,
-            init_image="" if source is None else train.keys[source],
-        )
-        for description, image, seed, source in zip(batch, images, seeds, sources, strict=True)
-    ]
+    return [Images("images", [rows[i].result() for i in range(len(chunk))])]
+
+
+def draw_settings(asked: Draw) -> DrawSettings:
+    """Return what the recipe says of every drawing."""
+    return DrawSettings(
+        asked.size_px,
+        asked.steps,
+        asked.guidance,
+        asked.negative_prompt,
+        asked.img2img_strength or 1.0,
+        (asked.guidance_from or 0.0, asked.guidance_until or 1.0),
+        asked.cache_interval or 1,
+        asked.batch_size,
+    )
 
 
 def source_row(context: StageContext, description: Description, attempt: int = 0) -> int | None:
@@ -93,37 +95,32 @@ def source_row(context: StageContext, description: Description, attempt: int = 0
     return int(rows[context.seed("img2img", *description.key, attempt) % len(rows)]) if len(rows) else None
 
 
-def _paint(
-    context: StageContext, batch: Sequence[Description], seeds: Sequence[int], sources: Sequence[int | None]
-) -> list[Image.Image]:
-    """Draw a batch, each image from its source or from noise."""
-    model: TextToImageModel = context.model
-    asked = context.recipe.draw
-    settings = DrawSettings(
-        asked.size_px, asked.steps, asked.guidance, asked.negative_prompt, asked.img2img_strength or 1.0
+def _drawings(
+    context: StageContext, batch: Sequence[Description], sources: Sequence[int | None], attempt: int
+) -> list[Drawing]:
+    again = ("again", attempt) if attempt else ()
+    rows = [row for row in sources if row is not None]
+    photographs = dict(zip(rows, context.corpus.train.images(rows), strict=True)) if rows else {}
+    return [
+        Drawing(
+            description.text,
+            context.seed("draw", *description.key, *again),
+            None if row is None else photographs[row],
+        )
+        for description, row in zip(batch, sources, strict=True)
+    ]
+
+
+def _row(
+    asked: Draw, corpus: Corpus, description: Description, image: Image.Image, seed: int, source: int | None
+) -> DrawnImage:
+    return DrawnImage(
+        image=encode_png(to_stored(image, asked.stored_size_px, asked.stored_mode)),
+        class_id=description.class_id,
+        class_name=corpus.class_names[description.class_id],
+        description_id=description.description_id,
+        description=description.text,
+        round=description.round,
+        seed=seed,
+        init_image="" if source is None else corpus.train.keys[source],
     )
-    images: dict[int, Image.Image] = {}
-    from_noise = [i for i, source in enumerate(sources) if source is None]
-    if from_noise:
-        drawn = model.draw([batch[i].text for i in from_noise], [seeds[i] for i in from_noise], settings)
-        images |= zip(from_noise, drawn, strict=True)
-    from_image = {i: source for i, source in enumerate(sources) if source is not None}
-    if from_image:
-        photographs = context.corpus.train.images(from_image.values())
-        texts, noise = [batch[i].text for i in from_image], [seeds[i] for i in from_image]
-        images |= zip(from_image, model.draw_from(photographs, texts, noise, settings), strict=True)
-    return [images[i] for i in range(len(batch))]
-
-
-def is_flat(image: Image.Image) -> bool:
-    """Return whether an image has no content: black, or what NaN pixels are turned into."""
-    levels = np.asarray(image.convert("L"), dtype=np.int16)
-    return int(levels.max() - levels.min()) < FLAT_RANGE
-
-
-def to_stored(image: Image.Image, recipe: Recipe) -> Image.Image:
-    """Bring a drawn image to the originals' size and mode, so that neither tells generated from original."""
-    size = recipe.draw.stored_size_px or image.width
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return image.convert(recipe.draw.stored_mode)

@@ -2,6 +2,7 @@
 
 from ltgc_local.store.cards import (
     ROLES,
+    FewStepCard,
     ModelCard,
     Role,
     check_model_folder,
@@ -14,6 +15,7 @@ from ltgc_local.store.digest import check_safetensors, digest_file, digest_folde
 
 __all__ = [
     "ROLES",
+    "FewStepCard",
     "ModelCard",
     "Role",
     "check_model_folder",

@@ -24,6 +24,23 @@ ROLES: tuple[Role, ...] = get_args(Role)
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
+class FewStepCard(BaseModel):
+    """How a distilled text-to-image checkpoint (Lightning, LCM, Hyper, Turbo) wants to be drawn with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    steps: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    """Numbers of steps that it was distilled for; ``draw.steps`` must be one of them."""
+    guidance: float = Field(default=0.0, ge=0)
+    """Guidance that it stands at most; at 1 or less ``draw.guidance`` must ask for none."""
+    scheduler: Literal["euler", "euler_ancestral", "ddim", "lcm"] | None = None
+    """Scheduler that it was distilled for; null: the folder's own."""
+    timestep_spacing: Literal["trailing", "leading", "linspace"] | None = None
+    """Where the steps are; null: as the scheduler has it."""
+    lora: str | None = Field(default=None, pattern=r"^[\w][\w .-]*(/[\w][\w .-]*)*\.safetensors$")
+    """File in the model's folder that is fused into the base model's weights; null: the folder is distilled itself."""
+
+
 class ModelCard(BaseModel):
     """The front matter of one model card."""
 
@@ -52,6 +69,8 @@ class ModelCard(BaseModel):
     """Number format to load the weights in, where the recipe says ``auto``."""
     parameters_millions: float | None = Field(default=None, gt=0)
     """Number of parameters, in millions."""
+    few_step: FewStepCard | None = None
+    """Of a distilled t2i: what it was distilled for."""
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """File (relative to the folder) -> sha256 of its content."""
 

@@ -148,6 +148,26 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     ),
     "a merge key": ("<<: {seed: 1}\n", ["10: merge keys ('<<') are not used in recipes; use 'base:'"]),
     "a key that is a list": ("[a, b]: 1\n", ["10: a key must be a word"]),
+    "guidance that ends before it starts": (
+        "draw:\n  guidance_from: 0.8\n  guidance_until: 0.2\n",
+        ["11: draw.guidance_from: 0.8 is not before guidance_until, 0.2"],
+    ),
+    "an interval of no guidance": (
+        "draw:\n  guidance: 0\n  guidance_until: 0.5\n",
+        ["12: draw.guidance_until: has no effect at guidance 0; raise guidance above 1 or remove it"],
+    ),
+    "an interval that keeps every step": (
+        "draw:\n  cache_interval: 1\n",
+        ["11: draw.cache_interval: expected a whole number from 2 to 10 (or null); found 1"],
+    ),
+    "a compiler's mode": (
+        "draw:\n  compile: max-autotune\n",
+        ["11: draw.compile: expected one of 'none', 'regional', 'full' (or null); found the text 'max-autotune'"],
+    ),
+    "two ways through the UNet, and one of them compiled": (
+        "draw:\n  cache_interval: 2\n  compile: full\n",
+        ["11: draw.cache_interval: cannot be combined with compile 'full'; write 'compile: regional' or remove it"],
+    ),
     "an image larger than drawn": (
         "draw:\n  stored_size_px: 2048\n",
         ["11: draw.stored_size_px: 2048 is larger than size_px, 1024; images only shrink"],

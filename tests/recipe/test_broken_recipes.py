@@ -84,6 +84,22 @@ def test_a_broken_card_is_a_models_error_unless_the_recipe_is_broken_too(workpla
     assert found[1].startswith("recipes/x.yaml:10: seed: ")
 
 
+def test_a_distilled_model_is_drawn_with_as_its_card_says(workplace: Path) -> None:
+    card = workplace / "cards/draw.md"
+    few = "few_step:\n  steps: [4, 8]\n  guidance: 2\n"
+    card.write_text(card.read_text().replace("licence:", f"{few}licence:", 1))
+    good = (workplace / "recipes/good.yaml").read_text()
+    assert problems_of(good + "draw:\n  steps: 7\n  guidance: 7.5\n") == [
+        "recipes/x.yaml:11: draw.steps: 7, but the t2i 'draw' was distilled for 4 or 8 steps; write 'steps: 8'",
+        "recipes/x.yaml:12: draw.guidance: 7.5, but the t2i 'draw' was distilled for guidance 2 at most; "
+        "write 'guidance: 2'",
+    ]
+    assert load_recipe("recipes/good.yaml", ["draw.steps=8", "draw.guidance=2"]).draw.steps == 8
+    card.write_text(card.read_text().replace("guidance: 2", "guidance: 0"))
+    assert problems_of(good)[1].endswith("5, but the t2i 'draw' was distilled for no guidance; write 'guidance: 0'")
+    assert load_recipe("recipes/good.yaml", ["draw.steps=4", "draw.guidance=1"]).draw.guidance == 1
+
+
 @given(st.text(max_size=60), st.integers(0, 120))
 @example('data: {root: "\\0"}\n', 0)
 @example("data:\n  root: " + "x" * 5000 + "\n", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.run.fingerprint import check_fingerprint, fingerprint
 
 MakeRecipe = Callable[..., Recipe]
+CARDS = Path(__file__).resolve().parents[2] / "model_cards"
 DIGESTS = {"data": "d", "vlm": "v", "llm": "l", "t2i": "t", "clip": "c"}
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
 
@@ -35,6 +37,21 @@ def changed(make_recipe: MakeRecipe, folder: Path, *overrides: str, digests: dic
     before = fingerprints(make_recipe(), folder / "before")
     after = fingerprints(make_recipe(*overrides), folder / "after", digests)
     return [name for name in before if before[name] != after[name]]
+
+
+def test_what_a_distilled_models_card_says_is_in_the_fingerprint_of_what_it_draws(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    cards = tmp_path / "cards"
+    shutil.copytree(CARDS, cards)
+    found = []
+    for line in ("", "few_step:\n  steps: [30]\n  guidance: 5\n", "few_step:\n  steps: [30, 8]\n  guidance: 5\n"):
+        card = (CARDS / "miniature-sdxl.md").read_text("utf-8").replace("image_size_px", f"{line}image_size_px")
+        (cards / "miniature-sdxl.md").write_text(card, encoding="utf-8")
+        found.append(fingerprints(make_recipe(f"models.cards={cards}"), tmp_path / f"run{len(found)}"))
+    assert "few_step" not in found[0]["draw"]
+    assert found[1]["draw"]["few_step"]["steps"] == [30]
+    assert next(name for name in found[1] if found[1][name] != found[2][name]) == "draw"
 
 
 TRAIN = ["train/ltgc", "train/control", "evaluate", "report"]

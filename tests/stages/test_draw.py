@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from ltgc_local.artefacts.files import Lines, decode_png
-from ltgc_local.backends.protocols import DrawSettings
+from ltgc_local.backends.pictures import is_flat, to_stored
+from ltgc_local.backends.protocols import Drawing, DrawSettings
 from ltgc_local.errors import BackendError
 from ltgc_local.records import Description
 from ltgc_local.seeding import item_seed
 from ltgc_local.stages import draw
-from ltgc_local.stages.draw import MAX_FLAT_TRIES, is_flat, to_stored
+from ltgc_local.stages.draw import MAX_FLAT_TRIES
 
 SIZES = ("draw.size_px=16", "draw.stored_size_px=8", "draw.stored_mode=L", "draw.shard_size=3")
 
@@ -25,7 +26,7 @@ SIZES = ("draw.size_px=16", "draw.stored_size_px=8", "draw.stored_mode=L", "draw
 class NoiseT2i:
     """Draws noise from the seed; the first ``num_flat`` drawings of each prompt are one colour.
 
-    ``sources`` holds what ``draw_from`` was given.
+    ``sources`` holds the images that drawings started from.
     """
 
     def __init__(self, num_flat: int = 0) -> None:
@@ -34,22 +35,18 @@ class NoiseT2i:
         self.sources: list[bytes] = []
         self.strengths: set[float] = set()
 
-    def draw_from(
-        self, sources: Sequence[Image.Image], prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings
-    ) -> list[Image.Image]:
-        self.sources += [source.tobytes() for source in sources]
-        self.strengths.add(settings.strength)
-        return self.draw(prompts, seeds, settings)
+    def draw(self, wanted: Sequence[Drawing], settings: DrawSettings) -> Iterator[tuple[int, Image.Image]]:
+        for i, drawing in reversed([*enumerate(wanted)]):  # any order is allowed
+            flat = sum(asked == drawing.prompt for asked, _ in self.calls) < self.num_flat
+            self.calls.append((drawing.prompt, drawing.seed))
+            if drawing.source is not None:
+                self.sources.append(drawing.source.tobytes())
+                self.strengths.add(settings.strength)
+            yield i, Image.new("RGB", (16, 16)) if flat else noise(drawing.seed)
 
-    def draw(self, prompts: Sequence[str], seeds: Sequence[int], settings: DrawSettings) -> list[Image.Image]:
-        images = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            flat = sum(asked == prompt for asked, _ in self.calls) < self.num_flat
-            size = (settings.size_px, settings.size_px, 3)
-            pixels = np.zeros(size) if flat else np.random.default_rng(seed).integers(0, 256, size)
-            images.append(Image.fromarray(pixels.astype(np.uint8)))
-            self.calls.append((prompt, seed))
-        return images
+
+def noise(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (16, 16, 3)).astype(np.uint8))
 
 
 def described(description_id: int, source: str = "extended", class_id: int = 1) -> Description:
@@ -65,18 +62,13 @@ def test_an_image_of_less_than_two_levels_is_flat(darkest: int, lightest: int, f
 
 
 @pytest.mark.parametrize(
-    ("overrides", "size", "mode"),
-    [
-        ((), (16, 16), "RGB"),
-        (("draw.stored_size_px=8",), (8, 8), "RGB"),
-        (("draw.stored_size_px=8", "draw.stored_mode=L"), (8, 8), "L"),
-        (("draw.stored_mode=L",), (16, 16), "L"),
-    ],
+    ("size_px", "mode", "size"),
+    [(None, "RGB", (16, 16)), (8, "RGB", (8, 8)), (8, "L", (8, 8)), (None, "L", (16, 16))],
 )
 def test_images_are_stored_at_the_originals_size_and_mode(
-    make_recipe: Any, overrides: tuple[str, ...], size: tuple[int, int], mode: str
+    size_px: int | None, mode: str, size: tuple[int, int]
 ) -> None:
-    stored = to_stored(Image.new("RGB", (16, 16), (100, 100, 100)), make_recipe("draw.size_px=16", *overrides))
+    stored = to_stored(Image.new("RGB", (16, 16), (100, 100, 100)), size_px, mode)
     assert (stored.size, stored.mode) == (size, mode)
     assert set(np.asarray(stored).ravel()) == {100}
 
@@ -96,8 +88,7 @@ def test_an_image_has_its_own_seed_whatever_the_batch(make_context: Any, batch_s
     rows = artefact.rows
     assert [row.seed for row in rows] == [item_seed(0, "draw", 1, i, 0) for i in range(5)]
     for row in rows:
-        (alone,) = NoiseT2i().draw(["x"], [row.seed], DrawSettings(16, 1, 1))
-        assert decode_png(row.image).tobytes() == to_stored(alone, context.recipe).tobytes()
+        assert decode_png(row.image).tobytes() == to_stored(noise(row.seed), 8, "L").tobytes()
         assert (row.class_name, row.description) == (context.corpus.class_names[1], described(row.description_id).text)
 
 
@@ -133,7 +124,7 @@ def test_img2img_starts_from_training_images_of_the_class_that_are_recorded(make
     rows = {key: row for row, key in enumerate(train.keys)}
     sources = [rows[image.init_image] for image in artefact.rows]
     assert [int(train.labels[row]) for row in sources] == [1] * 6 + [4] * 6
-    assert [image.tobytes() for image in train.images(sources)] == model.sources
+    assert [image.tobytes() for image in train.images(sources)] == model.sources[::-1]
     assert sources == [draw.source_row(context, description) for description in wanted]  # whatever the batch
     assert len(set(sources)) > 4
     assert model.strengths == {0.5}

@@ -55,9 +55,31 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert card.sha256 == {"model.safetensors": "a" * 64}
 
 
+def test_a_distilled_models_card_says_how_to_draw_with_it(tmp_path: Path) -> None:
+    more = "few_step:\n  steps: [4, 8]\n  scheduler: euler\n  lora: loras/tiny lora.safetensors\n"
+    found = read_card(write_card(tmp_path, FRONT + more)).few_step
+    assert found is not None
+    assert (found.steps, found.guidance, found.scheduler, found.timestep_spacing) == ([4, 8], 0, "euler", None)
+    assert found.lora == "loras/tiny lora.safetensors"
+
+
+@pytest.mark.parametrize("lora", ["/etc/x.safetensors", "../x.safetensors", "a/../x.safetensors", "x.bin"])
+def test_a_lora_is_a_safetensors_file_of_the_models_own_folder(tmp_path: Path, lora: str) -> None:
+    told = refusal(write_card(tmp_path, FRONT + f"few_step:\n  steps: [4]\n  lora: {lora}\n"))
+    assert told.startswith("CARD:9: few_step.lora: ") and lora in told
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
+        (
+            "role: clip",
+            "role: clip\nfew_step:\n  steps: []\n  scheduler: heun",
+            [
+                "CARD:4: few_step.scheduler: expected 'euler', 'euler_ancestral', 'ddim' or 'lcm'; found 'heun'",
+                "CARD:4: few_step.steps: List should have at least 1 item after validation, not 0; found []",
+            ],
+        ),
         (
             "role: clip",
             "rolle: clip",

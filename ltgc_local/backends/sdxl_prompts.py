@@ -1,0 +1,75 @@
+"""Prompts to embeddings: each distinct one once, in large batches, and the text encoders on the GPU only meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Token states (B, 77, D) and pooled text (B, P)."""
+
+    hidden: torch.Tensor
+    pooled: torch.Tensor
+
+
+class PromptEncoder:
+    """Encodes as the stock pipeline does and keeps the embeddings of the last call's prompts.
+
+    An empty negative prompt is zeros where the model's folder says so (``force_zeros_for_empty_prompt``).
+    """
+
+    def __init__(self, pipeline: Any, device: torch.device) -> None:
+        self._pipeline, self._device = pipeline, device
+        self._known: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._on_cpu: dict[torch.Tensor, torch.Tensor] = {}
+        if device.type == "cuda":  # pinned, so that each chunk's trip to the GPU is short; the way back is free
+            for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
+                for weight in (*encoder.parameters(), *encoder.buffers()):
+                    weight.data = weight.data.cpu().pin_memory()
+                    self._on_cpu[weight] = weight.data
+
+    def prepare(self, prompts: Sequence[str], negative_prompt: str) -> None:
+        """Encode what is not known yet of these prompts, and forget all others."""
+        wanted = [*dict.fromkeys(prompts)]
+        if negative_prompt or not self._pipeline.config.force_zeros_for_empty_prompt:
+            wanted = [*dict.fromkeys([*wanted, negative_prompt])]
+        self._known = {prompt: self._known[prompt] for prompt in wanted if prompt in self._known}
+        new = [prompt for prompt in wanted if prompt not in self._known]
+        if not new:
+            return
+        with self._encoders_on_device():
+            for start in range(0, len(new), BATCH):
+                batch = new[start : start + BATCH]
+                hidden, _, pooled, _ = self._pipeline.encode_prompt(
+                    batch, device=self._device, do_classifier_free_guidance=False
+                )
+                self._known |= {prompt: (hidden[i], pooled[i]) for i, prompt in enumerate(batch)}
+
+    def rows(self, prompts: Sequence[str]) -> Embeddings:
+        """Return the embeddings of prompts that ``prepare`` was given."""
+        hidden, pooled = zip(*(self._known[prompt] for prompt in prompts), strict=True)
+        return Embeddings(torch.stack(hidden), torch.stack(pooled))
+
+    def negative_rows(self, negative_prompt: str, like: Embeddings) -> Embeddings:
+        """Return as many rows of the negative prompt as ``like`` has."""
+        if not negative_prompt and self._pipeline.config.force_zeros_for_empty_prompt:
+            return Embeddings(torch.zeros_like(like.hidden), torch.zeros_like(like.pooled))
+        return self.rows([negative_prompt] * len(like.hidden))
+
+    @contextmanager
+    def _encoders_on_device(self) -> Iterator[None]:
+        try:
+            for weight, data in self._on_cpu.items():
+                weight.data = data.to(self._device, non_blocking=True)
+            yield
+        finally:
+            for weight, data in self._on_cpu.items():
+                weight.data = data

@@ -1,0 +1,92 @@
+"""SDXL from a local folder: its parts, each with all of its weights, and what makes a distilled checkpoint of them.
+
+Distilled checkpoints (Lightning, LCM, Hyper, Turbo) are the same architecture. They differ by a UNet of their own, or a
+LoRA that is fused into the base model's when it is loaded, and by the scheduler that they were trained for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from ltgc_local.backends.protocols import FewStep
+from ltgc_local.backends.weights import refuse_missing_weights
+from ltgc_local.errors import ModelError
+
+#: Name in a card -> diffusers' class.
+SCHEDULERS = {
+    "euler": EulerDiscreteScheduler,
+    "euler_ancestral": EulerAncestralDiscreteScheduler,
+    "ddim": DDIMScheduler,
+    "lcm": LCMScheduler,
+}
+PARTS = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,
+}
+
+
+def load_sdxl(folder: Path, dtype: torch.dtype, few_step: FewStep | None) -> StableDiffusionXLPipeline:
+    """Load the parts on the CPU. No watermark is ever drawn: it would be a shortcut feature of generated images.
+
+    Raises:
+        ModelError: a part lacks weights or has those of another model; the LoRA is not there or fits nothing.
+    """
+    for name in ("tokenizer", "tokenizer_2"):  # without its files an empty one is made, silently
+        if not any((folder / name / file).is_file() for file in ("vocab.json", "tokenizer.json")):
+            raise ModelError(f"{folder / name}: not there, or without vocab.json and tokenizer.json; copy it again")
+    parts = {name: _load_part(kind, folder / name, dtype) for name, kind in PARTS.items()}
+    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, **parts, local_files_only=True, add_watermarker=False)
+    if few_step is not None:
+        if few_step.lora is not None:
+            _fuse_lora(pipeline, folder / few_step.lora)
+        pipeline.scheduler = _few_step_scheduler(pipeline.scheduler, few_step)
+    return pipeline
+
+
+def _load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    part, found = kind.from_pretrained(
+        folder,
+        dtype=dtype,
+        variant="fp16" if any(folder.glob("*.fp16*.safetensors")) else None,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        low_cpu_mem_usage=False,
+    )
+    refuse_missing_weights(folder, part, found)
+    return part.eval().requires_grad_(False)
+
+
+def _fuse_lora(pipeline: StableDiffusionXLPipeline, file: Path) -> None:
+    """Add the LoRA's products to the weights that it adapts, so that drawing with it costs nothing."""
+    if not file.is_file():
+        raise ModelError(f"{file}: not there, but the model's card names it as few_step.lora")
+    before = {name: weight.clone() for name, weight in pipeline.unet.state_dict().items() if name.endswith("q.weight")}
+    pipeline.load_lora_weights(file.parent, weight_name=file.name, local_files_only=True, use_safetensors=True)
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    after = pipeline.unet.state_dict()
+    if all(torch.equal(weight, after[name]) for name, weight in before.items()):
+        raise ModelError(f"{file}: changes no attention of the UNet: not a LoRA of this architecture")
+
+
+def _few_step_scheduler(scheduler: Any, few_step: FewStep) -> Any:
+    kind = type(scheduler) if few_step.scheduler is None else SCHEDULERS[few_step.scheduler]
+    changed = {} if few_step.timestep_spacing is None else {"timestep_spacing": few_step.timestep_spacing}
+    return kind.from_config(scheduler.config, **changed)
