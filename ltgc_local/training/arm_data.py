@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from ltgc_local.ahead import map_ahead
+from ltgc_local.backends.transfer import onto
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.augment import augment
 from ltgc_local.training.balance_mix import (
@@ -28,7 +29,6 @@ from ltgc_local.training.balance_mix import (
     shuffled,
 )
 from ltgc_local.training.losses import scaled_log
-from ltgc_local.training.transfer import onto
 
 AHEAD = 2  # batches that are gathered early: one that waits, and one in the making
 

@@ -7,8 +7,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from ltgc_local.backends.transfer import onto
 from ltgc_local.recipe.schema import Train
-from ltgc_local.training.transfer import onto
 
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's RandomResizedCrop
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ltgc_local.training.transfer import onto
+from ltgc_local.backends.transfer import onto
 
 
 class BalancedSampler:

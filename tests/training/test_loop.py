@@ -263,13 +263,10 @@ def test_losses_are_read_before_anything_is_kept_of_them(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("parts", [1, 2])
-def test_a_compiled_training_is_the_same_but_for_rounding(
-    load_clip: LoadClip, make_recipe: MakeRecipe, parts: int
-) -> None:
-    plain, weights = run(load_clip(), make_recipe(*SMALL, f"train.accumulation_steps={parts}"))
-    options = ("train.compile=default", f"train.accumulation_steps={parts}")
-    compiled, weights_compiled = run(load_clip(), make_recipe(*SMALL, *options))
+def test_a_compiled_training_is_the_same_but_for_rounding(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
+    options = (*SMALL, "train.accumulation_steps=2")
+    plain, weights = run(load_clip(), make_recipe(*options))
+    compiled, weights_compiled = run(load_clip(), make_recipe(*options, "train.compile=default"))
     assert [e.loss for e in compiled.history] == pytest.approx([e.loss for e in plain.history], rel=1e-4)
     assert weights.keys() == weights_compiled.keys()
     assert all(torch.allclose(weights[name], weights_compiled[name], atol=1e-4) for name in weights)
