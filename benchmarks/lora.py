@@ -69,8 +69,8 @@ class Pairs(Dataset):  # type: ignore[type-arg]
 
 def recipe_of(batch_size: int, epochs: int, precision: str, **more: Any) -> Recipe:
     fields = {"batch_size": batch_size, "epochs": epochs, "precision": precision, "optimizer": "adamw", **more}
-    data = {"benchmark": "fashion_mnist_lt", "root": "."}
-    models = {"cards": ".", "vlm": "none", "llm": "none", "t2i": "none", "clip": "none"}
+    data = {"benchmark": "fashion_mnist_lt", "root": Path(".")}
+    models = {"cards": Path("."), "vlm": "none", "llm": "none", "t2i": "none", "clip": "none"}
     return Recipe.model_validate({"name": "benchmark", "data": data, "models": models, "train": fields})
 
 
