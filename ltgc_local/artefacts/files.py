@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -113,14 +114,16 @@ class Images:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        schema = pa.schema(_COLUMNS).with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
-        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in self.rows] for name, _ in _COLUMNS[1:]}
+        kinds, features = _columns_and_features()
+        schema = pa.schema(kinds).with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in self.rows] for name, _ in kinds[1:]}
         names = [f"{row.class_id}_{row.description_id}_{row.round}.png" for row in self.rows]
         columns["image"] = [{"bytes": row.image, "path": name} for row, name in zip(self.rows, names, strict=True)]
         pq.write_table(pa.table(columns, schema=schema), path)
 
 
-def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+@cache
+def _columns_and_features() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     import pyarrow as pa
 
     columns = [
@@ -136,9 +139,6 @@ def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     ]
     features = {name: {"dtype": str(kind).replace("double", "float64"), "_type": "Value"} for name, kind in columns}
     return columns, features | {"image": {"_type": "Image"}}
-
-
-_COLUMNS, _FEATURES = _columns()
 
 
 def read_images(paths: Iterable[Path], rows: Sequence[int] | None = None) -> list[DrawnImage]:
