@@ -110,14 +110,14 @@ def compare(clip: OpenClipVit, encoded: list[bytes], batch_size: int, rounds: in
 
 @click.command()
 @click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--images", default=0, help="Images a round; 0 takes 1,024 on a CPU and 16,384 on a GPU.")
+@click.option("--images", default=0, help="Images a round; 0 takes 512 on a CPU and 16,384 on a GPU.")
 @click.option("--rounds", default=3)
 @click.option("--write/--no-write", default=True, help="Write benchmarks/results.")
 def main(device: str, images: int, rounds: int, write: bool) -> None:
     """Score images from encoded bytes, ours beside a plain loop."""
     device = pick_device(device)
     is_gpu = device == "cuda"
-    number, batch_size = images or (16384 if is_gpu else 1024), 256 if is_gpu else 64
+    number, batch_size = images or (16384 if is_gpu else 512), 256 if is_gpu else 64
     kinds = {"JPEG of 512 px": ("JPEG", 512), "PNG of 512 px": ("PNG", 512), "PNG of 256 px": ("PNG", 256)}
     with tempfile.TemporaryDirectory() as folder:
         clip = OpenClipVit(write_vit_b_32(Path(folder)) if is_gpu else MINIATURE, LoadSettings(device))
