@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ltgc_local"
 #: From the bottom up; a module imports its own layer and those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "errors", "records", "seeding", "offline", "steps"),
+    ("__init__", "errors", "records", "seeding", "offline", "steps", "ahead"),
     ("longtail", "prompts", "replies", "answers", "metrics", "intervals", "duplicates"),
     ("recipe", "corpora", "store", "artefacts"),
     ("backends", "training", "reporting", "comparison", "tgn"),

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from ltgc_local.backends.clip_pixels import encode_pixels, to_pixels
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.errors import ModelError
@@ -76,12 +77,11 @@ class OpenClipVit:
         """Return the factor of cosines that CLIP was trained with: 1 / temperature."""
         return float(self._model.logit_scale.detach().exp())
 
-    @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        batch = torch.stack([self.preprocess(image) for image in images])  # (N, 3, H, W)
-        with torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
-            features = self._model.encode_image(batch.to(self.device))
-        return F.normalize(features.float(), dim=-1).cpu()
+        return self.encode_pixels(torch.from_numpy(to_pixels(images, self.resize)))
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        return encode_pixels(self.visual, pixels, self.normalisation, self.device, self._dtype)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:

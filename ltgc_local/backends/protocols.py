@@ -148,6 +148,15 @@ class ClipModel(Protocol):
         """Encode images as unit rows (N, D), float32, on the CPU."""
         ...
 
+    @property
+    def resize(self) -> Callable[[Image.Image], Image.Image]:
+        """The part of the preprocessing that gives RGB images still, at the tower's size; it pickles."""
+        ...
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Encode resized images (N, 3, H, W) uint8 as unit rows (N, D), float32, on the CPU."""
+        ...
+
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Encode texts, cut to the model's context, as unit rows (N, D), float32, on the CPU."""
         ...
@@ -174,11 +183,6 @@ class TrainableClip(ClipModel, Protocol):
     @property
     def lora_targets(self) -> Mapping[str, str]:
         """Value of ``train.lora_targets`` -> regular expression of the tower's modules that LoRA adapts."""
-        ...
-
-    @property
-    def resize(self) -> Callable[[Image.Image], Image.Image]:
-        """The part of the preprocessing that gives RGB images still, at the tower's size; it pickles."""
         ...
 
     @property

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
+from ltgc_local.backends.clip_pixels import encode_pixels, to_pixels
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.backends.weights import refuse_missing_weights
@@ -100,14 +101,11 @@ class TransformersClip:
         """Return the factor of cosines that CLIP was trained with: 1 / temperature."""
         return float(self._model.logit_scale.detach().exp())
 
-    @torch.inference_mode()
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        arrays = np.stack([np.asarray(self.resize(image)) for image in images])  # (N, H, W, 3)
-        mean, std = self.normalisation
-        batch = (torch.from_numpy(arrays).permute(0, 3, 1, 2).float() / 255 - mean) / std
-        with torch.autocast(self.device, self._dtype, enabled=self._dtype != torch.float32):
-            features = self._tower(batch.to(self.device))
-        return F.normalize(features.float(), dim=-1).cpu()
+        return self.encode_pixels(torch.from_numpy(to_pixels(images, self.resize)))
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        return encode_pixels(self.visual, pixels, self.normalisation, self.device, self._dtype)
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:

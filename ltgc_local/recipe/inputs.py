@@ -95,6 +95,8 @@ class Models(Block):
     """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
     max_pixels: int = Field(default=1024 * 1024, ge=64)
     """Pixels of a picture that the vlm sees at most; a larger one is shrunk. Ours."""
+    decode_threads: int = Field(default=0, ge=0, le=256)
+    """Threads of a process that decode images for clip; 0 takes one a CPU. Ours."""
     tensor_parallel: int = Field(default=1, ge=1, le=64)
     """GPUs that vLLM spreads one vlm or llm over. Ours."""
 

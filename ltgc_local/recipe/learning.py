@@ -44,6 +44,8 @@ class Train(Block):
     """Share of an adapter's inputs that is dropped in training. Ours."""
     lora_targets: Literal["attention", "attention+mlp"] = "attention+mlp"
     """Which layers of every visual block are adapted. Ours."""
+    lora_blocks: int | None = Field(default=None, ge=1)
+    """Adapt this many of the last blocks; the frozen ones below them run forward only. Null adapts all. Ours."""
     head: Literal["text", "frozen_text"] = "text"
     """Cosine classifier that starts from the classes' text features, trained (``text``) or not. Ours."""
     head_scale: float = Field(default=25.0, gt=0, le=1000)
@@ -87,6 +89,9 @@ class Train(Block):
     """Largest standard deviation of random noise on both, of the range from black to white. Ours."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the forward pass under autocast. Ours."""
+    compile: Literal["default", "max-autotune-no-cudagraphs"] | None = None
+    """torch.compile the training step in this mode: faster on a GPU after a minute or two of compiling, and not the
+    same to the last bit. Null does not. Ours."""
     gradient_checkpointing: bool = False
     """Recompute each block's activations in the backward pass: less memory, about a third slower. Ours."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)

@@ -38,6 +38,7 @@ __all__ = [
 
 #: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
 NOT_SHAPING = {
+    "models.decode_threads",
     "draw.batch_size",
     "draw.compile",
     "assess.batch_size",

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+from ltgc_local.ahead import num_cpus
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Artefact
 from ltgc_local.artefacts.progress import Progress
@@ -22,7 +23,7 @@ from ltgc_local.steps import Role, Step
 from ltgc_local.store import ModelCard, find_card, model_folder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StageContext:
     """Everything that a stage may use. Data and model are opened when first asked for."""
 
@@ -53,6 +54,10 @@ class StageContext:
             self.run.root / "batch_sizes.json",
         )
         return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)
+
+    @property
+    def decode_threads(self) -> int:
+        return self.recipe.models.decode_threads or num_cpus()
 
     def is_structured(self, role: Role, reply_form: str) -> bool:
         """Return whether a text model is asked for JSON: always, never, or where its backend constrains decoding."""

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from functools import lru_cache
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
-from PIL.Image import Image
+import torch
+from numpy.typing import NDArray
 
+from ltgc_local.ahead import map_ahead, map_batches
 from ltgc_local.artefacts.drawn import DrawnRow, read_drawn
-from ltgc_local.artefacts.files import Artefact, Json, Lines, decode_png
+from ltgc_local.artefacts.files import Artefact, DrawnImage, Json, Lines, decode_png
+from ltgc_local.backends.clip_pixels import to_pixels
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.errors import BackendError
 from ltgc_local.records import ClassTemplate, Score
@@ -33,17 +37,13 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact]:
-    model: ClipModel = context.model
     class_id = chunk[0].class_id
-    templates = context.run.records("assess/template", "templates", ClassTemplate)
-    templates.sort(key=lambda template: template.class_id)
-    texts = _encode_templates(context.model, tuple(template.text for template in templates))  # (C, D)
-    photographs = _cosines(model, _photographs(context, class_id), texts[class_id : class_id + 1])[:, 0]  # (n_y,)
+    texts = _encode_templates(context)  # (C, D)
+    photographs, cosines = _cosines(context, class_id, chunk, texts)
     own = np.sort(photographs[~np.isnan(photographs)])
     if len(photographs) and not len(own):
         raise BackendError("assess: CLIP's image features are not numbers; type --set models.dtype=float32")
     scorer = ClassScorer(context.recipe.assess, class_id, own)
-    cosines = _cosines(model, _drawings(context, chunk), texts)  # (N, C)
     scores = [scorer.score(row.key, of_image) for row, of_image in zip(chunk, cosines, strict=True)]
     name = context.corpus.class_names[class_id]
     if "percentile" in context.recipe.assess.scorer and not len(scorer.own):
@@ -58,34 +58,48 @@ def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact
 
 
 @lru_cache(maxsize=1)
-def _encode_templates(model: Any, texts: tuple[str, ...]) -> Array:
-    """Encode C_y of every class (C, D), once a process.
+def _encode_templates(context: StageContext) -> Array:
+    """Encode C_y of every class (C, D), once a process: there may be as many chunks as classes.
 
     Raises:
         BackendError: CLIP's numbers overflow, so that no image can be scored.
     """
+    model: ClipModel = context.model
+    templates = context.run.records("assess/template", "templates", ClassTemplate)
+    texts = [template.text for template in sorted(templates, key=lambda template: template.class_id)]
     features: Array = model.encode_texts(texts).numpy()
     if np.isnan(features).any():
         raise BackendError("assess: CLIP's text features are not numbers; type --set models.dtype=float32")
     return features
 
 
-def _photographs(context: StageContext, class_id: int) -> Iterator[list[Image]]:
-    train = context.corpus.train
-    for rows in split(np.flatnonzero(train.labels == class_id).tolist(), context.recipe.assess.batch_size):
-        yield train.images(rows)
+def _cosines(context: StageContext, class_id: int, chunk: Sequence[DrawnRow], texts: Array) -> tuple[Array, Array]:
+    """Return the cosines of a class's photographs with its text (n_y,), and of its drawn images with all (N, C).
 
+    The next images are read, decoded and resized in threads while the model encodes these.
+    """
+    model: ClipModel = context.model
+    train, size = context.corpus.train, context.recipe.assess.batch_size
+    photographs = split(np.flatnonzero(train.labels == class_id).tolist(), size)
+    drawings = split(chunk, size)
 
-def _drawings(context: StageContext, chunk: Sequence[DrawnRow]) -> Iterator[list[Image]]:
-    for rows in split(chunk, context.recipe.assess.batch_size):
-        yield [decode_png(drawn.image) for drawn in read_drawn(rows)]
-        context.progress.advance(len(rows))
+    def pixels(block: Sequence[Any]) -> NDArray[np.uint8]:
+        are_drawn = isinstance(block[0], DrawnImage)
+        images = [decode_png(drawn.image) for drawn in block] if are_drawn else train.images(block)
+        return to_pixels(images, model.resize)
 
-
-def _cosines(model: ClipModel, batches: Iterable[Sequence[Image]], texts: Array) -> Array:
-    """Return the cosines (N, C) of images with texts, one batch of images in memory at a time."""
-    parts = [model.encode_images(batch).numpy() @ texts.T for batch in batches]
-    return np.concatenate([np.empty((0, len(texts))), *parts])
+    of_photographs, of_drawings = [np.empty(0)], [np.empty((0, len(texts)))]
+    with closing(map_ahead(read_drawn, drawings, workers=1, ahead=1)) as drawn:
+        batches = chain(photographs, drawn)
+        with closing(map_batches(pixels, batches, context.decode_threads)) as decoded:
+            for number, blocks in enumerate(decoded):
+                found: Array = model.encode_pixels(torch.from_numpy(np.concatenate(blocks))).numpy()
+                if number < len(photographs):
+                    of_photographs.append((found @ texts[class_id : class_id + 1].T)[:, 0])
+                else:
+                    of_drawings.append(found @ texts.T)
+                    context.progress.advance(len(found))
+    return np.concatenate(of_photographs), np.concatenate(of_drawings)
 
 
 def _acceptance(scorer: ClassScorer, scores: Sequence[Score]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     answers, kept = Answers(len(corpus.test)), []
     context.progress.expect(len(corpus.test))
     views = build_views(clip, context.recipe)
-    for rows, logits in iterate_logits(clip, corpus.test, models, views, settings.batch_size):
+    for rows, logits in iterate_logits(clip, corpus.test, models, views, settings.batch_size, context.decode_threads):
         for (arm, view), values in logits.items():
             answers.add(_name(arm, view), rows, values)
             if settings.zero_shot_weight is not None and arm != ZERO_SHOT:
@@ -124,7 +124,9 @@ def _zero_shot_prior(context: StageContext, clip: TrainableClip, model: torch.nn
         return None
     prior = PredictedPrior(len(context.corpus.class_names))
     plain = {PLAIN: build_views(clip, context.recipe)[PLAIN]}
-    for rows, logits in iterate_logits(clip, train, {ZERO_SHOT: model}, plain, settings.batch_size):
+    for rows, logits in iterate_logits(
+        clip, train, {ZERO_SHOT: model}, plain, settings.batch_size, context.decode_threads
+    ):
         prior.add(logits[ZERO_SHOT, PLAIN], torch.from_numpy(train.labels[rows].copy()))
     return prior.log()
 

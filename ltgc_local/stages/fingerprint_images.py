@@ -8,17 +8,24 @@ Not in the paper. Test images are looked at only to compare them; nothing that i
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from ltgc_local.ahead import map_batches
 from ltgc_local.artefacts.drawn import read_rows
 from ltgc_local.artefacts.files import Artefact, Tensors, decode_png, read_images
+from ltgc_local.backends.clip_pixels import to_pixels
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.duplicates import perceptual_hashes, pixel_digests
 from ltgc_local.stages.context import Chunk, StageContext, split
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -51,17 +58,24 @@ def run_chunk(context: StageContext, chunk: Sequence[ImagePlace]) -> list[Artefa
     group, path = chunk[0].group, chunk[0].path
     drawn = read_images([path]) if path is not None else []
     part = context.corpus.test if group == "test" else context.corpus.train
-    digests, hashes, embeddings = [], [], []
-    for batch in split(chunk, context.recipe.leaks.batch_size):
-        rows = [place.row for place in batch]
+    model: ClipModel = context.model
+
+    def look_at(block: Sequence[ImagePlace]) -> tuple[Array, Array, list[Array]]:
+        rows = [place.row for place in block]
         images = [decode_png(drawn[row].image) for row in rows] if drawn else part.images(rows)
-        digests.append(pixel_digests(images))
-        hashes.append(perceptual_hashes(images))
-        chosen = [image for image, place in zip(images, batch, strict=True) if place.embed]
-        if chosen:
-            model: ClipModel = context.model
-            embeddings.append(model.encode_images(chosen).half())
-        context.progress.advance(len(batch))
+        chosen = [image for image, place in zip(images, block, strict=True) if place.embed]
+        return pixel_digests(images), perceptual_hashes(images), [to_pixels(chosen, model.resize)] if chosen else []
+
+    digests, hashes, embeddings = [], [], []
+    with closing(
+        map_batches(look_at, split(chunk, context.recipe.leaks.batch_size), context.decode_threads)
+    ) as batches:
+        for blocks in batches:
+            digests += [digest for digest, _, _ in blocks]
+            hashes += [hash_ for _, hash_, _ in blocks]
+            if chosen := [pixels for _, _, found in blocks for pixels in found]:
+                embeddings.append(model.encode_pixels(torch.from_numpy(np.concatenate(chosen))).half())
+            context.progress.advance(sum(len(digest) for digest, _, _ in blocks))
     tensors = {
         "digest": torch.from_numpy(np.concatenate(digests)),  # (N, 16) uint8
         "hash": torch.from_numpy(np.concatenate(hashes).view(np.int64)),  # (N,)

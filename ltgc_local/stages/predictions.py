@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
+from ltgc_local.ahead import map_batches
 from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.backends.transfer import onto
 from ltgc_local.corpora import Split
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.test_time import five_crops
@@ -34,20 +36,26 @@ def iterate_logits(
     models: Mapping[str, torch.nn.Module],
     views: Mapping[str, View],
     batch_size: int,
+    decode_threads: int,
 ) -> Iterator[tuple[np.ndarray, dict[tuple[str, str], torch.Tensor]]]:
     """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through."""
     mean, std = (tensor.to(clip.device) for tensor in clip.normalisation)
-    for start in range(0, len(split), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(split)))
+    batches = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+
+    def pixels_of(rows: Sequence[int]) -> dict[str, np.ndarray]:
         images = split.images(rows)
-        logits = {}
-        for view, show in views.items():
-            pictures = [show(image) for image in images]
-            arrays = np.stack([np.asarray(picture) for shown in pictures for picture in shown])  # (B * P, H, W, 3)
+        shown = {view: [picture for image in images for picture in show(image)] for view, show in views.items()}
+        return {view: np.stack([np.asarray(picture) for picture in pictures]) for view, pictures in shown.items()}
+
+    for batch, blocks in zip(batches, map_batches(pixels_of, batches, decode_threads), strict=True):
+        rows, logits = np.arange(batch.start, batch.stop), {}
+        for view in views:
+            arrays = np.concatenate([block[view] for block in blocks])  # (B * P, H, W, 3)
             pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
             for name, model in models.items():
                 parts = [
-                    model((part.to(clip.device).float() / 255 - mean) / std) for part in torch.split(pixels, batch_size)
+                    model((onto(part, mean.device).float() / 255 - mean) / std)
+                    for part in torch.split(pixels, batch_size)
                 ]
                 found = torch.cat(parts).float().cpu()  # (B * pictures, C)
                 logits[name, view] = found.view(len(rows), -1, found.shape[-1]).mean(1)

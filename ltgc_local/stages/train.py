@@ -46,7 +46,9 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     counts = corpus.class_counts()
 
     def validate(model: torch.nn.Module) -> dict[str, float | None]:
-        predicted = predict(model, validation, clip.normalisation, recipe.evaluate.batch_size)
+        device = torch.device(clip.device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.train.precision == "bf16"):
+            predicted = predict(model, validation, clip.normalisation, recipe.evaluate.batch_size)
         measured = accuracies(predicted, validation.labels, counts)
         return {shot: value for shot, value in measured.items() if shot != "per_class"}  # type: ignore[misc]
 

@@ -2,19 +2,22 @@
 
 One epoch is len(D_o) pairs, so every arm takes the same number of steps. Rows number the originals first, then the
 generated images. What is drawn depends on the seed alone, so that a training that goes on from a checkpoint draws what
-it would have drawn.
+it would have drawn. Pixels of the next batches are gathered in threads while the device works on this one.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ltgc_local.ahead import map_ahead
+from ltgc_local.backends.transfer import onto
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.augment import augment
 from ltgc_local.training.balance_mix import (
@@ -26,6 +29,8 @@ from ltgc_local.training.balance_mix import (
     shuffled,
 )
 from ltgc_local.training.losses import scaled_log
+
+AHEAD = 2  # batches that are gathered early: one that waits, and one in the making
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,10 @@ class Batch:
     rows: np.ndarray
     others: np.ndarray | None = None
     lam: np.ndarray | None = None
+
+
+#: Pixels (B, 3, H, W) uint8 of a batch's ``rows`` and, of pairs, of its ``others``.
+Pixels = tuple[torch.Tensor, ...]
 
 
 class ArmData:
@@ -113,12 +122,26 @@ class ArmData:
             prior = class_shares(self._labels(mixing), self.num_classes, settings.sampler == "balanced")
         return scaled_log(prior, settings.prior_scale)
 
-    def tensors(self, batch: Batch, mean: torch.Tensor, std: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def gathered_batches(self, first: int, device: torch.device) -> Generator[tuple[int, Batch, Pixels], None, None]:
+        """Yield (epoch, batch, pixels) from step ``first`` on; for a GPU the pixels are in page-locked memory."""
+
+        def gather(drawn: tuple[int, Batch]) -> tuple[int, Batch, Pixels]:
+            return *drawn, self.gather(drawn[1], pin=device.type == "cuda")
+
+        return map_ahead(gather, itertools.islice(self.batches(), first, None), workers=AHEAD, ahead=AHEAD)
+
+    def gather(self, batch: Batch, pin: bool = False) -> Pixels:
+        """Copy a batch's pixels out of memory or the mapped files."""
+        return tuple(self._gather(rows, pin) for rows in (batch.rows, batch.others) if rows is not None)
+
+    def tensors(
+        self, batch: Batch, pixels: Pixels, mean: torch.Tensor, std: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return augmented, mixed, normalised images (B, 3, H, W) and soft targets (B, C) on ``mean``'s device."""
-        images, targets = self._take(batch.rows, mean.device)
+        images, targets = self._augmented(batch.rows, pixels[0], mean.device)
         if batch.others is not None and batch.lam is not None:
-            others, other_targets = self._take(batch.others, mean.device)
-            lam = torch.from_numpy(batch.lam).float().to(mean.device)
+            others, other_targets = self._augmented(batch.others, pixels[1], mean.device)
+            lam = onto(torch.from_numpy(batch.lam).float(), mean.device)
             if self.settings.mix_form == "mask":
                 images, lam = mix_masked(images, others, lam, self.generator)
             else:
@@ -135,18 +158,22 @@ class ArmData:
             return balanced.take
         return lambda num: np.array([next(every) for _ in range(num)])
 
-    def _take(self, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = self._gather(rows).to(device).float() / 255
-        targets = F.one_hot(torch.from_numpy(self.labels[rows]), self.num_classes).float().to(device)
-        return augment(pixels, self.settings, self.generator), targets
+    def _augmented(
+        self, rows: np.ndarray, pixels: torch.Tensor, device: torch.device
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = onto(torch.from_numpy(self.labels[rows]), device)
+        targets = F.one_hot(labels, self.num_classes).float()
+        return augment(onto(pixels, device).float() / 255, self.settings, self.generator), targets
 
-    def _gather(self, rows: np.ndarray) -> torch.Tensor:
+    def _gather(self, rows: np.ndarray, pin: bool) -> torch.Tensor:
         """Copy rows out of the two sets, (B, 3, H, W) uint8; either may be mapped from a file larger than memory."""
+        pixels = torch.empty(len(rows), *self.original.pixels.shape[1:], dtype=torch.uint8, pin_memory=pin)
         is_generated = torch.from_numpy(rows >= len(self.original))
         wanted = torch.from_numpy(rows)
         if not is_generated.any():
-            return self.original.pixels[wanted]
-        pixels = torch.empty(len(rows), *self.generated.pixels.shape[1:], dtype=torch.uint8)
+            return torch.index_select(self.original.pixels, 0, wanted, out=pixels)
+        if is_generated.all():
+            return torch.index_select(self.generated.pixels, 0, wanted - len(self.original), out=pixels)
         pixels[~is_generated] = self.original.pixels[wanted[~is_generated]]
         pixels[is_generated] = self.generated.pixels[wanted[is_generated] - len(self.original)]
         return pixels

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from ltgc_local.backends.transfer import onto
+
 
 class BalancedSampler:
     """Draw a class uniformly, then the next image of that class in shuffled order, for ever.
@@ -70,7 +72,7 @@ def mix_masked(
     """
     height, width = one.shape[-2:]
     side = (1 - lam).clamp(0, 1).sqrt()  # (B,)
-    place = torch.rand(len(one), 2, generator=generator).to(one.device)  # (B, 2)
+    place = onto(torch.rand(len(one), 2, generator=generator), one.device)  # (B, 2)
 
     def inside(size: int, at: torch.Tensor) -> torch.Tensor:
         length = (side * size).round()

@@ -6,11 +6,10 @@ change what is trained on.
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +41,7 @@ from ltgc_local.training.optimization import (
 )
 
 Validate = Callable[[torch.nn.Module], dict[str, float | None]]
+CHECK_EVERY = 20  # steps after which losses are read: a GPU would have to stand still for each of them
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,17 @@ class Training:
         self.settings, self._data, self._classifier, self._validate = data.settings, data, classifier, validate
         self._accelerator = Accelerator(cpu=device == "cpu")
         self._parameters = trained_parameters(classifier)
-        self._optimizer = build_optimizer(self.settings, classifier)
+        self._optimizer = build_optimizer(self.settings, classifier, self._accelerator.device)
         self._model = self._accelerator.prepare(classifier)
+        if self.settings.compile:  # not ``classifier``, which validation shows batches of other sizes
+            self._model = torch.compile(self._model, mode=self.settings.compile, dynamic=False)
         self._normalisation = tuple(tensor.to(self._accelerator.device) for tensor in normalisation)
         self._total = self.settings.epochs * data.steps_per_epoch
         self._average = MovingAverage(self._parameters, self.settings.ema)
         self._selection = Selection(self.settings.select)
         self._history: list[EpochMetrics] = []
         self._losses: list[float] = []  # of this epoch
+        self._unread: list[torch.Tensor] = []  # the latest of them, still on the device
         self._seconds = 0.0  # of this epoch, before this process took it up
         self._checkpoint = checkpoint
         self._log_priors: dict[bool, torch.Tensor | None] = {}
@@ -95,21 +98,24 @@ class Training:
         """
         on_step(self.step * self.settings.batch_size)
         self._start = self._written = time.monotonic()
-        for epoch, batch in itertools.islice(self._data.batches(), self.step, None):
-            images, targets = self._data.tensors(batch, *self._normalisation)
-            lr = set_lr(self._optimizer, self.step, self.settings.warmup_steps, self._total)
-            self._losses.append(self._train_step(epoch, images, targets))
-            self.step += 1
-            on_step(len(images))
-            if self.step % self._data.steps_per_epoch == 0:
-                self._end_epoch(epoch, lr)
-            if self._checkpoint and time.monotonic() - self._written >= 60 * self.settings.checkpoint_minutes:
-                self._write(self._checkpoint)
+        with closing(self._data.gathered_batches(self.step, self._accelerator.device)) as batches:
+            for epoch, batch, pixels in batches:
+                images, targets = self._data.tensors(batch, pixels, *self._normalisation)
+                lr = set_lr(self._optimizer, self.step, self.settings.warmup_steps, self._total)
+                self._unread.append(self._train_step(epoch, images, targets))
+                if self.step % CHECK_EVERY == 0:
+                    self._read_losses()
+                self.step += 1
+                on_step(len(images))
+                if self.step % self._data.steps_per_epoch == 0:
+                    self._end_epoch(epoch, lr)
+                if self._checkpoint and time.monotonic() - self._written >= 60 * self.settings.checkpoint_minutes:
+                    self._write(self._checkpoint)
         put_into(self._parameters, self._selection.weights)
         return Trained(self._history, self._selection.epoch)
 
-    def _train_step(self, epoch: int, images: torch.Tensor, targets: torch.Tensor) -> float:
-        """Take one step on this process's share of a batch and return its loss."""
+    def _train_step(self, epoch: int, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Take one step on this process's share of a batch and return its loss, on the device."""
         accelerator = self._accelerator
         is_real = self._data.is_real(epoch)
         if is_real not in self._log_priors:
@@ -121,19 +127,14 @@ class Training:
         num = sum(len(part) for part, _ in parts)
         is_bf16 = self.settings.precision == "bf16"
         self._model.train()
-        total = 0.0
+        total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
         for number, (part, part_targets) in enumerate(parts, start=1):
             with nullcontext() if number == len(parts) else accelerator.no_sync(self._model):
                 with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=is_bf16):
                     logits = self._model(part)
                 loss = soft_cross_entropy(logits.float(), part_targets, log_prior) * (len(part) / num)
                 accelerator.backward(loss)
-            total += float(loss.detach())
-        if not math.isfinite(total):
-            raise BackendError(
-                f"train: the loss is {total} in step {self.step} (epoch {epoch}); "
-                f"type --set train.lr={self.settings.lr / 10:g}, or --set train.warmup_steps=100"
-            )
+            total += loss.detach()
         if self.step == 0:
             check_gradients(self._classifier, self.settings)
         if self._data.is_last_layer(epoch):
@@ -143,6 +144,23 @@ class Training:
         self._average.update()
         return total
 
+    def _read_losses(self) -> None:
+        """Take the losses of the latest steps off the device.
+
+        Raises:
+            BackendError: one is no number. No epoch ends and no checkpoint is written with what came of it.
+        """
+        losses = torch.stack(self._unread).tolist() if self._unread else []
+        self._unread = []
+        for loss in losses:
+            if not math.isfinite(loss):
+                epoch, step = len(self._history), len(self._history) * self._data.steps_per_epoch + len(self._losses)
+                raise BackendError(
+                    f"train: the loss is {loss} in step {step} (epoch {epoch}); "
+                    f"type --set train.lr={self.settings.lr / 10:g}, or --set train.warmup_steps=100"
+                )
+            self._losses.append(loss)
+
     def _forget_gradients(self, prefix: str) -> None:
         """Keep the optimiser from these parameters (freezing them in mid-training would stall a distributed run)."""
         for name, parameter in self._parameters.items():
@@ -150,6 +168,7 @@ class Training:
                 parameter.grad = None
 
     def _end_epoch(self, epoch: int, lr: float) -> None:
+        self._read_losses()
         seconds = self._seconds + time.monotonic() - self._start
         rate = round(len(self._losses) * self.settings.batch_size / seconds, 1)
         self._classifier.eval()
@@ -160,6 +179,7 @@ class Training:
         self._losses, self._seconds, self._start = [], 0.0, time.monotonic()
 
     def _write(self, path: Path) -> None:
+        self._read_losses()
         self._written = time.monotonic()
         if not self._accelerator.is_main_process:
             return

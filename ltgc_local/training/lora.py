@@ -8,6 +8,7 @@ attention adds ``out_proj``'s update twice, lets frozen weights drift and ignore
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,36 +26,48 @@ NAMES_SHOWN = 5
 
 
 class LoraAttention(MultiheadAttention):  # type: ignore[misc]
-    """peft's adapted attention, with W + s * B A in both projections; its forward pass merges, runs and unmerges.
+    """peft's adapted attention, with W + s * B A in both projections.
 
-    peft 0.21 merges ``out_proj`` itself and then by its own adapter: W + 2 s * B A. And it unmerges by
-    subtracting, which rounds: here the frozen parameters are put back.
+    peft 0.21 merges ``out_proj`` itself and then by its own adapter: W + 2 s * B A. And its forward pass puts merged
+    weights into the module and subtracts them again, which rounds and which torch.compile cannot follow: here they
+    are arguments of torch's own attention, and the module stays as it is.
     """
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         (name,) = adapter_names or self.active_adapters  # there is one adapter
         attention, out_proj = self.get_base_layer(), self.get_base_layer().out_proj
-        self._frozen = attention.in_proj_weight, out_proj.get_base_layer().weight
+        in_weight, out_weight = self._merged_weights(name)
         del attention.in_proj_weight, out_proj.get_base_layer().weight
-        attention.in_proj_weight = self._frozen[0] + self.get_delta_weight(name)
-        out_proj.get_base_layer().weight = self._frozen[1] + out_proj.get_delta_weight(name)
+        attention.in_proj_weight, out_proj.get_base_layer().weight = in_weight, out_weight
         self.merged_adapters.append(name)
 
-    def unmerge(self) -> None:
-        attention = self.get_base_layer()
-        del attention.in_proj_weight, attention.out_proj.get_base_layer().weight
-        attention.in_proj_weight, attention.out_proj.get_base_layer().weight = self._frozen
-        del self._frozen
-        self.merged_adapters.clear()
+    def _merged_weights(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+        attention, out_proj = self.get_base_layer(), self.get_base_layer().out_proj
+        return (
+            attention.in_proj_weight + self.get_delta_weight(name),
+            out_proj.get_base_layer().weight + out_proj.get_delta_weight(name),
+        )
 
     def forward(self, query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Attend to ``query`` (B, L, D) itself, as a vision tower's blocks do; return that and no weights."""
         (name,) = self.active_adapters
+        mask = kwargs.get("attn_mask")
         if self.training and isinstance(self.lora_dropout[name], torch.nn.Dropout):
-            return self._attend(query, kwargs.get("attn_mask"), name), None
-        return super().forward(query, *args, **kwargs)
+            return self._attend_with_dropout(query, mask, name), None
+        attention = self.get_base_layer()
+        in_weight, out_weight = self._merged_weights(name)
+        tokens = query.transpose(0, 1) if attention.batch_first else query
+        attended, _ = F.multi_head_attention_forward(
+            *(tokens, tokens, tokens, attention.embed_dim, attention.num_heads, in_weight, attention.in_proj_bias),
+            *(None, None, False, attention.dropout, out_weight, attention.out_proj.get_base_layer().bias),
+            training=self.training,
+            need_weights=False,
+            attn_mask=mask,
+        )
+        return (attended.transpose(0, 1) if attention.batch_first else attended).to(query.dtype), None
 
-    def _attend(self, tokens: torch.Tensor, mask: torch.Tensor | None, name: str) -> torch.Tensor:
-        """Attend to ``tokens`` (B, L, D) themselves, W x + s * B A dropout(x) in both projections.
+    def _attend_with_dropout(self, tokens: torch.Tensor, mask: torch.Tensor | None, name: str) -> torch.Tensor:
+        """Compute W x + s * B A dropout(x) in both projections.
 
         Merged weights, W + s * B A, cannot drop an adapter's inputs and keep the frozen weights'.
         """
@@ -84,7 +97,7 @@ def add_lora(visual: torch.nn.Module, recipe: Recipe, targets: Mapping[str, str]
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
-        target_modules=targets[settings.lora_targets],
+        target_modules=_adapted_modules(visual, targets[settings.lora_targets], settings.lora_blocks),
     )
     config._register_custom_module({torch.nn.MultiheadAttention: LoraAttention})
     try:
@@ -92,6 +105,27 @@ def add_lora(visual: torch.nn.Module, recipe: Recipe, targets: Mapping[str, str]
     except ValueError as problem:
         raise ModelError(f"train: LoRA does not fit the vision tower of models.clip: {problem}") from problem
     return adapted
+
+
+def _adapted_modules(visual: torch.nn.Module, pattern: str, num_blocks: int | None) -> str | list[str]:
+    """Return what peft is to adapt: all modules of a pattern, or the names of those in the last blocks.
+
+    A block's number is the first in a module's name.
+
+    Raises:
+        ModelError: the tower has fewer blocks.
+    """
+    if num_blocks is None:
+        return pattern
+    names = [name for name, _ in visual.named_modules() if re.fullmatch(pattern, name)]
+    block_of = {name: int(found[0]) for name in names if (found := re.findall(r"\d+", name))}
+    blocks = sorted(set(block_of.values()))
+    if num_blocks > len(blocks):
+        raise ModelError(
+            f"train: lora_blocks is {num_blocks}, and the vision tower of models.clip has {len(blocks)} blocks; "
+            f"type --set train.lora_blocks={len(blocks)} or leave it out"
+        )
+    return [name for name, block in block_of.items() if block in blocks[-num_blocks:]]
 
 
 def adapter_state(adapted: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ import socket
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ import torch
 from PIL import Image
 
 from ltgc_local import offline
+from ltgc_local.ahead import num_cpus
+from ltgc_local.backends.clip_pixels import Resize, to_pixels
 from ltgc_local.errors import BackendError
 
-Resize = Callable[[Image.Image], Image.Image]
 MIB = 2**20
 BLOCK = 256  # images that a process decodes at a time
 ABANDONED_S = 3600  # without a write for so long, a file that was being made is one of a process that was killed
@@ -107,7 +108,7 @@ class Decoding:
 
     def _arrays(self, source: Source) -> Iterator[np.ndarray]:
         """Yield the decoded images, block by block, in order."""
-        workers = self.workers or len(os.sched_getaffinity(0))
+        workers = self.workers or num_cpus()
         blocks = [range(first, min(first + BLOCK, len(source))) for first in range(0, len(source), BLOCK)]
         if workers == 1:
             yield from (decode_rows(source, self.resize, block) for block in blocks)
@@ -129,8 +130,7 @@ def _writing(path: Path, shape: tuple[int, ...]) -> Iterator[None]:
 
 def decode_rows(source: Source, resize: Resize, rows: Iterable[int]) -> np.ndarray:
     """Decode and resize images into (N, 3, H, W) uint8."""
-    arrays = [np.asarray(resize(source.image(row))) for row in rows]
-    return np.ascontiguousarray(np.stack(arrays).transpose(0, 3, 1, 2))
+    return to_pixels(map(source.image, rows), resize)
 
 
 def _in_order(pool: ProcessPoolExecutor, blocks: Iterable[range], ahead: int) -> Iterator[np.ndarray]:

@@ -102,9 +102,12 @@ class OverflowingClip:
     def __init__(self, clip: Any, *, images: bool = False, texts: bool = False) -> None:
         self.clip, self.images, self.texts = clip, images, texts
 
-    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        features: torch.Tensor = self.clip.encode_images(images).clone()
-        features[[self.images or image.getextrema() == (7, 7) for image in images]] = torch.nan
+    def resize(self, image: Image.Image) -> Image.Image:
+        return self.clip.resize(image)  # type: ignore[no-any-return]
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.clip.encode_pixels(pixels).clone()
+        features[[self.images or bool((image == 7).all()) for image in pixels]] = torch.nan
         return features
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:

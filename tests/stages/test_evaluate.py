@@ -123,7 +123,7 @@ def test_zero_shot_answers_are_clips_own_whatever_the_batch(make_evaluation: Cal
     classifier.head.scale = clip.logit_scale
     views = build_views(clip, context.recipe)
     for batch_size in (90, 32):
-        parts = iterate_logits(clip, test, {"zero_shot": classifier.eval()}, views, batch_size)
+        parts = iterate_logits(clip, test, {"zero_shot": classifier.eval()}, views, batch_size, 2)
         found = torch.cat([logits["zero_shot", ""] for _, logits in parts])
         assert torch.allclose(found, expected, atol=1e-3)
 

@@ -31,6 +31,10 @@ def arm_of(recipe: Recipe, mixing: str = "balance_mix", generated: np.ndarray = 
     return ArmData(recipe, mixing, image_set(ORIGINAL), image_set(generated, 100), 3, seed)
 
 
+def tensors_of(arm: ArmData, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    return arm.tensors(batch, arm.gather(batch), *MEAN_STD)
+
+
 def batches_of(recipe: Recipe, mixing: str = "balance_mix") -> list[Batch]:
     return [batch for _, batch in arm_of(recipe, mixing).batches()]
 
@@ -119,7 +123,7 @@ def test_a_mixed_batch_by_hand(make_recipe: MakeRecipe) -> None:
     arm = arm_of(make_recipe("train.augment=none"))
     batch = Batch(np.array([0, 7]), np.array([8, 9]), np.array([0.5, 0.25]))
     mean, std = torch.full((1, 3, 1, 1), 0.1), torch.full((1, 3, 1, 1), 0.5)
-    images, targets = arm.tensors(batch, mean, std)
+    images, targets = arm.tensors(batch, arm.gather(batch), mean, std)
     assert images.shape == (2, 3, 4, 4)
     expected = [(50 / 255 - 0.1) / 0.5, (77.5 / 255 - 0.1) / 0.5]
     assert images[:, 0, 0, 0].tolist() == pytest.approx(expected, abs=1e-6)
@@ -129,14 +133,14 @@ def test_a_mixed_batch_by_hand(make_recipe: MakeRecipe) -> None:
 def test_a_masked_batch_by_hand(make_recipe: MakeRecipe) -> None:
     # lam 0.75 of 4 x 4 pixels: four pixels of level 100 in twelve of level 0, and the label 3/4 of class 0.
     arm = arm_of(make_recipe("train.augment=none", "train.mix_form=mask"))
-    images, targets = arm.tensors(Batch(np.array([0]), np.array([8]), np.array([0.75])), *MEAN_STD)
+    images, targets = tensors_of(arm, Batch(np.array([0]), np.array([8]), np.array([0.75])))
     assert sorted((images[0, 0] * 255).flatten().round().tolist()) == [0] * 12 + [100] * 4
     assert targets.tolist() == [[0.75, 0.25, 0]]
 
 
 def test_a_batch_of_both_sets_is_in_its_order(make_recipe: MakeRecipe) -> None:
     arm = arm_of(make_recipe("train.augment=none"), "union")
-    images, targets = arm.tensors(Batch(np.array([9, 3, 8, 7])), *MEAN_STD)
+    images, targets = tensors_of(arm, Batch(np.array([9, 3, 8, 7])))
     assert (images[:, 0, 0, 0] * 255).round().tolist() == [101, 3, 100, 7]
     assert targets.argmax(1).tolist() == [2, 0, 1, 2]
 
@@ -171,7 +175,7 @@ def test_the_effective_prior_is_the_mean_target_of_the_batches(make_recipe: Make
     options = ("train.mix_alpha=3", "train.mix_beta=1", "train.loss=logit_adjustment", "train.augment=none")
     for form in ("scalar", "mask"):
         arm = arm_of(make_recipe(*options, f"train.mix_form={form}", "train.batch_size=40", "train.epochs=400"))
-        targets = torch.cat([arm.tensors(batch, *MEAN_STD)[1] for _, batch in arm.batches()])  # 16,000
+        targets = torch.cat([tensors_of(arm, batch)[1] for _, batch in arm.batches()])  # 16,000
         log_prior = arm.log_prior()
         assert log_prior is not None
         # A target's standard deviation is below 1/2: five of the mean's are 5 * 0.5 / sqrt(16000) = 0.02.
@@ -199,6 +203,19 @@ def test_epochs_on_originals_only_have_the_originals_prior(make_recipe: MakeReci
 def test_a_class_without_images_leaves_the_loss_a_number(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("train.loss=logit_adjustment", "train.sampler=instance", "train.augment=none")
     arm = ArmData(recipe, "none", image_set(ORIGINAL), image_set(NONE), 5, 0)
-    _, targets = arm.tensors(Batch(np.array([0, 7])), *MEAN_STD)
+    _, targets = tensors_of(arm, Batch(np.array([0, 7])))
     assert targets.shape == (2, 5)  # as many as the head has classes, not as there are labels
     assert torch.isfinite(soft_cross_entropy(torch.zeros(2, 5), targets, arm.log_prior()))
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_what_is_gathered_ahead_is_what_the_batches_drew(make_recipe: MakeRecipe, first: int) -> None:
+    arm = arm_of(make_recipe(*SMALL, "train.real_epochs=1"))
+    drawn = list(arm.batches())[first:]
+    gathered = list(arm.gathered_batches(first, torch.device("cpu")))
+    assert [epoch for epoch, _, _ in gathered] == [epoch for epoch, _ in drawn] == [0, 0, 1, 1, 2, 2][first:]
+    levels = np.concatenate([np.arange(8), np.arange(100, 104)])  # the grey level of each row
+    for (_, batch), (_, same, pixels) in zip(drawn, gathered, strict=True):
+        wanted = [rows for rows in (batch.rows, batch.others) if rows is not None]
+        assert np.array_equal(same.rows, batch.rows) and len(pixels) == len(wanted)
+        assert all(np.array_equal(p[:, 0, 0, 0].numpy(), levels[rows]) for p, rows in zip(pixels, wanted, strict=True))

@@ -237,6 +237,42 @@ def test_a_loss_that_is_no_number_stops_the_training(load_clip: LoadClip, make_r
         training.run(lambda _: None)
 
 
+@pytest.mark.parametrize("checkpoint_minutes", [0, 100])
+def test_losses_are_read_before_anything_is_kept_of_them(
+    load_clip: LoadClip, make_recipe: MakeRecipe, tmp_path: Path, checkpoint_minutes: int
+) -> None:
+    # The third step's loss (step 2, the first of epoch 1) is no number; it is read at a checkpoint or the epoch's end.
+    path, seen = tmp_path / "checkpoint.safetensors", []
+    recipe = make_recipe(*SMALL, f"train.checkpoint_minutes={checkpoint_minutes}")
+    training, classifier = training_of(load_clip(), recipe, lambda _: seen.append(1) or {"all": 0.0}, path)
+    steps: list[int] = []
+
+    def break_it(images: int) -> None:
+        steps.append(images)
+        if len(steps) == 3:
+            with torch.no_grad():
+                classifier.head.weight.fill_(float("nan"))
+
+    with pytest.raises(BackendError, match=r"the loss is nan in step 2 \(epoch 1\)"):
+        training.run(break_it)
+    assert seen == [1]  # the epoch was not validated
+    if checkpoint_minutes == 0:
+        again, _ = training_of(load_clip(), make_recipe(*SMALL), checkpoint=path)
+        assert again.step == 2  # of before it went wrong
+    else:
+        assert not path.exists()
+
+
+@pytest.mark.slow
+def test_a_compiled_training_is_the_same_but_for_rounding(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
+    options = (*SMALL, "train.accumulation_steps=2")
+    plain, weights = run(load_clip(), make_recipe(*options))
+    compiled, weights_compiled = run(load_clip(), make_recipe(*options, "train.compile=default"))
+    assert [e.loss for e in compiled.history] == pytest.approx([e.loss for e in plain.history], rel=1e-4)
+    assert weights.keys() == weights_compiled.keys()
+    assert all(torch.allclose(weights[name], weights_compiled[name], atol=1e-4) for name in weights)
+
+
 def test_what_trains_is_checked_in_the_first_step(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
     training, classifier = training_of(load_clip(), make_recipe(*SMALL))
     name, parameter = next((n, p) for n, p in classifier.named_parameters() if "lora_A" in n)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,3 +247,66 @@ def count_forward_calls(classifier: Classifier) -> Callable[[], int]:
     layer = next(m for n, m in classifier.named_modules() if n.endswith(("mlp.c_fc", "mlp.fc1")))
     layer.register_forward_pre_hook(lambda *_: calls.append(1))
     return lambda: len(calls)
+
+
+BLOCKS = {"OpenClipVit": 4, "TransformersClip": 3}
+
+
+def block_outputs(classifier: Classifier) -> list[bool]:
+    """Return a list to which each block's forward pass adds whether autograd follows its output."""
+    seen: list[bool] = []
+    for name, module in classifier.named_modules():
+        if re.search(r"(resblocks|layers)\.\d+$", name):
+            module.register_forward_hook(
+                lambda _, __, out: seen.append((out[0] if isinstance(out, tuple) else out).requires_grad)
+            )
+    return seen
+
+
+def forward_and_what_it_keeps(classifier: Classifier, images: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Return the logits, and how many numbers the backward pass is kept."""
+    kept: list[int] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        return classifier.train()(images), sum(kept)
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2])
+@pytest.mark.parametrize("targets", TARGETS)
+def test_with_adapters_in_the_last_blocks_the_ones_below_run_without_autograd_and_the_gradients_are_the_same(
+    load_any_clip: LoadClip, images: torch.Tensor, make_recipe: MakeRecipe, num_blocks: int, targets: str
+) -> None:
+    found = []
+    for options in ((), (f"train.lora_blocks={num_blocks}",)):
+        torch.manual_seed(0)
+        clip = load_any_clip()
+        classifier = classifier_on(clip, make_recipe(f"train.lora_targets={targets}", *options))
+        with torch.no_grad():  # the lower blocks' adapters stay the identity, the others are moved alike
+            for name, parameter in classifier.named_parameters():
+                if "lora_" in name:
+                    above = int(re.findall(r"\d+", name)[0]) >= BLOCKS[type(clip).__name__] - num_blocks
+                    parameter.copy_(torch.linspace(-0.1, 0.1, parameter.numel()).view_as(parameter) * above)
+        followed = block_outputs(classifier)
+        logits, kept = forward_and_what_it_keeps(classifier, images)
+        torch.nn.functional.cross_entropy(logits, torch.arange(8) % 3).backward()
+        grads = {name: p.grad for name, p in classifier.named_parameters() if p.requires_grad}
+        found.append((logits.detach(), grads, followed, kept))
+    (whole, all_grads, _, kept_by_all), (top, grads, followed, kept_by_top) = found
+    assert followed == [False] * (len(followed) - num_blocks) + [True] * num_blocks
+    assert len(followed) == BLOCKS[type(clip).__name__]
+    assert kept_by_top < kept_by_all * (num_blocks + 1) / len(followed)  # what backward needs: one block and some
+    assert torch.equal(top, whole)
+    assert set(grads) < set(all_grads)
+    assert all(torch.equal(grads[name], all_grads[name]) for name in grads)
+
+
+def test_more_blocks_than_the_tower_has_are_an_error_that_says_what_to_type(
+    any_clip: TrainableClip, make_recipe: MakeRecipe
+) -> None:
+    blocks = BLOCKS[type(any_clip).__name__]
+    with pytest.raises(ModelError, match=rf"has {blocks} blocks; type --set train\.lora_blocks={blocks}"):
+        adapt(any_clip, make_recipe("train.lora_blocks=9"))
