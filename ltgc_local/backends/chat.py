@@ -16,12 +16,13 @@ from ltgc_local.backends.weights import refuse_missing_weights
 def loading_arguments(settings: LoadSettings) -> dict[str, Any]:
     """Return ``from_pretrained``'s arguments: local safetensors only, device, dtype, bitsandbytes quantisation."""
     device = resolve_device(settings.device)
+    is_spread = settings.tensor_parallel > 1 and device == "cuda"
     arguments: dict[str, Any] = {
         "local_files_only": True,
         "use_safetensors": True,
         "trust_remote_code": False,
         "dtype": resolve_dtype(settings.dtype, device),
-        "device_map": device,
+        "device_map": "auto" if is_spread else device,
     }
     if settings.quantization != "none":
         from transformers import BitsAndBytesConfig

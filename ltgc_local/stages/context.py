@@ -46,7 +46,7 @@ class StageContext:
             self._card(role).dtype or "auto" if models.dtype == "auto" else models.dtype,
             models.quantization if is_text else "none",
             models.max_model_len,
-            models.tensor_parallel,
+            models.tensor_parallel or self._card(role).tensor_parallel or 1,
             models.max_pixels,
         )
         return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)

@@ -50,6 +50,8 @@ class ModelCard(BaseModel):
     """Width and height that the model reads or draws."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Number format to load the weights in, where the recipe says ``auto``."""
+    tensor_parallel: int | None = Field(default=None, ge=1, le=64)
+    """GPUs that one copy of a vlm or llm needs, where the recipe does not say."""
     parameters_millions: float | None = Field(default=None, gt=0)
     """Number of parameters, in millions."""
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
