@@ -8,10 +8,8 @@ from typing import Any, final
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ltgc_local.backends.chat import by_length, generate, load_weights
+from ltgc_local.backends.chat import generate, load_weights, reply_in_batches
 from ltgc_local.backends.protocols import NO_THINKING, Conversation, LoadSettings, Sampling
-
-BATCH_SIZE = 16
 
 
 @final
@@ -31,13 +29,10 @@ class TransformersLlm:
             self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **NO_THINKING)
             for turns in conversations
         ]
-        replies = [""] * len(texts)
-        for rows in by_length(texts, BATCH_SIZE):
-            inputs = self._tokenizer(
-                [texts[i] for i in rows], padding=True, return_tensors="pt", add_special_tokens=False
-            )
-            for i, reply in zip(
-                rows, generate(self._model, inputs, sampling, self._tokenizer.batch_decode), strict=True
-            ):
-                replies[i] = reply
-        return replies
+
+        def reply(rows: list[int]) -> list[str]:
+            chosen = [texts[i] for i in rows]
+            inputs = self._tokenizer(chosen, padding=True, return_tensors="pt", add_special_tokens=False)
+            return generate(self._model, inputs, sampling, self._tokenizer.batch_decode)
+
+        return reply_in_batches([len(text) for text in texts], self._model.device.type, reply)

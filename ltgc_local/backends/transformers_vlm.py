@@ -9,9 +9,12 @@ from typing import Any, final
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from ltgc_local.backends.chat import generate, load_weights
+from ltgc_local.backends.chat import generate, load_weights, reply_in_batches
 from ltgc_local.backends.pictures import shrink
-from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
+from ltgc_local.backends.protocols import NO_THINKING, Conversation, LoadSettings, Sampling
+
+#: A picture's share of a conversation's length: a token is 28 x 28 pixels and about four characters.
+PIXELS_A_CHARACTER = 200
 
 
 @final
@@ -32,12 +35,23 @@ class TransformersVlm:
         schema: dict[str, Any] | None = None,
     ) -> list[str]:
         texts = [
-            self._processor.apply_chat_template(_with_image(turns), tokenize=False, add_generation_prompt=True)
+            self._processor.apply_chat_template(
+                _with_image(turns), tokenize=False, add_generation_prompt=True, **NO_THINKING
+            )
             for turns in conversations
         ]
         pictures = [[shrink(image.convert("RGB"), self._max_pixels)] for image in images]
-        inputs = self._processor(text=texts, images=pictures, padding=True, return_tensors="pt")
-        return generate(self._model, inputs, sampling, self._processor.batch_decode)
+
+        def reply(rows: list[int]) -> list[str]:
+            chosen, shown = [texts[i] for i in rows], [pictures[i] for i in rows]
+            inputs = self._processor(text=chosen, images=shown, padding=True, return_tensors="pt")
+            return generate(self._model, inputs, sampling, self._processor.batch_decode)
+
+        lengths = [
+            len(text) + image.width * image.height // PIXELS_A_CHARACTER
+            for text, (image,) in zip(texts, pictures, strict=True)
+        ]
+        return reply_in_batches(lengths, self._model.device.type, reply)
 
 
 def _with_image(turns: Conversation) -> list[dict[str, Any]]:
