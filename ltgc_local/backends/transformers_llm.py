@@ -17,10 +17,19 @@ class TransformersLlm:
     """A chat model. It cannot constrain decoding: ``schema`` is not used, and the parser reads free text."""
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
-        )
-        self._model = load_weights(AutoModelForCausalLM, folder, settings)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self._build(load_weights(AutoModelForCausalLM, folder, settings), tokenizer)
+
+    @classmethod
+    def from_model(cls, model: Any, tokenizer: Any) -> TransformersLlm:
+        """Run a model that is loaded already; for benchmarks with random weights."""
+        llm = cls.__new__(cls)
+        llm._build(model, tokenizer)
+        return llm
+
+    def _build(self, model: Any, tokenizer: Any) -> None:
+        tokenizer.padding_side = "left"
+        self._model, self._tokenizer = model, tokenizer
 
     def reply(
         self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None

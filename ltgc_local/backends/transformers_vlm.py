@@ -22,10 +22,19 @@ class TransformersVlm:
     """An image-and-text chat model: one image a conversation, in its first turn. ``schema`` is not used."""
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
-        self._processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        self._processor.tokenizer.padding_side = "left"
-        self._model = load_weights(AutoModelForImageTextToText, folder, settings)
-        self._max_pixels = settings.max_pixels
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self._build(load_weights(AutoModelForImageTextToText, folder, settings), processor, settings)
+
+    @classmethod
+    def from_model(cls, model: Any, processor: Any, settings: LoadSettings) -> TransformersVlm:
+        """Run a model that is loaded already; for benchmarks with random weights."""
+        vlm = cls.__new__(cls)
+        vlm._build(model, processor, settings)
+        return vlm
+
+    def _build(self, model: Any, processor: Any, settings: LoadSettings) -> None:
+        processor.tokenizer.padding_side = "left"
+        self._model, self._processor, self._max_pixels = model, processor, settings.max_pixels
 
     def describe(
         self,

@@ -108,7 +108,7 @@ def chat(
             max_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p if sampling.temperature > 0 else 1.0,
-            seed=(sampling.seed + position) % 2**63,
+            seed=(sampling.seed + position) % 2**63 if sampling.temperature > 0 else None,  # a seed costs each token
             structured_outputs=structured,
         )
         for position in range(len(messages))
