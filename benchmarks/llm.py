@@ -1,6 +1,6 @@
 """Language model: new tokens a second of our backends beside what a user would pick instead, on Prompt 2's prompts.
 
-python -m benchmarks.llm [--device auto|cpu|cuda] [--prompts 96] [--new-tokens 256]
+python -m benchmarks.llm [--device auto|cpu|cuda] [--prompts 48] [--new-tokens 128]
 
 Greedy decoding, so that all write the same words. Where vLLM is installed it is timed too, ours beside bare
 ``LLM.chat``; its caches are emptied before every round.
@@ -94,8 +94,8 @@ def time_vllm(
 
 @click.command()
 @click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--prompts", "number", default=96, show_default=True)
-@click.option("--new-tokens", default=256, show_default=True)
+@click.option("--prompts", "number", default=48, show_default=True)
+@click.option("--new-tokens", default=128, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--write/--no-write", default=True, help="Write the result under benchmarks/results.")
 def main(device: str, number: int, new_tokens: int, rounds: int, write: bool) -> None:

@@ -1,6 +1,6 @@
 """Vision-language model: new tokens a second of our backends beside what a user would pick instead, on Prompt 1.
 
-python -m benchmarks.vlm [--device auto|cpu|cuda] [--images 96] [--new-tokens 96]
+python -m benchmarks.vlm [--device auto|cpu|cuda] [--images 64] [--new-tokens 96]
 
 Greedy decoding, so that all write the same words. Where vLLM is installed it is timed too, ours beside bare
 ``LLM.chat``; its caches are emptied before every round.
@@ -104,7 +104,7 @@ def time_vllm(
 
 @click.command()
 @click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--images", "number", default=96, show_default=True)
+@click.option("--images", "number", default=64, show_default=True)
 @click.option("--new-tokens", default=96, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--write/--no-write", default=True, help="Write the result under benchmarks/results.")
