@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ltgc_local.backends.chat import template_arguments
 from ltgc_local.backends.protocols import NO_THINKING, Conversation, Message, Sampling
 
 MINIATURES = Path(__file__).resolve().parents[1] / "data/miniatures"
@@ -105,7 +106,11 @@ def generate_one(model: Any, inputs: Any, max_new_tokens: int) -> list[int]:
 
 
 def as_template(tokenizer: Any, turns: Conversation) -> str:
-    return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **NO_THINKING))
+    return str(
+        tokenizer.apply_chat_template(
+            list(turns), tokenize=False, add_generation_prompt=True, **template_arguments(tokenizer.chat_template)
+        )
+    )
 
 
 def bare_vllm(engine: Any, messages: Sequence[list[Any]], sampling: Sampling) -> Callable[[], list[str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ltgc_local.backends.protocols import LoadSettings, Sampling
+from ltgc_local.backends.protocols import NO_THINKING, LoadSettings, Sampling
 from ltgc_local.backends.quantised import check_quantisation, check_widths_for_4bit
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.backends.weights import refuse_missing_weights
@@ -73,6 +73,11 @@ def load_weights(auto_class: Any, folder: Path, settings: LoadSettings) -> Any:
     if settings.quantization == "4bit" and model.device.type == "cpu":
         check_widths_for_4bit(folder, model)
     return model.eval()
+
+
+def template_arguments(template: object) -> dict[str, bool]:
+    """Return what a chat template is told: not to think, if it knows how; a processor warns of what it does not."""
+    return NO_THINKING if "enable_thinking" in str(template) else {}
 
 
 @torch.inference_mode()

@@ -8,8 +8,8 @@ from typing import Any, final
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ltgc_local.backends.chat import generate, load_weights, reply_in_batches
-from ltgc_local.backends.protocols import NO_THINKING, Conversation, LoadSettings, Sampling
+from ltgc_local.backends.chat import generate, load_weights, reply_in_batches, template_arguments
+from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
 
 
 @final
@@ -34,8 +34,9 @@ class TransformersLlm:
     def reply(
         self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
     ) -> list[str]:
+        told = template_arguments(self._tokenizer.chat_template)
         texts = [
-            self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **NO_THINKING)
+            self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **told)
             for turns in conversations
         ]
 

@@ -9,9 +9,9 @@ from typing import Any, final
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from ltgc_local.backends.chat import generate, load_weights, reply_in_batches
+from ltgc_local.backends.chat import generate, load_weights, reply_in_batches, template_arguments
 from ltgc_local.backends.pictures import shrink
-from ltgc_local.backends.protocols import NO_THINKING, Conversation, LoadSettings, Sampling
+from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
 
 #: A picture's share of a conversation's length: a token is 28 x 28 pixels and about four characters.
 PIXELS_A_CHARACTER = 200
@@ -43,10 +43,9 @@ class TransformersVlm:
         sampling: Sampling,
         schema: dict[str, Any] | None = None,
     ) -> list[str]:
+        told = template_arguments(self._processor.chat_template)
         texts = [
-            self._processor.apply_chat_template(
-                _with_image(turns), tokenize=False, add_generation_prompt=True, **NO_THINKING
-            )
+            self._processor.apply_chat_template(_with_image(turns), tokenize=False, add_generation_prompt=True, **told)
             for turns in conversations
         ]
         pictures = [[shrink(image.convert("RGB"), self._max_pixels)] for image in images]

@@ -46,6 +46,8 @@ def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
         chunks = stage.plan_chunks(context)
         mine = [number for number in range(len(chunks)) if number % workers == worker]
         progress.expect(sum(len(chunks[number]) for number in mine))
+        if step.model_role is not None and any(number not in complete for number in mine):
+            _ = context.model  # loaded before a clock runs: a chunk's seconds are its work
         for number in mine:
             if number in complete:
                 progress.advance(len(chunks[number]))
