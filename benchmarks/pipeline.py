@@ -104,8 +104,8 @@ def main(device: str, write: bool) -> None:
             f"and load, and {ours_s - total(rows, 'wall s'):.0f} s are the launcher's",
             "memory": f"{max(row['peak MiB'] for row in rows)} MiB in the largest step; {naive['peak_mib']} MiB in the "
             "script, which keeps its models",
-            "the steps that the script does": f"ours {total(half, 'wall s'):.0f} s, {total(half, 'work s'):.0f} s of it "
-            f"work; the script {naive_s:.0f} s, {sum(step['work'] for step in steps.values()):.0f} s of it work",
+            "the steps that the script does": f"ours {total(half, 'wall s'):.0f} s, {total(half, 'work s'):.0f} s of "
+            f"it work; the script {naive_s:.0f} s, {sum(step['work'] for step in steps.values()):.0f} s of it work",
             "settings": ", ".join(BUDGETS),
         },
         write=write,

@@ -106,11 +106,9 @@ def generate_one(model: Any, inputs: Any, max_new_tokens: int) -> list[int]:
 
 
 def as_template(tokenizer: Any, turns: Conversation) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            list(turns), tokenize=False, add_generation_prompt=True, **template_arguments(tokenizer.chat_template)
-        )
-    )
+    """Write a conversation in the chat template of a tokenizer or processor."""
+    told = template_arguments(tokenizer.chat_template)
+    return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **told))
 
 
 def bare_vllm(engine: Any, messages: Sequence[list[Any]], sampling: Sampling) -> Callable[[], list[str]]:
