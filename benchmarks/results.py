@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def report(
     weights: str,
     command: str,
     facts: dict[str, Any] | None = None,
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     write: bool = True,
 ) -> str:
     """Print the tables and, if ``write``, put them under ``benchmarks/results``; return the Markdown.
@@ -33,9 +34,10 @@ def report(
         weights: which of the three: real, miniature, random.
         command: what was typed.
         facts: more to be said of the run, such as sizes, steps and tolerances that were checked.
+        tables: title -> rows {column: value}, for what is no contest.
     """
     machine = describe_machine(device)
-    text = _markdown(name, sections, machine, unit, weights, command, facts or {})
+    text = _markdown(name, sections, machine, unit, weights, command, facts or {}, tables or {})
     print(text)
     if write:
         FOLDER.mkdir(exist_ok=True)
@@ -48,6 +50,7 @@ def report(
             "unit": unit,
             "machine": machine,
             "facts": facts or {},
+            "tables": {title: list(map(dict, rows)) for title, rows in (tables or {}).items()},
             "sections": {title: as_rows(list(timings)) for title, timings in sections.items()},
         }
         path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -62,6 +65,7 @@ def _markdown(
     weights: str,
     command: str,
     facts: dict[str, Any],
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in machine["versions"].items())
     peak = machine["matmul_peak_tflops"]
@@ -83,9 +87,17 @@ def _markdown(
             ]
             cells += ["", ""] if timing.tflops is None else [_number(timing.tflops), f"{timing.tflops / peak:.0%}"]
             lines.append(f"| {' | '.join([*cells, f'{timing.ratio:.2f}'])} |")
+    for title, rows in tables.items():
+        columns = list(rows[0])
+        lines += ["", f"## {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        lines += [f"| {' | '.join(_cell(row[column]) for column in columns)} |" for row in rows]
     if facts:
         lines += ["", *(f"- {key}: {value}" for key, value in facts.items())]
     return "\n".join(lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else _number(value) if isinstance(value, float) else str(value)
 
 
 def _number(value: float) -> str:

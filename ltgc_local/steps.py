@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["vlm", "llm", "t2i", "clip"]
+TEXT_ROLES: frozenset[Role] = frozenset({"vlm", "llm"})
 ROLES: tuple[Role, ...] = ("vlm", "llm", "t2i", "clip")
+
+#: Stages whose chunks know nothing of each other, so that several workers can share them (``models.workers``).
+SHARDED = frozenset({"describe", "extend", "draw", "summarize", "detect", "refine", "classify", "fingerprint_images"})
 
 
 @dataclass(frozen=True)

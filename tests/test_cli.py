@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,7 +61,37 @@ def test_a_plan_is_printed_for_people_and_for_scripts(recipe_file: Path) -> None
     assert text.exit_code == data.exit_code == 0
     plan = json.loads(data.stdout)
     assert all(step["name"] in text.stdout for step in plan["steps"])
-    assert plan["models"]["clip"] == {"card": "miniature-vit", "evidence": "miniature", "backend": "open_clip"}
+    clip = {"card": "miniature-vit", "evidence": "miniature", "backend": "open_clip", "note": "", "problem": ""}
+    assert plan["models"]["clip"] == clip
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+def test_weights_that_are_missing_are_said_with_their_place_and_stop_no_plan(
+    recipe_file: Path, tmp_path: Path, command: str
+) -> None:
+    front = "name: far\nrole: llm\nfamily: qwen3\npath: nowhere/Qwen3-8B\nevidence: real\nlicence: MIT\nsource: s\n"
+    cards = tmp_path / "cards"
+    shutil.copytree(ROOT / "model_cards", cards)
+    (cards / "far.md").write_text(f"---\n{front}---\n")
+    result = call(command, recipe_file, "--set", f"models.cards={cards}", "--set", "models.llm=far")
+    assert result.exit_code == 0
+    told = [line for line in result.stdout.splitlines() if line.startswith("cannot run yet: ")]
+    assert any("no weights of 'far': put the folder at" in line and "nowhere/Qwen3-8B" in line for line in told)
+    assert len(told) == 4  # the miniatures' paths lead nowhere from there either
+    assert "cannot run yet" not in call(command, recipe_file).stdout
+
+
+def test_a_plan_says_which_backend_runs_the_text_and_what_is_slow_about_it(recipe_file: Path) -> None:
+    def said(*options: str) -> str:
+        found = call("plan", recipe_file, *(word for option in options for word in ("--set", option))).stdout
+        return next(line for line in found.splitlines() if line.startswith("llm: "))
+
+    assert said("models.device=cpu") == "llm: miniature-qwen3 (miniature, transformers)"
+    assert said("models.device=cpu", "models.quantization=8bit").endswith(
+        "(miniature, transformers): vLLM does not load bitsandbytes; 8bit by bitsandbytes saves memory and is slower "
+        "than whole weights"
+    )
+    assert said("models.backend=vllm").endswith("(miniature, vllm)")
 
 
 def test_a_recipes_problems_are_exit_code_2_all_at_once_without_a_traceback(recipe_file: Path) -> None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.artefacts.drawn import DrawnRow, read_rows
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Json, read_images, write_atomically
+from ltgc_local.artefacts.files import Artefact, DrawnImage, Json, cannot_write, read_images, write_atomically
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
 
@@ -196,6 +196,9 @@ class RunDirectory:
                     f"{self.root}: process {pid} on {host} runs here; wait for it, or if it is gone type: rm {path}"
                 ) from None
             path.write_text(mine)
+        except OSError as problem:  # a full disk: no lock that names nobody stays
+            path.unlink(missing_ok=True)
+            raise cannot_write(path, problem) from None
         try:
             yield
         finally:

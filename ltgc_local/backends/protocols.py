@@ -52,7 +52,7 @@ class FewStep:
 class LoadSettings:
     """Where and how weights are put: device ``cpu`` or ``cuda``, dtype a torch name or ``auto``, bitsandbytes bits.
 
-    ``max_model_len`` (tokens of prompt and reply) and ``tensor_parallel`` (GPUs that share one model) are vLLM's;
+    ``max_model_len`` (tokens of prompt and reply) is vLLM's; ``tensor_parallel`` GPUs share one vlm or llm;
     ``max_pixels`` bounds the pictures that a vlm sees: pictures with more pixels are shrunk. A t2i has the rest:
     ``compile`` (None: as suits the device), ``few_step`` of a distilled checkpoint, and the file in which batches that
     fit into memory are remembered (None: nowhere).

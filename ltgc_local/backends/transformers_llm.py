@@ -8,10 +8,8 @@ from typing import Any, final
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ltgc_local.backends.chat import by_length, generate, load_weights
-from ltgc_local.backends.protocols import NO_THINKING, Conversation, LoadSettings, Sampling
-
-BATCH_SIZE = 16
+from ltgc_local.backends.chat import generate, load_weights, reply_in_batches, template_arguments
+from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
 
 
 @final
@@ -19,25 +17,32 @@ class TransformersLlm:
     """A chat model. It cannot constrain decoding: ``schema`` is not used, and the parser reads free text."""
 
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
-        )
-        self._model = load_weights(AutoModelForCausalLM, folder, settings)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        self._build(load_weights(AutoModelForCausalLM, folder, settings), tokenizer)
+
+    @classmethod
+    def from_model(cls, model: Any, tokenizer: Any) -> TransformersLlm:
+        """Run a model that is loaded already; for benchmarks with random weights."""
+        llm = cls.__new__(cls)
+        llm._build(model, tokenizer)
+        return llm
+
+    def _build(self, model: Any, tokenizer: Any) -> None:
+        tokenizer.padding_side = "left"
+        self._model, self._tokenizer = model, tokenizer
 
     def reply(
         self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
     ) -> list[str]:
+        told = template_arguments(self._tokenizer.chat_template)
         texts = [
-            self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **NO_THINKING)
+            self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **told)
             for turns in conversations
         ]
-        replies = [""] * len(texts)
-        for rows in by_length(texts, BATCH_SIZE):
-            inputs = self._tokenizer(
-                [texts[i] for i in rows], padding=True, return_tensors="pt", add_special_tokens=False
-            )
-            for i, reply in zip(
-                rows, generate(self._model, inputs, sampling, self._tokenizer.batch_decode), strict=True
-            ):
-                replies[i] = reply
-        return replies
+
+        def reply(rows: list[int]) -> list[str]:
+            chosen = [texts[i] for i in rows]
+            inputs = self._tokenizer(chosen, padding=True, return_tensors="pt", add_special_tokens=False)
+            return generate(self._model, inputs, sampling, self._tokenizer.batch_decode)
+
+        return reply_in_batches([len(text) for text in texts], self._model.device.type, reply)

@@ -18,6 +18,8 @@ from ltgc_local.errors import BackendError
 
 #: On a CPU the key-value cache is ordinary memory, of which vLLM takes 16 GiB if it is not told.
 CPU_CACHE_BYTES = 256 * 2**20
+#: Tokens of prompts that are read at once on a CPU; vLLM's own value there.
+CPU_BATCHED_TOKENS = 4096
 #: vLLM's own value is 0.92; drawing and scoring never share a GPU with it, since a step has one model.
 GPU_MEMORY_SHARE = 0.9
 
@@ -54,6 +56,7 @@ def load_engine(folder: Path, settings: LoadSettings, **arguments: Any) -> Any:
             f"models.device is {settings.device}, but the vLLM that is installed runs on {device}; type "
             f"--set models.device={device}, or --set models.backend=transformers"
         )
+    length = _length(folder, settings.max_model_len)
     return LLM(
         model=str(folder),
         dtype=_dtype(settings.dtype, device),
@@ -61,11 +64,11 @@ def load_engine(folder: Path, settings: LoadSettings, **arguments: Any) -> Any:
         load_format="safetensors",
         generation_config="vllm",  # the recipe's sampling, not the publisher's
         enable_prefix_caching=True,
-        max_model_len=_length(folder, settings.max_model_len),
+        max_model_len=length,
         tensor_parallel_size=settings.tensor_parallel,
         structured_outputs_config={"backend": "xgrammar", "disable_any_whitespace": True},
         disable_log_stats=True,
-        **_device_arguments(device, settings.tensor_parallel),
+        **_device_arguments(device, settings.tensor_parallel, length),
         **arguments,
     )
 
@@ -80,7 +83,7 @@ def _dtype(name: str, device: str) -> str:
     return ("float32" if device == "cpu" else "auto") if name == "auto" else name
 
 
-def _device_arguments(device: str, tensor_parallel: int) -> dict[str, Any]:
+def _device_arguments(device: str, tensor_parallel: int, length: int) -> dict[str, Any]:
     """On a CPU nothing is compiled: a compilation takes longer than the small models that run there."""
     if device == "cpu":
         return {
@@ -88,6 +91,9 @@ def _device_arguments(device: str, tensor_parallel: int) -> dict[str, Any]:
             "kv_cache_memory_bytes": CPU_CACHE_BYTES,
             "distributed_executor_backend": "uni",
             "skip_mm_profiling": True,  # on a GPU the vision tower's memory must be measured; here it is not scarce
+            # A seeded reply whose prompt is read in parts ends the engine here: "CPU Generator does not use offset".
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(CPU_BATCHED_TOKENS, length),
         }
     return {
         "gpu_memory_utilization": GPU_MEMORY_SHARE,
@@ -108,7 +114,7 @@ def chat(
             max_tokens=sampling.max_new_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p if sampling.temperature > 0 else 1.0,
-            seed=(sampling.seed + position) % 2**63,
+            seed=(sampling.seed + position) % 2**63 if sampling.temperature > 0 else None,  # a seed costs each token
             structured_outputs=structured,
         )
         for position in range(len(messages))

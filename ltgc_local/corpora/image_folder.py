@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ltgc_local.corpora.base import Corpus
+from ltgc_local.corpora.base import Corpus, first_few
 from ltgc_local.corpora.class_names import read_class_names
 from ltgc_local.corpora.image_files import ImageFiles, build_image_files
 from ltgc_local.errors import DataError
@@ -40,8 +40,17 @@ def open_image_folder(data: Data) -> Corpus:
         names = read_class_names(data.class_names)
         if len(names) != len(classes):
             raise DataError(f"{data.class_names}: {len(names)} class names, but {len(classes)} folders of classes")
+    if folders["train"].resolve() in (folders["val"].resolve(), folders["test"].resolve()):
+        raise DataError(f"{folders['train']}: is also the folder of another split; each needs images of its own")
     splits = {split: _read_split(split, data.root, folder, classes) for split, folder in folders.items()}
-    return Corpus(NAME, names, splits["train"], splits["val"], splits["test"])
+    empty = [classes[c] for c in sorted(set(range(len(classes))) - set(splits["train"].labels.tolist()))]
+    if empty:
+        raise DataError(
+            f"{folders['train']}: {len(empty)} folders of classes without an image: {first_few(empty)}; put images "
+            "there, or remove the folders of these classes"
+        )
+    val_is_test = folders["val"].resolve() == folders["test"].resolve()
+    return Corpus(NAME, names, splits["train"], splits["val"], splits["test"], val_is_test)
 
 
 def _split_folder(root: Path, split: str) -> Path:

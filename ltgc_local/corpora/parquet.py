@@ -25,6 +25,7 @@ from ltgc_local.corpora.class_names import read_class_names
 from ltgc_local.corpora.decode import decode_image, decode_several
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
+from ltgc_local.store import digest_file
 
 SPLITS = ("train", "val", "test")
 #: What ``datasets`` and others call a split's files: train.parquet, or train-00000-of-00004.parquet, in the folder or
@@ -124,7 +125,15 @@ def open_parquet(
             names = own
             parts.append(part)
         splits[split] = _join(split, files[split], parts, image_column)
-    return Corpus(name, names or (), splits["train"], splits["val"], splits["test"])
+    val_is_test = _are_copies(files["val"], files["test"])
+    return Corpus(name, names or (), splits["train"], splits["val"], splits["test"], val_is_test)
+
+
+def _are_copies(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Return whether two splits are the same bytes, file by file; contents are read only where all sizes agree."""
+    if [path.stat().st_size for path in files] != [path.stat().st_size for path in others]:
+        return False
+    return all(digest_file(one) == digest_file(other) for one, other in zip(files, others, strict=True))
 
 
 def _find_files(root: Path, split: str) -> tuple[Path, ...]:

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ltgc_local import offline
@@ -22,31 +24,55 @@ ERRORS: dict[int, type[LtgcError]] = {
 }
 
 
-def run_workers(root: Path, step: str, workers: int = 1) -> None:
-    """Run the step to its end. A worker's message is on standard error and in the step's log already.
+POLL_S = 0.05
+
+
+def run_workers(root: Path, step: str, environments: Sequence[Mapping[str, str]] = ({},)) -> None:
+    """Run the step to its end, by one process for each of ``environments``. A worker's message is on standard error.
+
+    Args:
+        environments: what a worker's environment has beside this process's own, such as the GPUs that it sees.
 
     Raises:
         LtgcError: of the kind that the first failing worker's exit code names; the others are stopped.
     """
-    environment = {**WAITING, **COMPILED, **os.environ, **offline.OFFLINE_ENVIRONMENT}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "ltgc_local.run.worker", str(root), step, str(worker), str(workers)],
-            env=environment | ({"CUDA_VISIBLE_DEVICES": str(worker)} if workers > 1 else {}),
-        )
-        for worker in range(workers)
-    ]
+    workers = len(environments)
+    environment = {**WAITING, **COMPILED, **_threads(workers), **os.environ, **offline.OFFLINE_ENVIRONMENT}
+    processes: list[subprocess.Popen[bytes]] = []
     try:
-        codes = [process.wait() for process in processes]
-    except BaseException:
+        for worker, more in enumerate(environments):
+            command = [sys.executable, "-m", "ltgc_local.run.worker", str(root), step, str(worker), str(workers)]
+            processes.append(subprocess.Popen(command, env=environment | dict(more)))
+        code = _wait(processes)
+    finally:  # also of an interrupt: no step leaves a process behind
         for process in processes:
-            process.send_signal(signal.SIGTERM)
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait()
-        raise
-    for code in codes:
-        if code:
-            raise ERRORS.get(code, BackendError)(_explain(step, code))
+    if code:
+        raise ERRORS.get(code, BackendError)(_explain(step, code))
+
+
+def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Return the exit code of the first process that fails, as soon as it does; 0 when all are done."""
+    if len(processes) == 1:
+        return processes[0].wait()
+    while True:
+        codes = [process.poll() for process in processes]
+        failed = next((code for code in codes if code), None)
+        if failed is not None:
+            return failed
+        if None not in codes:
+            return 0
+        time.sleep(POLL_S)
+
+
+def _threads(workers: int) -> dict[str, str]:
+    """Give each of several workers its share of the cores: each would take all of them otherwise."""
+    if workers == 1:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // workers))}
 
 
 def _explain(step: str, code: int) -> str:

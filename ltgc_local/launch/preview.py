@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.backends.choice import backend_of
+from ltgc_local.backends.choice import backend_of, reason_of
 from ltgc_local.corpora import open_corpus
-from ltgc_local.errors import ArtefactError
+from ltgc_local.errors import ArtefactError, ModelError
 from ltgc_local.longtail import SHOTS, num_extended, shot_of, tail_classes
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.steps import ROLES
-from ltgc_local.store import find_card
+from ltgc_local.store import ModelCard, check_model_folder, find_card
 
 SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all
 ARM_TITLES = {
@@ -40,7 +40,13 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
         "val_is_test": corpus.val_is_test,
         "classes": {shot: sum(shot_of(n) == shot for n in counts.values()) for shot in SHOTS},
         "models": {
-            role: {"card": card.name, "evidence": card.evidence, "backend": backend_of(role, recipe)}
+            role: {
+                "card": card.name,
+                "evidence": card.evidence,
+                "backend": backend_of(role, recipe),
+                "note": reason_of(role, recipe),
+                "problem": _problem_of(card),
+            }
             for role, card in cards.items()
         },
         "to_draw": to_draw,
@@ -61,8 +67,10 @@ def plan_as_text(recipe: Recipe) -> str:
         f"to draw: {plan['num_to_draw']} images ({_drawn_by_class(plan['to_draw'])})",
         *(
             f"{role}: {model['card']} ({model['evidence']}, {model['backend']})"
+            + (model["note"] and f": {model['note']}")
             for role, model in plan["models"].items()
         ),
+        *(f"cannot run yet: {model['problem']}" for model in plan["models"].values() if model["problem"]),
         "",
         *(
             f"{s['name']:{width}}  {s['model'] or '-':4}  reads {', '.join(s['reads']) or 'data'}"
@@ -70,6 +78,26 @@ def plan_as_text(recipe: Recipe) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _problem_of(card: ModelCard) -> str:
+    """Return why a card's weights cannot be loaded (not there, cut short, another model's), or ""; hashes nothing."""
+    try:
+        check_model_folder(card, hash_files=False)
+    except ModelError as problem:
+        return str(problem)
+    return ""
+
+
+def problems_of_models(recipe: Recipe) -> list[str]:
+    """Return what is wrong with the cards of a recipe's models or with their weights, one problem a role at most."""
+    problems = []
+    for role in ROLES:
+        try:
+            problems.append(_problem_of(find_card(recipe.models.cards, getattr(recipe.models, role), role)))
+        except ModelError as problem:
+            problems.append(str(problem))
+    return list(filter(None, problems))
 
 
 def _drawn_by_class(to_draw: dict[str, int]) -> str:

@@ -42,6 +42,9 @@ class Extend(Block):
     """Prompt 2s of a class that are asked side by side, each under another sample of the list. Ours."""
     max_asks: int = Field(default=40, ge=1)
     """Prompt 2s a class at most; what is then missing is reported, not fatal. Ours."""
+    max_useless_asks: int | None = Field(default=None, ge=1)
+    """Prompt 2s of a class one after another without a readable sentence, after which it is given up: a model that
+    cannot answer costs every class all its asks otherwise. null goes on to ``max_asks``. Ours."""
     repetition_batch: int = Field(default=12, ge=2)
     """Sentences in one Prompt 3 list. Ours."""
     repetition_similarity: float = Field(default=0.875, gt=0, le=1)

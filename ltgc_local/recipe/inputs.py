@@ -97,8 +97,12 @@ class Models(Block):
     """Pixels of a picture that the vlm sees at most; a larger one is shrunk. Ours."""
     decode_threads: int = Field(default=0, ge=0, le=256)
     """Threads of a process that decode images for clip; 0 takes one a CPU. Ours."""
-    tensor_parallel: int = Field(default=1, ge=1, le=64)
-    """GPUs that vLLM spreads one vlm or llm over. Ours."""
+    tensor_parallel: int | None = Field(default=None, ge=1, le=64)
+    """GPUs that share one vlm or llm: vLLM splits every layer, transformers puts layers on different GPUs; null takes
+    the card's number, else 1. Ours."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes of this machine that share the shards of a step with a model, each with its own copy of the model on
+    its own GPU (or its own ``tensor_parallel`` GPUs). Ours."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.backend == "vllm" and self.quantization != "none":
@@ -107,5 +111,3 @@ class Models(Block):
                 f"'{self.quantization}' is bitsandbytes, which vLLM does not load; write 'backend: transformers', or "
                 "name the card of an AWQ, GPTQ or FP8 folder",
             )
-        if self.backend == "transformers" and self.tensor_parallel > 1:
-            yield "tensor_parallel", f"{self.tensor_parallel} has no effect on backend 'transformers'; write 1"

@@ -11,7 +11,8 @@ from ltgc_local import offline
 
 offline.set_environment()
 
-import importlib  # noqa: E402 (the environment comes before every other import)
+import errno  # noqa: E402 (the environment comes before every other import)
+import importlib  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
@@ -22,11 +23,15 @@ import warnings  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ltgc_local.artefacts.directory import RunDirectory  # noqa: E402
+from ltgc_local.artefacts.files import cannot_write  # noqa: E402
 from ltgc_local.artefacts.progress import Progress  # noqa: E402
 from ltgc_local.errors import LtgcError  # noqa: E402
 from ltgc_local.plan import build_plan  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
 from ltgc_local.stages.context import Stage, StageContext  # noqa: E402
+
+#: What the system says when a file has no room: the disk, the quota, or the largest file allowed.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
@@ -41,6 +46,8 @@ def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
         chunks = stage.plan_chunks(context)
         mine = [number for number in range(len(chunks)) if number % workers == worker]
         progress.expect(sum(len(chunks[number]) for number in mine))
+        if step.model_role is not None and any(number not in complete for number in mine):
+            _ = context.model  # loaded before a clock runs: a chunk's seconds are its work
         for number in mine:
             if number in complete:
                 progress.advance(len(chunks[number]))
@@ -69,6 +76,12 @@ def main(arguments: list[str]) -> int:
         else:
             print(error, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        message = cannot_write(error.filename or Path(root) / step_name, error)
+        print(message, file=sys.stderr)
+        return message.exit_code
     return 0
 
 

@@ -47,7 +47,7 @@ class StageContext:
             card.dtype or "auto" if models.dtype == "auto" else models.dtype,
             models.quantization if is_text else "none",
             models.max_model_len,
-            models.tensor_parallel,
+            models.tensor_parallel or self._card(role).tensor_parallel or 1,
             models.max_pixels,
             self.recipe.draw.compile,
             _few_step(card),

@@ -6,11 +6,16 @@ the model and by a deterministic one; asks are capped, and a shortfall is record
 
 from __future__ import annotations
 
+import logging
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Artefact, Json, Lines
 from ltgc_local.backends.protocols import LanguageModel, Sampling
 from ltgc_local.longtail import num_extended
@@ -20,6 +25,8 @@ from ltgc_local.replies import RepetitionCheck, descriptions_schema, kept_by_rep
 from ltgc_local.stages.context import Chunk, StageContext, split
 from ltgc_local.stages.describe import described_rows
 from ltgc_local.stages.token_budget import NOTHING_FITS, TokenBudget
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,6 +41,7 @@ class ClassList:
     extended: list[str] = field(default_factory=list)
     checked: int = 0
     asks: int = 0
+    useless: int = 0  # asks one after another that gave no sentence that could be read
 
     @property
     def num_missing(self) -> int:
@@ -45,8 +53,8 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
-    existing = context.run.records("describe", "descriptions", Description)
-    lists = [_start(context, class_id, [d.text for d in existing if d.class_id == class_id]) for class_id in chunk]
+    existing = _existing(context.run.root)
+    lists = [_start(context, class_id, existing.get(class_id, [])) for class_id in chunk]
     extension = Extension(context, lists)
     extension.run()
     descriptions = [
@@ -73,6 +81,15 @@ def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
     ]
 
 
+@lru_cache(maxsize=1)
+def _existing(root: Path) -> dict[int, list[str]]:
+    """Return the existing descriptions by class; read once a process, not once a chunk."""
+    texts: dict[int, list[str]] = defaultdict(list)
+    for description in RunDirectory(root).records("describe", "descriptions", Description):
+        texts[description.class_id].append(description.text)
+    return dict(texts)
+
+
 def _start(context: StageContext, class_id: int, existing: list[str]) -> ClassList:
     settings, name = context.recipe.extend, context.corpus.class_names[class_id]
     repetition = RepetitionCheck(name, settings.repetition_similarity)
@@ -96,11 +113,23 @@ class Extension:
 
     def run(self) -> None:
         """Ask until every class has its number, or has been asked ``max_asks`` times."""
-        while asked := [e for e in self.lists if e.num_missing > 0 and e.asks < self.settings.max_asks]:
+        while asked := [each for each in self.lists if self._is_asked(each)]:
             self._ask(asked)
-            self._check_repetition([e for e in asked if e.num_missing <= 0 or e.asks == self.settings.max_asks])
+            self._check_repetition([each for each in asked if not self._is_asked(each)])
             missing = sum(max(0, each.num_missing) for each in self.lists)
             self._context.progress.note(f"{missing} descriptions to go")
+        given_up = [each for each in self.lists if each.num_missing > 0 and each.asks < self.settings.max_asks]
+        if given_up:
+            log.warning(
+                "extend: %d classes given up after %d asks that gave nothing readable, such as %r: the llm does not "
+                "answer in Template 1; look at the exchanges of the run's extend folder",
+                len(given_up), self.settings.max_useless_asks, given_up[0].class_name,
+            )  # fmt: skip
+
+    def _is_asked(self, each: ClassList) -> bool:
+        """Return whether a class is asked again; one whose asks give nothing that can be read is given up early."""
+        most = self.settings.max_useless_asks
+        return each.num_missing > 0 and each.asks < self.settings.max_asks and (most is None or each.useless < most)
 
     def _ask(self, lists: list[ClassList]) -> None:
         """Prompt 2, for each class as often as it needs and may be asked side by side."""
@@ -117,6 +146,7 @@ class Extension:
         replies = self._reply("extend", asked, prompts, self.settings.temperature, schema)
         for each, reply in zip(asked, replies, strict=True):
             parsed = parse_descriptions(reply, each.class_name)
+            each.useless = 0 if parsed.sentences else each.useless + 1
             for line, reason in parsed.dropped:
                 self._reject(each, line, reason)
             for sentence in parsed.sentences:

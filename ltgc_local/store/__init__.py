@@ -5,13 +5,12 @@ from ltgc_local.store.cards import (
     FewStepCard,
     ModelCard,
     Role,
-    check_model_folder,
     find_card,
     list_cards,
-    model_folder,
     read_card,
 )
 from ltgc_local.store.digest import check_safetensors, digest_file, digest_folder
+from ltgc_local.store.folders import check_model_folder, model_folder
 
 __all__ = [
     "ROLES",

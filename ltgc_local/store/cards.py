@@ -1,14 +1,11 @@
 """Model cards: one Markdown file a model, YAML front matter for the program and prose for people.
 
-A card names a folder of weights, relative to ``$LTGC_MODELS`` where that holds it, else to the card's own folder.
-Nothing is downloaded, and no pickle is ever loaded: a folder without safetensors is refused.
+A card names a folder of weights (``ltgc_local.store.folders``).
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,11 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ltgc_local.errors import ModelError
 from ltgc_local.records import Evidence
-from ltgc_local.store.digest import check_safetensors, digest_file, model_files
 
 Role = Literal["vlm", "llm", "t2i", "clip"]
 ROLES: tuple[Role, ...] = get_args(Role)
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 class FewStepCard(BaseModel):
@@ -67,6 +62,8 @@ class ModelCard(BaseModel):
     """Width and height that the model reads or draws."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Number format to load the weights in, where the recipe says ``auto``."""
+    tensor_parallel: int | None = Field(default=None, ge=1, le=64)
+    """GPUs that one copy of a vlm or llm needs, where the recipe does not say."""
     parameters_millions: float | None = Field(default=None, gt=0)
     """Number of parameters, in millions."""
     few_step: FewStepCard | None = None
@@ -142,74 +139,6 @@ def find_card(folder: Path, name: str, role: Role) -> ModelCard:
     if card.role != role:
         raise ModelError(f"{path}: role is {card.role}, expected {role}")
     return card
-
-
-def model_folder(card: ModelCard) -> Path:
-    """Return the folder of the card's weights, absolute: in ``$LTGC_MODELS`` if it is there, else beside the card."""
-    places = _places(card)
-    return next((place for place in places if place.is_dir()), places[-1]).resolve()
-
-
-def check_model_folder(card: ModelCard, *, hash_files: bool = True) -> Path:
-    """Check that the card's weights are there, whole and safetensors; return their folder.
-
-    Args:
-        hash_files: also compare with the card's sha256, which reads the files that it lists from end to end.
-
-    Raises:
-        ModelError: what is wrong, and where the weights should be.
-    """
-    folder = model_folder(card)
-    if not folder.is_dir():
-        places = [str(place) for place in _places(card)[:-1]] + [str(folder)]
-        if len(places) == 1 and _may_be_elsewhere(card):
-            places.insert(0, f"$LTGC_MODELS/{card.path} ($LTGC_MODELS is not set)")
-        where = " or at ".join(places)
-        raise ModelError(f"{card.file}: no weights of '{card.name}': put the folder at {where}; source: {card.source}")
-    files = model_files(folder)
-    weights = [file for file in files if file.suffix == ".safetensors"]
-    safe_parents = {file.parent for file in weights}
-    pickles = [file for file in files if file.suffix in PICKLES and file.parent not in safe_parents]
-    if pickles:
-        raise ModelError(
-            f"{pickles[0]}: weights as a pickle, which can run any code when loaded; never loaded here. "
-            f"Get or make {pickles[0].parent / 'model.safetensors'} instead"
-        )
-    if not weights:
-        raise ModelError(f"{folder}: no *.safetensors in the folder of '{card.name}'; source: {card.source}")
-    for file in weights:
-        check_safetensors(file)
-    for index in (file for file in files if file.name.endswith(".safetensors.index.json")):
-        _check_index(index)
-    for name, expected in card.sha256.items() if hash_files else ():
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder / name}: not there, but {card.file} lists it under sha256")
-        found = digest_file(folder / name)
-        if found != expected:
-            raise ModelError(f"{folder / name}: sha256 is {found}, but {card.file} says {expected}; copy it again")
-    return folder
-
-
-def _places(card: ModelCard) -> list[Path]:
-    """Return where the card's folder may be, the first choice first and the one beside the card last."""
-    models = os.environ.get("LTGC_MODELS")
-    elsewhere = [Path(models).expanduser() / card.path] if models and _may_be_elsewhere(card) else []
-    return [*elsewhere, card.file.parent / card.path]
-
-
-def _may_be_elsewhere(card: ModelCard) -> bool:
-    """Return whether ``$LTGC_MODELS`` counts: not for a path that is absolute, or that climbs out of its folder."""
-    return not Path(card.path).is_absolute() and ".." not in Path(card.path).parts
-
-
-def _check_index(index: Path) -> None:
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{index}: not an index of safetensors (no 'weight_map')") from error
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        raise ModelError(f"{index}: lists {len(names)} files, of which {missing[0]} is not there; copy it again")
 
 
 def _check_keys(path: Path, node: yaml.Node | None) -> dict[str, int]:

@@ -27,6 +27,7 @@ from ltgc_local.artefacts.files import (
     read_images,
     write_atomically,
 )
+from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Rejected, parse_records
 
 
@@ -56,14 +57,14 @@ def drawn(description_id: int, **other: object) -> DrawnImage:
 
 
 def test_a_full_disk_leaves_no_file_and_no_temporary_one(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ArtefactError, match="cannot be written: No space left"):
         write_atomically(FullDisk(), tmp_path / "a.txt")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     write_atomically(Html("a", "before"), tmp_path / "a.txt")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ArtefactError, match="cannot be written: No space left"):
         write_atomically(FullDisk(), tmp_path / "a.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "before"

@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ltgc_local.backends import choice
-from ltgc_local.backends.chat import by_length
 from ltgc_local.backends.clip_tokens import load_clip_token_counter, load_token_counter
 from ltgc_local.backends.open_clip_vit import OpenClipVit
 from ltgc_local.backends.pictures import shrink
@@ -111,12 +110,6 @@ def test_devices_and_number_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_dtype("auto", "cpu") is torch.float32
     assert resolve_dtype("auto", "cuda") is torch.bfloat16
     assert resolve_dtype("float16", "cpu") is torch.float16
-
-
-def test_batches_are_of_similar_length_and_hold_every_text_once() -> None:
-    texts = ["aaaa", "a", "aaa", "a", "aa"]
-    assert by_length(texts, 2) == [[1, 3], [4, 2], [0]]
-    assert by_length([], 2) == []
 
 
 def test_clip_tokens_are_counted_without_start_and_end() -> None:

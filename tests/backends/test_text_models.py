@@ -80,3 +80,13 @@ def test_vllm_follows_a_schema_even_where_the_model_is_random(tmp_path: Path) ->
         assert set(value) == {"features", "scene"}
         assert 1 <= len(value["features"]) <= 2
     assert len(set(replies)) > 10, "each conversation has its own seed"
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")
+def test_vllm_takes_more_seeded_prompts_than_it_reads_at_once(tmp_path: Path) -> None:
+    model = load_model("llm", "vllm", LANGUAGE_MODELS["qwen3"](tmp_path / "qwen3"), SETTINGS)
+    prompts = [ask(f"item {i} " * 60) for i in range(40)]  # together far more than 4096 tokens
+    replies = model.reply(prompts, Sampling(6, 0.9, 0.95, seed=5))
+    assert len(replies) == 40 and len(set(replies)) > 20
+    assert model.reply(prompts[:3], Sampling(6, 0.9, 0.95, seed=5)) == replies[:3], "a seed is a reply's, not a batch's"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.corpora.lists import read_list
@@ -253,3 +254,34 @@ def test_validation_images_that_are_partly_test_images_choose_nothing(tmp_path: 
     assert corpus.val_is_test
     with pytest.raises(DataError, match=r"validation images are its test images.*train\.select=last"):
         corpus.check_selection("best_val_all")
+
+
+def test_a_class_folder_without_an_image_is_refused_by_name(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("L", (4, 4)).save(tmp_path / split / name / "a.png")
+    (tmp_path / "train/owl").mkdir()
+    with pytest.raises(DataError, match="train: 1 folders of classes without an image: owl; put images there"):
+        open_corpus(Data(benchmark="image_folder", root=tmp_path))
+
+
+def test_a_val_that_is_the_tests_folder_or_bytes_is_no_val_to_choose_by(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / split / "cat" / "a.png")
+    (tmp_path / "val").symlink_to(tmp_path / "test")
+    corpus = open_corpus(Data(benchmark="image_folder", root=tmp_path))
+    assert corpus.val_is_test
+    with pytest.raises(DataError, match="validation images are its test images"):
+        corpus.check_selection("best_val_all")
+    (tmp_path / "val").unlink()
+    (tmp_path / "val").symlink_to(tmp_path / "train")
+    with pytest.raises(DataError, match="is also the folder of another split"):
+        open_corpus(Data(benchmark="image_folder", root=tmp_path))
+    shipped = Path(__file__).resolve().parents[2] / "data/fashion_mnist_lt"
+    assert not open_corpus(Data(benchmark="parquet", root=shipped)).val_is_test
+    (tmp_path / "p").mkdir()
+    for split, source in (("train", "train"), ("val", "val"), ("test", "val")):
+        shutil.copyfile(shipped / f"{source}.parquet", tmp_path / "p" / f"{split}.parquet")
+    assert open_corpus(Data(benchmark="parquet", root=tmp_path / "p")).val_is_test

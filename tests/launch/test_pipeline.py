@@ -25,15 +25,9 @@ SMALL = ("assess.enabled=false", "train.control=false")
 
 
 @pytest.fixture
-def options(tmp_path: Path) -> tuple[str, ...]:
-    """Options of a recipe whose four models are tiny folders with a safetensors file and no tensor in it."""
-    (tmp_path / "cards").mkdir()
-    for role in ROLES:
-        front = f"name: tiny-{role}\nrole: {role}\nfamily: any\npath: {role}\nevidence: random\nlicence: MIT\n"
-        (tmp_path / f"cards/tiny-{role}.md").write_text(f"---\n{front}source: this test\n---\n")
-        (tmp_path / "cards" / role).mkdir()
-        (tmp_path / "cards" / role / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    return (*SMALL, f"models.cards={tmp_path / 'cards'}", *(f"models.{role}=tiny-{role}" for role in ROLES))
+def options(empty_models: tuple[str, ...]) -> tuple[str, ...]:
+    """Options of a small recipe whose four models hold no tensor."""
+    return (*SMALL, *empty_models)
 
 
 @pytest.fixture
@@ -99,7 +93,7 @@ def test_from_a_step_moves_it_and_what_follows_and_keeps_the_rest(
 
 def test_other_weights_in_the_same_folder_are_noticed(complete: tuple[Recipe, RunDirectory], tmp_path: Path) -> None:
     recipe, run = complete
-    (tmp_path / "cards/t2i/config.json").write_text("{}")
+    (tmp_path / "cards/t2i/scheduler_config.json").write_text("{}")
     with pytest.raises(ArtefactError, match=r"step draw was made with other settings:\n  model: "):
         run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
 

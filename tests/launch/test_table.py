@@ -27,19 +27,13 @@ MakeTable = Callable[..., Recipes]
 
 
 @pytest.fixture
-def make_table(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> MakeTable:
+def make_table(make_recipe: Callable[..., Recipe], empty_models: tuple[str, ...]) -> MakeTable:
     """A function {row: options} -> a table on models whose folders hold no tensor: a step with a model cannot run."""
-    (tmp_path / "cards").mkdir()
-    for role in ROLES:
-        front = f"name: tiny-{role}\nrole: {role}\nfamily: any\npath: {role}\nevidence: random\nlicence: MIT\n"
-        (tmp_path / f"cards/tiny-{role}.md").write_text(f"---\n{front}source: this test\n---\n")
-        (tmp_path / "cards" / role).mkdir()
-        (tmp_path / "cards" / role / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    models = (f"models.cards={tmp_path / 'cards'}", *(f"models.{role}=tiny-{role}" for role in ROLES))
 
     def make(**rows: tuple[str, ...]) -> Recipes:
         found = {
-            row: make_recipe("assess.enabled=false", *models, f"name={row}", *options) for row, options in rows.items()
+            row: make_recipe("assess.enabled=false", *empty_models, f"name={row}", *options)
+            for row, options in rows.items()
         }
         return Recipes("t", found, is_table=True)
 

@@ -317,3 +317,15 @@ def test_the_papers_largest_number_is_reached_exactly(extend_with: Any, records_
     artefacts, _, _ = extend_with(Fresh(), 1, *options)
     assert summary_of(artefacts) == {"existing": 10, "extended": 790, "missing": 0, "asks": 16}
     assert len({d.text for d in records_of(artefacts, "descriptions")}) == 790
+
+
+def test_a_class_whose_asks_give_nothing_readable_is_given_up_early_with_a_warning(
+    extend_with: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ("extend.max_descriptions=40", "extend.max_asks=30", "extend.parallel_asks=1")
+    artefacts, model, _ = extend_with(lambda prompt: "I cannot see.", 1, *options, "extend.max_useless_asks=3")
+    assert summary_of(artefacts) == {"existing": 10, "extended": 0, "missing": 30, "asks": 3}
+    assert len(model.prompts) == 3
+    assert "1 classes given up after 3 asks that gave nothing readable" in caplog.text
+    artefacts, model, _ = extend_with(lambda prompt: "", 1, *options)  # null: all asks, as ever
+    assert summary_of(artefacts)["asks"] == 30

@@ -1,0 +1,43 @@
+"""Which GPUs each of a step's workers sees, counted without importing a model library."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+from ltgc_local.errors import BackendError
+
+
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names of the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all by number."""
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in (part.strip() for part in named.split(",")) if name and name != "-1"]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
+    return [str(number) for number, line in enumerate(_gpu_lines(listed.stdout))] if listed.returncode == 0 else []
+
+
+def _gpu_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("GPU ")]  # MIG slices are indented below their GPU
+
+
+def share_gpus(gpus: list[str], workers: int, each: int) -> list[dict[str, str]]:
+    """Return what each worker's environment says of GPUs: ``each`` of them, and no other worker's.
+
+    A machine without GPUs gives nothing to share: the workers run on its CPU. One worker keeps what there is.
+
+    Raises:
+        BackendError: there are GPUs, but too few.
+    """
+    if workers == 1 or not gpus:
+        return [{} for _ in range(workers)]
+    if len(gpus) < workers * each:
+        raise BackendError(
+            f"models.workers is {workers} with {each} GPUs each, but {len(gpus)} GPUs are visible; type --set "
+            f"models.workers={max(1, len(gpus) // each)}"
+        )
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[w * each : (w + 1) * each])} for w in range(workers)]

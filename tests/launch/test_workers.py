@@ -1,0 +1,130 @@
+"""Several workers of one step: which GPUs each sees, that they share the shards, and that no one is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import Lines
+from ltgc_local.errors import BackendError, LtgcError
+from ltgc_local.launch.gpus import share_gpus, visible_gpus
+from ltgc_local.launch.local import _threads, _wait, run_workers
+from ltgc_local.launch.pipeline import _environments
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import Description, Exchange
+from ltgc_local.steps import ROLES, Step
+from ltgc_local.store import find_card
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("4,5", ["4", "5"]), ("", []), ("-1", []), ("GPU-1a, GPU-2b", ["GPU-1a", "GPU-2b"])]
+)
+def test_the_gpus_are_those_that_the_environment_names(value: str, expected: list[str]) -> None:
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": value}) == expected
+
+
+def test_without_a_name_the_drivers_list_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert visible_gpus({}) == []
+    script = tmp_path / "nvidia-smi"
+    listed = "GPU 0: NVIDIA H100 (UUID: a)\\n  MIG 1g.10gb Device 0: (UUID: b)\\nGPU 1: NVIDIA H100 (UUID: c)\\n"
+    script.write_text(f"#!/bin/sh\nprintf '{listed}'\n")
+    script.chmod(0o755)
+    assert visible_gpus({}) == ["0", "1"]
+    script.write_text("#!/bin/sh\nexit 9\n")
+    assert visible_gpus({}) == []
+
+
+def test_each_worker_sees_its_own_gpus_of_those_that_are_visible() -> None:
+    gpus = ["2", "3", "6", "7"]
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in share_gpus(gpus, 4, 1)] == gpus
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in share_gpus(gpus, 2, 2)] == ["2,3", "6,7"]
+    assert share_gpus(gpus, 1, 2) == [{}]  # one worker keeps what there is
+    assert share_gpus([], 2, 1) == [{}, {}]  # on a CPU
+
+
+def test_more_workers_than_gpus_is_an_error_that_says_how_many_fit() -> None:
+    with pytest.raises(BackendError, match=r"is 4 with 2 GPUs each, but 6 .* type --set models\.workers=3"):
+        share_gpus([*"012345"], 4, 2)
+
+
+def test_a_step_has_workers_where_its_shards_are_independent(
+    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, empty_models: tuple[str, ...], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    card = tmp_path / "cards/tiny-llm.md"
+    card.write_text(card.read_text().replace("licence:", "tensor_parallel: 2\nlicence:"))
+
+    def workers(stage: str, role: str | None, *options: str) -> list[str | None]:
+        recipe = make_recipe(*empty_models, "models.device=cuda", "models.workers=2", *options)
+        cards = {each: find_card(recipe.models.cards, f"tiny-{each}", each) for each in ROLES}
+        step = Step("s", stage, (), role)  # type: ignore[arg-type]
+        return [each.get("CUDA_VISIBLE_DEVICES") for each in _environments(step, recipe, cards)]
+
+    assert workers("describe", "vlm") == ["0", "1"]
+    assert workers("extend", "llm") == ["0,1", "2,3"]  # the card asks for two GPUs
+    assert workers("extend", "llm", "models.tensor_parallel=1") == ["0", "1"]  # the recipe knows better
+    assert workers("draw", "t2i") == ["0", "1"]
+    assert workers("train", "clip") == workers("collect", None) == [None]
+    assert workers("draw", "t2i", "models.device=cpu") == [None, None]
+
+
+def test_several_workers_share_the_cores() -> None:
+    assert _threads(1) == {}
+    assert _threads(2) == {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // 2))}
+
+
+def test_two_workers_extend_what_one_does(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """Real engines: two processes, each with its own copy of the model, and every item's own seeds."""
+    recipe = make_recipe(
+        "describe.tail_below=20", "extend.max_descriptions=4", "extend.batch_size=1", "extend.max_asks=1",
+        "extend.reply_form=free", "describe.max_images_per_class=2",
+    )  # fmt: skip
+    found = []
+    for workers in (1, 2):
+        run = RunDirectory(tmp_path / f"{workers}")
+        run.root.mkdir()
+        (run.root / "recipe.json").write_text(json.dumps(recipe.dump()))
+        existing = [Description(c, 0, 0, "A photo of the class bag with a handle.", "existing") for c in range(10)]
+        run.write_chunk("describe", 0, [Lines("descriptions", existing)], {"items": 1, "seconds": 0.0, "peak_mib": 0})
+        run.write_manifest("describe", {}, 1, 0)
+        run.folder("extend").mkdir()
+        run_workers(run.root, "extend", [{}] * workers)
+        num_chunks = int((run.folder("extend") / "num_chunks").read_text())
+        assert num_chunks >= 2
+        run.write_manifest("extend", {}, num_chunks, 0)
+        words = (run.records("extend", "descriptions", Description), run.records("extend", "exchanges", Exchange))
+        assert words[0] and words[1]
+        found.append(words)
+    assert found[0] == found[1]
+
+
+def test_when_one_worker_fails_the_others_are_stopped_and_none_is_left() -> None:
+    failing = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.2); raise SystemExit(3)"])
+    working = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    start = time.monotonic()
+    try:
+        assert _wait([working, failing]) == 3
+        assert working.poll() is None and time.monotonic() - start < 30
+    finally:
+        working.kill()
+        working.wait()
+
+
+def test_a_step_that_fails_in_one_of_two_workers_leaves_no_process(tmp_path: Path, make_recipe: MakeRecipe) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(make_recipe("assess.enabled=false").dump()))
+    with pytest.raises(LtgcError, match="step generated: failed"):
+        run_workers(tmp_path, "generated", [{}, {}])
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    names = [Path(f"/proc/{child}/cmdline").read_text() for child in children if Path(f"/proc/{child}").exists()]
+    assert not [name for name in names if "ltgc_local.run.worker" in name]

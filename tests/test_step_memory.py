@@ -1,0 +1,68 @@
+"""A step's process ends with the step, and a run needs no more memory than its largest step: watched from outside."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("describe.tail_below=12", "extend.max_descriptions=12", "extend.max_asks=1", "draw.steps=1")
+LAUNCHER_MIB = 600  # what the launcher itself may hold: data and pyarrow, no model
+SAMPLING_S = 0.1
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and all that it started."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += tree(int(child))
+    return found
+
+
+def resident_mib(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS:")), 0.0)
+
+
+def is_worker(pid: int) -> bool:
+    try:
+        return b"ltgc_local.run.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_one_step_at_a_time_is_in_memory_and_none_is_left(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sets = [word for option in SMALL for word in ("--set", option)]
+    command = [sys.executable, "-m", "ltgc_local.cli", "run", str(ROOT / "recipes/quickstart.yaml"), *sets]
+    process = subprocess.Popen([*command, "--to", "draw", "--out", str(out)], stderr=subprocess.DEVNULL)
+    workers_seen, most_at_once, largest, own = set[int](), 0, 0.0, 0.0
+    while process.poll() is None:
+        try:
+            pids = tree(process.pid)
+        except (FileNotFoundError, ProcessLookupError):  # a process ended while it was looked at
+            continue
+        workers = [pid for pid in pids if is_worker(pid)]
+        workers_seen |= set(workers)
+        most_at_once = max(most_at_once, len(workers))
+        largest = max(largest, sum(map(resident_mib, pids)))
+        own = max(own, resident_mib(process.pid))
+        time.sleep(SAMPLING_S)
+    assert process.returncode == 0
+    assert len(workers_seen) == 3, "describe, extend and draw each had a process of its own"
+    assert most_at_once == 1
+    assert not [pid for pid in workers_seen if is_worker(pid)], "a step's process outlives it"
+    peaks = {
+        step: json.loads((out / step / "manifest.json").read_text())["peak_mib"]
+        for step in ("describe", "extend", "draw")
+    }
+    assert own < LAUNCHER_MIB
+    assert largest <= 1.05 * max(peaks) + own
+    assert sum(peaks) > largest, "all three at once would have shown"
