@@ -64,5 +64,5 @@ def test_one_step_at_a_time_is_in_memory_and_none_is_left(tmp_path: Path) -> Non
         for step in ("describe", "extend", "draw")
     }
     assert own < LAUNCHER_MIB
-    assert largest <= 1.05 * max(peaks) + own
-    assert sum(peaks) > largest, "all three at once would have shown"
+    assert largest <= 1.05 * max(peaks.values()) + own
+    assert sum(peaks.values()) > largest, "all three at once would have shown"
