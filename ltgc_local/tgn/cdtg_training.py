@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -35,7 +36,6 @@ from ltgc_local.tgn.adversarial_losses import (
 )
 from ltgc_local.tgn.consistency import ClipJudge, consistency_loss
 from ltgc_local.tgn.discriminator import Discriminator
-from ltgc_local.tgn.network import TailNetwork
 from ltgc_local.tgn.real_images import RealImages, flipped_at_random
 from ltgc_local.tgn.tail_generator import Randomness, TailGenerator
 from ltgc_local.training.checkpoints import (
@@ -45,6 +45,9 @@ from ltgc_local.training.checkpoints import (
     write_checkpoint,
 )
 from ltgc_local.training.optimization import MovingAverage, put_into, trained_parameters
+
+if TYPE_CHECKING:
+    from ltgc_local.tgn.network import TailNetwork
 
 CHECK_EVERY = 100  # steps between looks at whether the losses are numbers: each waits for the GPU
 LOSSES = ("discriminator", "generator", "class_loss", "clip_loss", "r1", "path_length")
@@ -320,4 +323,4 @@ class CdtgTraining:
 def _lazy_adam(settings: Cdtg, parameters: Iterable[torch.nn.Parameter], every: int) -> torch.optim.Adam:
     """Return Adam for a loss whose penalty is taken every so many steps: rate and betas as if it were always there."""
     ratio = every / (every + 1)
-    return torch.optim.Adam(list(parameters), lr=settings.lr * ratio, betas=(0.0, settings.beta2**ratio))
+    return torch.optim.Adam(list(parameters), lr=settings.lr * ratio, betas=(0.0, settings.beta2**ratio), fused=True)
