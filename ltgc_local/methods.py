@@ -118,9 +118,11 @@ def tgn(recipe: Recipe) -> tuple[Step, ...]:
         steps += _leak_guard()
         measures.append("leaks/compare")
     arms = ["train/tgn"]
-    steps.append(Step("train/tgn", "train_classifier", ("merge", "generated"), backbone, ("classifier", DEVICE)))
+    learning = ("classifier", DEVICE)
+    steps.append(Step("train/tgn", "train_classifier", ("merge", "generated"), backbone, learning))
     if recipe.classifier.control:
-        steps.append(Step("train/control", "train_classifier", (), backbone, ("classifier", DEVICE)))
+        as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # which say how many steps those are
+        steps.append(Step("train/control", "train_classifier", (), backbone, (*learning, *as_many)))
         arms.append("train/control")
     tested = ("classes", *networks, *arms)
     steps.append(Step("evaluate", "evaluate_networks", tested, None, ("evaluate", "kmdn.feature", DEVICE)))

@@ -29,12 +29,12 @@ class TimmBackbone(nn.Module):
     """A timm network whose ``forward`` also gives the maps of the stage ``feature``."""
 
     def __init__(
-        self, architecture: str, num_classes: int, feature: str, stem: str = "full", folder: Path | None = None
+        self, architecture: str, num_classes: int, feature: str | None, stem: str = "full", folder: Path | None = None
     ) -> None:
         """Build a network.
 
         Args:
-            feature: timm's name of the module, such as ``layer3``.
+            feature: timm's name of the module, such as ``layer3``; None takes the last stage.
             stem: ``full``, ``no_pool`` or ``small`` (see the recipe).
             folder: of the weights; None starts at random.
 
@@ -50,6 +50,7 @@ class TimmBackbone(nn.Module):
             self._load(folder, architecture)
         _change_stem(self.network, architecture, stem)
         stages = [stage["module"] for stage in self.network.feature_info]
+        feature = feature or stages[-1]
         if feature not in stages:
             raise ModelError(f"{architecture} has no stage {feature!r}; its stages: {', '.join(stages)}")
         self._stage = stages.index(feature)

@@ -249,7 +249,12 @@ class Classifier(Backbone):
     """The network that is trained on originals and generated images, and its control on originals alone."""
 
     epochs: int = Field(default=50, ge=1)
-    """Passes over the originals; an arm with more images takes as many steps as its own images need [released code]."""
+    """Passes over an arm's images [released code]."""
+    equal_steps: bool = False
+    """The control takes as many steps as the other arm, by passing over its images more often; else each arm passes
+    ``epochs`` times over its own, the control over fewer [released code]. Ours: what generated images are worth."""
+    sampler: Literal["instance", "balanced"] = "instance"
+    """Every image equally often [released code], or a class evenly, then one of its images. Ours."""
     control: bool = True
     """Also train the control: the same network on originals alone [paper: the comparison]."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from ltgc_local.corpora import Corpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.recipe.schema import Merge
+from ltgc_local.records import Record
 from ltgc_local.seeding import item_seed
 from ltgc_local.tgn.class_manifest import ClassManifest
 
@@ -20,6 +22,16 @@ class Wanted:
     class_id: int
     number: int
     source_row: int
+
+
+@dataclass(frozen=True)
+class Member(Record):
+    """One image that trains the classifier."""
+
+    origin: Literal["original", "generated"]
+    class_id: int
+    key: str  # of the train split, or "class_number_round" of a generated image
+    source: str = ""  # key of the real image that a generated one was made from
 
 
 def count_wanted(manifest: ClassManifest, settings: Merge) -> dict[int, int]:

@@ -60,7 +60,7 @@ class Network:
         return Tensors(kind, tensors, metadata={"network": json.dumps(facts)})
 
 
-def build_network(settings: Backbone, num_classes: int, feature: str, folder: Path | None) -> Network:
+def build_network(settings: Backbone, num_classes: int, feature: str | None, folder: Path | None) -> Network:
     """Build a network of a recipe's block; its random weights come from torch's global generator."""
     backbone = TimmBackbone(settings.architecture, num_classes, feature, settings.stem, folder)
     mean, std = normalisation_of(settings.normalisation, settings.architecture, folder)
