@@ -44,7 +44,9 @@ class TimmBackbone(nn.Module):
         super().__init__()
         if not timm.is_model(architecture):
             close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-            raise ModelError(f"timm has no network {architecture!r}" + (f"; closest: {', '.join(close)}" if close else ""))
+            raise ModelError(
+                f"timm has no network {architecture!r}" + (f"; closest: {', '.join(close)}" if close else "")
+            )
         self.network = timm.create_model(architecture, pretrained=False, num_classes=num_classes)
         if folder is not None:
             self._load(folder, architecture)

@@ -58,7 +58,8 @@ def iterate_logits(
             pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
             for name, model in models.items():
                 parts = [
-                    model((part.to(reader.device).float() / 255 - mean) / std) for part in torch.split(pixels, batch_size)
+                    model((part.to(reader.device).float() / 255 - mean) / std)
+                    for part in torch.split(pixels, batch_size)
                 ]
                 found = torch.cat(parts).float().cpu()  # (B * pictures, C)
                 logits[name, view] = found.view(len(rows), -1, found.shape[-1]).mean(1)

@@ -202,9 +202,7 @@ class Fitting:
             learner.epoch, learner.score = epoch, -math.inf if score is None else score
         class_loss, feature_loss = (float(np.mean(losses)) for losses in zip(*self._losses, strict=True))
         loss = class_loss + self._feature_weight * feature_loss
-        self._history.append(
-            EpochMetrics(epoch, learner.name, loss, class_loss, feature_loss, lr, rate, validation)
-        )
+        self._history.append(EpochMetrics(epoch, learner.name, loss, class_loss, feature_loss, lr, rate, validation))
         following = self._lessons[epoch + 1 : epoch + 2]
         if following and following[0].student != lesson.student:
             network.load_state_dict(learner.weights)  # what teaches next is what was selected
