@@ -37,7 +37,6 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     tail_network = load_tail_network(context.run, context.step.reads, device)
     drawn = DrawnSplit("generated", context.run.files("generated", "images"))
     context.progress.expect(len(manifest.tail))
-    embedded: dict[str, list[torch.Tensor]] = {"real": [], "generated": []}
     rows: list[dict[str, Any]] = []
     for entry in manifest.tail:
         parts = {
@@ -45,26 +44,23 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
             "generated": _sample(context, Part("generated", drawn, _rows_of(drawn.labels, entry))),
         }
         found: dict[str, Any] = {"class_id": entry.class_id, "class_name": entry.class_name}
+        embedded = {name: _embed(clip, part, settings.batch_size) for name, part in parts.items() if len(part)}
         for name, part in parts.items():
-            embeddings = [
-                clip.encode_images(part.images(batch)) for batch in split(range(len(part)), settings.batch_size)
-            ]
-            unit = torch.cat(embeddings) if embeddings else texts[:0]
-            embedded[name].append(unit)
+            unit = embedded.get(name, texts[:0])
             found[name] = {
                 "images": len(part),
                 "diversity": diversity(unit),
                 "clip_consistency": consistency(unit, texts, entry.class_id),
                 "tail_network_consistency": _agreement(tail_network, part, entry, settings.batch_size, device),
             }
-        found["kernel_distance"] = _distance(context, embedded["real"][-1], embedded["generated"][-1], entry.class_id)
+        found["kernel_distance"] = _distance(context, embedded, entry.class_id)
         rows.append(found)
         context.progress.advance()
-    whole = {name: torch.cat(parts) for name, parts in embedded.items()}
+    distances = [row["kernel_distance"] for row in rows if row["kernel_distance"] is not None]
     summary = {
         "features": context.recipe.models.clip,
-        "kernel_distance": _distance(context, whole["real"], whole["generated"], "all"),
-        **{name: _mean_over_images(rows, name) for name in embedded},
+        "kernel_distance": float(np.mean(distances)) if distances else None,  # of classes: their shares do not matter
+        **{name: _mean_over_images(rows, name) for name in ("real", "generated")},
     }
     return [Json("measures", {"summary": summary, "classes": rows})]
 
@@ -82,9 +78,17 @@ def _sample(context: StageContext, part: Part) -> Part:
     return Part(part.name, part.split, np.sort(rng.choice(part.rows, most, replace=False)))
 
 
-def _distance(context: StageContext, real: torch.Tensor, generated: torch.Tensor, name: int | str) -> float | None:
+def _embed(clip: ClipModel, part: Part, batch_size: int) -> torch.Tensor:
+    """Return unit rows (N, D)."""
+    return torch.cat([clip.encode_images(part.images(batch)) for batch in split(range(len(part)), batch_size)])
+
+
+def _distance(context: StageContext, embedded: dict[str, torch.Tensor], class_id: int) -> float | None:
+    if len(embedded) < 2:
+        return None
     settings = context.recipe.measure
-    rng = np.random.default_rng(context.seed("kernel distance", name))
+    rng = np.random.default_rng(context.seed("kernel distance", class_id))
+    real, generated = embedded["real"], embedded["generated"]
     return kernel_distance(real, generated, settings.kid_subsets, settings.kid_subset_size, rng)
 
 
