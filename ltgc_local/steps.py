@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["vlm", "llm", "t2i", "clip"]
-ROLES: tuple[Role, ...] = ("vlm", "llm", "t2i", "clip")
+Role = Literal["vlm", "llm", "t2i", "clip", "backbone"]
+ROLES: tuple[Role, ...] = ("vlm", "llm", "t2i", "clip", "backbone")
 
 
 @dataclass(frozen=True)

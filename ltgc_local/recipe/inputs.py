@@ -70,18 +70,21 @@ DATA_KEYS = {
 
 
 class Models(Block):
-    """Which local models take the four roles, and on what they run."""
+    """Which local models take the method's roles, and on what they run."""
 
     cards: Path = Field(examples=["../model_cards"])
     """Folder of the model cards, one Markdown file a model. Ours."""
-    vlm: Name = Field(examples=["tiny-vlm"])
+    vlm: Name | None = Field(default=None, examples=["tiny-vlm"])
     """Card of the vision-language model that describes images (the paper: GPT-4V; ours is local)."""
-    llm: Name = Field(examples=["tiny-llm"])
+    llm: Name | None = Field(default=None, examples=["tiny-llm"])
     """Card of the language model that extends and refines descriptions (the paper: GPT-4; ours is local)."""
-    t2i: Name = Field(examples=["tiny-t2i"])
+    t2i: Name | None = Field(default=None, examples=["tiny-t2i"])
     """Card of the text-to-image model (the paper: DALL-E; ours is local)."""
-    clip: Name = Field(examples=["tiny-clip"])
-    """Card of the CLIP that scores images and is fine-tuned [paper: ViT-B/32]."""
+    clip: Name | None = Field(default=None, examples=["tiny-clip"])
+    """Card of the CLIP that scores images and, in LTGC, is fine-tuned [paper: ViT-B/32]."""
+    backbone: Name | None = Field(default=None, examples=["resnet50-imagenet"])
+    """Card of the timm weights that TGN's networks start from; null starts them at random, which the report says
+    [paper: ImageNet's ResNet-50]."""
     backend: Literal["auto", "vllm", "transformers"] = "auto"
     """What runs vlm and llm; ``auto`` takes vLLM where it is installed for GPUs, else transformers. Ours."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -45,14 +45,22 @@ class Backbone(Fitting):
 
     architecture: str = Field(default="resnet50", min_length=1, max_length=100)
     """timm's name of the network [paper: ResNet-50]; ``models.backbone`` names its weights, null starts at random."""
-    stem: Literal["full", "small"] = "full"
-    """``small``: a ResNet's stem neither strides nor pools, as is usual for images of 32 px. Ours."""
+    stem: Literal["full", "no_pool", "small"] = "full"
+    """``no_pool``: a ResNet without the pooling after its stem; ``small``: nor does its stem stride, as is usual for
+    images of 32 px. Ours."""
     size_px: int = Field(default=224, ge=8, le=2048)
     """Width and height that images are resized to; their proportions are not kept [released code]."""
     normalisation: Literal["half", "weights"] = "half"
     """Mean and std of 0.5 [released code], or what the weights were trained with."""
-    augment: Literal["none", "flip", "flip_crop"] = "flip"
-    """Random changes of training images: flips [released code], or flips and shifts by an eighth."""
+    augment: Literal["none", "flip", "flip_crop", "resized_crop"] = "flip"
+    """Random changes of training images: flips [released code]; with shifts by an eighth, or with crops. Ours."""
+    crop_scale: float = Field(default=0.08, gt=0, le=1)
+    """Of ``resized_crop``: the smallest share of the image's area. Ours: torchvision's default."""
+    blur_px: float = Field(default=0.0, ge=0, le=20)
+    """Largest standard deviation of a random blur of every training image, in pixels, so that sharpness does not tell
+    original from generated. Ours."""
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Largest standard deviation of random noise, of the range from black to white. Ours."""
     batch_size: int = Field(default=32, ge=2)
     """Images a step [released code]."""
     lr: float = Field(default=1e-3, gt=0, le=10)
@@ -88,15 +96,15 @@ class Kmdn(Backbone):
     distill_batch_size: int = Field(default=64, ge=2)
     """Images a step of distillation [released code]."""
     feature: str = Field(default="layer3", min_length=1, max_length=100)
-    """Stage whose feature maps are compared, by timm's name of the module; the generator reads them, too [released
-    code: a ResNet's layer3]."""
+    """Stage whose feature maps are compared, by timm's name of the module; the generator reads them, too
+    [released code: a ResNet's layer3]."""
     feature_weight: float = Field(default=0.2, ge=0, le=1000)
     """alpha, the weight of the feature loss [released code]."""
     reinit_fc: bool = True
     """Both networks start distillation with a fresh last layer [released code]."""
     lr_schedule: Literal["global", "per_phase"] = "global"
-    """Whose epochs ``lr_drop_epochs`` counts: distillation's, so that the second student starts at a tenth [released
-    code], or each phase's own. """
+    """Whose epochs ``lr_drop_epochs`` counts: distillation's, so that the second student starts at a tenth
+    [released code], or each phase's own. Ours."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.distill and self.distill_epochs <= self.distill_interval:
@@ -118,6 +126,10 @@ class Cdtg(Fitting):
     """``intended``: the class and CLIP losses train the generator, the fusion map W is trained, averaged and kept, the
     tail network is frozen in eval mode [paper]. ``released``: those losses are only logged, W stays random and is
     drawn afresh for generation, the tail network normalises by its batch [released code]."""
+    classes: Literal["tail", "all"] = "tail"
+    """Whose real images train it: the tail's [released code], or all, the head's under labels of their own. Ours."""
+    sampler: Literal["instance", "balanced"] = "instance"
+    """How real images are drawn: each equally often [released code], or a class evenly, then its images. Ours."""
     size_px: int = Field(default=256, ge=16, le=1024)
     """Width and height that are generated, a power of two [released code]."""
     style_dim: int = Field(default=512, ge=8, le=4096)
@@ -129,7 +141,7 @@ class Cdtg(Fitting):
     channel_multiplier: float = Field(default=2.0, gt=0, le=4)
     """Of the channels above 32 px, where 1 gives 256 at 64 px and halves with each doubling [released code]."""
     max_channels: int = Field(default=512, ge=8, le=1024)
-    """Channels at most, which is what the low resolutions have [released code]; fewer make a miniature. """
+    """Channels at most, which is what the low resolutions have [released code]; fewer make a miniature."""
     fusion: Literal["flatten", "pool"] = "flatten"
     """What W reads: the whole feature map, flattened (134 million weights at 256 px) [released code], or its mean over
     places."""
@@ -151,6 +163,11 @@ class Cdtg(Fitting):
     clip_weight: float = Field(default=1.0, ge=0, le=1000)
     """Of CLIP's cross-entropy over the tail classes' prompts; 0 leaves it out [released code, where it is only
     logged]."""
+    clip_classes: Literal["tail", "all"] = "tail"
+    """Whose prompts CLIP chooses among in that loss: the tail's [paper], or all classes'. Ours."""
+    label_fusion: Literal["concat", "projection"] = "concat"
+    """How the discriminator learns the class: its embedding beside the last maps [released code], or multiplied with
+    the last features (Miyato and Koyama 2018). Ours."""
     r1_weight: float = Field(default=10.0, ge=0, le=1000)
     """Of the gradient penalty R1 [released code]."""
     r1_every: int = Field(default=16, ge=1)
@@ -172,6 +189,8 @@ class Cdtg(Fitting):
     for classes of few images."""
     ada_target: float = Field(default=0.6, gt=0, lt=1)
     """Of ``ada``: the share of real images that the discriminator is to be sure of [released code]."""
+    ada_max: float = Field(default=0.8, gt=0, le=1)
+    """Of ``ada``: the probability at most. Ours."""
     ada_images: int = Field(default=500_000, ge=1)
     """Of ``ada``: images over which the probability may go from 0 to 1 [released code]."""
     ada_every: int = Field(default=8, ge=1)
@@ -214,9 +233,9 @@ class Merge(Block):
 
     budget: Literal["fixed", "largest", "median", "number"] = "fixed"
     """``fixed`` adds ``images`` to every tail class [paper]; the others fill tail classes up: to the largest class's
-    number of training images, to the median class's, or to ``images``. The default is the paper's."""
+    number of training images, to the median class's, or to ``images``. The others are ours."""
     images: int = Field(default=7000, ge=1)
-    """Generated images that ``fixed`` adds to a class, or images that ``number`` fills it up to [released README]."""
+    """Generated images that ``fixed`` adds to a class, or images that ``number`` fills it up to [paper: 7000 for DIOR, by its README]."""
     per_source: int = Field(default=5, ge=1)
     """Generated images of each real one in a row; when all real images of a class have had theirs, it begins again
     with other noise [released code]."""
@@ -230,7 +249,12 @@ class Classifier(Backbone):
     """The network that is trained on originals and generated images, and its control on originals alone."""
 
     epochs: int = Field(default=50, ge=1)
-    """Passes over the originals; an arm with more images takes as many steps as its own images need [released code]."""
+    """Passes over an arm's images [released code]."""
+    equal_steps: bool = False
+    """The control takes as many steps as the other arm, by passing over its images more often; else each arm passes
+    ``epochs`` times over its own, the control over fewer [released code]. Ours: what generated images are worth."""
+    sampler: Literal["instance", "balanced"] = "instance"
+    """Every image equally often [released code], or a class evenly, then one of its images. Ours."""
     control: bool = True
     """Also train the control: the same network on originals alone [paper: the comparison]."""
 

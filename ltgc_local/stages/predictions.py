@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from PIL.Image import Image
 
-from ltgc_local.backends.protocols import TrainableClip
-from ltgc_local.corpora import Split
+from ltgc_local.backends.protocols import ImageReader, TrainableClip
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.test_time import five_crops
 
 PLAIN, FIVE_CROP = "", "five_crop"
 View = Callable[[Image], list[Image]]  # one image -> the pictures whose logits are averaged
+
+
+class Images(Protocol):
+    """Images by row: a split, or a part of one."""
+
+    def __len__(self) -> int: ...
+    def images(self, rows: Iterable[int]) -> list[Image]: ...
 
 
 def build_views(clip: TrainableClip, recipe: Recipe) -> dict[str, View]:
@@ -29,14 +36,18 @@ def build_views(clip: TrainableClip, recipe: Recipe) -> dict[str, View]:
 
 @torch.inference_mode()
 def iterate_logits(
-    clip: TrainableClip,
-    split: Split,
+    reader: ImageReader,
+    split: Images,
     models: Mapping[str, torch.nn.Module],
     views: Mapping[str, View],
     batch_size: int,
 ) -> Iterator[tuple[np.ndarray, dict[tuple[str, str], torch.Tensor]]]:
-    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through."""
-    mean, std = (tensor.to(clip.device) for tensor in clip.normalisation)
+    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through.
+
+    Args:
+        reader: where the models run, and the normalisation that they all read.
+    """
+    mean, std = (tensor.to(reader.device) for tensor in reader.normalisation)
     for start in range(0, len(split), batch_size):
         rows = np.arange(start, min(start + batch_size, len(split)))
         images = split.images(rows)
@@ -47,7 +58,8 @@ def iterate_logits(
             pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
             for name, model in models.items():
                 parts = [
-                    model((part.to(clip.device).float() / 255 - mean) / std) for part in torch.split(pixels, batch_size)
+                    model((part.to(reader.device).float() / 255 - mean) / std)
+                    for part in torch.split(pixels, batch_size)
                 ]
                 found = torch.cat(parts).float().cpu()  # (B * pictures, C)
                 logits[name, view] = found.view(len(rows), -1, found.shape[-1]).mean(1)
