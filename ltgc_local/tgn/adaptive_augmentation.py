@@ -9,6 +9,7 @@ and R1 is taken at the changed image, for torch has no second derivative of samp
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +48,13 @@ class AdaptiveProbability:
         direction = math.copysign(1, self.last_r_t - self.target) if self.last_r_t != self.target else 0
         self.p = min(self.most, max(0.0, self.p + direction * number / self.images))
         self.signs = torch.zeros_like(signs)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"p": torch.tensor([self.p, self.last_r_t], dtype=torch.float64), "signs": self.signs}
+
+    def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.p, self.last_r_t = state["p"].tolist()
+        self.signs = state["signs"]
 
 
 def augment(images: torch.Tensor, p: float, rng: torch.Generator) -> torch.Tensor:

@@ -1,56 +1,22 @@
-"""Train CDTG: generator and discriminator in turns, as StyleGAN2 does, and the two consistency losses.
-
-    L_D = softplus(-D(x, y)) + softplus(D(x~, y))                + r1_weight / 2 * R1          every r1_every steps
-    L_G = softplus(-D(x~, y)) + class_weight * L_class(x~, y) + clip_weight * L_clip(x~, y)
-                                                                 + path_weight * path length   every path_every steps
-
-Image x~_i is made with the label and the features of the batch's real image x_i. A penalty that is taken every k steps
-counts k times, and its optimiser's rate and betas are changed to fit (lazy regularisation). In a distributed run each
-process draws the same batch and takes its share of it, and gradients are averaged: no wrapper, for R1 and the path
-length differentiate a gradient.
-"""
+"""Train CDTG: the steps one after the other, a line of history and a checkpoint now and then."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import torch
-from accelerate import Accelerator
 
 from ltgc_local.errors import BackendError
-from ltgc_local.recipe.tgn import Cdtg
+from ltgc_local.recipe.schema import Cdtg
 from ltgc_local.records import Record
-from ltgc_local.tgn.adaptive_augmentation import AdaptiveProbability, augment
-from ltgc_local.tgn.adversarial_losses import (
-    discriminator_loss,
-    generator_loss,
-    path_lengths,
-    path_penalty,
-    r1_penalty,
-)
-from ltgc_local.tgn.consistency import ClipJudge, consistency_loss
-from ltgc_local.tgn.discriminator import Discriminator
-from ltgc_local.tgn.real_images import RealImages, flipped_at_random
-from ltgc_local.tgn.tail_generator import Randomness, TailGenerator
-from ltgc_local.training.checkpoints import (
-    load_optimizer_tensors,
-    optimizer_tensors,
-    read_checkpoint,
-    write_checkpoint,
-)
-from ltgc_local.training.optimization import MovingAverage, put_into, trained_parameters
-
-if TYPE_CHECKING:
-    from ltgc_local.tgn.network import TailNetwork
+from ltgc_local.tgn.cdtg_steps import CdtgSteps
+from ltgc_local.tgn.real_images import RealImages
+from ltgc_local.training.checkpoints import read_checkpoint, write_checkpoint
 
 CHECK_EVERY = 100  # steps between looks at whether the losses are numbers: each waits for the GPU
-LOSSES = ("discriminator", "generator", "class_loss", "clip_loss", "r1", "path_length")
 
 
 @dataclass(frozen=True)
@@ -70,51 +36,22 @@ class CdtgMetrics(Record):
 
 
 class CdtgTraining:
-    """The training of one generator, which can be written to a checkpoint and go on from there between any two steps."""
+    """The training of one generator; between any two steps it can be written to a checkpoint and go on from there."""
 
     def __init__(
-        self,
-        settings: Cdtg,
-        data: RealImages,
-        generator: TailGenerator,
-        discriminator: Discriminator,
-        tail_network: TailNetwork,
-        clip: ClipJudge | None,
-        device: str,
-        seed: int,
-        checkpoint: Path | None = None,
+        self, settings: Cdtg, data: RealImages, steps: CdtgSteps, seed: int, checkpoint: Path | None = None
     ) -> None:
-        """Prepare both networks, which ``run`` trains in place.
+        """Prepare a training.
 
         Args:
-            tail_network: KMDN's, frozen: it gives the features, and the class loss.
-            clip: gives the CLIP loss; None leaves it out.
+            seed: of which real images each step draws.
             checkpoint: the file to go on from, where it is there, and to write to; None does neither.
         """
-        self._accelerator = Accelerator(cpu=device == "cpu")
-        self.device = self._accelerator.device
-        self._settings, self._data, self._checkpoint = settings, data, checkpoint
-        self._is_released = settings.behaviour == "released"
-        self.generator, self.discriminator = generator.to(self.device), discriminator.to(self.device)
-        if self._is_released and generator.fusion is not None:
-            generator.fusion.requires_grad_(False)
-        self._tail_network, self._clip = tail_network, clip
-        compiling = settings.compile and self.device.type == "cuda"
-        # What a penalty differentiates twice is not compiled: torch.compile has no second derivative.
-        self._generate = torch.compile(generator) if compiling else generator
-        self._discriminate = torch.compile(discriminator) if compiling else discriminator
-        self._of_generator, self._of_discriminator = trained_parameters(generator), trained_parameters(discriminator)
-        self._generator_optimizer = _lazy_adam(settings, self._of_generator.values(), settings.path_every)
-        self._discriminator_optimizer = _lazy_adam(settings, self._of_discriminator.values(), settings.r1_every)
-        self.average = MovingAverage(self._of_generator, settings.ema)
-        self.ada = AdaptiveProbability(settings.ada_target, settings.ada_images, settings.ada_every, settings.ada_max)
-        self._rng = torch.Generator(self.device).manual_seed(seed)
+        self._settings, self._steps, self._checkpoint = settings, steps, checkpoint
         self._batches = data.batches(settings.batch_size, settings.sampler, seed)
-        self._path_mean = torch.zeros((), device=self.device)
-        self._sums = {name: torch.zeros(2, device=self.device) for name in LOSSES}  # of the losses, and how many
         self.history: list[CdtgMetrics] = []
         self._seconds = 0.0  # since the last line, before this process took it up
-        self.step = self._restore() if checkpoint else 0
+        self.step = self._restore(checkpoint) if checkpoint else 0
 
     def run(self, on_step: Callable[[int], None], on_line: Callable[[int], None] = lambda step: None) -> None:
         """Train to the end.
@@ -130,7 +67,7 @@ class CdtgTraining:
         on_step(self.step * settings.batch_size)
         self._start = self._written = time.monotonic()
         for rows in itertools.islice(self._batches, self.step, settings.steps):
-            self._train_step(rows)
+            self._steps.take(rows, self.step)
             self.step += 1
             on_step(len(rows))
             is_last = self.step == settings.steps
@@ -142,123 +79,8 @@ class CdtgTraining:
             if self._checkpoint and time.monotonic() - self._written >= 60 * settings.checkpoint_minutes:
                 self._write(self._checkpoint)
 
-    def _train_step(self, rows: torch.Tensor) -> None:
-        settings = self._settings
-        images, labels = self._data.take(rows, self.device)
-        if settings.flip:
-            images = flipped_at_random(images, self._rng)
-        images, labels = self._mine(images), self._mine(labels)
-        features = self._features(images)
-        self._discriminator_step(images, labels, features)
-        if self.step % settings.r1_every == 0:
-            self._r1_step(images, labels)
-        self._generator_step(labels, features)
-        if self.step % settings.path_every == 0 and settings.path_weight:
-            few = slice(0, max(1, len(labels) // settings.path_batch_shrink))
-            self._path_step(labels[few], None if features is None else features[few])
-        self.average.update()
-        if settings.augment == "ada" and (self.step + 1) % settings.ada_every == 0:
-            self.ada.adapt(self._accelerator.reduce(self.ada.signs, "sum"))
-
-    def _discriminator_step(
-        self, images: torch.Tensor, labels: torch.Tensor, features: torch.Tensor | None
-    ) -> None:
-        with self._autocast():
-            with torch.no_grad():
-                fakes = self._generate(*self._drawn(labels, features))
-            fake_logits = self._discriminate(self._augmented(fakes), labels)
-            real_logits = self._discriminate(self._augmented(images), labels)
-        self.ada.count(real_logits)
-        loss = discriminator_loss(real_logits, fake_logits)
-        self._descend(loss, self._of_discriminator, self._discriminator_optimizer)
-        self._note("discriminator", loss)
-
-    def _r1_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        penalty = r1_penalty(lambda seen: self.discriminator(seen, labels), self._augmented(images))
-        weight = self._settings.r1_weight / 2 * self._settings.r1_every
-        self._descend(weight * penalty, self._of_discriminator, self._discriminator_optimizer)
-        self._note("r1", penalty)
-
-    def _generator_step(self, labels: torch.Tensor, features: torch.Tensor | None) -> None:
-        settings = self._settings
-        with self._autocast():
-            fakes = self._generate(*self._drawn(labels, features))
-            self.discriminator.requires_grad_(False)
-            loss = generator_loss(self._discriminate(self._augmented(fakes), labels))
-        self._note("generator", loss)
-        seen = fakes.detach() if self._is_released else fakes  # the released code only logs these losses
-        if settings.class_weight:
-            with self._autocast():
-                class_loss = consistency_loss(self._tail_network(seen)[0], labels)
-            self._note("class_loss", class_loss)
-            loss = loss + settings.class_weight * class_loss
-        if self._clip is not None and settings.clip_weight:
-            with self._autocast():
-                clip_loss = consistency_loss(self._clip(seen), labels)
-            self._note("clip_loss", clip_loss)
-            loss = loss + settings.clip_weight * clip_loss
-        self._descend(loss, self._of_generator, self._generator_optimizer)
-        self.discriminator.requires_grad_(True)
-
-    def _path_step(self, labels: torch.Tensor, features: torch.Tensor | None) -> None:
-        random, labels, features, r = self._drawn(labels, features)
-        styles = self.generator.styles(random, labels, features, r)
-        images = self.generator.generator.synthesise(styles, random.maps)
-        noise = torch.randn(images.shape, generator=self._rng, device=self.device)
-        lengths = path_lengths(images, styles, noise)
-        penalty, self._path_mean = path_penalty(lengths, self._path_mean, self._settings.path_decay)
-        self._path_mean = self._accelerator.reduce(self._path_mean, "mean")
-        weight = self._settings.path_weight * self._settings.path_every
-        self._descend(weight * penalty, self._of_generator, self._generator_optimizer)
-        self._note("path_length", lengths.mean())
-
-    @torch.no_grad()
-    def _features(self, images: torch.Tensor) -> torch.Tensor | None:
-        """Return the tail network's maps of real images, or None where the generator reads none."""
-        if self.generator.fusion is None:
-            return None
-        with self._autocast():
-            return self._tail_network.features(images).float()
-
-    def _drawn(
-        self, labels: torch.Tensor, features: torch.Tensor | None
-    ) -> tuple[Randomness, torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        """Draw what is random in a batch and return the generator's inputs; each process draws all and takes its share."""
-        settings, num = self._settings, len(labels) * self._accelerator.num_processes
-        random = self.generator.draw(num, settings.style_mixing, self._rng)
-        low = settings.r_train if settings.r_train_low is None else settings.r_train_low
-        r = low + (settings.r_train - low) * torch.rand(num, 1, generator=self._rng, device=self.device)
-        return random.part(self._share), labels, features, self._mine(r)
-
-    @property
-    def _share(self) -> slice:
-        return slice(self._accelerator.process_index, None, self._accelerator.num_processes)
-
-    def _mine(self, batch: torch.Tensor) -> torch.Tensor:
-        return batch[self._share]
-
-    def _augmented(self, images: torch.Tensor) -> torch.Tensor:
-        return augment(images, self.ada.p, self._rng)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16")
-
-    def _descend(
-        self, loss: torch.Tensor, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
-    ) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._accelerator.num_processes > 1:
-            for parameter in parameters.values():
-                if parameter.grad is not None:
-                    parameter.grad = self._accelerator.reduce(parameter.grad, "mean")
-        optimizer.step()
-
-    def _note(self, name: str, loss: torch.Tensor) -> None:
-        self._sums[name] += torch.stack([loss.detach().float(), torch.ones((), device=self.device)])
-
     def _check(self) -> None:
-        for name, sums in self._sums.items():
+        for name, sums in self._steps.sums.items():
             if not math.isfinite(float(sums[0])):
                 raise BackendError(
                     f"cdtg: the loss {name!r} is no number after {self.step} steps; "
@@ -268,59 +90,33 @@ class CdtgTraining:
     def _end_line(self) -> None:
         seconds = self._seconds + time.monotonic() - self._start
         done = self.step - (self.history[-1].step if self.history else 0)
-        means = {name: round(float(total / number), 6) if number else 0.0 for name, (total, number) in self._sums.items()}
+        sums = {name: pair.tolist() for name, pair in self._steps.sums.items()}
+        means = {name: round(total / number, 6) if number else 0.0 for name, (total, number) in sums.items()}
         rate = round(done * self._settings.batch_size / seconds, 1)
-        self.history.append(
-            CdtgMetrics(self.step, **means, r_t=self.ada.last_r_t, ada_p=self.ada.p, images_per_second=rate)
-        )
-        for sums in self._sums.values():
-            sums.zero_()
+        ada = self._steps.ada
+        self.history.append(CdtgMetrics(self.step, **means, r_t=ada.last_r_t, ada_p=ada.p, images_per_second=rate))
+        for pair in self._steps.sums.values():
+            pair.zero_()
         self._seconds, self._start = 0.0, time.monotonic()
 
     def _write(self, path: Path) -> None:
         self._written = time.monotonic()
-        if not self._accelerator.is_main_process:
+        if not self._steps.accelerator.is_main_process:
             return
-        groups: dict[str, Mapping[str, torch.Tensor]] = {
-            "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "average": self.average.weights,
-            "generator_optimizer": optimizer_tensors(self._generator_optimizer),
-            "discriminator_optimizer": optimizer_tensors(self._discriminator_optimizer),
-            "random": {"rng": self._rng.get_state()},
-            "sums": self._sums,
-            "state": {"path_mean": self._path_mean, "signs": self.ada.signs},
-        }
         facts = {
             "step": self.step,
             "history": [asdict(line) for line in self.history],
             "seconds": self._seconds + time.monotonic() - self._start,
-            "ada": [self.ada.p, self.ada.last_r_t],
         }
-        write_checkpoint(path, groups, facts)
+        write_checkpoint(path, self._steps.state(), facts)
 
-    def _restore(self) -> int:
+    def _restore(self, path: Path) -> int:
         """Take up the checkpoint, where there is one; return the number of steps that are done."""
-        assert self._checkpoint is not None
-        found = read_checkpoint(self._checkpoint)
+        found = read_checkpoint(path)
         if found is None:
             return 0
         groups, facts = found
-        self.generator.load_state_dict(groups["generator"])
-        self.discriminator.load_state_dict(groups["discriminator"])
-        self.average.weights = {name: tensor.to(self.device) for name, tensor in groups.get("average", {}).items()}
-        load_optimizer_tensors(self._generator_optimizer, groups["generator_optimizer"])
-        load_optimizer_tensors(self._discriminator_optimizer, groups["discriminator_optimizer"])
-        self._rng.set_state(groups["random"]["rng"])
-        self._sums = {name: tensor.to(self.device) for name, tensor in groups["sums"].items()}
-        self._path_mean, self.ada.signs = (groups["state"][name].to(self.device) for name in ("path_mean", "signs"))
-        self.ada.p, self.ada.last_r_t = facts["ada"]
+        self._steps.load_state(groups)
         self.history = [CdtgMetrics(**line) for line in facts["history"]]
         self._seconds = facts["seconds"]
         return int(facts["step"])
-
-
-def _lazy_adam(settings: Cdtg, parameters: Iterable[torch.nn.Parameter], every: int) -> torch.optim.Adam:
-    """Return Adam for a loss whose penalty is taken every so many steps: rate and betas as if it were always there."""
-    ratio = every / (every + 1)
-    return torch.optim.Adam(list(parameters), lr=settings.lr * ratio, betas=(0.0, settings.beta2**ratio), fused=True)

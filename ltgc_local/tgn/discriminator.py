@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
@@ -32,7 +33,7 @@ class Discriminator(nn.Module):
         self.from_bands = nn.ModuleList(EqualConv(BANDS, outputs, 1) for outputs in channels)
         self.blocks = nn.ModuleList(
             nn.Sequential(EqualConv(inputs, inputs, 3), EqualConv(inputs, outputs, 3, down=True))
-            for inputs, outputs in zip(channels, channels[1:], strict=False)
+            for inputs, outputs in itertools.pairwise(channels)
         )
         last = channels[-1]
         self.label_fusion = label_fusion
@@ -56,7 +57,7 @@ class Discriminator(nn.Module):
         maps = self.final_conv(with_deviation(maps))
         values: torch.Tensor = self.out(self.hidden(maps.flatten(1))).float()
         if self.label_fusion == "projection":
-            return (values * embedded).sum(1, keepdim=True) / math.sqrt(values.shape[1])
+            values = (values * embedded).sum(1, keepdim=True) / math.sqrt(values.shape[1])
         return values
 
 

@@ -115,7 +115,7 @@ class Generator(nn.Module):
     def mixed_styles(
         self, latents: tuple[torch.Tensor, torch.Tensor], labels: torch.Tensor, crossover: torch.Tensor
     ) -> torch.Tensor:
-        """Return styles (B, num_latents, D): in layers below ``crossover`` (B,) the first latent's, then the second's."""
+        """Return styles (B, num_latents, D): below layer ``crossover`` (B,) the first latent's, then the second's."""
         one, other = self.map(latents[0], labels), self.map(latents[1], labels)
         layers = torch.arange(self.widths.num_latents, device=crossover.device)
         is_first = (layers[None] < crossover[:, None])[:, :, None]  # (B, num_latents, 1)

@@ -63,7 +63,7 @@ class TailGenerator(nn.Module):
         features: torch.Tensor | None = None,
         r: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
-        """Return styles (B, num_latents, D). ``r``, one or (B, 1), is the noise's share; both latents have the features."""
+        """Return styles (B, num_latents, D); ``r``, one or (B, 1), is the noise's share in both latents."""
         latents = random.one, random.other
         if self.fusion is not None and features is not None:
             latents = self.fusion(random.one, features, r), self.fusion(random.other, features, r)
