@@ -170,7 +170,7 @@ class CdtgSteps:
     def _drawn(
         self, labels: torch.Tensor, features: torch.Tensor | None
     ) -> tuple[Randomness, torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        """Return the generator's inputs for a batch; each process draws what is random in all of it and takes its share."""
+        """Return the generator's inputs for a batch; each process draws the randomness of all and takes its share."""
         settings, num = self._settings, len(labels) * self.accelerator.num_processes
         random = self.generator.draw(num, settings.style_mixing, self._rng)
         low = settings.r_train if settings.r_train_low is None else settings.r_train_low
