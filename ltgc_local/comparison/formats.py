@@ -101,10 +101,10 @@ def _tidy(benchmark: Benchmark, level: float) -> Iterator[tuple[object, ...]]:
             if cell.value is not None:
                 who = ("ours", benchmark.name, line.label, line.arm, line.variant, line.title)
                 yield (*who, "accuracy" if key != "calibration_error" else "calibration", key, *end(cell, line.seeds))
-    for label, seeds, cells in benchmark.changes:
+    for label, arm, seeds, cells in benchmark.changes:
         for group, cell in cells.items():
             if cell.value is not None:
-                yield ("ours", benchmark.name, label, "ltgc", "", "", "minus_control", group, *end(cell, seeds))
+                yield ("ours", benchmark.name, label, arm, "", "", "minus_control", group, *end(cell, seeds))
 
 
 def _latex(comparison: Comparison) -> str:

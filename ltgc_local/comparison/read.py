@@ -17,7 +17,7 @@ from ltgc_local.recipe.schema import NOT_SHAPING
 from ltgc_local.reporting.provenance import Provenance, read_provenance
 
 #: Settings that do not tell two rows of a comparison apart.
-NOT_TELLING = (NOT_SHAPING - {"train.control", "leaks.enabled"}) | {
+NOT_TELLING = (NOT_SHAPING - {"train.control", "classifier.control", "leaks.enabled"}) | {
     "seed", "data.root", "data.lists", "data.class_names", "models.cards", "evaluate.interval_level",
     "evaluate.resamples", "evaluate.store_logits", "report.images_per_class", "report.leak_pairs",
 }  # fmt: skip
@@ -33,11 +33,17 @@ class Run:
     labels: np.ndarray
     predicted: dict[str, np.ndarray]
     class_counts: dict[int, int]
+    tail: frozenset[int]  # class ids; empty where the method has no head and tail
     provenance: Provenance
 
     @property
     def name(self) -> str:
         return str(self.settings["name"])
+
+    @property
+    def method(self) -> str:
+        """The method, which is also what its own arm is called."""
+        return str(self.settings.get("method", "ltgc"))
 
     @property
     def seed(self) -> int:
@@ -98,6 +104,7 @@ def read_run(root: Path) -> Run:
         table["label"],
         {name.removesuffix(suffix): column for name, column in table.items() if name.endswith(suffix)},
         {int(each["class_id"]): int(each["num_train"]) for each in classes},
+        frozenset(int(each["class_id"]) for each in classes if not each.get("is_head", True)),
         read_provenance(run),
     )
 

@@ -21,6 +21,10 @@ class Data(Block):
         "inaturalist18",
         "cifar10_lt",
         "cifar100_lt",
+        "dior",
+        "fgsc23",
+        "dota",
+        "anno_lists",
         "image_folder",
         "list_files",
         "csv",
@@ -41,7 +45,11 @@ class Data(Block):
     val_per_class: int = Field(default=50, ge=1)
     """CIFAR: validation images a class at most, of the official training images that the long tail leaves. Ours."""
     split_seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    """CIFAR: which images the long tail keeps; not the run's seed, so that runs share their data. Ours."""
+    """Which images CIFAR's long tail keeps, or the crops' validation split; not the run's seed, so that runs share
+    their data. Ours."""
+    val_percent: float = Field(default=5.0, ge=0, lt=100)
+    """Crops (DIOR, FGSC-23, DOTA, anno_lists): share of each class's training images that is held out for validation;
+    0 trains on all of them [released code], and nothing may be chosen by validation. Ours."""
     image_column: str = Field(default="image", min_length=1)
     """csv: the column of paths; parquet: of images. Ours: what ``datasets`` writes."""
     label_column: str = Field(default="label", min_length=1)
@@ -55,7 +63,8 @@ class Data(Block):
 
 
 _CIFAR = ("cifar10_lt", "cifar100_lt")
-_LISTED = ("imagenet_lt", "places_lt", "inaturalist18", "list_files", "csv")
+_CROPS = ("dior", "fgsc23", "dota", "anno_lists")
+_LISTED = ("imagenet_lt", "places_lt", "inaturalist18", *_CROPS, "list_files", "csv")
 #: Key of ``data`` -> the benchmarks that it has an effect on, where that is not all of them.
 DATA_KEYS = {
     "lists": _LISTED,
@@ -63,7 +72,8 @@ DATA_KEYS = {
     "imbalance": _CIFAR,
     "largest_class": _CIFAR,
     "val_per_class": _CIFAR,
-    "split_seed": _CIFAR,
+    "split_seed": (*_CIFAR, *_CROPS),
+    "val_percent": _CROPS,
     "image_column": ("csv", "parquet"),
     "label_column": ("csv", "parquet"),
 }

@@ -235,7 +235,8 @@ class Merge(Block):
     """``fixed`` adds ``images`` to every tail class [paper]; the others fill tail classes up: to the largest class's
     number of training images, to the median class's, or to ``images``. The others are ours."""
     images: int = Field(default=7000, ge=1)
-    """Generated images that ``fixed`` adds to a class, or images that ``number`` fills it up to [paper: 7000 for DIOR, by its README]."""
+    """Generated images that ``fixed`` adds to a class, or images that ``number`` fills it up to
+    [paper: 7000 for DIOR, by its README]."""
     per_source: int = Field(default=5, ge=1)
     """Generated images of each real one in a row; when all real images of a class have had theirs, it begins again
     with other noise [released code]."""

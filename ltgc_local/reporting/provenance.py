@@ -22,8 +22,8 @@ WORTH = {
     "random": "of random weights. The figures mean nothing; they show only that the code runs.",
     "miniature": "miniature and in-domain, trained for this demonstration. The figures below prove the machinery, "
     "not the paper's numbers.",
-    "scratch": "trained from random weights, without pre-training. The figures are not to be compared with the paper's, "
-    "whose networks start from ImageNet's.",
+    "scratch": "trained from random weights, without pre-training. The figures are not to be compared with the "
+    "paper's, whose networks start from ImageNet's.",
     "real": "of published weights.",
 }
 READS = "reads "  # how a fingerprint's keys for the step's inputs begin

@@ -1,4 +1,4 @@
-"""What only TGN's report has: the two networks before and after distillation, the budget, the measures of the images."""
+"""What only TGN's report has: the networks before and after distillation, the budget, measures of the images."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
     for epoch in 0 .. distill_epochs - 1:
         phase = epoch // distill_interval        even: the first teacher teaches the other; odd: the other way round
 
-"Mutual" is so one alternation at the released 100 epochs of interval 50: tail teaches head on head images, then the head,
-informed by the tail, teaches the tail on tail images. The networks are compared by feature maps, not by logits: their
-classes are others.
+"Mutual" is so one alternation at the released 100 epochs of interval 50: tail teaches head on head images, then the
+head, informed by the tail, teaches the tail on tail images. The networks are compared by feature maps, not by logits:
+their classes are others.
 """
 
 from __future__ import annotations

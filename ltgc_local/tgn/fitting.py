@@ -3,7 +3,8 @@
     loss = CE(student(x), y) + feature_weight * mean((F_student(x) - F_teacher(x))^2)
 
 x are the student's own images, which the teacher sees, too; the teacher is in eval mode and no gradient reaches it.
-Network and data of each step are a function of the epoch, so that a killed training goes on from its checkpoint exactly.
+Network and data of each step are a function of the epoch, so that a killed training goes on from its checkpoint as it
+would have.
 
 In a distributed run each process takes its share of the same batches; batch statistics are of that share.
 """
@@ -23,8 +24,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from ltgc_local.errors import BackendError
-from ltgc_local.records import Record
 from ltgc_local.recipe.schema import Backbone
+from ltgc_local.records import Record
 from ltgc_local.seeding import item_seed
 from ltgc_local.tgn.class_data import LabelledImages
 from ltgc_local.tgn.network import Network
@@ -45,7 +46,7 @@ SELECTED_BY = {"best_val_all": "all", "best_val_macro_f1": "macro_f1"}
 
 @dataclass(frozen=True)
 class Lesson:
-    """What an epoch does: which network learns, from which other (None: labels alone), in which epoch of its schedule."""
+    """What an epoch does: which network learns, from which other (None: labels alone), by which epoch's rate."""
 
     student: int
     teacher: int | None
@@ -80,7 +81,7 @@ class Learner:
 
 
 class Fitting:
-    """The training of some networks, which can be written to a checkpoint and go on from there between any two steps."""
+    """The training of networks, which can be written to a checkpoint and go on from there between any two steps."""
 
     def __init__(
         self,
@@ -177,8 +178,8 @@ class Fitting:
         found = float(class_loss.detach()), float(feature_loss.detach())
         if not math.isfinite(sum(found)):
             raise BackendError(
-                f"{learner.name} network: the loss is {sum(found)} in step {self.step} of epoch {epoch}; give a smaller "
-                f"learning rate than {self._settings.lr:g}"
+                f"{learner.name} network: the loss is {sum(found)} in step {self.step} of epoch {epoch}; give a "
+                f"smaller learning rate than {self._settings.lr:g}"
             )
         self._optimizers[lesson.student].step()
         self._optimizers[lesson.student].zero_grad(set_to_none=True)

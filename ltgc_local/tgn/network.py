@@ -1,6 +1,6 @@
 """A network of this method with the pictures that it reads, as a file: built, written and loaded from what it says.
 
-What is written has the weights as safetensors and, as the file's metadata, all that it takes to build the network again.
+What is written has the weights as safetensors and, as the file's metadata, all that it takes to build it again.
 """
 
 from __future__ import annotations
