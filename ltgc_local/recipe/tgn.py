@@ -165,6 +165,9 @@ class Cdtg(Fitting):
     logged]."""
     clip_classes: Literal["tail", "all"] = "tail"
     """Whose prompts CLIP chooses among in that loss: the tail's [paper], or all classes'. Ours."""
+    consistency_shrink: int = Field(default=1, ge=1)
+    """The class and CLIP losses are of a batch this many times smaller: on a CPU their networks cost more than the
+    generator. Ours."""
     label_fusion: Literal["concat", "projection"] = "concat"
     """How the discriminator learns the class: its embedding beside the last maps [released code], or multiplied with
     the last features (Miyato and Koyama 2018). Ours."""
