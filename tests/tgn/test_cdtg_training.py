@@ -238,4 +238,4 @@ def test_real_images_are_drawn_evenly_or_class_by_class() -> None:
     assert shares == pytest.approx(np.full(3, 1 / 3), abs=0.06)
     pixels, labels = images.take(np.array([0, 23]), torch.device("cpu"))
     assert pixels.shape == (2, 3, 16, 16) and labels.tolist() == [0, 2]
-    assert -1 <= pixels.min() and pixels.max() <= 1
+    assert pixels.min() >= -1 and pixels.max() <= 1
