@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.comparison import compare_runs, write_comparison
-from ltgc_local.comparison.tables import Comparison, Grid
+from ltgc_local.comparison.grid import Grid
+from ltgc_local.comparison.tables import Comparison
 from tests.reporting.conftest import ACCURACY
 from tests.reporting.run_on_disk import RunWriter, make_metrics, make_recipe, shipped_corpus
 from tests.tgn.conftest import TgnRun
@@ -49,7 +50,14 @@ def test_one_seed_has_head_tail_and_f1_with_intervals_of_the_images(finished: Tg
     cell = change.rows[0][-1]
     assert not isinstance(cell, str)
     assert cell.value == pytest.approx(metrics["tgn"]["tail"] - metrics["control"]["tail"])
-    assert [g.kind for b in comparison.benchmarks for g in b.grids] == ["accuracy", "change"]  # none of LTGC's tables
+    kinds = [g.kind for b in comparison.benchmarks for g in b.grids]
+    assert kinds == ["accuracy", "change", "networks", "images"]  # none of LTGC's tables
+    networks, measured = grid(comparison, "networks"), finished.run.value("evaluate", "networks")
+    f1 = networks.rows[0][networks.heading.index("tail distilled: macro F1")]
+    assert not isinstance(f1, str) and f1.value == measured["tail"]["distilled"]["macro_f1"]
+    images, summary = grid(comparison, "images"), finished.run.value("measure", "measures")["summary"]
+    distance = images.rows[0][images.heading.index("kernel distance x 1000")]
+    assert not isinstance(distance, str) and distance.value == pytest.approx(1000 * summary["kernel_distance"])
 
 
 def test_seeds_are_folded_and_rows_named_by_what_tells_them_apart(finished: TgnRun, tmp_path: Path) -> None:

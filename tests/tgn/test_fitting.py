@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ltgc_local.errors import BackendError, DataError
 from ltgc_local.recipe.schema import Kmdn
 from ltgc_local.tgn.class_data import LabelledImages
 from ltgc_local.tgn.distillation import list_lessons
@@ -172,9 +173,15 @@ def test_a_loss_that_is_no_number_is_said() -> None:
     one = learner("head", asked)
     with torch.no_grad():
         next(one.network.backbone.parameters()).fill_(float("nan"))
-    from ltgc_local.errors import BackendError
-
     with pytest.raises(BackendError, match="head network: the loss is nan in step 0 of epoch 0"):
+        Fitting([one], [Lesson(0, None, 0)], asked, 10, 0, "cpu").run(lambda images: None)
+
+
+def test_choosing_an_epoch_without_validation_images_is_an_error() -> None:
+    asked = settings(select="best_val_all")
+    one = learner("tail", asked)
+    one.validate = lambda model: {}
+    with pytest.raises(DataError, match="tail network: select is best_val_all, but there is no validation image"):
         Fitting([one], [Lesson(0, None, 0)], asked, 10, 0, "cpu").run(lambda images: None)
 
 
