@@ -5,7 +5,7 @@
 <run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
 <run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
-<run>/train/<arm>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
+<run>/<training>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
 <run>/decoded/<split>-<digest>.npy   decoded images that memory does not hold; may be removed at any time
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
 <runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory

@@ -10,8 +10,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ltgc_local.comparison.fold import Cell
+from ltgc_local.comparison.grid import Grid
 from ltgc_local.comparison.paper import TABLES
-from ltgc_local.comparison.tables import Benchmark, Comparison, Grid
+from ltgc_local.comparison.tables import Benchmark, Comparison
 
 #: Format -> suffix of its file.
 FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}

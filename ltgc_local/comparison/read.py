@@ -34,6 +34,8 @@ class Run:
     predicted: dict[str, np.ndarray]
     class_counts: dict[int, int]
     tail: frozenset[int]  # class ids; empty where the method has no head and tail
+    networks: dict[str, Any]  # of TGN: KMDN's, by side, alone and distilled
+    measures: dict[str, Any]  # of TGN: the generated images', over all tail classes
     provenance: Provenance
 
     @property
@@ -105,6 +107,8 @@ def read_run(root: Path) -> Run:
         {name.removesuffix(suffix): column for name, column in table.items() if name.endswith(suffix)},
         {int(each["class_id"]): int(each["num_train"]) for each in classes},
         frozenset(int(each["class_id"]) for each in classes if not each.get("is_head", True)),
+        run.value("evaluate", "networks") if run.files("evaluate", "networks") else {},
+        run.value("measure", "measures")["summary"] if run.manifest("measure") else {},
         read_provenance(run),
     )
 

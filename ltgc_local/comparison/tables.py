@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltgc_local.comparison.fold import GROUPS, SIDES, Cell, Line, Row, fold_seeds, list_lines, subtract_control
+from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
 from ltgc_local.comparison.paper import BENCHMARKS, SOURCE, TABLES, PaperTable
 from ltgc_local.comparison.read import NOT_TELLING, Run, read_runs
+from ltgc_local.comparison.tgn import tgn_grids
 from ltgc_local.intervals import Resampling
 from ltgc_local.reporting.provenance import judge_evidence
 
@@ -23,20 +25,6 @@ COLUMNS = {group: group for group in GROUPS} | {
 SIDE_COLUMNS = {"head": "head", "tail": "tail", "macro_f1": "macro F1"}
 #: Settings that the 2 x 2 varies, and that so do not keep two runs out of one.
 VARIED = NOT_TELLING | {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
-
-
-GridRow = tuple[str | Cell, ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One table: a title, a sentence on how to read it, a heading and rows of texts and figures."""
-
-    kind: str  # accuracy, change, two_by_two, paper
-    title: str
-    note: str
-    heading: tuple[str, ...]
-    rows: tuple[GridRow, ...]
 
 
 @dataclass(frozen=True)
@@ -86,6 +74,7 @@ def _compare(name: str, runs: Sequence[Run], resampling: Resampling) -> Benchmar
         (row.label, row.method, tuple(run.seed for run in row.runs), cells) for row, cells in found if cells
     )
     grids = [_accuracy(lines, resampling.level), *_change(changes), *_two_by_two(rows, resampling)]
+    grids += tgn_grids([row for row in rows if row.method == "tgn"], resampling.level)
     grids += [_paper(table, name, lines) for table in TABLES if _is_shown(table, name, lines)]
     worths = {judge_evidence(run.provenance.models).text: None for run in runs}
     return Benchmark(name, " ".join(worths), lines, changes, tuple(grids))
@@ -100,7 +89,8 @@ def _accuracy(lines: Sequence[Line], level: float) -> Grid:
     sides = {k: title for k, title in SIDE_COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
     columns = COLUMNS | sides
     rows = tuple(
-        _row(line.label or "-", line.title, _seeds(line.seeds), *(line.cells[key] for key in columns)) for line in lines
+        _row(line.label or "-", line.title, join_seeds(line.seeds), *(line.cells[key] for key in columns))
+        for line in lines
     )
     return Grid("accuracy", "Accuracy on the test images", note, ("row", "training", "seeds", *columns.values()), rows)
 
@@ -112,7 +102,9 @@ def _change(changes: Sequence[tuple[str, str, tuple[int, ...], dict[str, Cell]]]
     )
     sides = SIDES if any(side in cells for *_, cells in changes for side in SIDES) else ()
     rows = tuple(
-        _row(label, _seeds(seeds), *(cells.get(group, Cell(None, is_difference=True)) for group in (*GROUPS, *sides)))
+        _row(
+            label, join_seeds(seeds), *(cells.get(group, Cell(None, is_difference=True)) for group in (*GROUPS, *sides))
+        )
         for label, _, seeds, cells in changes
     )
     heading = ("row", "seeds", "all", "many" if sides else "many (the head)", "medium", "few", *sides)
@@ -180,7 +172,3 @@ def _paper(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> Grid:
 
 def _row(*cells: str | Cell) -> GridRow:
     return cells
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds)) or "any"

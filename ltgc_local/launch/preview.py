@@ -72,7 +72,8 @@ def plan_as_text(recipe: Recipe) -> str:
         f"{plan['images']['train']} training images; classes: "
         + ", ".join(f"{n} {s}" for s, n in plan["classes"].items()),
         *(["val is the test split: settings are fixed beforehand, not chosen on it"] if plan["val_is_test"] else []),
-        f"to draw: {plan['num_to_draw']} images ({_drawn_by_class(plan['to_draw'])})",
+        f"to {'generate' if recipe.method == 'tgn' else 'draw'}: {plan['num_to_draw']} images "
+        f"({_drawn_by_class(plan['to_draw'])})",
         *(
             f"{role}: {model['card']} ({model['evidence']}, {model['backend']})"
             for role, model in plan["models"].items()

@@ -90,7 +90,8 @@ def judge_evidence(models: Sequence[ModelFacts]) -> Evidence:
         roles = [ROLE_NAMES.get(model.role, model.role) for model in models if model.evidence == level]
         if roles:
             whose = "All models are" if len(roles) == len(models) else _listed(roles)
-            return Evidence(level, f"{whose} {worth}")
+            scratch = any(model.evidence == "scratch" for model in models) and level != "scratch"
+            return Evidence(level, f"{whose} {worth}" + (f" The networks are {WORTH['scratch']}" if scratch else ""))
     return Evidence("unknown", "The run has no provenance, so it is not known what the models are worth.")
 
 

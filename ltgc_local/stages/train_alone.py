@@ -99,4 +99,5 @@ def start_fitting(
     seed = context.seed("fitting")
     fitting = Fitting(learners, lessons, settings, batch_size, seed, device, feature_weight, checkpoint)
     context.progress.expect(fitting.num_images)
+    context.progress.advance(fitting.num_done)
     return fitting

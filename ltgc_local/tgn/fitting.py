@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
-from ltgc_local.errors import BackendError
+from ltgc_local.errors import BackendError, DataError
 from ltgc_local.recipe.schema import Backbone
 from ltgc_local.records import Record
 from ltgc_local.seeding import item_seed
@@ -103,7 +103,12 @@ class Fitting:
         self._learners, self._lessons, self._settings = tuple(learners), tuple(lessons), settings
         self._batch_size, self._seed, self._feature_weight = batch_size, seed, feature_weight
         self._accelerator = Accelerator(cpu=device == "cpu")
-        self._plain = [learner.network.backbone.to(self._accelerator.device) for learner in learners]
+        on_gpu = self._accelerator.device.type == "cuda"  # where convolutions want the channels last
+        self._layout = torch.channels_last if on_gpu else torch.contiguous_format
+        self._plain = [
+            learner.network.backbone.to(self._accelerator.device, memory_format=self._layout)  # type: ignore[call-overload]
+            for learner in learners
+        ]
         self._prepared = [self._accelerator.prepare(network) for network in self._plain]
         self._optimizers = [
             torch.optim.Adam(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
@@ -125,6 +130,15 @@ class Fitting:
             self._batch_size
         )
 
+    @property
+    def num_done(self) -> int:
+        """How many of them are done, where a checkpoint was taken up."""
+        whole = sum(
+            self._learners[lesson.student].images.num_batches(self._batch_size)
+            for lesson in self._lessons[: self.epoch]
+        )
+        return (whole + self.step) * self._batch_size
+
     def run(self, on_step: Callable[[int], None]) -> list[EpochMetrics]:
         """Train to the end and put the selected weights into the networks; return one record an epoch.
 
@@ -132,6 +146,7 @@ class Fitting:
 
         Raises:
             BackendError: the loss is no number.
+            DataError: an epoch is to be chosen, and there is no validation image.
         """
         self._start = self._written = time.monotonic()
         for epoch in range(self.epoch, len(self._lessons)):
@@ -162,6 +177,7 @@ class Fitting:
         mine = rows[accelerator.process_index % len(rows) :: accelerator.num_processes]
         seed = item_seed(self._seed_of(learner), "augment", epoch, self.step, accelerator.process_index)
         images, targets = learner.images.tensors(mine, self._settings, seed, mean, std)
+        images = images.contiguous(memory_format=self._layout)
         student = self._prepared[lesson.student]
         student.train()
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16"):
@@ -198,9 +214,14 @@ class Fitting:
         validation = learner.validate(network)
         select = self._settings.select
         score = validation.get(SELECTED_BY.get(select, "")) if select != "last" else math.inf
-        if select == "last" or (score is not None and score > learner.score) or not learner.weights:
+        if score is None:
+            raise DataError(
+                f"{learner.name} network: select is {select}, but there is no validation image of its classes; "
+                "write 'select: last' in its block"
+            )
+        if select == "last" or score > learner.score:
             learner.weights = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-            learner.epoch, learner.score = epoch, -math.inf if score is None else score
+            learner.epoch, learner.score = epoch, score
         class_loss, feature_loss = (float(np.mean(losses)) for losses in zip(*self._losses, strict=True))
         loss = class_loss + self._feature_weight * feature_loss
         self._history.append(EpochMetrics(epoch, learner.name, loss, class_loss, feature_loss, lr, rate, validation))

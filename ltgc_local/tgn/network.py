@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ltgc_local.artefacts.directory import RunDirectory
@@ -79,7 +79,7 @@ def load_network(path: Path) -> Network:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         backbone = TimmBackbone(facts["architecture"], facts["num_classes"], facts["feature"], facts["stem"])
         backbone.load_state_dict(weights)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
         raise ArtefactError(f"{path}: not a network of this method ({problem}); do its step again") from None
     return Network(backbone.eval(), tuple(facts["mean"]), tuple(facts["std"]), facts["size_px"])
 
