@@ -9,6 +9,7 @@ import torch
 
 from ltgc_local.artefacts.files import Artefact, Lines, Tensors, write_atomically
 from ltgc_local.backends.torch_device import resolve_device
+from ltgc_local.errors import BackendError
 from ltgc_local.stages.context import Chunk, StageContext
 from ltgc_local.stages.train import CHECKPOINT, DECODED
 from ltgc_local.tgn.cdtg_steps import CdtgSteps
@@ -92,6 +93,11 @@ def build_generator(
     blank = torch.zeros(2, 3, settings.size_px, settings.size_px, device=device)
     with torch.no_grad():
         channels, height, width = tail_network.features(blank).shape[1:]
+    if settings.behaviour == "released" and height * width == 1:
+        raise BackendError(
+            f"cdtg: the released behaviour normalises each image by itself, but {context.recipe.kmdn.feature} gives maps "
+            f"of 1 x 1 at {settings.size_px} px; type --set cdtg.size_px={2 * settings.size_px}"
+        )
     fusion = settings.fusion if settings.features else None
     texts = None
     if settings.text_condition:
