@@ -8,6 +8,7 @@ are the paper's intent; ``recipes/presets/tgn_released.yaml`` is what the releas
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -126,6 +127,9 @@ class Cdtg(Fitting):
     """``intended``: the class and CLIP losses train the generator, the fusion map W is trained, averaged and kept, the
     tail network is frozen in eval mode [paper]. ``released``: those losses are only logged, W stays random and is
     drawn afresh for generation, the tail network normalises by its batch [released code]."""
+    start_from: Path | None = Field(default=None, json_schema_extra={"expected": "the path of a folder"})
+    """Folder of another run's finished ``cdtg/train``: both networks start from its weights, where name and shape are
+    the same; null starts at random [released code: its --ckpt]."""
     classes: Literal["tail", "all"] = "tail"
     """Whose real images train it: the tail's [released code], or all, the head's under labels of their own. Ours."""
     sampler: Literal["instance", "balanced"] = "instance"
@@ -165,6 +169,9 @@ class Cdtg(Fitting):
     logged]."""
     clip_classes: Literal["tail", "all"] = "tail"
     """Whose prompts CLIP chooses among in that loss: the tail's [paper], or all classes'. Ours."""
+    consistency_shrink: int = Field(default=1, ge=1)
+    """The class and CLIP losses are of a batch this many times smaller: on a CPU their networks cost more than the
+    generator. Ours."""
     label_fusion: Literal["concat", "projection"] = "concat"
     """How the discriminator learns the class: its embedding beside the last maps [released code], or multiplied with
     the last features (Miyato and Koyama 2018). Ours."""

@@ -22,10 +22,11 @@ from ltgc_local.tgn.network import TailNetwork, decoding_of, load_tail_network
 from ltgc_local.tgn.real_images import RealImages
 from ltgc_local.tgn.sample_grid import SampleGrid
 from ltgc_local.tgn.tail_generator import TailGenerator
+from ltgc_local.tgn.warm_start import start_from
 from ltgc_local.training.optimization import copy_of
 
 NUMBERED = False
-COLUMNS = 8  # of the grids of samples
+ROWS, COLUMNS = 16, 8  # of the grids of samples: tail classes at most, and images of each
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
@@ -41,6 +42,8 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     torch.manual_seed(context.seed("generator"))
     generator = build_generator(context, entries, tail_network, device)
     discriminator = Discriminator(generator.widths, settings.label_fusion)
+    if settings.start_from is not None:
+        start_from(settings.start_from, generator, discriminator)
     folder = context.run.folder(context.step.name)
     images = load_images(context, entries)
     clip = build_judge(context, entries)
@@ -127,8 +130,8 @@ def _grid_drawer(
     context: StageContext, steps: CdtgSteps, images: RealImages, tail_network: TailNetwork
 ) -> Callable[[], SampleGrid]:
     """Return what draws the averaged generator's samples: a row a tail class, always of the same noise and images."""
-    settings, num_tail = context.recipe.cdtg, len(read_manifest(context.run).tail)
-    rows = np.concatenate([np.resize(np.flatnonzero(images.labels == label), COLUMNS) for label in range(num_tail)])
+    settings, num_classes = context.recipe.cdtg, min(ROWS, len(read_manifest(context.run).tail))
+    rows = np.concatenate([np.resize(np.flatnonzero(images.labels == label), COLUMNS) for label in range(num_classes)])
     generator = steps.generator
     random = generator.draw_seeded([context.seed("sample", i) for i in range(len(rows))], settings.style_mixing)
     random = random.to(steps.device)
@@ -136,8 +139,12 @@ def _grid_drawer(
 
     @torch.no_grad()
     def draw() -> SampleGrid:
-        features = tail_network.features(pixels).float() if generator.fusion is not None else None
+        drawn = []
         with steps.average.in_place():
-            return SampleGrid("samples", generator(random, labels, features, settings.r).cpu(), COLUMNS)
+            for first in range(0, len(rows), COLUMNS):
+                part = slice(first, first + COLUMNS)
+                features = tail_network.features(pixels[part]).float() if generator.fusion is not None else None
+                drawn.append(generator(random.part(part), labels[part], features, settings.r).cpu())
+        return SampleGrid("samples", torch.cat(drawn), COLUMNS)
 
     return draw

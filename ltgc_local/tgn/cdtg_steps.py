@@ -99,11 +99,11 @@ class CdtgSteps:
         images, labels = self._mine(images), self._mine(labels)
         features = self._features(images)
         self._discriminator_step(images, labels, features)
-        if step % settings.r1_every == 0:
+        if settings.r1_weight and step % settings.r1_every == 0:
             self._r1_step(images, labels)
         self._generator_step(labels, features)
-        if step % settings.path_every == 0 and settings.path_weight:
-            few = slice(0, max(1, len(labels) // settings.path_batch_shrink))
+        if settings.path_weight and step % settings.path_every == 0:
+            few = _part(len(labels), settings.path_batch_shrink)
             self._path_step(labels[few], None if features is None else features[few])
         self.average.update()
         if settings.augment == "ada" and (step + 1) % settings.ada_every == 0:
@@ -133,15 +133,18 @@ class CdtgSteps:
             self.discriminator.requires_grad_(False)
             loss = generator_loss(self._discriminate(self._augmented(fakes), labels))
         self._note("generator", loss)
-        seen = fakes.detach() if self._is_released else fakes  # the released code only logs these losses
+        few = _part(len(labels), settings.consistency_shrink)
+        seen, known = fakes[few], labels[few]
+        if self._is_released:  # which only logs these losses
+            seen = seen.detach()
         if settings.class_weight:
             with self._autocast():
-                class_loss = consistency_loss(self._tail_network(seen)[0], labels)
+                class_loss = consistency_loss(self._tail_network(seen)[0], known)
             self._note("class_loss", class_loss)
             loss = loss + settings.class_weight * class_loss
         if self._clip is not None and settings.clip_weight:
             with self._autocast():
-                clip_loss = consistency_loss(self._clip(seen), labels)
+                clip_loss = consistency_loss(self._clip(seen), known)
             self._note("clip_loss", clip_loss)
             loss = loss + settings.clip_weight * clip_loss
         self._descend(loss, self._of_generator, self._generator_optimizer)
@@ -232,6 +235,11 @@ class CdtgSteps:
 
     def _here(self, tensors: Tensors) -> dict[str, torch.Tensor]:
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+def _part(num: int, shrink: int) -> slice:
+    """Return the first of ``num`` images, so many times fewer."""
+    return slice(0, max(1, num // shrink))
 
 
 def _lazy_adam(settings: Cdtg, parameters: Iterable[torch.nn.Parameter], every: int) -> torch.optim.Adam:

@@ -1,4 +1,8 @@
-"""Layers of StyleGAN2 (Karras et al. 2020): equalised learning rates, modulated convolution, noise."""
+"""Layers of StyleGAN2 (Karras et al. 2020): equalised learning rates, modulated convolution, noise.
+
+Every activation is GAIN * leaky_relu(x), whose gain keeps the variance. A leaky ReLU lets positive factors through, so
+the gain is put into the weights and the bias, which are small, instead of the maps.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,7 @@ import torch.nn.functional as F
 from ltgc_local.tgn.resampling import blur_kernel, upfirdn
 
 SLOPE = 0.2  # of the leaky ReLU
-GAIN = math.sqrt(2)  # keeps the variance after it
-
-
-def activate(values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Return GAIN * leaky_relu(values + bias); ``bias`` has one value a channel (the second axis)."""
-    return F.leaky_relu(values + bias.view(1, -1, *[1] * (values.dim() - 2)), SLOPE) * GAIN
+GAIN = math.sqrt(2)
 
 
 class EqualLinear(nn.Module):
@@ -31,13 +30,13 @@ class EqualLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_factor)
         self.bias = nn.Parameter(torch.full((outputs,), bias / lr_factor))
-        self.scale, self.lr_factor, self.activation = lr_factor / math.sqrt(inputs), lr_factor, activation
+        gain = GAIN if activation else 1
+        self.scale, self.bias_scale = gain * lr_factor / math.sqrt(inputs), gain * lr_factor
+        self.activation = activation
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        weight, bias = self.weight * self.scale, self.bias * self.lr_factor
-        if self.activation:
-            return activate(F.linear(values, weight), bias)
-        return F.linear(values, weight, bias)
+        values = F.linear(values, self.weight * self.scale, self.bias * self.bias_scale)
+        return F.leaky_relu(values, SLOPE) if self.activation else values
 
 
 class EqualConv(nn.Module):
@@ -47,15 +46,15 @@ class EqualConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.scale, self.down = 1 / math.sqrt(inputs * kernel_size**2), down
+        self.scale, self.down = GAIN / math.sqrt(inputs * kernel_size**2), down
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        weight, size = self.weight * self.scale, self.weight.shape[-1]
+        weight, bias, size = self.weight * self.scale, self.bias * GAIN, self.weight.shape[-1]
         if self.down:
             before, after = (size + 2) // 2, (size + 1) // 2
             maps = upfirdn(maps, blur_kernel(maps), pad=(before, after))
-            return activate(F.conv2d(maps, weight, stride=2), self.bias)
-        return activate(F.conv2d(maps, weight, padding=size // 2), self.bias)
+            return F.leaky_relu(F.conv2d(maps, weight, bias, stride=2), SLOPE)
+        return F.leaky_relu(F.conv2d(maps, weight, bias, padding=size // 2), SLOPE)
 
 
 class ModulatedConv(nn.Module):
@@ -75,11 +74,11 @@ class ModulatedConv(nn.Module):
         self.modulation = EqualLinear(style_dim, inputs, bias=1.0)
         self.scale, self.demodulate, self.up = 1 / math.sqrt(inputs * kernel_size**2), demodulate, up
 
-    def forward(self, maps: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        """Convolve (B, I, H, W) under the styles (B, D)."""
+    def forward(self, maps: torch.Tensor, style: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
+        """Convolve (B, I, H, W) under the styles (B, D) and multiply by ``gain``."""
         weight = self.weight * self.scale  # (O, I, k, k)
         scales = self.modulation(style)  # (B, I)
-        maps = maps * scales[:, :, None, None].to(maps.dtype)
+        maps = maps * (scales * (1 if self.demodulate else gain))[:, :, None, None].to(maps.dtype)
         if self.up:
             maps = F.conv_transpose2d(maps, weight.transpose(0, 1), stride=2)
             maps = upfirdn(maps, blur_kernel(maps, 4), pad=(1, 1))
@@ -89,7 +88,7 @@ class ModulatedConv(nn.Module):
             # In float32 also under autocast: the squares of many weights lose too much in 8 bits.
             with torch.autocast(maps.device.type, enabled=False):
                 power = scales.float().square() @ weight.float().square().sum((2, 3)).T  # (B, O)
-                factors = (power + 1e-8).rsqrt()
+                factors = gain * (power + 1e-8).rsqrt()
             maps = maps * factors[:, :, None, None].to(maps.dtype)
         return maps
 
@@ -105,8 +104,8 @@ class StyledConv(nn.Module):
 
     def forward(self, maps: torch.Tensor, style: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Convolve (B, I, H, W) under styles (B, D) with noise (B, 1, H', W') of the output's size."""
-        maps = self.conv(maps, style)
-        return activate(maps + self.noise_strength * noise, self.bias)
+        maps = self.conv(maps, style, GAIN) + (self.noise_strength * GAIN * noise).to(maps.dtype)
+        return F.leaky_relu(maps + (self.bias * GAIN)[:, None, None].to(maps.dtype), SLOPE)
 
 
 def pixel_norm(values: torch.Tensor) -> torch.Tensor:

@@ -54,7 +54,7 @@ class TailGenerator(nn.Module):
         self.generator = Generator(widths, text_features)
         self.fusion: FeatureFusion | None = None
         if fusion is not None and feature_shape is not None:
-            self.fusion = FeatureFusion(fusion, feature_shape, widths.style_dim)
+            self.fusion = FeatureFusion(fusion, feature_shape, widths.style_dim, widths.mlp_lr)
 
     def styles(
         self,

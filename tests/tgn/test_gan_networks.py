@@ -136,3 +136,24 @@ def test_text_features_of_the_class_change_the_styles() -> None:
     assert not torch.allclose(network.map(latents, labels), before)
     network.map(latents, labels).sum().backward()
     assert network.text_map.weight.grad is not None and network.text_map.weight.grad.abs().max() > 0
+
+
+@pytest.mark.slow
+def test_both_networks_compile_whole_and_give_the_same_gradients() -> None:
+    """``aot_eager`` is torch.compile without its code generation: what a GPU compiles can be traced in one piece."""
+    torch.manual_seed(0)
+    widths = Widths(16, 3, **SMALL)
+    generator, discriminator = TailGenerator(widths, "pool", (5, 2, 2)), Discriminator(widths)
+    random, labels = generator.draw(4, 1.0, torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
+    features, r = torch.randn(4, 5, 2, 2), torch.full((4, 1), 0.5)
+    gradients = []
+    for compiled in (False, True):
+        made, judged = (
+            torch.compile(network, backend="aot_eager", fullgraph=True) if compiled else network
+            for network in (generator, discriminator)
+        )
+        generator.zero_grad()
+        judged(made(random, labels, features, r), labels).sum().backward()
+        gradients.append({name: p.grad.clone() for name, p in generator.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.allclose(gradients[0][name], gradients[1][name], atol=1e-4) for name in gradients[0])
