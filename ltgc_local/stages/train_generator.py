@@ -45,6 +45,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     if settings.start_from is not None:
         start_from(settings.start_from, generator, discriminator)
     folder = context.run.folder(context.step.name)
+    folder.mkdir(parents=True, exist_ok=True)
     images = load_images(context, entries)
     clip = build_judge(context, entries)
     context.progress.expect(settings.steps * settings.batch_size)

@@ -188,7 +188,8 @@ class CdtgSteps:
         return batch[self._share]
 
     def _augmented(self, images: torch.Tensor) -> torch.Tensor:
-        return augment(images, self.ada.p, self._rng)
+        with torch.autocast(self.device.type, enabled=False):  # or colours would be rounded to bfloat16
+            return augment(images, self.ada.p, self._rng)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16")

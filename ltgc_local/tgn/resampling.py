@@ -29,7 +29,8 @@ def upfirdn(
         pad: zeros before and after, of height and width alike.
 
     Returns:
-        (B, C, H', W') with H' = (H * up + sum(pad) - k) // down + 1.
+        (B, C, H', W') with H' = (H * up + sum(pad) - k) // down + 1, of the images' dtype, also under autocast: the
+        colours that the sizes add up stay in float32, where bfloat16 would step by a grey level.
     """
     batch, channels, height, width = images.shape
     if up > 1:
@@ -38,9 +39,10 @@ def upfirdn(
         images = spread.view(batch, channels, height * up, width * up)
     weights = kernel.flip(0, 1).expand(channels, 1, *kernel.shape)
     before, after = pad
-    if before == after:
+    if before != after:
+        images, before = F.pad(images, (before, after, before, after)), 0
+    with torch.autocast(images.device.type, enabled=False):
         return F.conv2d(images, weights, stride=down, padding=before, groups=channels)
-    return F.conv2d(F.pad(images, (before, after, before, after)), weights, stride=down, groups=channels)
 
 
 def upsample(images: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,14 @@ def test_a_constant_image_stays_constant_away_from_the_edge() -> None:
     assert float(blur_kernel(images, 4).sum()) == pytest.approx(4)
 
 
+def test_autocast_does_not_round_what_is_resampled() -> None:
+    images = torch.rand(1, 3, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert upsample(images.bfloat16()).dtype == torch.bfloat16
+        under = upsample(images)
+    assert torch.equal(under, upsample(images))
+
+
 def test_resampling_can_be_differentiated_twice() -> None:
     images = torch.randn(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: upsample(x).square(), images)
