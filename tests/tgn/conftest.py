@@ -31,6 +31,7 @@ SMALL = (
     "classifier.epochs=1",
     "classifier.batch_size=128",
     "classifier.equal_steps=false",
+    "cdtg.r=0.05",
     "merge.images=50",
     "leaks.enabled=false",
     "measure.max_images=20",
