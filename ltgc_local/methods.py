@@ -1,11 +1,12 @@
-"""Method -> steps. LTGC's figure 2 from left to right; ``assess`` is unrolled into rounds."""
+"""Method -> steps. LTGC's figure 2 from left to right, ``assess`` unrolled into rounds; TGN's two networks, generator
+and classifier."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from ltgc_local.recipe import Recipe
-from ltgc_local.steps import Step
+from ltgc_local.steps import Role, Step
 
 TAIL = "describe.tail_below"
 BUDGET = ("extend.max_clip_tokens", "models.t2i")  # how many CLIP tokens, and whose tokenizer counts them
@@ -39,12 +40,7 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     leaks: tuple[str, ...] = ()
     if recipe.leaks.enabled:
         leaks = ("leaks/compare",)
-        compared = ("leaks.hash_distance", "leaks.cosine")
-        reads = ("generated", "leaks/originals", "leaks/generated")
-        sampled = ("leaks.max_embedded", "leaks.shard_size")
-        steps.append(Step("leaks/originals", "fingerprint_images", (), "clip", sampled))  # rows of a table share it
-        steps.append(Step("leaks/generated", "fingerprint_images", ("generated",), "clip"))
-        steps.append(Step("leaks/compare", "compare_images", reads, None, compared))
+        steps += _leak_guard()
     arms = ["train/ltgc"]
     steps.append(Step("train/ltgc", "train", ("generated",), "clip", ("train",)))
     if recipe.train.control:
@@ -74,4 +70,65 @@ def _descriptions(recipe: Recipe) -> tuple[Step, ...]:
     )
 
 
-METHODS: dict[str, Callable[[Recipe], tuple[Step, ...]]] = {"ltgc": ltgc}
+def _leak_guard() -> tuple[Step, ...]:
+    sampled, compared = ("leaks.max_embedded", "leaks.shard_size"), ("leaks.hash_distance", "leaks.cosine")
+    return (
+        Step("leaks/fingerprint", "fingerprint_images", ("generated",), "clip", sampled),
+        Step("leaks/compare", "compare_images", ("generated", "leaks/fingerprint"), None, compared),
+    )
+
+
+#: Fields of ``kmdn`` that shape distillation alone, and those that shape the networks' training alone.
+OF_DISTILLATION = tuple(
+    f"kmdn.{key}"
+    for key in (
+        *("distill", "distill_epochs", "distill_interval", "first_teacher", "distill_batch_size"),
+        *("feature", "feature_weight", "reinit_fc", "lr_schedule"),
+    )
+)
+OF_TRAINING_ALONE = ("kmdn.distill", "kmdn.epochs", "kmdn.batch_size")
+#: Fields of ``cdtg`` that shape what is generated and not the generator.
+OF_GENERATION = ("cdtg.r", "cdtg.shard_size", "cdtg.stored_size_px", "cdtg.stored_mode")
+DEVICE = "models.device"
+
+
+def tgn(recipe: Recipe) -> tuple[Step, ...]:
+    """Return TGN's steps, the control's, and what measures both."""
+    backbone: Role | None = "backbone" if recipe.models.backbone else None
+    steps = [Step("classes", "class_manifest", (), None, ("split",))]
+    networks = ["kmdn/head", "kmdn/tail"]
+    for name in networks:
+        steps.append(Step(name, "train_alone", ("classes",), backbone, ("kmdn", DEVICE), OF_DISTILLATION))
+    if recipe.kmdn.distill:
+        reads = ("classes", *networks)
+        steps.append(Step("kmdn/distill", "distill", reads, None, ("kmdn", DEVICE), OF_TRAINING_ALONE))
+        networks.append("kmdn/distill")
+    tail = networks[-1]  # the step that made the tail network
+    cdtg = ("cdtg", "kmdn.feature")
+    steps.append(Step("cdtg/train", "train_generator", ("classes", tail), "clip", cdtg, OF_GENERATION))
+    generation = (*OF_GENERATION, "kmdn.feature", "merge", DEVICE)
+    steps.append(Step("generated", "synthesize", ("classes", tail, "cdtg/train"), None, generation))
+    steps.append(Step("merge", "merge", ("classes", "generated"), None, ("merge",)))
+    measures = []
+    if recipe.measure.enabled:
+        measured = ("measure", "split.prompt")
+        steps.append(Step("measure", "measure", ("classes", "generated", tail), "clip", measured))
+        measures.append("measure")
+    if recipe.leaks.enabled:
+        steps += _leak_guard()
+        measures.append("leaks/compare")
+    arms = ["train/tgn"]
+    learning = ("classifier", DEVICE)
+    steps.append(Step("train/tgn", "train_classifier", ("merge", "generated"), backbone, learning))
+    if recipe.classifier.control:
+        as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # which say how many steps those are
+        steps.append(Step("train/control", "train_classifier", (), backbone, (*learning, *as_many)))
+        arms.append("train/control")
+    tested = ("classes", *networks, *arms)
+    steps.append(Step("evaluate", "evaluate_networks", tested, None, ("evaluate", "kmdn.feature", DEVICE)))
+    read = ("classes", *measures, "evaluate", "generated", "merge", *arms, *networks, "cdtg/train")
+    steps.append(Step("report", "report", read, None, ("report",)))
+    return tuple(steps)
+
+
+METHODS: dict[str, Callable[[Recipe], tuple[Step, ...]]] = {"ltgc": ltgc, "tgn": tgn}

@@ -33,6 +33,22 @@ def measure(
     return result | over_classes(per_class) | {"calibration_error": calibration_error(confidence, correct)}
 
 
+def f1_scores(predicted: np.ndarray, labels: np.ndarray) -> tuple[float | None, dict[str, float]]:
+    """Return macro F1 and F1 by class, in percent, over the classes that have images.
+
+        F1 = 2 TP / (2 TP + FP + FN)
+
+    Args:
+        predicted, labels: (N,) class ids; a prediction may be a class without images, which is then a miss only.
+    """
+    scores = {}
+    for class_id in np.unique(labels):
+        right = int(((predicted == class_id) & (labels == class_id)).sum())
+        named, there = int((predicted == class_id).sum()), int((labels == class_id).sum())
+        scores[str(class_id)] = round(200 * right / (named + there), 4)
+    return (round(sum(scores.values()) / len(scores), 4) if scores else None), scores
+
+
 def over_classes(per_class: np.ndarray) -> dict[str, float | None]:
     """Return arithmetic (``macro``), harmonic and geometric mean and the least of accuracies per class (C,)."""
     if not len(per_class):

@@ -16,6 +16,7 @@ LOADING: dict[Role, tuple[str, ...]] = {
     "llm": ("models.device", "models.dtype", "models.quantization", "models.max_model_len"),
     "t2i": ("models.device", "models.dtype"),
     "clip": ("models.device", "models.dtype"),
+    "backbone": ("models.device",),
 }
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["vlm", "llm", "t2i", "clip"]
+Role = Literal["vlm", "llm", "t2i", "clip", "backbone"]
 TEXT_ROLES: frozenset[Role] = frozenset({"vlm", "llm"})
-ROLES: tuple[Role, ...] = ("vlm", "llm", "t2i", "clip")
+ROLES: tuple[Role, ...] = ("vlm", "llm", "t2i", "clip", "backbone")
 
 #: Stages whose chunks know nothing of each other, so that several workers can share them (``models.workers``).
 SHARDED = frozenset({"describe", "extend", "draw", "summarize", "detect", "refine", "classify", "fingerprint_images"})

@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli",),
 )
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
-HEAVY = {"torch", "transformers", "diffusers", "open_clip", "peft", "datasets", "pyarrow"}
+HEAVY = {"torch", "timm", "transformers", "diffusers", "open_clip", "peft", "datasets", "pyarrow"}
 #: Import -> the only places that may have it.
 HOMES = {
     "vllm": ("backends/",),
@@ -34,7 +34,8 @@ HOMES = {
     "open_clip": ("backends/",),
     "bitsandbytes": ("backends/",),
     "peft": ("training/lora.py",),
-    "accelerate": ("training/loop.py",),
+    "timm": ("backends/",),
+    "accelerate": ("training/loop.py", "tgn/"),
 }
 MAX_LINES = 400
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ltgc_local.cli import main
 from ltgc_local.launch.preview import plan_as_dict, plan_as_text
 from ltgc_local.recipe import load_recipe
-from tests.corpora.mock_ups import MOCK_UPS
+from tests.corpora.mock_ups import CROP_MOCK_UPS, MOCK_UPS
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 Options = dict[str, list[str]]
@@ -93,3 +93,42 @@ def test_lists_of_another_benchmark_exit_with_4(options: Options) -> None:
     )
     assert refused.exit_code == 4
     assert "ImageNet_LT_train.txt: not there" in refused.output
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Options:
+    """The same for TGN's benchmarks, whose lists lie in the tree."""
+    return {
+        benchmark: [f"data.root={write(tmp_path_factory.mktemp(benchmark))[0]}"]
+        for benchmark, write in CROP_MOCK_UPS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "num_tail", "num_each"), [("dior", 12, 7000), ("fgsc23", 16, 1000), ("dota", 9, 7000)]
+)
+def test_tgns_budgets_and_steps(crops: Options, benchmark: str, num_tail: int, num_each: int) -> None:
+    recipe = load_recipe(RECIPES / f"tgn_{benchmark}.yaml", crops[benchmark])
+    plan = plan_as_dict(recipe)
+    assert set(plan["to_draw"].values()) == {num_each}
+    assert (len(plan["to_draw"]), plan["num_to_draw"]) == (num_tail, num_tail * num_each)
+    assert set(plan["models"]) == {"clip", "backbone"}
+    assert plan["models"]["backbone"]["backend"] == "timm"
+    # The paper's and the released code's numbers, which are the defaults.
+    kmdn, cdtg = recipe.kmdn, recipe.cdtg
+    assert (kmdn.architecture, kmdn.epochs, kmdn.distill_epochs, kmdn.distill_interval) == ("resnet50", 100, 100, 50)
+    assert (kmdn.feature, kmdn.feature_weight, kmdn.distill_batch_size) == ("layer3", 0.2, 64)
+    assert (cdtg.size_px, cdtg.steps, cdtg.batch_size, cdtg.r_train, cdtg.r) == (256, 200_000, 8, 0.8, 0.05)
+    assert (recipe.classifier.epochs, recipe.classifier.batch_size, recipe.classifier.lr) == (50, 32, 1e-3)
+
+
+@pytest.mark.parametrize("benchmark", CROP_MOCK_UPS)
+def test_tgns_recipes_validate_and_plan_from_the_command_line(crops: Options, benchmark: str) -> None:
+    recipe, sets = str(RECIPES / f"tgn_{benchmark}.yaml"), [w for each in crops[benchmark] for w in ("--set", each)]
+    for more in ([], ["--preset", str(RECIPES / "presets/tgn_released.yaml")]):
+        validated = CliRunner().invoke(main, ["validate", recipe, *sets, *more])
+        assert (validated.exit_code, f"fine (tgn on {benchmark}" in validated.output) == (0, True), validated.output
+        planned = CliRunner().invoke(main, ["plan", recipe, *sets, *more])
+        assert planned.exit_code == 0, planned.output
+        assert ("val is the test split" in planned.output) is bool(more)
+        assert "kmdn/distill" in planned.output and len(planned.output.splitlines()) < 40

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
 from ltgc_local.methods import METHODS
 from ltgc_local.plan import build_plan
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.steps import ROLES
 
 MakeRecipe = Callable[..., Recipe]
@@ -73,6 +74,71 @@ def test_what_is_made_is_read_by_someone(make_recipe: MakeRecipe, overrides: tup
     steps = build_plan(make_recipe(*overrides))
     read = {name for step in steps for name in step.reads}
     assert {step.name for step in steps} - read == {"report"}
+
+
+TGN_VARIANTS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("kmdn.distill=false",),
+    ("classifier.control=false",),
+    ("measure.enabled=false", "leaks.enabled=false"),
+    ("classifier.equal_steps=false",),
+    ("cdtg.features=false",),
+)
+
+
+def tgn_recipe(*overrides: str) -> Recipe:
+    return load_recipe(Path(__file__).resolve().parents[1] / "recipes/tgn_quickstart.yaml", overrides)
+
+
+def test_tgns_steps_are_its_networks_its_generator_and_its_classifier() -> None:
+    steps = build_plan(tgn_recipe())
+    assert [(step.name, step.model_role) for step in steps] == [
+        ("classes", None),
+        ("kmdn/head", None),
+        ("kmdn/tail", None),
+        ("kmdn/distill", None),
+        ("cdtg/train", "clip"),
+        ("generated", None),
+        ("merge", None),
+        ("measure", "clip"),
+        ("leaks/fingerprint", "clip"),
+        ("leaks/compare", None),
+        ("train/tgn", None),
+        ("train/control", None),
+        ("evaluate", None),
+        ("report", None),
+    ]
+
+
+@pytest.mark.parametrize("overrides", TGN_VARIANTS)
+def test_tgns_steps_read_earlier_ones_and_what_is_made_is_read(overrides: tuple[str, ...]) -> None:
+    earlier: list[str] = []
+    for step in build_plan(tgn_recipe(*overrides)):
+        assert step.name not in earlier and set(step.reads) <= set(earlier)
+        assert find_spec(f"ltgc_local.stages.{step.stage}") is not None
+        earlier.append(step.name)
+    read = {name for step in build_plan(tgn_recipe(*overrides)) for name in step.reads}
+    assert set(earlier) - read == {"report"}
+
+
+def test_without_distillation_the_generator_reads_the_tail_network_that_was_trained_alone() -> None:
+    steps = {step.name: step for step in build_plan(tgn_recipe("kmdn.distill=false"))}
+    assert "kmdn/distill" not in steps
+    assert steps["cdtg/train"].reads == ("classes", "kmdn/tail")
+    assert steps["generated"].reads == ("classes", "kmdn/tail", "cdtg/train")
+
+
+def test_weights_of_a_card_make_the_networks_steps_depend_on_it() -> None:
+    recipe = load_recipe(Path(__file__).resolve().parents[1] / "recipes/tgn_dior.yaml", check_files=False)
+    roles = {step.name: step.model_role for step in build_plan(recipe)}
+    assert roles["kmdn/head"] == roles["train/tgn"] == "backbone"
+    assert roles["kmdn/distill"] is None  # it goes on from the files of the two
+
+
+def test_the_control_depends_on_the_budget_only_where_it_takes_as_many_steps() -> None:
+    for equal in ("true", "false"):
+        steps = {step.name: step for step in build_plan(tgn_recipe(f"classifier.equal_steps={equal}"))}
+        assert ("merge" in steps["train/control"].settings) is (equal == "true")
 
 
 def names(recipe: Recipe) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from pydantic import BaseModel
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.plan import LOADING, NOT_SHAPING, build_plan, match_steps, step_settings, with_dependents
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.steps import Step
 
+ROOT = Path(__file__).resolve().parents[1]
 MakeRecipe = Callable[..., Recipe]
 # a <- b <- d, a <- c, e alone
 STEPS = (
@@ -111,7 +113,29 @@ def test_every_setting_of_every_stage_shapes_some_step_or_only_its_speed(make_re
     } | NOT_SHAPING
     blocks = {"describe", "extend", "draw", "assess", "leaks", "train", "evaluate", "report"}
     for name in blocks:
-        block = Recipe.model_fields[name].annotation
-        assert isinstance(block, type) and issubclass(block, BaseModel)
-        assert {f"{name}.{key}" for key in block.model_fields} <= used
-    assert used >= NOT_SHAPING and all(path.split(".")[0] in blocks for path in NOT_SHAPING)
+        assert {f"{name}.{key}" for key in fields_of(name)} <= used
+
+
+def test_every_setting_of_tgn_shapes_some_step_or_only_its_speed() -> None:
+    recipe = load_recipe(ROOT / "recipes/tgn_quickstart.yaml", ["classifier.equal_steps=true"])
+    used = {
+        key for step in build_plan(recipe) for key in step_settings(step, _without_null(recipe.dump()))
+    } | NOT_SHAPING
+    blocks = {"split", "kmdn", "cdtg", "merge", "classifier", "measure", "leaks", "report"}
+    for name in blocks:
+        left = {f"{name}.{key}" for key in fields_of(name)} - used
+        assert left <= {"kmdn.distill"}, name  # which says which steps there are
+    assert {f"evaluate.{key}" for key in recipe.dump()["evaluate"]} <= used
+    assert not {"zero_shot", "five_crop"} & recipe.dump()["evaluate"].keys()
+
+
+def fields_of(name: str) -> set[str]:
+    block = Recipe.model_fields[name].annotation
+    assert isinstance(block, type) and issubclass(block, BaseModel)
+    return set(block.model_fields)
+
+
+def test_what_is_not_shaping_is_a_field() -> None:
+    for path in NOT_SHAPING:
+        name, _, key = path.partition(".")
+        assert key in fields_of(name), path

@@ -5,7 +5,7 @@
 <run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
 <run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
-<run>/train/<arm>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
+<run>/<training>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
 <run>/decoded/<split>-<digest>.npy   decoded images that memory does not hold; removed when the run is complete
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
 <runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
@@ -86,6 +86,12 @@ class RunDirectory:
                 raise ArtefactError(f"{path}: missing or cut short; type: ltgc-local run … --from {step}")
             found.append(path)
         return sorted(found)
+
+    def lines(self, step: str, kind: str) -> list[dict[str, Any]]:
+        """Read all lines of one kind that a step wrote, whatever record they are of."""
+        return [
+            json.loads(line) for path in self.files(step, kind) for line in path.read_text("utf-8").split("\n") if line
+        ]
 
     def records(self, step: str, kind: str, record: type[R]) -> list[R]:
         """Read all records of one kind that a step wrote."""

@@ -46,6 +46,15 @@ def read_rows(paths: Iterable[Path]) -> list[DrawnRow]:
     ]
 
 
+def read_init_images(paths: Iterable[Path]) -> dict[Key, str]:
+    """Read from which training image each image was made ("" for noise alone), and not the images."""
+    import pyarrow.parquet as pq
+
+    tables = [pq.read_table(path, columns=["class_id", "description_id", "round", "init_image"]) for path in paths]
+    rows = (row for table in tables for row in table.to_pylist())
+    return {(row["class_id"], row["description_id"], row["round"]): row["init_image"] for row in rows}
+
+
 def read_drawn(rows: Sequence[DrawnRow]) -> list[DrawnImage]:
     """Read the images of ``rows``, in that order; memory holds them and one shard."""
     by_path: dict[Path, list[int]] = defaultdict(list)

@@ -16,8 +16,8 @@ def backend_of(role: Role, recipe: Recipe) -> str:
     """Return the name under which ``registry`` knows what runs ``role``."""
     if role == "t2i":
         return "diffusers"
-    if role == "clip":  # a folder of open_clip's layout or of transformers': its card says which
-        return find_card(recipe.models.cards, recipe.models.clip, "clip").family
+    if role in ("clip", "backbone"):  # a folder of one layout or another: its card says which
+        return find_card(recipe.models.cards, getattr(recipe.models, role), role).family
     return _text_backend(recipe)[0]
 
 

@@ -162,6 +162,18 @@ class ClipModel(Protocol):
         ...
 
 
+class ImageReader(Protocol):
+    """What reads images as numbers: the device that it is on, and its normalisation."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and std (1, 3, 1, 1) of images in [0, 1]."""
+        ...
+
+
 class TrainableClip(ClipModel, Protocol):
     """Role ``clip`` as training and evaluation use it: the vision tower by itself, and what it reads."""
 

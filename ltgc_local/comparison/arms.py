@@ -12,12 +12,31 @@ VARIANTS = {"five_crop": "five crops", "zero_shot_ensemble": "with zero-shot CLI
 
 def describe_arm(settings: Mapping[str, Any], arm: str, variant: str = "") -> str:
     """Say how an arm was trained and measured."""
+    if settings.get("method") == "tgn":
+        return ", ".join(_of_tgn(settings, arm))
     words = {
         "zero_shot": ["CLIP zero-shot"],
         "control": ["LoRA on originals alone", *_training(settings)],
         "ltgc": [*_generated(settings), *_upstream(settings)],
     }.get(arm, [arm.replace("_", " ")])
     return ", ".join([*words, *(VARIANTS.get(part, part) for part in variant.split("+") if part)])
+
+
+def _of_tgn(settings: Mapping[str, Any], arm: str) -> list[str]:
+    network = str(settings["classifier.architecture"])
+    as_many = "as many steps as with generated images" if settings["classifier.equal_steps"] else ""
+    if arm == "control":
+        return [f"{network} on originals alone", *filter(None, [as_many])]
+    words = [f"{network} on originals and generated", f"r {settings['cdtg.r']:g}"]
+    if settings["cdtg.behaviour"] == "released":
+        return [*words, "generator as released"]
+    left_out = {
+        "no distillation": not settings["kmdn.distill"],
+        "no KMDN features": not settings["cdtg.features"],
+        "no class loss": not settings["cdtg.class_weight"],
+        "no CLIP loss": not settings["cdtg.clip_weight"],
+    }
+    return [*words, *(word for word, is_so in left_out.items() if is_so)]
 
 
 def _training(settings: Mapping[str, Any]) -> list[str]:
@@ -50,7 +69,7 @@ def _upstream(settings: Mapping[str, Any]) -> list[str]:
 
 def paper_method(settings: Mapping[str, Any], arm: str, variant: str = "") -> str | None:
     """Return the key of the paper's row (``paper.ROWS``) whose settings an arm has, or None."""
-    if variant:
+    if variant or settings.get("method") == "tgn":
         return None
     if arm == "zero_shot":
         return "zero_shot"

@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from ltgc_local.comparison.arms import VARIANTS, describe_arm, paper_method
 from ltgc_local.comparison.read import NOT_TELLING, Run
 from ltgc_local.intervals import Interval, Resampling, accuracy_intervals, difference_intervals, over_seeds
 from ltgc_local.longtail import SHOTS
 
 GROUPS = ("all", *SHOTS)
+SIDES = ("head", "tail")  # of the method that has them
 #: Arms on which the seed has no influence: every seed's figures are the same, and so have a bootstrap interval.
 SEEDLESS = {"zero_shot"}
-MEASURES = (*GROUPS, "macro", "worst", "harmonic", "geometric", "calibration_error")
+MEASURES = (*GROUPS, *SIDES, "macro", "macro_f1", "worst", "harmonic", "geometric", "calibration_error")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Row:
     @property
     def settings(self) -> dict[str, Any]:
         return self.runs[0].settings
+
+    @property
+    def method(self) -> str:
+        return self.runs[0].method
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
             for variant in ("", *(key for key in figures if key.split("+")[0] in VARIANTS)):
                 line = _measure(row, arm, variant, resampling)
                 same = (line.title, line.seeds, tuple(cell.value for cell in line.cells.values()))
-                key = (row.label, same) if arm == "ltgc" else same
+                key = (row.label, same) if arm == row.method else same
                 lines.setdefault(key, line)
                 owners.setdefault(key, []).append(row.label)
     titles = Counter(line.title for line in lines.values() if not line.label)
@@ -97,7 +104,7 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
         else line
         for key, line in lines.items()
     ]
-    order = {"zero_shot": 0, "control": 2, "ltgc": 3}
+    order = {"zero_shot": 0, "control": 2, "ltgc": 3, "tgn": 3}
     return tuple(sorted(named, key=lambda line: order.get(line.arm, 1)))
 
 
@@ -111,11 +118,16 @@ def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
     def bootstrap(run: Run) -> dict[str, Interval | None]:
         if name not in run.predicted:
             return {}
-        return accuracy_intervals(run.predicted[name] == run.labels, run.labels, run.class_counts, resampling)
+        return _by_group(
+            run,
+            lambda correct, mine: accuracy_intervals(
+                correct[name][mine], run.labels[mine], run.class_counts, resampling
+            ),
+        )
 
     values = {key: [figure.get(key) for figure in figures] for key in MEASURES}
     return Line(
-        row.label if arm == "ltgc" else "",
+        row.label if arm == row.method else "",
         describe_arm(row.settings, arm, variant),
         arm,
         variant,
@@ -126,22 +138,39 @@ def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
 
 
 def subtract_control(row: Row, resampling: Resampling) -> dict[str, Cell] | None:
-    """Return LTGC minus its own control by group, in points, paired by image or by seed; None without a control."""
-    runs = [run for run in row.runs if {"ltgc", "control"} <= run.metrics.keys()]
+    """Return a method minus its own control by group, in points, paired by image or seed; None without a control."""
+    arms = (row.method, "control")
+    runs = [run for run in row.runs if set(arms) <= run.metrics.keys()]
     if not runs:
         return None
 
     def bootstrap(run: Run) -> dict[str, Interval | None]:
-        if not {"ltgc", "control"} <= run.predicted.keys():
+        if not set(arms) <= run.predicted.keys():
             return {}
-        one, other = (run.predicted[arm] == run.labels for arm in ("ltgc", "control"))
-        return difference_intervals(one, other, run.labels, run.class_counts, resampling)
+        return _by_group(
+            run,
+            lambda correct, mine: difference_intervals(
+                correct[arms[0]][mine], correct[arms[1]][mine], run.labels[mine], run.class_counts, resampling
+            ),
+        )
 
     values: dict[str, list[float | None]] = {}
-    for key in GROUPS:
-        pairs = [(run.metrics["ltgc"].get(key), run.metrics["control"].get(key)) for run in runs]
+    for key in (*GROUPS, *(SIDES if runs[0].tail else ())):
+        pairs = [(run.metrics[arms[0]].get(key), run.metrics["control"].get(key)) for run in runs]
         values[key] = [None if one is None or other is None else one - other for one, other in pairs]
     return _cells(values, runs, bootstrap, resampling.level, is_difference=True)
+
+
+def _by_group(
+    run: Run, measure: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, Interval | None]]
+) -> dict[str, Interval | None]:
+    """Return the intervals of all test images, and of head and tail where the method has them."""
+    correct = {name: predicted == run.labels for name, predicted in run.predicted.items()}
+    found = measure(correct, np.ones(len(run.labels), dtype=bool))
+    if run.tail:
+        is_tail = np.isin(run.labels, list(run.tail))
+        found |= {"head": measure(correct, ~is_tail)["all"], "tail": measure(correct, is_tail)["all"]}
+    return found
 
 
 def _cells(

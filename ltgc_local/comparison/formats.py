@@ -10,8 +10,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ltgc_local.comparison.fold import Cell
+from ltgc_local.comparison.grid import Grid
 from ltgc_local.comparison.paper import TABLES
-from ltgc_local.comparison.tables import Benchmark, Comparison, Grid
+from ltgc_local.comparison.tables import Benchmark, Comparison
 
 #: Format -> suffix of its file.
 FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
@@ -101,10 +102,10 @@ def _tidy(benchmark: Benchmark, level: float) -> Iterator[tuple[object, ...]]:
             if cell.value is not None:
                 who = ("ours", benchmark.name, line.label, line.arm, line.variant, line.title)
                 yield (*who, "accuracy" if key != "calibration_error" else "calibration", key, *end(cell, line.seeds))
-    for label, seeds, cells in benchmark.changes:
+    for label, arm, seeds, cells in benchmark.changes:
         for group, cell in cells.items():
             if cell.value is not None:
-                yield ("ours", benchmark.name, label, "ltgc", "", "", "minus_control", group, *end(cell, seeds))
+                yield ("ours", benchmark.name, label, arm, "", "", "minus_control", group, *end(cell, seeds))
 
 
 def _latex(comparison: Comparison) -> str:

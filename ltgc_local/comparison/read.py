@@ -14,14 +14,13 @@ from ltgc_local.artefacts.directory import RunDirectory, find_runs
 from ltgc_local.artefacts.tables import read_table
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.schema import NOT_SHAPING
-from ltgc_local.records import EpochMetrics
 from ltgc_local.reporting.provenance import Provenance, read_provenance
 
 #: Whose images the figures are of: the test images, or the validation images at the epoch whose weights were kept.
 Split = Literal["test", "val"]
-ARMS = ("control", "ltgc")
+ARMS = ("control", "ltgc", "tgn")
 #: Settings that do not tell two rows of a comparison apart.
-NOT_TELLING = (NOT_SHAPING - {"train.control", "leaks.enabled"}) | {
+NOT_TELLING = (NOT_SHAPING - {"train.control", "classifier.control", "leaks.enabled"}) | {
     "seed", "data.root", "data.lists", "data.class_names", "models.cards", "evaluate.interval_level",
     "evaluate.resamples", "evaluate.store_logits", "report.images_per_class", "report.leak_pairs",
 }  # fmt: skip
@@ -37,11 +36,19 @@ class Run:
     labels: np.ndarray
     predicted: dict[str, np.ndarray]
     class_counts: dict[int, int]
+    tail: frozenset[int]  # class ids; empty where the method has no head and tail
+    networks: dict[str, Any]  # of TGN: KMDN's, by side, alone and distilled
+    measures: dict[str, Any]  # of TGN: the generated images', over all tail classes
     provenance: Provenance
 
     @property
     def name(self) -> str:
         return str(self.settings["name"])
+
+    @property
+    def method(self) -> str:
+        """The method, which is also what its own arm is called."""
+        return str(self.settings.get("method", "ltgc"))
 
     @property
     def seed(self) -> int:
@@ -72,14 +79,19 @@ def read_runs(folders: Sequence[Path], split: Split = "test") -> tuple[list[Run]
         if not found:
             raise ArtefactError(f"{folder}: no run directory here; ltgc-local run RECIPE --out {folder} makes one")
         roots |= dict.fromkeys(found)
-    measured_by = {"test": "evaluate", "val": "train/ltgc"}[split]
-    unfinished = [root for root in roots if RunDirectory(root).manifest(measured_by) is None]
+    unfinished = [root for root in roots if RunDirectory(root).manifest(_measured_by(root, split)) is None]
     runs = [read_run(root, split) for root in roots if root not in unfinished]
     if not runs:
-        raise ArtefactError(
-            f"{unfinished[0]}: step {measured_by} is not complete; type: ltgc-local status {unfinished[0]}"
-        )
+        step = _measured_by(unfinished[0], split)
+        raise ArtefactError(f"{unfinished[0]}: step {step} is not complete; type: ltgc-local status {unfinished[0]}")
     return runs, unfinished
+
+
+def _measured_by(root: Path, split: Split) -> str:
+    """Return the step that measures a run: after it the run can be compared."""
+    if split == "test":
+        return "evaluate"
+    return f"train/{json.loads((root / 'recipe.json').read_text('utf-8')).get('method', 'ltgc')}"
 
 
 def read_run(root: Path, split: Split = "test") -> Run:
@@ -93,7 +105,11 @@ def read_run(root: Path, split: Split = "test") -> Run:
         if split == "val":
             settings = flatten(json.loads((root / "recipe.json").read_text("utf-8")))
             nothing = np.empty(0, np.int64)
-            return Run(root, settings, _validation(run), nothing, {}, {}, read_provenance(run))
+            tail, nothing_of_tgn = frozenset[int](), dict[str, Any]()
+            return Run(
+                root, settings, _validation(run), nothing, {}, {}, tail, nothing_of_tgn, nothing_of_tgn,
+                read_provenance(run),
+            )  # fmt: skip
         settings = flatten(json.loads((root / "recipe.json").read_text("utf-8")))
         metrics = run.value("evaluate", "metrics")
         classes = run.value("evaluate", "classes") if run.files("evaluate", "classes") else []
@@ -109,6 +125,9 @@ def read_run(root: Path, split: Split = "test") -> Run:
         table["label"],
         {name.removesuffix(suffix): column for name, column in table.items() if name.endswith(suffix)},
         {int(each["class_id"]): int(each["num_train"]) for each in classes},
+        frozenset(int(each["class_id"]) for each in classes if not each.get("is_head", True)),
+        run.value("evaluate", "networks") if run.files("evaluate", "networks") else {},
+        run.value("measure", "measures")["summary"] if run.manifest("measure") else {},
         read_provenance(run),
     )
 
@@ -120,7 +139,7 @@ def _validation(run: RunDirectory) -> dict[str, dict[str, Any]]:
         step = f"train/{arm}"
         if run.manifest(step) is not None:
             kept = run.value(step, "selected")["epoch"]
-            found[arm] = next(e for e in run.records(step, "history", EpochMetrics) if e.epoch == kept).validation
+            found[arm] = next(e["validation"] for e in run.lines(step, "history") if e["epoch"] == kept)
     return found
 
 

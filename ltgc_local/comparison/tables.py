@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltgc_local.comparison.fold import GROUPS, Cell, Line, Row, fold_seeds, list_lines, subtract_control
+from ltgc_local.comparison.fold import GROUPS, SIDES, Cell, Line, Row, fold_seeds, list_lines, subtract_control
+from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
 from ltgc_local.comparison.paper import BENCHMARKS, SOURCE, TABLES, PaperTable
 from ltgc_local.comparison.read import NOT_TELLING, Run, Split, read_runs
+from ltgc_local.comparison.tgn import tgn_grids
 from ltgc_local.intervals import Resampling
 from ltgc_local.reporting.provenance import judge_evidence
 
@@ -19,22 +21,10 @@ COLUMNS = {group: group for group in GROUPS} | {
     "harmonic": "harmonic mean",
     "calibration_error": "ECE",
 }
+#: The same of the method with head and tail, shown where a line has them.
+SIDE_COLUMNS = {"head": "head", "tail": "tail", "macro_f1": "macro F1"}
 #: Settings that the 2 x 2 varies, and that so do not keep two runs out of one.
 VARIED = NOT_TELLING | {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
-
-
-GridRow = tuple[str | Cell, ...]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """One table: a title, a sentence on how to read it, a heading and rows of texts and figures."""
-
-    kind: str  # accuracy, change, two_by_two, paper
-    title: str
-    note: str
-    heading: tuple[str, ...]
-    rows: tuple[GridRow, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +34,7 @@ class Benchmark:
     name: str
     worth: str
     lines: tuple[Line, ...]
-    changes: tuple[tuple[str, tuple[int, ...], dict[str, Cell]], ...]  # row's label, seeds, cells
+    changes: tuple[tuple[str, str, tuple[int, ...], dict[str, Cell]], ...]  # row's label, arm, seeds, cells
     grids: tuple[Grid, ...]
 
 
@@ -85,10 +75,13 @@ def _compare(name: str, runs: Sequence[Run], resampling: Resampling, split: Spli
     rows = fold_seeds(runs)
     lines = list_lines(rows, resampling)
     found = [(row, subtract_control(row, resampling)) for row in rows]
-    changes = tuple((row.label, tuple(run.seed for run in row.runs), cells) for row, cells in found if cells)
+    changes = tuple(
+        (row.label, row.method, tuple(run.seed for run in row.runs), cells) for row, cells in found if cells
+    )
     accuracy = _accuracy(lines, resampling.level) if split == "test" else _validation(lines, resampling.level)
     grids = [accuracy, *_change(changes), *_two_by_two(rows, resampling)]
     if split == "test":
+        grids += tgn_grids([row for row in rows if row.method == "tgn"], resampling.level)
         grids += [_paper(table, name, lines) for table in TABLES if _is_shown(table, name, lines)]
     worths = {judge_evidence(run.provenance.models).text: None for run in runs}
     return Benchmark(name, " ".join(worths), lines, changes, tuple(grids))
@@ -100,10 +93,13 @@ def _accuracy(lines: Sequence[Line], level: float) -> Grid:
         "class; of several seeds Student's t over them, with ± their standard deviation. Groups by training images: "
         "many > 100, medium 20-100, few < 20. ECE: expected calibration error."
     )
+    sides = {k: title for k, title in SIDE_COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
+    columns = COLUMNS | sides
     rows = tuple(
-        _row(line.label or "-", line.title, _seeds(line.seeds), *(line.cells[key] for key in COLUMNS)) for line in lines
+        _row(line.label or "-", line.title, join_seeds(line.seeds), *(line.cells[key] for key in columns))
+        for line in lines
     )
-    return Grid("accuracy", "Accuracy on the test images", note, ("row", "training", "seeds", *COLUMNS.values()), rows)
+    return Grid("accuracy", "Accuracy on the test images", note, ("row", "training", "seeds", *columns.values()), rows)
 
 
 def _validation(lines: Sequence[Line], level: float) -> Grid:
@@ -113,19 +109,25 @@ def _validation(lines: Sequence[Line], level: float) -> Grid:
         "say what the choice is worth. Where train.select is not 'last', the epoch was chosen on these images, too."
     )
     rows = tuple(
-        _row(line.label or "-", line.title, _seeds(line.seeds), *(line.cells[group] for group in GROUPS))
+        _row(line.label or "-", line.title, join_seeds(line.seeds), *(line.cells[group] for group in GROUPS))
         for line in lines
     )
     return Grid("accuracy", "Accuracy on the validation images", note, ("row", "training", "seeds", *GROUPS), rows)
 
 
-def _change(changes: Sequence[tuple[str, tuple[int, ...], dict[str, Cell]]]) -> list[Grid]:
+def _change(changes: Sequence[tuple[str, str, tuple[int, ...], dict[str, Cell]]]) -> list[Grid]:
     note = (
-        "Points: each row minus its own control, which is the same LoRA, loss and sampler without generated images; "
+        "Points: each row minus its own control, which is the same training without generated images; "
         "paired by image or by seed. Many: what the generated images do to the head."
     )
-    rows = tuple(_row(label, _seeds(seeds), *(cells[group] for group in GROUPS)) for label, seeds, cells in changes)
-    heading = ("row", "seeds", "all", "many (the head)", "medium", "few")
+    sides = SIDES if any(side in cells for *_, cells in changes for side in SIDES) else ()
+    rows = tuple(
+        _row(
+            label, join_seeds(seeds), *(cells.get(group, Cell(None, is_difference=True)) for group in (*GROUPS, *sides))
+        )
+        for label, _, seeds, cells in changes
+    )
+    heading = ("row", "seeds", "all", "many" if sides else "many (the head)", "medium", "few", *sides)
     return [Grid("change", "Change against the control", note, heading, rows)] if rows else []
 
 
@@ -134,7 +136,7 @@ def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
     alike: dict[str, dict[tuple[str, str], Line]] = {}
     for row in rows:
         settings = row.settings
-        if settings["train.loss"] != "cross_entropy":
+        if settings.get("train.loss") != "cross_entropy":
             continue
         rest = json.dumps({key: value for key, value in settings.items() if key not in VARIED}, sort_keys=True)
         cells = alike.setdefault(rest, {})
@@ -190,7 +192,3 @@ def _paper(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> Grid:
 
 def _row(*cells: str | Cell) -> GridRow:
     return cells
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds)) or "any"

@@ -93,7 +93,7 @@ class Corpus:
                 digest.update(f"{split.name}/{path.name}\0{content}\n".encode())
         return digest.hexdigest()[:16]
 
-    def check_selection(self, select: str) -> None:
+    def check_selection(self, select: str, key: str = "train.select") -> None:
         """Refuse to choose an epoch on validation images that are test images.
 
         Raises:
@@ -101,8 +101,8 @@ class Corpus:
         """
         if select != "last" and self.val_is_test:
             raise DataError(
-                f"train: select is {select}, but {self.name}'s validation images are its test images, and a choice by "
-                "them would be by the test; type --set train.select=last"
+                f"{key.replace('.', ': ')} is {select}, but {self.name}'s validation images are its test images, and a "
+                f"choice by them would be by the test; type --set {key}=last"
             )
 
     def check_images_are_there(self) -> None:

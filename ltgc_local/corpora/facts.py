@@ -5,9 +5,11 @@ Counted from the published lists; of iNaturalist 2018 only the totals: its group
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltgc_local.corpora.base import Corpus
 from ltgc_local.errors import DataError
@@ -62,3 +64,47 @@ def check_facts(corpus: Corpus, facts: Facts, where: str) -> None:
     wrong = [f"{what}: {found}, but {corpus.name} has {known}" for what, found, known in pairs if found != known]
     if wrong:
         raise DataError(f"{where}: " + "; ".join(wrong) + "; copy the lists again (see data/README.md)")
+
+
+@dataclass(frozen=True)
+class CropFacts:
+    """Numbers of classes and of images of a benchmark of crops (TGN's README)."""
+
+    num_classes: int
+    train: int
+    test: int
+
+
+CROPS = {
+    "dior": CropFacts(20, 68_025, 124_440),
+    "fgsc23": CropFacts(23, 3_256, 825),
+    "dota": CropFacts(15, 98_906, 28_853),
+}
+
+
+def check_totals(
+    name: str, facts: CropFacts, found: tuple[int, int], labels: Sequence[NDArray[np.int64]], where: str
+) -> None:
+    """Refuse lists that are not the benchmark's, with everything in which they differ.
+
+    Args:
+        found: numbers of training and test images.
+        labels: of both.
+
+    Raises:
+        DataError: what was found and what the benchmark has.
+    """
+    classes = [len(np.unique(each)) for each in labels]
+    pairs = [
+        ("training images", found[0], facts.train),
+        ("test images", found[1], facts.test),
+        ("classes of training images", classes[0], facts.num_classes),
+        ("classes of test images", classes[1], facts.num_classes),
+        ("largest class id", max(int(each.max()) for each in labels), facts.num_classes - 1),
+    ]
+    wrong = [f"{what}: {number}, but {name} has {known}" for what, number, known in pairs if number != known]
+    if wrong:
+        raise DataError(
+            f"{where}: " + "; ".join(wrong) + "; copy the lists again, or write 'benchmark: anno_lists' for crops of "
+            "your own (see data/README.md)"
+        )

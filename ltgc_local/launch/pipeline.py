@@ -25,12 +25,12 @@ from ltgc_local.plan import build_plan, match_steps, with_dependents
 from ltgc_local.recipe import Recipe
 from ltgc_local.run.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.run.reuse import find_finished, take_step
-from ltgc_local.steps import ROLES, SHARDED, TEXT_ROLES, Role, Step
+from ltgc_local.steps import SHARDED, TEXT_ROLES, Role, Step
 from ltgc_local.store import ModelCard, check_model_folder, digest_folder, find_card, model_folder
 
 PACKAGES = (
     "torch", "torchvision", "transformers", "diffusers", "accelerate", "open_clip_torch", "peft", "bitsandbytes",
-    "datasets", "numpy", "pillow",
+    "timm", "datasets", "numpy", "pillow",
 )  # fmt: skip
 
 
@@ -59,9 +59,10 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
     steps_to_run = steps if last is None else steps[: last + 1]
     redone = with_dependents(steps, match_steps(steps, request.from_step)) if request.from_step else []
     with run.locked():
-        cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in ROLES}
+        cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
         corpus = open_corpus(recipe.data)
-        corpus.check_selection(recipe.train.select)
+        for key, select in recipe.selections.items():
+            corpus.check_selection(select, key)
         digests = _digests(corpus, cards, run)
         run.supersede(redone)
         begun = False
@@ -167,10 +168,19 @@ def _write_provenance(request: Request, cards: Mapping[Role, ModelCard], digests
         "models": {
             role: {"card": card.name, "evidence": card.evidence, "licence": card.licence, "digest": digests[role]}
             for role, card in cards.items()
-        },
+        }
+        | _untrained(request.recipe),
     }
     write_atomically(Json("provenance", provenance), root / "provenance.json")
     write_atomically(Json("recipe", request.recipe.dump()), root / "recipe.json")
+
+
+def _untrained(recipe: Recipe) -> dict[str, Any]:
+    """Return what TGN's networks start from where no card names weights: random numbers, which the report must say."""
+    if recipe.method != "tgn" or recipe.models.backbone is not None:
+        return {}
+    names = dict.fromkeys((recipe.kmdn.architecture, recipe.classifier.architecture))
+    return {"backbone": {"card": ", ".join(names), "evidence": "scratch", "licence": "", "digest": ""}}
 
 
 def _facts(run: RunDirectory, step: Step) -> str:

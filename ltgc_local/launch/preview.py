@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.backends.choice import backend_of, reason_of
-from ltgc_local.corpora import open_corpus
+from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.errors import ArtefactError, ModelError
 from ltgc_local.longtail import SHOTS, num_extended, shot_of, tail_classes
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
-from ltgc_local.steps import ROLES
+from ltgc_local.reporting.accuracy import GROUPS
 from ltgc_local.store import ModelCard, check_model_folder, find_card
+from ltgc_local.tgn.budget import count_wanted
+from ltgc_local.tgn.class_manifest import build_manifest
 
 SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all
 ARM_TITLES = {
     "zero_shot": "CLIP zero-shot",
     "vlm_zero_shot": "vlm asked for the class (a sample)",
-    "control": "the same LoRA, no generated data",
+    "control": "the same, no generated data",
     "ltgc": "LTGC",
+    "tgn": "TGN",
 }
 
 
@@ -28,12 +32,9 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
     """Return the steps, the models and the number of images to draw a class."""
     corpus = open_corpus(recipe.data)
     counts = corpus.class_counts()
-    described = recipe.describe.max_images_per_class
-    to_draw = {
-        corpus.class_names[c]: num_extended(min(counts[c], described), recipe.extend.max_descriptions)
-        for c in tail_classes(counts, recipe.describe.tail_below)
-    }
-    cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in ROLES}
+    wanted = _count_tgn(recipe, corpus) if recipe.method == "tgn" else _count_ltgc(recipe, counts)
+    to_draw = {corpus.class_names[class_id]: number for class_id, number in wanted.items()}
+    cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
     return {
         "method": recipe.method,
         "images": {"train": len(corpus.train), "val": len(corpus.val), "test": len(corpus.test)},
@@ -55,16 +56,30 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def _count_ltgc(recipe: Recipe, counts: dict[int, int]) -> dict[int, int]:
+    described = recipe.describe.max_images_per_class
+    return {
+        c: num_extended(min(counts[c], described), recipe.extend.max_descriptions)
+        for c in tail_classes(counts, recipe.describe.tail_below)
+    }
+
+
+def _count_tgn(recipe: Recipe, corpus: Corpus) -> dict[int, int]:
+    return count_wanted(build_manifest(corpus.class_names, corpus.class_counts(), recipe.split), recipe.merge)
+
+
 def plan_as_text(recipe: Recipe) -> str:
     """Return the plan for people."""
     plan = plan_as_dict(recipe)
     width = max(len(step["name"]) for step in plan["steps"])
+    roles = max(len(step["model"] or "-") for step in plan["steps"])
     lines = [
         f"{recipe.name}: {plan['method']} on {recipe.data.benchmark}, seed {recipe.seed}",
         f"{plan['images']['train']} training images; classes: "
         + ", ".join(f"{n} {s}" for s, n in plan["classes"].items()),
         *(["val is the test split: settings are fixed beforehand, not chosen on it"] if plan["val_is_test"] else []),
-        f"to draw: {plan['num_to_draw']} images ({_drawn_by_class(plan['to_draw'])})",
+        f"to {'generate' if recipe.method == 'tgn' else 'draw'}: {plan['num_to_draw']} images "
+        f"({_drawn_by_class(plan['to_draw'])})",
         *(
             f"{role}: {model['card']} ({model['evidence']}, {model['backend']})"
             + (model["note"] and f": {model['note']}")
@@ -73,7 +88,7 @@ def plan_as_text(recipe: Recipe) -> str:
         *(f"cannot run yet: {model['problem']}" for model in plan["models"].values() if model["problem"]),
         "",
         *(
-            f"{s['name']:{width}}  {s['model'] or '-':4}  reads {', '.join(s['reads']) or 'data'}"
+            f"{s['name']:{width}}  {s['model'] or '-':{roles}}  reads {', '.join(s['reads']) or 'data'}"
             for s in plan["steps"]
         ),
     ]
@@ -92,7 +107,7 @@ def _problem_of(card: ModelCard) -> str:
 def problems_of_models(recipe: Recipe) -> list[str]:
     """Return what is wrong with the cards of a recipe's models or with their weights, one problem a role at most."""
     problems = []
-    for role in ROLES:
+    for role in recipe.roles:
         try:
             problems.append(_problem_of(find_card(recipe.models.cards, getattr(recipe.models, role), role)))
         except ModelError as problem:
@@ -118,8 +133,14 @@ def metrics_as_text(out: Path) -> str:
     if run.manifest("evaluate") is None:
         raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {out}")
     metrics = run.value("evaluate", "metrics")
-    lines = [f"{'percent of test images':36}" + "".join(f"{column:>8}" for column in ("all", *SHOTS))]
+    columns = GROUPS[read_run_method(run)]
+    lines = [f"{'percent of test images':36}" + "".join(f"{column:>8}" for column in columns)]
     for arm, values in metrics.items():
-        cells = "".join(f"{values[c]:8.1f}" if values[c] is not None else f"{'-':>8}" for c in ("all", *SHOTS))
+        cells = "".join(f"{values[c]:8.1f}" if values[c] is not None else f"{'-':>8}" for c in columns)
         lines.append(f"{ARM_TITLES.get(arm, arm):36}{cells}")
     return "\n".join([*lines, f"report: {out / 'report' / 'report.html'}"])
+
+
+def read_run_method(run: RunDirectory) -> str:
+    """Return the method of a run's recipe."""
+    return str(json.loads((run.root / "recipe.json").read_text("utf-8")).get("method", "ltgc"))

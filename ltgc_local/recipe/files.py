@@ -49,6 +49,8 @@ def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) 
 
 def check_few_step(recipe: Recipe, root: Entry, problems: list[Problem]) -> None:
     """Check that a distilled model is used as its card says: with other steps or guidance it draws noise or glare."""
+    if recipe.models.t2i is None:
+        return
     try:
         card = find_card(recipe.models.cards, recipe.models.t2i, "t2i")
     except ModelError:

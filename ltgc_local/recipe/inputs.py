@@ -21,6 +21,10 @@ class Data(Block):
         "inaturalist18",
         "cifar10_lt",
         "cifar100_lt",
+        "dior",
+        "fgsc23",
+        "dota",
+        "anno_lists",
         "image_folder",
         "list_files",
         "csv",
@@ -41,7 +45,11 @@ class Data(Block):
     val_per_class: int = Field(default=50, ge=1)
     """CIFAR: validation images a class at most, of the official training images that the long tail leaves. Ours."""
     split_seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    """CIFAR: which images the long tail keeps; not the run's seed, so that runs share their data. Ours."""
+    """Which images CIFAR's long tail keeps, or the crops' validation split; not the run's seed, so that runs share
+    their data. Ours."""
+    val_percent: float = Field(default=5.0, ge=0, lt=100)
+    """Crops (DIOR, FGSC-23, DOTA, anno_lists): share of each class's training images that is held out for validation;
+    0 trains on all of them [released code], and nothing may be chosen by validation. Ours."""
     image_column: str = Field(default="image", min_length=1)
     """csv: the column of paths; parquet: of images. Ours: what ``datasets`` writes."""
     label_column: str = Field(default="label", min_length=1)
@@ -55,7 +63,8 @@ class Data(Block):
 
 
 _CIFAR = ("cifar10_lt", "cifar100_lt")
-_LISTED = ("imagenet_lt", "places_lt", "inaturalist18", "list_files", "csv")
+_CROPS = ("dior", "fgsc23", "dota", "anno_lists")
+_LISTED = ("imagenet_lt", "places_lt", "inaturalist18", *_CROPS, "list_files", "csv")
 #: Key of ``data`` -> the benchmarks that it has an effect on, where that is not all of them.
 DATA_KEYS = {
     "lists": _LISTED,
@@ -63,25 +72,29 @@ DATA_KEYS = {
     "imbalance": _CIFAR,
     "largest_class": _CIFAR,
     "val_per_class": _CIFAR,
-    "split_seed": _CIFAR,
+    "split_seed": (*_CIFAR, *_CROPS),
+    "val_percent": _CROPS,
     "image_column": ("csv", "parquet"),
     "label_column": ("csv", "parquet"),
 }
 
 
 class Models(Block):
-    """Which local models take the four roles, and on what they run."""
+    """Which local models take the method's roles, and on what they run."""
 
     cards: Path = Field(examples=["../model_cards"])
     """Folder of the model cards, one Markdown file a model. Ours."""
-    vlm: Name = Field(examples=["tiny-vlm"])
+    vlm: Name | None = Field(default=None, examples=["tiny-vlm"])
     """Card of the vision-language model that describes images (the paper: GPT-4V; ours is local)."""
-    llm: Name = Field(examples=["tiny-llm"])
+    llm: Name | None = Field(default=None, examples=["tiny-llm"])
     """Card of the language model that extends and refines descriptions (the paper: GPT-4; ours is local)."""
-    t2i: Name = Field(examples=["tiny-t2i"])
+    t2i: Name | None = Field(default=None, examples=["tiny-t2i"])
     """Card of the text-to-image model (the paper: DALL-E; ours is local)."""
-    clip: Name = Field(examples=["tiny-clip"])
-    """Card of the CLIP that scores images and is fine-tuned [paper: ViT-B/32]."""
+    clip: Name | None = Field(default=None, examples=["tiny-clip"])
+    """Card of the CLIP that scores images and, in LTGC, is fine-tuned [paper: ViT-B/32]."""
+    backbone: Name | None = Field(default=None, examples=["resnet50-imagenet"])
+    """Card of the timm weights that TGN's networks start from; null starts them at random, which the report says
+    [paper: ImageNet's ResNet-50]."""
     backend: Literal["auto", "vllm", "transformers"] = "auto"
     """What runs vlm and llm; ``auto`` takes vLLM where it is installed for GPUs, else transformers. Ours."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

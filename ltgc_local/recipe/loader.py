@@ -19,6 +19,7 @@ from ltgc_local.recipe.files import check_few_step, check_files_of
 from ltgc_local.recipe.layers import Block, Layers, apply_override, is_path, merge, read_layers
 from ltgc_local.recipe.lines import Entry, Place, Problem, locate
 from ltgc_local.recipe.schema import Name, Recipe
+from ltgc_local.recipe.uses import missing_roles
 from ltgc_local.recipe.words import (
     block_keys,
     describe_missing,
@@ -116,6 +117,11 @@ def _check(block: Block, place: Place, check_files: bool, problems: list[Problem
     except ValidationError as error:
         for details in error.errors(include_url=False):
             problems += _explain(dict(details), root)
+    models = plain.get("models")
+    if isinstance(models, dict):
+        place_of_models = locate(root, ("models",))[0]
+        missing = missing_roles(_method_of(root), models)
+        problems += [Problem(place_of_models, "models", problem) for problem in missing]
     if check_files:
         check_files_of(plain, root, problems)
         if recipe is not None:
@@ -161,6 +167,7 @@ def _absolute(folder: Path, text: str) -> Path:
 def _explain(error: dict[str, Any], root: Entry) -> list[Problem]:
     """Turn one of pydantic's errors into problems in plain words."""
     loc = tuple(str(part) for part in error["loc"][:2])
+    method = _method_of(root)
     block, key, path = ".".join(loc[:-1]), loc[-1] if loc else "", ".".join(loc)
     place, entry = locate(root, loc)
     field = field_at(loc)
@@ -168,15 +175,20 @@ def _explain(error: dict[str, Any], root: Entry) -> list[Problem]:
         found = [((*loc, *where.split(".")), text) for where, text in error["ctx"]["found"]]
         return [Problem(locate(root, where)[0], ".".join(where), text) for where, text in found]
     if error["type"] == "missing" and field is not None:
-        return [Problem(place, block, describe_missing(block, key, field))]
+        return [Problem(place, block, describe_missing(block, key, field, method))]
     if error["type"] == "extra_forbidden" and entry is not None:
-        return [Problem(place, block, describe_unknown(block, key, entry))]
+        return [Problem(place, block, describe_unknown(block, key, entry, method))]
     if field is None or entry is None:  # a kind of error that this version of pydantic has added
         return [Problem(place, path, error["msg"])]
     if isinstance(field.annotation, type) and key in block_keys() and len(loc) == 1:
         keys = ", ".join(block_keys()[key][:3])
         return [Problem(place, path, f"expected a block of keys, such as {keys}; found {_shown(entry)}")]
     return [Problem(place, path, describe_value_problem(field, entry))]
+
+
+def _method_of(root: Entry) -> object:
+    entry = locate(root, ("method",))[1]
+    return "ltgc" if entry is None else entry.value
 
 
 def _shown(entry: Entry) -> str:

@@ -1,7 +1,8 @@
 """The recipe: every setting of a run, one frozen block a stage, in pipeline order.
 
-Defaults live here and nowhere else. Each field's docstring says where its default comes from: [paper] LTGC's slides,
-[released code], or "ours", because no training code was released and the slides leave most values unstated.
+Defaults live here and nowhere else. Each field's docstring says where its default comes from: [paper] the method's
+(LTGC's slides), [released code], or "ours", because LTGC's training code was not released and its slides leave most
+values unstated. A block that the recipe's method does not use may not be written.
 """
 
 from __future__ import annotations
@@ -15,23 +16,34 @@ from ltgc_local.recipe.block import Block, Name
 from ltgc_local.recipe.generation import Assess, Describe, Draw, Extend, Leaks, Scorer
 from ltgc_local.recipe.inputs import DATA_KEYS, Data, Models
 from ltgc_local.recipe.learning import Evaluate, Report, Train
+from ltgc_local.recipe.tgn import Backbone, Cdtg, Classifier, Fitting, Kmdn, Measure, Merge, Split
+from ltgc_local.recipe.uses import UNUSED, missing_roles, without_unused
+from ltgc_local.steps import ROLES, Role
 
 __all__ = [
     "DATA_KEYS",
     "NOT_SHAPING",
     "Assess",
+    "Backbone",
     "Block",
+    "Cdtg",
+    "Classifier",
     "Data",
     "Describe",
     "Draw",
     "Evaluate",
     "Extend",
+    "Fitting",
+    "Kmdn",
     "Leaks",
+    "Measure",
+    "Merge",
     "Models",
     "Name",
     "Recipe",
     "Report",
     "Scorer",
+    "Split",
     "Train",
 ]  # fmt: skip
 
@@ -49,6 +61,13 @@ NOT_SHAPING = {
     "train.checkpoint_minutes",
     "train.in_memory_mib",
     "train.decode_workers",
+    "cdtg.generate_batch_size",
+    "cdtg.compile",
+    "classifier.control",
+    "measure.enabled",
+    "measure.batch_size",
+} | {f"{block}.{field}" for block in ("kmdn", "cdtg", "classifier") for field in Fitting.model_fields} - {
+    f"{block}.precision" for block in ("kmdn", "cdtg", "classifier")
 }
 
 
@@ -57,8 +76,8 @@ class Recipe(Block):
 
     name: Name = Field(examples=["my_run"])
     """Names the run directory, ``runs/<name>``. Ours."""
-    method: Literal["ltgc"] = "ltgc"
-    """The paper whose stages run. Ours."""
+    method: Literal["ltgc", "tgn"] = "ltgc"
+    """The paper whose stages run: LTGC (CVPR 2024) or TGN (TGRS 2024). Ours."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Every item's seed is made from this and the item's name. Ours."""
     data: Data
@@ -73,16 +92,51 @@ class Recipe(Block):
     """Text to image [paper, step 3]."""
     assess: Assess = Assess()
     """Prompts 4 and 5, detection and refinement [paper, step 3]."""
+    split: Split = Split()
+    """TGN: head and tail [paper]."""
+    kmdn: Kmdn = Kmdn()
+    """TGN: two networks that teach each other [paper]."""
+    cdtg: Cdtg = Cdtg()
+    """TGN: the generator of tail images [paper]."""
+    merge: Merge = Merge()
+    """TGN: how many generated images each class gets [paper]."""
     leaks: Leaks = Leaks()
     """Duplicates among generated, training and test images. Ours."""
     train: Train = Train()
     """BalanceMix and LoRA [paper, step 4]."""
+    classifier: Classifier = Classifier()
+    """TGN: the network that is trained on originals and generated images [paper]."""
+    measure: Measure = Measure()
+    """TGN: distance, diversity and consistency of the generated images. Ours."""
     evaluate: Evaluate = Evaluate()
     """Accuracies by group [paper, evaluation setup]."""
     report: Report = Report()
     """Ours."""
 
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that the recipe names a model for, and that its method uses."""
+        unused = UNUSED[self.method]
+        return tuple(r for r in ROLES if f"models.{r}" not in unused and getattr(self.models, r) is not None)
+
+    @property
+    def selections(self) -> dict[str, str]:
+        """The keys that say how an epoch is chosen, with their values."""
+        if self.method == "ltgc":
+            return {"train.select": self.train.select}
+        return {"kmdn.select": self.kmdn.select, "classifier.select": self.classifier.select}
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from (("models", problem) for problem in missing_roles(self.method, dict(self.models)))
+        for path in UNUSED[self.method]:
+            name, _, key = path.partition(".")
+            written = getattr(self, name).model_fields_set if key else self.model_fields_set
+            if (key or name) in written:
+                yield path, f"method {self.method} does not use it; remove it"
+        if self.method == "ltgc":
+            yield from self._conflicts_of_ltgc()
+
+    def _conflicts_of_ltgc(self) -> Iterator[tuple[str, str]]:
         existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
         extended = self.extend.max_asks * self.extend.per_ask
         if self.extend.source == "llm" and existing + extended < self.extend.max_descriptions:
@@ -94,5 +148,5 @@ class Recipe(Block):
             )
 
     def dump(self) -> dict[str, Any]:
-        """Return the whole recipe, defaults included, as plain JSON values (paths absolute)."""
-        return self.model_dump(mode="json")
+        """Return all that the method uses, defaults included, as plain JSON values (paths absolute)."""
+        return without_unused(self.method, self.model_dump(mode="json"))

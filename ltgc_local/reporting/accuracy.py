@@ -10,8 +10,11 @@ from ltgc_local.longtail import SHOTS, shot_of
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Shot
 
-GROUPS: tuple[str, ...] = ("all", *SHOTS)
-ARM_ORDER = ("zero_shot", "vlm_zero_shot", "control", "ltgc")
+#: Method -> the groups of classes that its accuracies are of.
+GROUPS: dict[str, tuple[str, ...]] = {"ltgc": ("all", *SHOTS), "tgn": ("all", "head", "tail", *SHOTS)}
+ARM_ORDER = ("zero_shot", "vlm_zero_shot", "control", "ltgc", "tgn")
+#: The method's own arm -> its name in words.
+TITLES = {"ltgc": "LTGC", "tgn": "TGN"}
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,12 @@ class ClassRow:
     num_excluded: int
     is_tail: bool
     accuracy: Mapping[str, float | None]  # arm's name -> percent
+    method: str = "ltgc"  # the arm that is compared with the control
 
     @property
     def difference(self) -> float | None:
-        """LTGC minus control, in points."""
-        return subtract(self.accuracy.get("ltgc"), self.accuracy.get("control"))
+        """The method minus its control, in points."""
+        return subtract(self.accuracy.get(self.method), self.accuracy.get("control"))
 
 
 def subtract(one: float | None, other: float | None) -> float | None:
@@ -63,21 +67,29 @@ def subtract(one: float | None, other: float | None) -> float | None:
 
 
 def read_arms(metrics: Mapping[str, Any], recipe: Recipe) -> tuple[Arm, ...]:
-    """Return the arms of ``evaluate/metrics.json``: zero-shot, control, LTGC, then any other."""
+    """Return the arms of ``evaluate/metrics.json``: zero-shot, control, the method, then any other."""
     names = sorted(metrics, key=lambda name: (ARM_ORDER.index(name) if name in ARM_ORDER else len(ARM_ORDER), name))
     return tuple(
         Arm(
             name,
             *_title(name, recipe, metrics[name]),
-            {group: metrics[name].get(group) for group in GROUPS},
+            {group: metrics[name].get(group) for group in GROUPS[recipe.method]},
             {int(class_id): value for class_id, value in metrics[name]["per_class"].items()},
-            {group: tuple(found) for group, found in metrics[name].get("minus_control", {}).items() if found},
+            _minus_control(metrics[name]),
         )
         for name in names
     )
 
 
+def _minus_control(measured: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    found = {**measured.get("minus_control", {}), **measured.get("side_minus_control", {})}
+    return {group: (interval[0], interval[1]) for group, interval in found.items() if interval}
+
+
 def _title(name: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
+    if recipe.method == "tgn":
+        images = {"control": "originals alone", "tgn": "originals and generated images"}.get(name, "")
+        return {"control": "Control"}.get(name, TITLES.get(name, name)), f"{recipe.classifier.architecture}, {images}"
     settings = recipe.train
     sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
     loss = {"cross_entropy": "", "logit_adjustment": ", logit adjustment", "balanced_softmax": ", balanced softmax"}[
@@ -104,10 +116,16 @@ def _title(name: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str,
     return titles.get(name, (name, ""))
 
 
-def read_groups(class_counts: Mapping[int, int], test_counts: Mapping[int, int]) -> tuple[Group, ...]:
-    """Return ``all`` and the three groups with their numbers of classes and test images."""
-    shots = {class_id: shot_of(count) for class_id, count in class_counts.items()}
-    members = {group: [c for c, shot in shots.items() if group in ("all", shot)] for group in GROUPS}
+def read_groups(
+    class_counts: Mapping[int, int], test_counts: Mapping[int, int], tail: Sequence[int] = (), method: str = "ltgc"
+) -> tuple[Group, ...]:
+    """Return ``all`` and the method's groups with their numbers of classes and test images."""
+    in_tail = set(tail)
+    groups_of = {
+        class_id: ("all", shot_of(count), "tail" if class_id in in_tail else "head")
+        for class_id, count in class_counts.items()
+    }
+    members = {group: [c for c, groups in groups_of.items() if group in groups] for group in GROUPS[method]}
     return tuple(Group(g, len(ids), sum(test_counts.get(c, 0) for c in ids)) for g, ids in members.items())
 
 
@@ -118,6 +136,7 @@ def list_classes(
     excluded: Mapping[int, int],
     arms: Sequence[Arm],
     tail: Sequence[int],
+    method: str = "ltgc",
 ) -> tuple[ClassRow, ...]:
     """Return every class, the one with most training images first."""
     in_tail = set(tail)
@@ -131,6 +150,7 @@ def list_classes(
             excluded.get(class_id, 0),
             class_id in in_tail,
             {arm.name: arm.by_class.get(class_id) for arm in arms},
+            method,
         )
         for class_id, count in class_counts.items()
     )

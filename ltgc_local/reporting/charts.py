@@ -38,7 +38,7 @@ class ChartRow:
     generated: float
     bar: tuple[float, float]  # where originals end, where generated end
     dots: tuple[Dot, ...]
-    difference: float | None  # LTGC minus control, in points
+    difference: float | None  # the method minus its control, in points
 
 
 @dataclass(frozen=True)

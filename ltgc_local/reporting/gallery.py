@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ltgc_local.artefacts.drawn import DrawnRow, Key, read_drawn
-from ltgc_local.artefacts.files import decode_png
+from ltgc_local.artefacts.files import DrawnImage, decode_png
 from ltgc_local.corpora import Corpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Description, Score
@@ -69,7 +69,7 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
     missed = {row.class_id: _missed_at_first(sources, row.class_id) for row in shown}
     chains = {class_id: spread(found, number) for class_id, found in missed.items()}
     pngs = {
-        image.key: image.image
+        image.key: image
         for image in read_drawn(
             [drawn for rows in accepted.values() for drawn in rows]
             + [drawn for found in chains.values() for chain in found for drawn in chain]
@@ -110,16 +110,21 @@ def _photographs(sources: Sources, row: ClassRow, number: int) -> tuple[Picture,
     return tuple(pictures)
 
 
-def _drawn_picture(sources: Sources, drawn: DrawnRow, png: bytes, class_name: str) -> Picture:
+def _drawn_picture(sources: Sources, drawn: DrawnRow, image: DrawnImage, class_name: str) -> Picture:
+    if sources.recipe.method == "tgn":
+        alt = f"Generated image {drawn.description_id} of the class {class_name}, made from {image.init_image}"
+        return Picture(*data_address(decode_png(image.image)), alt, f"from {image.init_image}")
     score = sources.scores.get(drawn.key)
     fact, state = "", ""
     if score is not None:
         state = "accepted" if score.accepted else "missed"
         fact = describe_score(score, sources.recipe)
     alt = f"Drawn image of the class {class_name}, round {drawn.round}, {state or 'not assessed'}: {drawn.description}"
-    return Picture(*data_address(decode_png(png)), alt, without_opening(drawn.description, class_name), fact, state)
+    return Picture(
+        *data_address(decode_png(image.image)), alt, without_opening(drawn.description, class_name), fact, state
+    )
 
 
-def _chain(sources: Sources, chain: Sequence[DrawnRow], pngs: Mapping[Key, bytes], class_name: str) -> Chain:
+def _chain(sources: Sources, chain: Sequence[DrawnRow], pngs: Mapping[Key, DrawnImage], class_name: str) -> Chain:
     pictures = tuple(_drawn_picture(sources, drawn, pngs[drawn.key], class_name) for drawn in chain)
     return Chain(pictures, "accepted" if pictures[-1].state == "accepted" else "excluded")

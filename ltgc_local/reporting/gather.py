@@ -12,7 +12,7 @@ from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.corpora import Corpus
 from ltgc_local.longtail import tail_classes
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejected, Score
+from ltgc_local.records import ClassTemplate, Description, Rejected, Score
 from ltgc_local.reporting.acceptance import ClassAcceptance, count_acceptance
 from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, read_arms, read_groups
 from ltgc_local.reporting.charts import ClassChart, Panel, draw_classes, draw_panel
@@ -28,6 +28,7 @@ from ltgc_local.reporting.provenance import (
     read_timings,
 )
 from ltgc_local.reporting.texts import ClassTexts, Reason, count_reasons, read_class_texts
+from ltgc_local.reporting.tgn import TgnFacts, read_tgn
 from ltgc_local.reporting.verdict import Verdict, write_verdict
 
 
@@ -51,6 +52,7 @@ class Report:
     leaks: LeakGuard | None  # None where the recipe leaves the guard out
     panels: tuple[Panel, ...]
     timings: tuple[Timing, ...]
+    tgn: TgnFacts | None  # None of the other method
 
     @property
     def tail(self) -> tuple[ClassRow, ...]:
@@ -70,15 +72,16 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
     steps = list_steps(run, reads)
     detects = [step for step in steps if step.endswith("detect")]
     counts = corpus.class_counts()
-    tail = tail_classes(counts, recipe.describe.tail_below)
+    tgn = read_tgn(run, steps) if recipe.method == "tgn" else None
+    tail = list(tgn.tail) if tgn else tail_classes(counts, recipe.describe.tail_below)
     arms = read_arms(run.value("evaluate", "metrics"), recipe)
-    groups = read_groups(counts, Counter(corpus.test.labels.tolist()))
+    groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, recipe.method)
     generated = run.drawn("generated")
     excluded = Counter(rejected.class_id for rejected in run.records("generated", "excluded", Rejected))
     scores = [score for step in detects for score in run.records(step, "scores", Score)]
     templates = run.records("assess/template", "templates", ClassTemplate) if "assess/template" in steps else []
     num_generated = Counter(row.class_id for row in generated)
-    classes = list_classes(corpus.class_names, counts, num_generated, excluded, arms, tail)
+    classes = list_classes(corpus.class_names, counts, num_generated, excluded, arms, tail, recipe.method)
     tail_rows = [row for row in classes if row.is_tail]
     by_size = [row.class_id for row in tail_rows]
     provenance = read_provenance(run)
@@ -95,18 +98,19 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
         recipe_yaml=yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True),
         evidence=judge_evidence(provenance.models),
         provenance=provenance,
-        verdict=write_verdict(arms, groups, len(generated)),
+        verdict=write_verdict(arms, groups, len(generated), recipe.method),
         groups=groups,
         arms=arms,
         classes=classes,
         chart=draw_classes(classes, arms),
-        texts=read_class_texts(run, corpus.class_names, counts, tail),
+        texts=read_class_texts(run, corpus.class_names, counts, tail) if "extend" in steps else (),
         reasons=count_reasons(run, steps),
         acceptance=count_acceptance(scores, templates, excluded, corpus.class_names, by_size) if detects else (),
         galleries=build_galleries(sources, tail_rows),
         leaks=read_leaks(run, steps, recipe, corpus, generated),
         panels=_read_panels(run, [step for step in steps if step.startswith("train/")]),
         timings=read_timings(run, steps),
+        tgn=tgn,
     )
 
 
@@ -114,9 +118,9 @@ def _read_panels(run: RunDirectory, arms: Sequence[str]) -> tuple[Panel, ...]:
     """Read the arms' histories: loss, and validation accuracy over all classes and the few-shot ones."""
     histories = {}
     for step in arms:
-        histories[step.rpartition("/")[2]] = run.records(step, "history", EpochMetrics)
-    panels = [draw_panel("Training loss", {arm: [e.loss for e in h] for arm, h in histories.items()})]
+        histories[step.rpartition("/")[2]] = run.lines(step, "history")
+    panels = [draw_panel("Training loss", {arm: [e["loss"] for e in h] for arm, h in histories.items()})]
     for group in ("all", "few"):
-        curves = {arm: [epoch.validation.get(group) for epoch in history] for arm, history in histories.items()}
+        curves = {arm: [epoch["validation"].get(group) for epoch in history] for arm, history in histories.items()}
         panels.append(draw_panel(f"Validation accuracy, {group}, %", curves))
     return tuple(panel for panel in panels if panel is not None)

@@ -10,12 +10,20 @@ from typing import Any
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.errors import ArtefactError
 
-ROLE_NAMES = {"vlm": "vision-language model", "llm": "language model", "t2i": "text-to-image model", "clip": "CLIP"}
+ROLE_NAMES = {
+    "vlm": "vision-language model",
+    "llm": "language model",
+    "t2i": "text-to-image model",
+    "clip": "CLIP",
+    "backbone": "backbone",
+}
 #: Evidence -> what figures by such models prove, the weakest first.
 WORTH = {
     "random": "of random weights. The figures mean nothing; they show only that the code runs.",
     "miniature": "miniature and in-domain, trained for this demonstration. The figures below prove the machinery, "
     "not the paper's numbers.",
+    "scratch": "trained from random weights, without pre-training. The figures are not to be compared with the "
+    "paper's, whose networks start from ImageNet's.",
     "real": "of published weights.",
 }
 READS = "reads "  # how a fingerprint's keys for the step's inputs begin
@@ -82,7 +90,8 @@ def judge_evidence(models: Sequence[ModelFacts]) -> Evidence:
         roles = [ROLE_NAMES.get(model.role, model.role) for model in models if model.evidence == level]
         if roles:
             whose = "All models are" if len(roles) == len(models) else _listed(roles)
-            return Evidence(level, f"{whose} {worth}")
+            scratch = any(model.evidence == "scratch" for model in models) and level != "scratch"
+            return Evidence(level, f"{whose} {worth}" + (f" The networks are {WORTH['scratch']}" if scratch else ""))
     return Evidence("unknown", "The run has no provenance, so it is not known what the models are worth.")
 
 

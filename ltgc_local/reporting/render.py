@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ltgc_local.reporting.acceptance import describe_scorer, sum_rounds
-from ltgc_local.reporting.accuracy import GROUPS, Arm
+from ltgc_local.reporting.accuracy import TITLES, Arm
 from ltgc_local.reporting.gallery import images_per_class
 from ltgc_local.reporting.gather import Report
 from ltgc_local.reporting.verdict import signed
@@ -30,6 +30,7 @@ def render(report: Report) -> str:
     shown = len(report.galleries)
     return environment.get_template("report.html").render(
         report=report,
+        title=TITLES[report.recipe.method],
         best=best_values(report.arms),
         scorer=describe_scorer(report.recipe),
         rounds=sum_rounds(report.acceptance),
@@ -42,7 +43,8 @@ def render(report: Report) -> str:
 
 def best_values(arms: tuple[Arm, ...]) -> dict[str, str]:
     """Return the highest accuracy of every group as it is printed, so that equal prints are equally best."""
-    columns = {group: [v for arm in arms if (v := arm.by_group[group]) is not None] for group in GROUPS}
+    groups = arms[0].by_group if arms else ()
+    columns = {group: [v for arm in arms if (v := arm.by_group[group]) is not None] for group in groups}
     return {group: number(max(values, default=None)) for group, values in columns.items()}
 
 

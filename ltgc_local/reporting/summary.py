@@ -36,5 +36,6 @@ def summarize(report: Report) -> dict[str, Any]:
         "rounds": [{"drawn": r.drawn, "accepted": r.accepted} for r in sum_rounds(report.acceptance)],
         "acceptance": [dataclasses.asdict(row) for row in report.acceptance],
         "leaks": [dataclasses.asdict(group.count) for group in report.leaks.groups] if report.leaks else None,
+        "tgn": dataclasses.asdict(report.tgn) if report.tgn else None,
         "timings": [dataclasses.asdict(timing) for timing in report.timings],
     }

@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ltgc_local.reporting.accuracy import Arm, Group, subtract
+from ltgc_local.reporting.accuracy import TITLES, Arm, Group, subtract
 
 Outcome = Literal["better", "unclear", "worse"]
-WORDS = {"few": "few-shot", "medium": "medium-shot", "many": "many-shot", "all": "test"}
+WORDS = {"few": "few-shot", "medium": "medium-shot", "many": "many-shot", "all": "test", "tail": "tail"}
+#: What the verdict is on: the first of these groups that there is.
+RAREST = ("tail", "few", "medium", "many", "all")
+CONTROL_KEYS = {
+    "ltgc": "Write 'train.control: true' to train the same LoRA without them.",
+    "tgn": "Write 'classifier.control: true' to train the same network without them.",
+}
 
 
 @dataclass(frozen=True)
@@ -40,9 +46,7 @@ class Verdict:
     differences: Mapping[str, Difference]
 
 
-def compare(
-    arms: Sequence[Arm], groups: Sequence[Group], one: str = "ltgc", other: str = "control"
-) -> list[Difference]:
+def compare(arms: Sequence[Arm], groups: Sequence[Group], one: str, other: str = "control") -> list[Difference]:
     """Return how far ``one`` is from ``other`` on every group that both were measured on."""
     found = {arm.name: arm for arm in arms}
     if one not in found or other not in found:
@@ -57,70 +61,77 @@ def compare(
     return differences
 
 
-def write_verdict(arms: Sequence[Arm], groups: Sequence[Group], num_generated: int) -> Verdict:
-    """Say by how much LTGC differs from its control, and whether the test images can tell them apart."""
-    differences = {difference.group: difference for difference in compare(arms, groups)}
+def write_verdict(arms: Sequence[Arm], groups: Sequence[Group], num_generated: int, method: str = "ltgc") -> Verdict:
+    """Say by how much the method differs from its control, and whether the test images can tell them apart."""
+    title = TITLES[method]
+    differences = {difference.group: difference for difference in compare(arms, groups, method)}
     if not differences:
-        return _without_control(arms, groups)
-    rarest = next(differences[name] for name in ("few", "medium", "many", "all") if name in differences)
+        return _without_control(arms, groups, method)
+    rarest = next(differences[name] for name in RAREST if name in differences)
     sentences = []
     if num_generated == 0:
-        sentences.append("No generated image was accepted: LTGC had nothing to train on but the originals.")
-    if rarest.group != "many" and "many" in differences:
-        sentences.append(_on_the_head(differences["many"]))
-    if rarest.group != "medium" and "medium" in differences:
+        sentences.append(f"No generated image was accepted: {title} had nothing to train on but the originals.")
+    if rarest.group == "tail":
+        sentences.append(_on_the_head(differences["head"], "head classes"))
+    elif rarest.group != "many" and "many" in differences:
+        sentences.append(_on_the_head(differences["many"], "many-shot classes"))
+    if rarest.group not in ("tail", "medium") and "medium" in differences:
         sentences.append(f"On medium-shot classes the difference is {_points(differences['medium'])}.")
     if rarest.group != "all" and "all" in differences:
-        sentences.append(_overall(differences["all"]))
-    sentences += _against_zero_shot(arms, rarest.group)
+        sentences.append(_overall(differences["all"], title))
+    sentences += _against_zero_shot(arms, rarest.group, method)
     caveat = (
         "One seed. The intervals are of the test images alone, paired image by image; the spread between seeds comes "
         "on top: --seeds 3 measures it."
     )
-    return Verdict(rarest.outcome, _headline(rarest), tuple(sentences), caveat, differences)
+    return Verdict(rarest.outcome, _headline(rarest, title), tuple(sentences), caveat, differences)
 
 
-def _headline(rarest: Difference) -> str:
-    where = {"few": "On the rare classes", "medium": "On the rarest group there is, medium-shot"}.get(
-        rarest.group, "There is no rare group; over what there is"
-    )
+def _headline(rarest: Difference, title: str) -> str:
+    where = {
+        "tail": "On the tail classes",
+        "few": "On the rare classes",
+        "medium": "On the rarest group there is, medium-shot",
+    }.get(rarest.group, "There is no rare group; over what there is")
     what = {"better": "help", "worse": "hurt", "unclear": "make no measurable difference"}[rarest.outcome]
     return (
-        f"{where}, the generated images {what}: LTGC gets {rarest.after:.1f} % of the {WORDS[rarest.group]} images "
+        f"{where}, the generated images {what}: {title} gets {rarest.after:.1f} % of the {WORDS[rarest.group]} images "
         f"right, the control without them {rarest.before:.1f} % ({_points(rarest)})."
     )
 
 
-def _on_the_head(many: Difference) -> str:
+def _on_the_head(many: Difference, classes: str) -> str:
     values = f"{many.before:.1f} % becomes {many.after:.1f} % ({_points(many)})"
     if many.outcome == "worse":
-        return f"They hurt the head: on many-shot classes {values}."
+        return f"They hurt the head: on {classes} {values}."
     if many.outcome == "better":
-        return f"The head gains, too: on many-shot classes {values}."
-    return f"The head neither gains nor loses measurably: on many-shot classes {values}."
+        return f"The head gains, too: on {classes} {values}."
+    return f"The head neither gains nor loses measurably: on {classes} {values}."
 
 
-def _overall(overall: Difference) -> str:
+def _overall(overall: Difference, title: str) -> str:
     if overall.outcome == "unclear":
         return f"Over all test images the two cannot be told apart ({_points(overall)})."
     word = "better" if overall.outcome == "better" else "worse"
-    return f"Over all test images LTGC is {word} by {abs(overall.points):.1f} points ({overall.after:.1f} %)."
+    return f"Over all test images {title} is {word} by {abs(overall.points):.1f} points ({overall.after:.1f} %)."
 
 
-def _against_zero_shot(arms: Sequence[Arm], rarest: str) -> list[str]:
+def _against_zero_shot(arms: Sequence[Arm], rarest: str, method: str) -> list[str]:
     found = {arm.name: arm.by_group for arm in arms}
     behind = []
     for group in dict.fromkeys((rarest, "all")):
-        lead = subtract(found.get("zero_shot", {}).get(group), found.get("ltgc", {}).get(group))
+        lead = subtract(found.get("zero_shot", {}).get(group), found.get(method, {}).get(group))
         if lead is not None and lead > 0:
             behind.append(f"{group} by {lead:.1f}")
-    return [f"CLIP without any training is ahead of LTGC on {' and '.join(behind)} points."] if behind else []
+    return (
+        [f"CLIP without any training is ahead of {TITLES[method]} on {' and '.join(behind)} points."] if behind else []
+    )
 
 
-def _without_control(arms: Sequence[Arm], groups: Sequence[Group]) -> Verdict:
-    changes = compare(arms, groups, other="zero_shot")
+def _without_control(arms: Sequence[Arm], groups: Sequence[Group], method: str) -> Verdict:
+    changes = compare(arms, groups, method, other="zero_shot")
     headline = "This run has no control, so it cannot say what the generated images did."
-    sentences = ["Write 'train.control: true' to train the same LoRA without them."]
+    sentences = [CONTROL_KEYS[method]]
     if changes:
         listed = ", ".join(f"{_points(change)} on {change.group}" for change in changes)
         sentences.append(f"Against zero-shot CLIP, training and generated images together make {listed}.")

@@ -35,7 +35,9 @@ def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str
 
 def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, Any]:
     found = {"model": digests[role], "models.backend": backend_of(role, recipe)}
-    card = find_card(recipe.models.cards, recipe.models.t2i, "t2i") if role == "t2i" else None
+    card = None
+    if role == "t2i" and recipe.models.t2i is not None:
+        card = find_card(recipe.models.cards, recipe.models.t2i, "t2i")
     return found if card is None or card.few_step is None else found | {"few_step": card.few_step.model_dump()}
 
 

@@ -62,7 +62,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     artefacts: list[Artefact] = [
         Json("metrics", metrics),
         Json("classes", list_classes(context)),
-        Table("predictions", _columns(context, answers)),
+        Table("predictions", columns_of(context, answers)),
     ]
     if settings.store_logits:
         artefacts.append(Tensors("logits", {arm: torch.cat([batch[arm] for batch in kept]) for arm in models}))
@@ -87,7 +87,7 @@ def build_arms(context: StageContext, clip: TrainableClip) -> dict[str, torch.nn
 
 
 def measure_answers(context: StageContext, answers: Answers) -> dict[str, dict[str, Any]]:
-    """Return {arm: figures}; an ensemble of an arm is a value in it, LTGC minus the control in ``minus_control``."""
+    """Return {arm: figures}; an ensemble of an arm is a value in it, the method minus its control ``minus_control``."""
     settings, labels, counts = context.recipe.evaluate, context.corpus.test.labels, context.corpus.class_counts()
     resampling = Resampling(settings.interval_level, settings.resamples, context.seed("bootstrap"))
     metrics: dict[str, dict[str, Any]] = {}
@@ -97,7 +97,7 @@ def measure_answers(context: StageContext, answers: Answers) -> dict[str, dict[s
         correct = predicted == labels
         figures["interval"] = accuracy_intervals(correct, labels, counts, resampling)
         control = "control" + name.removeprefix(arm)
-        if arm == "ltgc" and control in answers.predicted:
+        if arm == context.recipe.method and control in answers.predicted:
             figures["minus_control"] = difference_intervals(
                 correct, answers.predicted[control] == labels, labels, counts, resampling
             )
@@ -131,7 +131,8 @@ def _zero_shot_prior(context: StageContext, clip: TrainableClip, model: torch.nn
     return prior.log()
 
 
-def _columns(context: StageContext, answers: Answers) -> dict[str, Any]:
+def columns_of(context: StageContext, answers: Answers) -> dict[str, Any]:
+    """Return what is stored of every test image: its key and label, and each arm's prediction and confidence."""
     test = context.corpus.test
     columns: dict[str, Any] = {"key": list(test.keys), "label": test.labels}
     for name, predicted in answers.predicted.items():

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from PIL.Image import Image
 
 from ltgc_local.ahead import map_batches
-from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.backends.protocols import ImageReader, TrainableClip
 from ltgc_local.backends.transfer import onto
-from ltgc_local.corpora import Split
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.test_time import five_crops
 
 PLAIN, FIVE_CROP = "", "five_crop"
 View = Callable[[Image], list[Image]]  # one image -> the pictures whose logits are averaged
+
+
+class Images(Protocol):
+    """Images by row: a split, or a part of one."""
+
+    def __len__(self) -> int: ...
+    def images(self, rows: Iterable[int]) -> list[Image]: ...
 
 
 def build_views(clip: TrainableClip, recipe: Recipe) -> dict[str, View]:
@@ -31,15 +38,19 @@ def build_views(clip: TrainableClip, recipe: Recipe) -> dict[str, View]:
 
 @torch.inference_mode()
 def iterate_logits(
-    clip: TrainableClip,
-    split: Split,
+    reader: ImageReader,
+    split: Images,
     models: Mapping[str, torch.nn.Module],
     views: Mapping[str, View],
     batch_size: int,
     decode_threads: int,
 ) -> Iterator[tuple[np.ndarray, dict[tuple[str, str], torch.Tensor]]]:
-    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through."""
-    mean, std = (tensor.to(clip.device) for tensor in clip.normalisation)
+    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through.
+
+    Args:
+        reader: where the models run, and the normalisation that they all read.
+    """
+    mean, std = (tensor.to(reader.device) for tensor in reader.normalisation)
     batches = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
 
     def pixels_of(rows: Sequence[int]) -> dict[str, np.ndarray]:

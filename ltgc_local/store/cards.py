@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from ltgc_local.errors import ModelError
 from ltgc_local.records import Evidence
 
-Role = Literal["vlm", "llm", "t2i", "clip"]
+Role = Literal["vlm", "llm", "t2i", "clip", "backbone"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -44,10 +44,10 @@ class ModelCard(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """What recipes call the model; the card's file is ``<name>.md``."""
     role: Role
-    """What it does: sees and describes, writes, draws, or scores."""
+    """What it does: sees and describes, writes, draws, scores, or is what a network starts from."""
     family: str = Field(min_length=1)
     """Architecture, e.g. ``qwen2.5-vl``, ``qwen3``, ``sdxl``; of a clip ``open_clip`` or ``transformers_clip``, which
-    picks the code that loads it."""
+    picks the code that loads it; of a backbone ``timm``."""
     path: str = Field(min_length=1)
     """Folder of the weights, relative to ``$LTGC_MODELS`` or to the card's folder; with ".." only to the latter."""
     evidence: Evidence

@@ -12,9 +12,9 @@ import pytest
 from ltgc_local.comparison import Comparison, compare_runs
 from ltgc_local.comparison.arms import paper_method
 from ltgc_local.comparison.fold import Cell
+from ltgc_local.comparison.grid import Grid
 from ltgc_local.comparison.paper import TABLES
 from ltgc_local.comparison.read import flatten
-from ltgc_local.comparison.tables import Grid
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe import Recipe
 from tests.comparison.conftest import WriteRun

@@ -235,7 +235,8 @@ REPLACED: dict[str, tuple[tuple[str, str], list[str]]] = {
         ("data:\n", "data:\n  benchmark: imagenet\n"),
         [
             "3: data.benchmark: expected one of 'fashion_mnist_lt', 'imagenet_lt', 'places_lt', 'inaturalist18', "
-            "'cifar10_lt', 'cifar100_lt', 'image_folder', 'list_files', 'csv', 'parquet'; found the text 'imagenet'; "
+            "'cifar10_lt', 'cifar100_lt', 'dior', 'fgsc23', 'dota', 'anno_lists', 'image_folder', 'list_files', 'csv', "
+            "'parquet'; found the text 'imagenet'; "
             "did you mean 'imagenet_lt'?"
         ],
     ),

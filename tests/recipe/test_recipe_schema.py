@@ -15,7 +15,7 @@ from ltgc_local.recipe.schema import DATA_KEYS, Data, Draw, Models, Recipe, Trai
 from ltgc_local.recipe.words import SYNONYMS, block_keys
 from ltgc_local.store import ROLES
 
-SOURCES = ("ours", "[paper", "[released code]")
+SOURCES = ("ours", "[paper", "[released code")
 
 
 def fields() -> list[tuple[str, Any]]:

@@ -85,7 +85,11 @@ def test_a_lora_is_a_safetensors_file_of_the_models_own_folder(tmp_path: Path, l
             "rolle: clip",
             ["CARD:1: missing key 'role'", "CARD:3: unknown key 'rolle'; did you mean 'role'?"],
         ),
-        ("role: clip", "role: eyes", ["CARD:3: role: expected 'vlm', 'llm', 't2i' or 'clip'; found 'eyes'"]),
+        (
+            "role: clip",
+            "role: eyes",
+            ["CARD:3: role: expected 'vlm', 'llm', 't2i', 'clip' or 'backbone'; found 'eyes'"],
+        ),
         ("licence: MIT", "licence: no", ["CARD:7: licence: expected a valid string; found False"]),
         ("name: tiny-clip", "name: other", ["CARD:2: name 'other' is not the file's; expected 'tiny-clip'"]),
         ("licence: MIT", "role: clip", ["CARD:7: key 'role' is there twice; the first is in line 3"]),
@@ -94,7 +98,7 @@ def test_a_lora_is_a_safetensors_file_of_the_models_own_folder(tmp_path: Path, l
             "role: clip",
             "role: eyes\nimage_size_px: 0",
             [
-                "CARD:3: role: expected 'vlm', 'llm', 't2i' or 'clip'; found 'eyes'",
+                "CARD:3: role: expected 'vlm', 'llm', 't2i', 'clip' or 'backbone'; found 'eyes'",
                 "CARD:4: image_size_px: expected greater than or equal to 1; found 0",
             ],
         ),

@@ -1,0 +1,145 @@
+"""CDTG's training steps: ours beside the same networks written plainly, in images per second.
+
+    python -m benchmarks.cdtg --device cpu     # the quickstart's size, 1 minute
+    python -m benchmarks.cdtg --device cuda    # 256 px, the published widths, batch 8, a ResNet-50 as tail network
+
+The plain version convolves each image with weights of its own by a grouped convolution, as StyleGAN2's code is usually
+ported, in float32. All contenders have the same weights, and their images are checked to be the same. A run is as many
+steps as there are between two R1 penalties, so that every penalty is in it as often as in training. Weights are random;
+the CLIP loss is left out, for its cost is that of whichever CLIP a card names.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.contest import Contender, time_in_turns
+from benchmarks.machine import pick_device
+from benchmarks.results import report
+from ltgc_local.recipe.schema import Cdtg, Kmdn
+from ltgc_local.tgn.cdtg_steps import CdtgSteps
+from ltgc_local.tgn.discriminator import Discriminator
+from ltgc_local.tgn.generator import Widths
+from ltgc_local.tgn.layers import ModulatedConv
+from ltgc_local.tgn.network import TailNetwork, build_network
+from ltgc_local.tgn.real_images import RealImages
+from ltgc_local.tgn.resampling import blur_kernel, upfirdn
+from ltgc_local.tgn.tail_generator import TailGenerator
+
+CLASSES = 12
+SMALL = Cdtg(size_px=32, style_dim=64, mlp_layers=4, max_channels=32, batch_size=32, clip_weight=0.0, augment="ada")
+FULL = Cdtg(clip_weight=0.0, augment="ada")
+TOLERANCE = 1e-3  # of images in [-1, 1], float32
+
+
+def plain_forward(self: ModulatedConv, maps: torch.Tensor, style: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
+    """Convolve each image with its own weights (the form in which the paper describes it)."""
+    batch, inputs, height, width = maps.shape
+    weight = self.scale * self.weight[None] * self.modulation(style)[:, None, :, None, None]  # (B, O, I, k, k)
+    if self.demodulate:
+        weight = weight * (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    outputs, size = weight.shape[1], weight.shape[-1]
+    maps = maps.reshape(1, batch * inputs, height, width)
+    if self.up:
+        turned = weight.transpose(1, 2).reshape(batch * inputs, outputs, size, size)
+        maps = F.conv_transpose2d(maps, turned, stride=2, groups=batch)
+        maps = maps.view(batch, outputs, *maps.shape[-2:])
+        return gain * upfirdn(maps, blur_kernel(maps, 4), pad=(1, 1))
+    maps = F.conv2d(maps, weight.view(batch * outputs, inputs, size, size), padding=size // 2, groups=batch)
+    return gain * maps.view(batch, outputs, height, width)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Put the plain form in the place of ours for a while."""
+    ours = ModulatedConv.forward
+    ModulatedConv.forward = plain_forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ModulatedConv.forward = ours  # type: ignore[method-assign]
+
+
+def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
+    torch.manual_seed(0)
+    is_small = settings.size_px <= 32
+    kmdn = Kmdn(architecture="test_resnet" if is_small else "resnet50", stem="no_pool" if is_small else "full")
+    tail_network = TailNetwork(build_network(kmdn, CLASSES, kmdn.feature, None)).to(device)
+    widths = Widths(settings.size_px, CLASSES, settings.style_dim, settings.mlp_layers, settings.mlp_lr,
+                    settings.channel_multiplier, settings.max_channels)  # fmt: skip
+    with torch.no_grad():
+        maps = tail_network.features(torch.zeros(1, 3, settings.size_px, settings.size_px, device=device))
+    channels, height, width = maps.shape[1:]
+    generator = TailGenerator(widths, settings.fusion, (channels, height, width))
+    pixels = torch.randint(0, 256, (8 * CLASSES, 3, settings.size_px, settings.size_px), dtype=torch.uint8)
+    images = RealImages(pixels, np.repeat(np.arange(CLASSES), 8))
+    steps = CdtgSteps(settings, images, generator, Discriminator(widths), tail_network, None, device, 0)
+    steps.ada.p = 0.3  # what augmentation costs belongs to the step
+    return steps
+
+
+def contender(settings: Cdtg, device: str, plain: bool = False) -> Contender:
+    steps = build_steps(settings, device)
+    rows = np.arange(settings.batch_size) % (8 * CLASSES)
+
+    def run() -> None:
+        for step in range(settings.r1_every):
+            steps.take(rows, step)
+
+    def run_plainly() -> None:
+        with plainly():
+            run()
+
+    return Contender(run_plainly if plain else run, settings.r1_every * settings.batch_size)
+
+
+@torch.no_grad()
+def largest_difference(settings: Cdtg, device: str) -> float:
+    """Return how far an image of the plain form is from ours, in [-1, 1]."""
+    generator = copy.deepcopy(build_steps(settings, device).generator)
+    random = generator.draw_seeded(range(4), 1.0).to(device)
+    labels = torch.arange(4, device=device)
+    ours = generator(random, labels)
+    with plainly():
+        plain = generator(random, labels)
+    return float((ours - plain).abs().max())
+
+
+@click.command(help=__doc__)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option("--rounds", type=int, default=3)
+@click.option("--write/--no-write", default=True)
+def main(device: str, rounds: int, write: bool) -> None:
+    device = pick_device(device)
+    settings = FULL if device == "cuda" else SMALL
+    difference = largest_difference(settings, device)
+    if difference > TOLERANCE:
+        raise click.ClickException(f"the plain form's images differ by {difference:g}")
+    contenders: dict[str, Contender] = {
+        "plain, float32": contender(settings, device, plain=True),
+        "ours, float32": contender(settings, device),
+    }
+    if device == "cuda":
+        fast: dict[str, Any] = {"precision": "bf16"}
+        contenders["ours, bf16"] = contender(settings.model_copy(update=fast), device)
+        contenders["ours, bf16, compiled"] = contender(settings.model_copy(update=fast | {"compile": True}), device)
+    facts = {
+        "size": f"{settings.size_px} px, batch {settings.batch_size}, {settings.max_channels} channels at most",
+        "largest difference of plain and our images": f"{difference:.1e}",
+    }
+    command = f"python -m benchmarks.cdtg --device {device}"
+    timings = time_in_turns(contenders, device, rounds)
+    sections = {"Training": timings}
+    report("cdtg", device, sections, unit="images", weights="random", command=command, facts=facts, write=write)
+
+
+if __name__ == "__main__":
+    main()

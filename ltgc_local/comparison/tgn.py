@@ -1,0 +1,87 @@
+"""What only TGN's runs are compared by: their networks alone and distilled, and the measures of what they generate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ltgc_local.comparison.fold import Cell, Row
+from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
+from ltgc_local.comparison.read import Run
+from ltgc_local.intervals import over_seeds
+
+#: Heading -> where the figure is in ``evaluate/networks.json``.
+NETWORKS = {
+    f"{side} {training}: {title}": (side, training, key)
+    for side in ("head", "tail")
+    for training in ("alone", "distilled")
+    for key, title in (("all", "accuracy"), ("macro_f1", "macro F1"))
+}
+#: Heading -> where the figure is in the summary of ``measure/measures.json``, and by what it is multiplied.
+IMAGES: dict[str, tuple[tuple[str, ...], float]] = {
+    "kernel distance x 1000": (("kernel_distance",), 1000.0),
+    "diversity x 100": (("generated", "diversity"), 100.0),
+    "of real": (("real", "diversity"), 100.0),
+    "CLIP agrees": (("generated", "clip_consistency"), 1.0),
+    "of real images": (("real", "clip_consistency"), 1.0),
+    "tail network agrees": (("generated", "tail_network_consistency"), 1.0),
+}
+
+
+def tgn_grids(rows: Sequence[Row], level: float) -> list[Grid]:
+    """Return both tables, each where some run has such figures."""
+    networks = _grid(
+        "networks",
+        "Mutual distillation",
+        "Percent of the test images of each network's own classes. 'Alone' is the network before distillation.",
+        [row for row in rows if any(run.networks for run in row.runs)],
+        {title: lambda run, path=path: _at(run.networks, path) for title, path in NETWORKS.items()},  # type: ignore[misc]
+        level,
+    )
+    images = _grid(
+        "images",
+        "Generated images",
+        "Means over the tail classes. Kernel distance and diversity (mean 1 - cos within a class) are of CLIP's "
+        "embeddings: no KID or FID of the literature. Agreement in percent: CLIP chooses among all classes' texts, the "
+        "tail network among tail classes.",
+        [row for row in rows if any(run.measures for run in row.runs)],
+        {
+            title: lambda run, path=path, factor=factor: _scaled(_at(run.measures, path), factor)  # type: ignore[misc]
+            for title, (path, factor) in IMAGES.items()
+        },
+        level,
+    )
+    return [*networks, *images]
+
+
+def _grid(
+    kind: str,
+    title: str,
+    note: str,
+    rows: Sequence[Row],
+    columns: Mapping[str, Callable[[Run], float | None]],
+    level: float,
+) -> list[Grid]:
+    body: tuple[GridRow, ...] = tuple(
+        (row.label, join_seeds([run.seed for run in row.runs]), *(_cell(row, get, level) for get in columns.values()))
+        for row in rows
+    )
+    return [Grid(kind, title, note, ("row", "seeds", *columns), body)] if body else []
+
+
+def _cell(row: Row, get: Callable[[Run], float | None], level: float) -> Cell:
+    known = [value for run in row.runs if (value := get(run)) is not None]
+    if not known:
+        return Cell(None)
+    folded = over_seeds(known, level)
+    return Cell(folded.mean, folded.interval, folded.sd)
+
+
+def _at(values: Any, path: Sequence[str]) -> float | None:
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values if isinstance(values, int | float) else None
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value

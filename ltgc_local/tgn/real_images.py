@@ -1,0 +1,45 @@
+"""The real images that CDTG learns from: which rows each step draws, and their pixels in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from ltgc_local.training.balance_mix import BalancedSampler, shuffled
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """Decoded images (N, 3, S, S) uint8 and the generator's labels (N,): the tail's indices, then the head's."""
+
+    pixels: torch.Tensor
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(self, size: int, sampler: Literal["instance", "balanced"], seed: int) -> Iterator[np.ndarray]:
+        """Yield rows (``size``,) for ever: every image equally often, or every class; by the seed alone."""
+        rng = np.random.default_rng(seed)
+        if sampler == "balanced":
+            balanced = BalancedSampler(self.labels, rng)
+            while True:
+                yield balanced.take(size)
+        every = shuffled(len(self), rng)
+        while True:
+            yield np.array([next(every) for _ in range(size)])
+
+    def take(self, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images (B, 3, S, S) in [-1, 1] and labels (B,) on a device."""
+        pixels = self.pixels[torch.from_numpy(rows)].to(device).float() / 127.5 - 1
+        return pixels, torch.from_numpy(self.labels[rows]).to(device)
+
+
+def flipped_at_random(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Mirror each image with probability one half; ``rng`` is on the images' device."""
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=rng, device=rng.device) < 0.5
+    return torch.where(mirrored, images.flip(-1), images)

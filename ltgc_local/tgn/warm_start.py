@@ -1,0 +1,42 @@
+"""Start CDTG's two networks from those of another run, such as one on a larger data set of the same kind."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ltgc_local.errors import ArtefactError
+
+log = logging.getLogger(__name__)
+
+
+def start_from(folder: Path, generator: nn.Module, discriminator: nn.Module) -> None:
+    """Load the weights that have the same name and shape; the others stay as they are (the labels', say).
+
+    Args:
+        folder: of another run's step ``cdtg/train``.
+
+    Raises:
+        ArtefactError: there are no such files, or nothing in them fits.
+    """
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        path = folder / f"{name}.safetensors"
+        try:
+            found = load_file(path)
+        except (OSError, SafetensorError) as problem:
+            raise ArtefactError(
+                f"{path}: cannot be read ({problem}); cdtg.start_from is the folder of a finished step: RUN/cdtg/train"
+            ) from None
+        own = network.state_dict()
+        fitting = {key: tensor for key, tensor in found.items() if key in own and own[key].shape == tensor.shape}
+        if not fitting:
+            raise ArtefactError(
+                f"{path}: none of its {len(found)} weights is of this {name}'s shapes; "
+                "give cdtg the sizes of that run, or type --set cdtg.start_from=null"
+            )
+        network.load_state_dict(fitting, strict=False)
+        log.warning("cdtg: %d of %d weights of the %s are from %s", len(fitting), len(own), name, folder)

@@ -1,0 +1,102 @@
+"""What a method does not use may not be written, what it needs must be, and a dumped recipe has neither."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ltgc_local.errors import RecipeError
+from ltgc_local.recipe import Recipe, load_recipe
+
+TGN = "name: x\nmethod: tgn\ndata:\n  root: ../data\nmodels:\n  cards: ../cards\n  clip: score\n"
+
+
+def problems_of(text: str, *overrides: str) -> list[str]:
+    Path("recipes/x.yaml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("recipes/x.yaml", overrides)
+    return [line.removeprefix("recipes/x.yaml:") for line in str(caught.value).split("\n")]
+
+
+def test_tgn_needs_a_clip_and_no_other_model(workplace: Path) -> None:
+    Path("recipes/x.yaml").write_text(TGN)
+    recipe = load_recipe("recipes/x.yaml")
+    assert (recipe.method, recipe.roles) == ("tgn", ("clip",))
+    assert recipe.selections == {"kmdn.select": "best_val_macro_f1", "classifier.select": "best_val_macro_f1"}
+    assert problems_of(TGN.replace("  clip: score\n", "")) == [
+        "5: models: missing key 'clip'; write for example 'clip: tiny-clip'"
+    ]
+
+
+def test_ltgc_needs_all_four_and_says_so_with_other_problems(workplace: Path) -> None:
+    text = TGN.replace("tgn", "ltgc") + "seed: x\n"
+    found = problems_of(text)
+    assert found[:3] == [
+        "5: models: missing key 'vlm'; write for example 'vlm: tiny-vlm'",
+        "5: models: missing key 'llm'; write for example 'llm: tiny-llm'",
+        "5: models: missing key 't2i'; write for example 't2i: tiny-t2i'",
+    ]
+    assert found[3].startswith("8: seed: expected a whole number")
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("draw:\n  steps: 3\n", "8: draw: method tgn does not use it; remove it"),
+        ("train:\n", "8: train: method tgn does not use it; remove it"),
+        ("evaluate:\n  five_crop: true\n", "9: evaluate.five_crop: method tgn does not use it; remove it"),
+    ],
+)
+def test_blocks_and_keys_of_the_other_method_are_refused(workplace: Path, more: str, expected: str) -> None:
+    assert problems_of(TGN + more) == [expected]
+
+
+def test_tgns_blocks_are_refused_under_ltgc(workplace: Path) -> None:
+    good = (workplace / "recipes/good.yaml").read_text()
+    assert problems_of(good + "kmdn:\n  epochs: 3\n") == ["10: kmdn: method ltgc does not use it; remove it"]
+    assert problems_of(good, "merge.images=3") == [
+        "--set merge.images=3: merge: method ltgc does not use it; remove it"
+    ]
+    backbone = good.replace("  clip: score\n", "  clip: score\n  backbone: score\n")
+    assert any("models.backbone: method ltgc does not use it" in line for line in problems_of(backbone))
+
+
+def test_hints_are_of_the_recipes_own_method(workplace: Path) -> None:
+    assert problems_of(TGN + "epochs: 3\n") == ["8: unknown key 'epochs'; it belongs in 'kmdn' or in 'classifier'"]
+    assert problems_of(TGN + "kmdm:\n  epochs: 3\n") == ["8: unknown block 'kmdm'; did you mean 'kmdn'?"]
+    found = problems_of("name: x\nmethod: tgn\n")
+    assert "missing block 'models'; write 'models:' and under it 'cards' and 'clip'" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("cdtg:\n  size_px: 48\n", "9: cdtg.size_px: 48 is no power of two; write 32, 64, 128 or 256"),
+        ("cdtg:\n  r_train_low: 0.9\n", "9: cdtg.r_train_low: 0.9 is above r_train, 0.8"),
+        ("merge:\n  budget: median\n  images: 9\n", "10: merge.images: has no effect on budget 'median'; remove it"),
+        ("split:\n  prompt: a photo\n", "9: split.prompt: expected"),
+        (
+            "kmdn:\n  distill_epochs: 50\n",
+            "9: kmdn.distill_epochs: 50 are over before the tail network is a student; write more than "
+            "distill_interval, 50",
+        ),
+    ],
+)
+def test_values_that_contradict_are_told(workplace: Path, more: str, expected: str) -> None:
+    (found,) = problems_of(TGN + more)
+    assert found.startswith(expected)
+
+
+@pytest.mark.parametrize("text", ["good", "tgn"])
+def test_a_dumped_recipe_has_what_its_method_uses_and_loads_as_the_same(workplace: Path, text: str) -> None:
+    path = Path("recipes/good.yaml")
+    if text == "tgn":
+        path = Path("recipes/x.yaml")
+        path.write_text(TGN + "kmdn:\n  epochs: 3\n")
+    recipe = load_recipe(path)
+    dumped = recipe.dump()
+    assert ("kmdn" in dumped, "train" in dumped) == (text == "tgn", text == "good")
+    again = Recipe.model_validate_json(json.dumps(dumped))
+    assert (again, again.dump()) == (recipe, dumped)

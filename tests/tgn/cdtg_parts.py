@@ -1,0 +1,74 @@
+"""The smallest CDTG that is whole: 16 px, real networks of random weights, the miniature CLIP, eight images a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.recipe.schema import Cdtg, Kmdn
+from ltgc_local.tgn.cdtg_steps import CdtgSteps
+from ltgc_local.tgn.cdtg_training import CdtgTraining
+from ltgc_local.tgn.consistency import ClipJudge
+from ltgc_local.tgn.discriminator import Discriminator
+from ltgc_local.tgn.generator import Widths
+from ltgc_local.tgn.network import TailNetwork, build_network
+from ltgc_local.tgn.real_images import RealImages
+from ltgc_local.tgn.tail_generator import TailGenerator
+
+CLIP = Path(__file__).resolve().parents[2] / "data/miniatures/clip"
+NUM_TAIL = 3
+SMALL: dict[str, Any] = {
+    "size_px": 16,
+    "style_dim": 16,
+    "mlp_layers": 2,
+    "max_channels": 8,
+    "batch_size": 8,
+    "steps": 12,
+    "sample_every": 4,
+    "r1_every": 3,
+    "path_every": 2,
+    "augment": "ada",
+    "ada_images": 200,
+    "ada_every": 2,
+    "lr": 0.01,
+}
+
+
+def build_tail_network() -> TailNetwork:
+    torch.manual_seed(1)
+    settings = Kmdn(architecture="test_resnet", stem="no_pool", size_px=16)
+    return TailNetwork(build_network(settings, NUM_TAIL, "layer3", None))
+
+
+def build_judge() -> ClipJudge:
+    names = ("sneaker", "trouser", "bag")
+    return ClipJudge(OpenClipVit(CLIP, LoadSettings()), [f"A photo of a {name}" for name in names])
+
+
+def real_images(num_classes: int = NUM_TAIL) -> RealImages:
+    pixels = torch.randint(0, 256, (8 * num_classes, 3, 16, 16), generator=torch.Generator().manual_seed(2))
+    return RealImages(pixels.byte(), np.repeat(np.arange(num_classes), 8))
+
+
+def build_steps(num_classes: int = NUM_TAIL, **changes: Any) -> CdtgSteps:
+    """Build everything that one step of the training needs, from the same random numbers each time."""
+    settings = Cdtg(**(SMALL | changes))
+    tail_network = build_tail_network()
+    judge = build_judge() if settings.clip_weight else None
+    torch.manual_seed(0)
+    widths = Widths(settings.size_px, num_classes, settings.style_dim, settings.mlp_layers, settings.mlp_lr,
+                    settings.channel_multiplier, settings.max_channels)  # fmt: skip
+    shape = tuple(tail_network.features(torch.zeros(1, 3, 16, 16)).shape[1:])
+    generator = TailGenerator(widths, settings.fusion if settings.features else None, shape)  # type: ignore[arg-type]
+    discriminator = Discriminator(widths, settings.label_fusion)
+    return CdtgSteps(settings, real_images(num_classes), generator, discriminator, tail_network, judge, "cpu", 0)
+
+
+def build_training(checkpoint: Path | None = None, **changes: Any) -> tuple[CdtgSteps, CdtgTraining]:
+    steps = build_steps(**changes)
+    return steps, CdtgTraining(Cdtg(**(SMALL | changes)), real_images(), steps, 0, checkpoint)

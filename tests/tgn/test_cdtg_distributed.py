@@ -1,0 +1,66 @@
+"""Two processes train what one does: each takes its share of the same batches, and gradients are averaged."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ltgc_local.errors import BackendError
+from ltgc_local.tgn import cdtg_steps
+from tests.tgn.cdtg_parts import build_steps, build_training
+
+ROOT = Path(__file__).resolve().parents[2]
+#: The path length's pixels and ADA's changes are drawn for a process's share, and so are others in one process.
+OPTIONS = {"augment": "none", "path_weight": 0.0, "flip": True, "r_train_low": 0.2, "steps": 4}
+PROGRAM = """
+import sys
+from safetensors.torch import save_file
+from accelerate import PartialState
+from tests.tgn.cdtg_parts import build_training
+from tests.tgn.test_cdtg_distributed import OPTIONS
+state = PartialState(cpu=True)
+assert state.num_processes == 2
+steps, training = build_training(**OPTIONS)
+training.run(lambda images: None)
+save_file(steps.generator.state_dict(), f"{sys.argv[1]}/{state.process_index}.safetensors")
+state.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [{"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path)]
+    processes = [subprocess.Popen(arguments, env=environment | rank, cwd=ROOT) for rank in ranks]
+    assert [process.wait(timeout=400) for process in processes] == [0, 0]
+    one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
+    steps, training = build_training(**OPTIONS)
+    start = {name: tensor.clone() for name, tensor in steps.generator.state_dict().items()}
+    training.run(lambda images: None)
+    alone = steps.generator.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in alone)
+    for name, tensor in alone.items():
+        moved = (tensor - start[name]).abs().max()
+        assert (one[name] - tensor).abs().max() <= 0.05 * moved + 1e-5, name
+
+
+def test_a_batch_that_processes_cannot_share_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Three(cdtg_steps.Accelerator):
+        @property
+        def num_processes(self) -> int:
+            return 3
+
+    monkeypatch.setattr(cdtg_steps, "Accelerator", Three)
+    with pytest.raises(BackendError, match=r"8 images .* by 3 processes; type --set cdtg\.batch_size=9"):
+        build_steps(class_weight=0.0, clip_weight=0.0)
