@@ -70,12 +70,14 @@ def _descriptions(recipe: Recipe) -> tuple[Step, ...]:
     )
 
 
-def _leak_guard() -> tuple[Step, ...]:
-    sampled, compared = ("leaks.max_embedded", "leaks.shard_size"), ("leaks.hash_distance", "leaks.cosine")
-    return (
-        Step("leaks/fingerprint", "fingerprint_images", ("generated",), "clip", sampled),
-        Step("leaks/compare", "compare_images", ("generated", "leaks/fingerprint"), None, compared),
-    )
+def _leak_guard() -> list[Step]:
+    """Return the steps that look for equal and near-duplicate images; runs on the same data share the originals'."""
+    reads = ("generated", "leaks/originals", "leaks/generated")
+    return [
+        Step("leaks/originals", "fingerprint_images", (), "clip", ("leaks.max_embedded", "leaks.shard_size")),
+        Step("leaks/generated", "fingerprint_images", ("generated",), "clip"),
+        Step("leaks/compare", "compare_images", reads, None, ("leaks.hash_distance", "leaks.cosine")),
+    ]
 
 
 #: Fields of ``kmdn`` that shape distillation alone, and those that shape the networks' training alone.
