@@ -57,6 +57,11 @@ def _generated(settings: Mapping[str, Any]) -> list[str]:
         "mixup": ["Mixup over originals and generated", sampling, loss],
         "none": ["LoRA on originals alone", sampling, loss],
     }.get(mixing, [mixing, sampling, loss])
+    if settings.get("train.mix_form") == "mask":
+        words[0] += " by masks"
+    alpha, beta = (settings.get(f"train.{key}") for key in ("mix_alpha", "mix_beta"))
+    if alpha is not None and beta is not None and alpha != beta:
+        words[0] += f", {'the second image' if mixing == 'mixup' else 'generated images'} {beta / (alpha + beta):.0%}"
     return [*words, *([f"last {real} epochs on originals"] if real else [])]
 
 

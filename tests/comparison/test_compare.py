@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.comparison import Comparison, compare_runs
-from ltgc_local.comparison.arms import paper_method
+from ltgc_local.comparison.arms import describe_arm, paper_method
 from ltgc_local.comparison.fold import Cell
 from ltgc_local.comparison.grid import Grid
 from ltgc_local.comparison.paper import TABLES
@@ -220,3 +220,12 @@ def test_comparing_imports_no_torch() -> None:
     code = "import sys, ltgc_local.comparison; print({'torch', 'transformers', 'datasets'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_an_arm_says_how_pairs_are_mixed_where_that_is_not_the_default(make_recipe: Callable[..., Recipe]) -> None:
+    def title(*overrides: str) -> str:
+        return describe_arm(flatten(make_recipe(*overrides).dump()), "ltgc")
+
+    assert title() == "BalanceMix, cross-entropy"
+    assert title("train.mix_form=mask") == "BalanceMix by masks, cross-entropy"
+    assert title("train.mix_alpha=9", "train.mix_beta=1") == "BalanceMix, generated images 10%, cross-entropy"
