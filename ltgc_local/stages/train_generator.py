@@ -95,8 +95,8 @@ def build_generator(
         channels, height, width = tail_network.features(blank).shape[1:]
     if settings.behaviour == "released" and height * width == 1:
         raise BackendError(
-            f"cdtg: the released behaviour normalises each image by itself, but {context.recipe.kmdn.feature} gives maps "
-            f"of 1 x 1 at {settings.size_px} px; type --set cdtg.size_px={2 * settings.size_px}"
+            f"cdtg: the released behaviour normalises each image by itself, but {context.recipe.kmdn.feature} gives "
+            f"maps of 1 x 1 at {settings.size_px} px; type --set cdtg.size_px={2 * settings.size_px}"
         )
     fusion = settings.fusion if settings.features else None
     texts = None
