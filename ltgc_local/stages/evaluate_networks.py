@@ -49,7 +49,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     networks = {arm: _load(context, context.run.files(step, "network")[0]) for arm, step in arms.items()}
     reader = reader_of(context, next(iter(networks.values())))
     models = {arm: network.backbone.network for arm, network in networks.items()}
-    settings, threads = context.recipe.evaluate, context.recipe.models.decode_threads
+    settings, threads = context.recipe.evaluate, context.decode_threads
     answers, kept = Answers(len(test)), []
     context.progress.expect(2 * len(test))
     for rows, logits in iterate_logits(reader, test, models, reader.views, settings.batch_size, threads):
@@ -95,7 +95,7 @@ def measure_networks(context: StageContext, manifest: ClassManifest) -> dict[str
     """Return {side: {"alone" or "distilled": figures}} of KMDN's networks on the test images of their classes."""
     found: dict[str, dict[str, Any]] = {}
     counts, settings = context.corpus.class_counts(), context.recipe.evaluate
-    threads = context.recipe.models.decode_threads
+    threads = context.decode_threads
     for side, entries in (("head", manifest.head), ("tail", manifest.tail)):
         files = {"alone": context.run.files(f"kmdn/{side}", "network")[0]}
         if DISTILL in context.step.reads:
