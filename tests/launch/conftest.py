@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.store import ROLES
-
 #: Role -> family, and the configuration that a folder of it has.
 EMPTY_MODELS: dict[str, tuple[str, str, dict[str, object]]] = {
     "vlm": ("qwen2.5-vl", "config.json", {"model_type": "qwen2_5_vl", "vision_config": {}}),
@@ -29,4 +27,4 @@ def empty_models(tmp_path: Path) -> tuple[str, ...]:
         (cards / role).mkdir()
         (cards / role / file).write_text(json.dumps(content))
         (cards / role / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
-    return (f"models.cards={cards}", *(f"models.{role}=tiny-{role}" for role in ROLES))
+    return (f"models.cards={cards}", *(f"models.{role}=tiny-{role}" for role in EMPTY_MODELS))

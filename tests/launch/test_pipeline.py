@@ -17,7 +17,7 @@ from ltgc_local.launch.pipeline import Request, _digests, read_run_recipe, run_p
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.run.fingerprint import fingerprint
-from ltgc_local.store import ROLES, find_card
+from ltgc_local.store import find_card
 
 MakeRecipe = Callable[..., Recipe]
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
@@ -35,7 +35,7 @@ def complete(tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...]) 
     """A run whose steps are all complete: each wrote a file with its name."""
     recipe, run = make_recipe(*options), RunDirectory(tmp_path / "run")
     run.root.mkdir()
-    cards = {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}
+    cards = {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in recipe.roles}
     digests = _digests(open_corpus(recipe.data), cards, run)
     for step in build_plan(recipe):
         run.write_chunk(step.name, 0, [Json("made", step.name)], FACTS)

@@ -20,7 +20,7 @@ from ltgc_local.launch.table import Invocation, list_jobs, list_others, parse_se
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe, Recipes
 from ltgc_local.run.fingerprint import fingerprint
-from ltgc_local.store import ROLES, find_card
+from ltgc_local.store import find_card
 
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
 MakeTable = Callable[..., Recipes]
@@ -46,7 +46,9 @@ def complete(recipe: Recipe, root: Path, up_to: str) -> RunDirectory:
     root.mkdir(parents=True, exist_ok=True)
     (root / "recipe.json").write_text(json.dumps(recipe.dump()))
     digests = _digests(
-        open_corpus(recipe.data), {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in ROLES}, run
+        open_corpus(recipe.data),
+        {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in recipe.roles},
+        run,
     )
     labels = open_corpus(recipe.data).test.labels
     for step in build_plan(recipe):

@@ -20,7 +20,7 @@ from ltgc_local.launch.local import _threads, _wait, run_workers
 from ltgc_local.launch.pipeline import _environments
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Description, Exchange
-from ltgc_local.steps import ROLES, Step
+from ltgc_local.steps import Step
 from ltgc_local.store import find_card
 
 MakeRecipe = Callable[..., Recipe]
@@ -67,7 +67,7 @@ def test_a_step_has_workers_where_its_shards_are_independent(
 
     def workers(stage: str, role: str | None, *options: str) -> list[str | None]:
         recipe = make_recipe(*empty_models, "models.device=cuda", "models.workers=2", *options)
-        cards = {each: find_card(recipe.models.cards, f"tiny-{each}", each) for each in ROLES}
+        cards = {each: find_card(recipe.models.cards, f"tiny-{each}", each) for each in recipe.roles}
         step = Step("s", stage, (), role)  # type: ignore[arg-type]
         return [each.get("CUDA_VISIBLE_DEVICES") for each in _environments(step, recipe, cards)]
 
