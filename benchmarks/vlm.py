@@ -1,6 +1,6 @@
 """Vision-language model: new tokens a second of our backends beside what a user would pick instead, on Prompt 1.
 
-python -m benchmarks.vlm [--device auto|cpu|cuda] [--images 64] [--new-tokens 96]
+python -m benchmarks.vlm [--device auto|cpu|cuda] [--images 512] [--new-tokens 96]
 
 Greedy decoding, so that all write the same words. Where vLLM is installed it is timed too, ours beside bare
 ``LLM.chat``; its caches are emptied before every round.
@@ -34,7 +34,7 @@ from ltgc_local.backends.transformers_vlm import TransformersVlm
 from ltgc_local.prompts import fill_describe
 
 CLASSES = ("bag", "coat", "dress", "sandal", "shirt", "sneaker", "trouser", "pullover", "ankle boot", "T-shirt/top")
-AT_ONCE = 32  # what ``describe.batch_size`` is by default
+AT_ONCE = 256  # what ``describe.batch_size`` is by default
 
 
 def make_images(number: int, size_px: int) -> list[Image.Image]:
@@ -104,7 +104,7 @@ def time_vllm(
 
 @click.command()
 @click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
-@click.option("--images", "number", default=64, show_default=True)
+@click.option("--images", "number", default=512, show_default=True)
 @click.option("--new-tokens", default=96, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--write/--no-write", default=True, help="Write the result under benchmarks/results.")

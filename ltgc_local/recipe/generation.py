@@ -17,8 +17,9 @@ class Describe(Block):
     """Classes with fewer training images than this are tail classes [released code]."""
     max_images_per_class: int = Field(default=100, ge=1)
     """Images of a class that are described at most; bounds M_y. Ours: the paper describes all."""
-    batch_size: int = Field(default=32, ge=1)
-    """Images that the vlm sees at once. Ours."""
+    batch_size: int = Field(default=256, ge=1)
+    """Images that are handed to the vlm at once, which is what an interruption can lose; the backend forms its own
+    batches of them. Ours: on vLLM 32 were 0.7 times as fast, because a batch ends with its longest reply."""
     max_new_tokens: int = Field(default=96, ge=8)
     """Tokens of a reply at most. Ours."""
     reply_form: Literal["auto", "structured", "free"] = "auto"
