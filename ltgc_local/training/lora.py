@@ -15,72 +15,68 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from peft import LoraConfig, get_peft_model
-from peft.tuners.lora.layer import MultiheadAttention
+from peft.tuners.lora.layer import Linear, MultiheadAttention
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
 from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.recipe import Recipe
 from ltgc_local.recipe.schema import Train
+from ltgc_local.training.low_rank import low_rank_linear
 
 NAMES_SHOWN = 5
+
+
+class LoraLinear(Linear):  # type: ignore[misc]
+    """peft's adapted linear layer, computed by ``low_rank_linear``."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        base = self.get_base_layer()
+        return _adapted(self, values, base.weight, base.bias)
 
 
 class LoraAttention(MultiheadAttention):  # type: ignore[misc]
     """peft's adapted attention, with W + s * B A in both projections.
 
     peft 0.21 merges ``out_proj`` itself and then by its own adapter: W + 2 s * B A. And its forward pass puts merged
-    weights into the module and subtracts them again, which rounds and which torch.compile cannot follow: here they
-    are arguments of torch's own attention, and the module stays as it is.
+    weights into the module and subtracts them again, which rounds and which torch.compile cannot follow: here the
+    module stays as it is.
     """
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         (name,) = adapter_names or self.active_adapters  # there is one adapter
         attention, out_proj = self.get_base_layer(), self.get_base_layer().out_proj
-        in_weight, out_weight = self._merged_weights(name)
+        in_weight = attention.in_proj_weight + self.get_delta_weight(name)
+        out_weight = out_proj.get_base_layer().weight + out_proj.get_delta_weight(name)
         del attention.in_proj_weight, out_proj.get_base_layer().weight
         attention.in_proj_weight, out_proj.get_base_layer().weight = in_weight, out_weight
         self.merged_adapters.append(name)
 
-    def _merged_weights(self, name: str) -> tuple[torch.Tensor, torch.Tensor]:
-        attention, out_proj = self.get_base_layer(), self.get_base_layer().out_proj
-        return (
-            attention.in_proj_weight + self.get_delta_weight(name),
-            out_proj.get_base_layer().weight + out_proj.get_delta_weight(name),
-        )
-
     def forward(self, query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Attend to ``query`` (B, L, D) itself, as a vision tower's blocks do; return that and no weights."""
-        (name,) = self.active_adapters
-        mask = kwargs.get("attn_mask")
-        if self.training and isinstance(self.lora_dropout[name], torch.nn.Dropout):
-            return self._attend_with_dropout(query, mask, name), None
         attention = self.get_base_layer()
-        in_weight, out_weight = self._merged_weights(name)
-        tokens = query.transpose(0, 1) if attention.batch_first else query
-        attended, _ = F.multi_head_attention_forward(
-            *(tokens, tokens, tokens, attention.embed_dim, attention.num_heads, in_weight, attention.in_proj_bias),
-            *(None, None, False, attention.dropout, out_weight, attention.out_proj.get_base_layer().bias),
-            training=self.training,
-            need_weights=False,
-            attn_mask=mask,
-        )
-        return (attended.transpose(0, 1) if attention.batch_first else attended).to(query.dtype), None
+        tokens = query if attention.batch_first else query.transpose(0, 1)
+        projected = _adapted(self, tokens, attention.in_proj_weight, attention.in_proj_bias)  # (B, L, 3 D)
+        by_head = (*projected.shape[:2], attention.num_heads, -1)
+        query, key, value = (part.view(by_head).transpose(1, 2) for part in projected.chunk(3, dim=-1))
+        dropout, mask = attention.dropout if self.training else 0.0, kwargs.get("attn_mask")
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        out, base = attention.out_proj, attention.out_proj.get_base_layer()
+        mixed = _adapted(out, attended.transpose(1, 2).flatten(2), base.weight, base.bias)
+        return (mixed if attention.batch_first else mixed.transpose(0, 1)), None
 
-    def _attend_with_dropout(self, tokens: torch.Tensor, mask: torch.Tensor | None, name: str) -> torch.Tensor:
-        """Compute W x + s * B A dropout(x) in both projections.
 
-        Merged weights, W + s * B A, cannot drop an adapter's inputs and keep the frozen weights'.
-        """
-        attention = self.get_base_layer()
-        tokens = tokens if attention.batch_first else tokens.transpose(0, 1)
-        update = self.lora_B[name](self.lora_A[name](self.lora_dropout[name](tokens)))
-        projected = F.linear(tokens, attention.in_proj_weight, attention.in_proj_bias) + self.scaling[name] * update
-        query, key, value = (
-            part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.chunk(3, dim=-1)
-        )  # (B, heads, L, D / heads)
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
-        mixed: torch.Tensor = attention.out_proj(attended)  # peft's linear layer, with its own dropout
-        return mixed if attention.batch_first else mixed.transpose(0, 1)
+def _adapted(layer: Any, values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """Apply a projection with the adapter that ``layer`` holds: W x + s * B A dropout(x).
+
+    Only an update by itself can drop an adapter's inputs and keep the frozen weights'.
+    """
+    (name,) = layer.active_adapters
+    a, b, scaling = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
+    dropout = layer.lora_dropout[name]
+    if layer.training and isinstance(dropout, torch.nn.Dropout):
+        whole: torch.Tensor = F.linear(values, weight, bias) + scaling * F.linear(F.linear(dropout(values), a), b)
+        return whole
+    return low_rank_linear(values, weight, bias, a, b, scaling)
 
 
 def add_lora(visual: torch.nn.Module, recipe: Recipe, targets: Mapping[str, str]) -> torch.nn.Module:
@@ -99,7 +95,7 @@ def add_lora(visual: torch.nn.Module, recipe: Recipe, targets: Mapping[str, str]
         lora_dropout=settings.lora_dropout,
         target_modules=_adapted_modules(visual, targets[settings.lora_targets], settings.lora_blocks),
     )
-    config._register_custom_module({torch.nn.MultiheadAttention: LoraAttention})
+    config._register_custom_module({torch.nn.MultiheadAttention: LoraAttention, torch.nn.Linear: LoraLinear})
     try:
         adapted: torch.nn.Module = get_peft_model(visual, config)
     except ValueError as problem:
