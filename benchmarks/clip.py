@@ -1,9 +1,10 @@
-"""Scoring images from encoded bytes: our engine beside open_clip in a DataLoader with Pillow.
+"""Scoring images from encoded bytes: our engine beside open_clip as its page shows it, and in a DataLoader with Pillow.
 
     python -m benchmarks.clip --device auto|cpu|cuda
 
 On a CPU the miniature; on a GPU ViT-B/32 with random weights in bf16. Both are given the same bytes, class texts and
-batch size, and the cosines of both are compared. The loop has a worker a CPU and page-locked memory.
+batch size, and the cosines of both are compared. open_clip's page encodes an image at a time, which is the baseline of
+the ratios; the DataLoader has a worker a CPU and page-locked memory.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ltgc_local.backends.protocols import LoadSettings
 
 MINIATURE = Path(__file__).resolve().parents[1] / "data/miniatures/clip"
 CLASSES = 1000
+LOOP_SHARE = 4  # the loop of one image at a time is given a quarter of the images
 
 
 class EncodedImages(Dataset):  # type: ignore[type-arg]
@@ -80,6 +82,16 @@ def compare(clip: OpenClipVit, encoded: list[bytes], batch_size: int, rounds: in
     on_device = texts.to(device)
 
     @torch.inference_mode()
+    def documented() -> torch.Tensor:
+        parts = []
+        for content in encoded[: len(encoded) // LOOP_SHARE]:
+            image = clip.preprocess(Image.open(io.BytesIO(content)).convert("RGB")).unsqueeze(0)
+            with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+                features = clip.visual(image.to(device))
+            parts.append((F.normalize(features.float(), dim=-1) @ on_device.T).cpu())
+        return torch.cat(parts)
+
+    @torch.inference_mode()
     def plain() -> torch.Tensor:
         loader = DataLoader(
             EncodedImages(encoded, clip.preprocess), batch_size, num_workers=num_cpus(), pin_memory=device == "cuda"
@@ -102,10 +114,12 @@ def compare(clip: OpenClipVit, encoded: list[bytes], batch_size: int, rounds: in
 
     flop = count_flop(lambda: clip.encode_images([Image.new("RGB", (8, 8))]))
     apart = float((plain() - ours()).abs().max())
-    contenders = {"open_clip, DataLoader, Pillow": plain, "ours": ours}
-    return time_in_turns(
-        {name: Contender(run, len(encoded), flop) for name, run in contenders.items()}, device, rounds
-    ), apart
+    contenders = {
+        "open_clip as documented, an image at a time": Contender(documented, len(encoded) // LOOP_SHARE, flop),
+        "open_clip, DataLoader, Pillow": Contender(plain, len(encoded), flop),
+        "ours": Contender(ours, len(encoded), flop),
+    }
+    return time_in_turns(contenders, device, rounds), apart
 
 
 @click.command()

@@ -29,12 +29,14 @@ def test_scoring_is_faster_than_a_plain_loop() -> None:
 
     timings, apart = compare(OpenClipVit(MINIATURE, LoadSettings("cpu")), draw("PNG", 28, 1024), 64, 3)
     assert apart < 1e-5
-    assert timings[1].ratio > 1.1
+    one_by_one, loader, ours = timings
+    assert ours.ratio > 1.1 * loader.ratio
+    assert ours.ratio > 2 * one_by_one.ratio
 
 
 @pytest.mark.benchmark
 def test_training_is_faster_than_a_plain_loop() -> None:
-    from benchmarks.lora import compare
+    from benchmarks.lora import SMALL, compare
 
-    timings, _ = compare("miniature", "cpu", 1024, 128, 10, 3)
-    assert timings[1].ratio > 1.05
+    timings, _ = compare("miniature", "cpu", 1024, 128, 10, 3, SMALL)
+    assert timings[1].ratio > 1.3
