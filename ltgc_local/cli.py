@@ -70,12 +70,14 @@ def validate(
     for name, row in loaded.rows.items():
         where = f"{recipe}, row {name}" if loaded.is_table else f"{recipe}"
         click.echo(f"{where}: fine ({row.method} on {row.data.benchmark}, seed {row.seed})")
-    from ltgc_local.launch.preview import problems_of_models
+    from ltgc_local.launch.preview import notes_of_memory, problems_of_models
 
     models = {str(row.models): row.models for row in loaded.rows.values()}
     rows = [next(row for row in loaded.rows.values() if row.models == one) for one in models.values()]
     for problem in dict.fromkeys(problem for row in rows for problem in problems_of_models(row)):
         click.echo(f"cannot run yet: {problem}")
+    for note in dict.fromkeys(note for row in loaded.rows.values() for note in notes_of_memory(row)):
+        click.echo(f"memory: {note}")
     if images:
         from ltgc_local.corpora import open_corpus
 

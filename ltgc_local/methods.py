@@ -21,7 +21,8 @@ NOT_OF_DETECT = ("assess.enabled", "assess.attempts", "assess.refine_from")
 def ltgc(recipe: Recipe) -> tuple[Step, ...]:
     """Return LTGC's steps, the control's, and what measures both."""
     steps = list(_descriptions(recipe))
-    steps.append(Step("draw", "draw", ("extend",), "t2i", ("draw",)))
+    beside: Role | None = "clip" if recipe.draw.clip_features else None
+    steps.append(Step("draw", "draw", ("extend",), "t2i", ("draw",), beside=beside))
     drawn, detects = ["draw"], []
     if recipe.assess.enabled:
         budgets = ("extend.max_new_tokens", "extend.max_clip_tokens", "models.clip")
@@ -34,7 +35,7 @@ def ltgc(recipe: Recipe) -> tuple[Step, ...]:
                 refine, redraw = f"assess/{round_}/refine", f"assess/{round_}/redraw"
                 reads = tuple(dict.fromkeys((detect, drawn[-1], "draw")))
                 steps.append(Step(refine, "refine", reads, "llm", ("assess", "extend", BUDGET[1])))
-                steps.append(Step(redraw, "draw", (refine,), "t2i", ("draw",)))
+                steps.append(Step(redraw, "draw", (refine,), "t2i", ("draw",), beside=beside))
                 drawn.append(redraw)
     steps.append(Step("generated", "collect", (*drawn, *detects)))
     leaks: tuple[str, ...] = ()

@@ -34,7 +34,8 @@ def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
     a recipe does not use, or did not know, does not make a finished step another one.
     """
     found: dict[str, Any] = {}
-    model = (f"models.{step.model_role}", *LOADING[step.model_role]) if step.model_role else ()
+    roles = [role for role in (step.model_role, step.beside) if role]
+    model = dict.fromkeys(field for role in roles for field in (f"models.{role}", *LOADING[role]))
     for path in ("seed", "data.benchmark", "data.image_column", *model, *step.settings):
         value: Any = dumped
         for part in path.split("."):

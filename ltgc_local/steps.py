@@ -15,7 +15,7 @@ SHARDED = frozenset({"describe", "extend", "draw", "summarize", "detect", "refin
 
 @dataclass(frozen=True)
 class Step:
-    """One process: a stage, the steps that it reads, at most one model, and the recipe fields that shape its output."""
+    """One process: a stage, the steps that it reads, its model if any, and the recipe fields that shape its output."""
 
     name: str
     stage: str
@@ -23,3 +23,4 @@ class Step:
     model_role: Role | None = None
     settings: tuple[str, ...] = ()  # dotted recipe paths: a block, or one field
     unread: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one
+    beside: Role | None = None  # a second model that is in memory together with the first, where a recipe asks for it

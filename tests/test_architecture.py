@@ -137,6 +137,15 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_text_step_does_not_bring_what_only_images_need() -> None:
+    """Each step is a process of its own, so that what it imports is paid for at every step."""
+    parts = ("stages.extend", "stages.refine", "stages.summarize", "backends.transformers_llm")
+    imports = "; ".join(f"import ltgc_local.{part}" for part in parts)
+    code = f"import sys; {imports}; print(sorted({{'open_clip', 'timm', 'diffusers', 'peft'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_steps_and_cards_have_the_same_roles() -> None:
     from ltgc_local.steps import ROLES
     from ltgc_local.store import ROLES as CARD_ROLES

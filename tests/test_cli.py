@@ -66,6 +66,15 @@ def test_a_plan_is_printed_for_people_and_for_scripts(recipe_file: Path) -> None
 
 
 @pytest.mark.parametrize("command", ["validate", "plan"])
+def test_two_models_that_share_the_memory_are_said(recipe_file: Path, command: str) -> None:
+    assert "memory: " not in call(command, recipe_file).stdout
+    told = call(command, recipe_file, "--set", "draw.clip_features=true").stdout
+    sizes = "t2i (unstated parameters) and clip (0.79 million parameters)"
+    assert f"memory: {sizes} are loaded together, by draw.clip_features\n" in told
+    assert command == "validate" or "t2i+clip" in told
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
 def test_weights_that_are_missing_are_said_with_their_place_and_stop_no_plan(
     recipe_file: Path, tmp_path: Path, command: str
 ) -> None:

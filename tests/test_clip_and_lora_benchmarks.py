@@ -1,4 +1,4 @@
-"""The benchmarks of CLIP: they run without what a GPU machine may lack, and ours is not slower than the plain loops."""
+"""The benchmarks: they run without what a GPU machine may lack, and ours is not slower than the plain loops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", ["clip", "lora"])
+@pytest.mark.parametrize("name", ["t2i", "vlm", "llm", "clip", "lora", "cdtg"])
 def test_the_benchmarks_need_neither_datasets_nor_pyarrow_nor_vllm(name: str) -> None:
     absent = "import sys\nfor name in ('datasets', 'pyarrow', 'vllm'):\n    sys.modules[name] = None\n"
     started = f"import runpy\nsys.argv = ['', '--help']\nrunpy.run_module('benchmarks.{name}', run_name='__main__')"

@@ -24,6 +24,7 @@ VARIANTS = [
     ("assess.enabled=false", "train.control=false"),
     ("evaluate.vlm_classifier=true",),
     ("draw.img2img_strength=0.5",),
+    ("draw.clip_features=true",),
 ]
 
 
@@ -50,6 +51,15 @@ def test_the_default_is_the_papers_figure_from_left_to_right(make_recipe: MakeRe
         ("evaluate", "clip"),
         ("report", None),
     ]
+
+
+def test_clip_is_beside_the_model_that_draws_in_every_round_and_only_where_it_is_asked_for(
+    make_recipe: MakeRecipe,
+) -> None:
+    assert {step.beside for step in build_plan(make_recipe())} == {None}
+    steps = build_plan(make_recipe("draw.clip_features=true"))
+    both = [step.name for step in steps if step.beside == "clip"]
+    assert both == ["draw", "assess/0/redraw", "assess/1/redraw"]
 
 
 @pytest.mark.parametrize("overrides", VARIANTS)

@@ -3,6 +3,7 @@
 <run>/recipe.json                    the resolved recipe
 <run>/provenance.json                version, packages, machine, card and data digests
 <run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
+<run>/draw/features-00000.safetensors  a clip's rows of images-00000.parquet, keyed by item (draw.clip_features)
 <run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
 <run>/<training>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete

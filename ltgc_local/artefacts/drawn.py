@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ltgc_local.artefacts.files import DrawnImage, decode_png, read_images
+from ltgc_local.errors import ArtefactError
 
 Key = tuple[int, int, int]  # class_id, description_id, round
 CACHED_FILES = 2
@@ -64,6 +66,27 @@ def read_drawn(rows: Sequence[DrawnRow]) -> list[DrawnImage]:
     for path, places in by_path.items():
         found |= zip(places, read_images([path], [rows[place].row for place in places]), strict=True)
     return [found[place] for place in range(len(rows))]
+
+
+def read_features(rows: Sequence[DrawnRow]) -> NDArray[np.float32]:
+    """Read the clip's unit rows (N, D) that were written beside the shards of ``rows``, in that order.
+
+    Raises:
+        ArtefactError: an image's are not there.
+    """
+    from safetensors.numpy import load_file
+
+    wanted = {row.key for row in rows}
+    found: dict[Key, NDArray[np.float32]] = {}
+    for path in dict.fromkeys(row.path for row in rows):
+        beside = path.with_name(path.name.replace("images", "features")).with_suffix(".safetensors")
+        written = load_file(beside)
+        keys = map(tuple, written["keys"].tolist())
+        found |= {key: features for key, features in zip(keys, written["features"], strict=True) if key in wanted}
+    for row in rows:
+        if row.key not in found:
+            raise ArtefactError(f"{row.path}: no features of its image {row.key} are beside it; type: --from draw")
+    return np.stack([found[row.key] for row in rows])
 
 
 class DrawnSplit:

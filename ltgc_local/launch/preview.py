@@ -52,7 +52,10 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
         },
         "to_draw": to_draw,
         "num_to_draw": sum(to_draw.values()),
-        "steps": [{"name": s.name, "model": s.model_role, "reads": list(s.reads)} for s in build_plan(recipe)],
+        "steps": [
+            {"name": s.name, "model": s.model_role, "beside": s.beside, "reads": list(s.reads)}
+            for s in build_plan(recipe)
+        ],
     }
 
 
@@ -72,7 +75,8 @@ def plan_as_text(recipe: Recipe) -> str:
     """Return the plan for people."""
     plan = plan_as_dict(recipe)
     width = max(len(step["name"]) for step in plan["steps"])
-    roles = max(len(step["model"] or "-") for step in plan["steps"])
+    models = ["+".join(filter(None, (step["model"], step["beside"]))) or "-" for step in plan["steps"]]
+    roles = max(map(len, models))
     lines = [
         f"{recipe.name}: {plan['method']} on {recipe.data.benchmark}, seed {recipe.seed}",
         f"{plan['images']['train']} training images; classes: "
@@ -86,10 +90,11 @@ def plan_as_text(recipe: Recipe) -> str:
             for role, model in plan["models"].items()
         ),
         *(f"cannot run yet: {model['problem']}" for model in plan["models"].values() if model["problem"]),
+        *(f"memory: {note}" for note in notes_of_memory(recipe)),
         "",
         *(
-            f"{s['name']:{width}}  {s['model'] or '-':{roles}}  reads {', '.join(s['reads']) or 'data'}"
-            for s in plan["steps"]
+            f"{s['name']:{width}}  {model:{roles}}  reads {', '.join(s['reads']) or 'data'}"
+            for s, model in zip(plan["steps"], models, strict=True)
         ),
     ]
     return "\n".join(lines)
@@ -102,6 +107,21 @@ def _problem_of(card: ModelCard) -> str:
     except ModelError as problem:
         return str(problem)
     return ""
+
+
+def notes_of_memory(recipe: Recipe) -> list[str]:
+    """Return which models are in memory together, and how large their cards say they are; mostly nothing."""
+    pairs = dict.fromkeys((s.model_role, s.beside) for s in build_plan(recipe) if s.model_role and s.beside)
+    notes = []
+    for roles in pairs:
+        try:
+            cards = [find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in roles if role]
+        except ModelError:  # problems_of_models says it
+            continue
+        sizes = [f"{c.parameters_millions:g} million" if c.parameters_millions else "unstated" for c in cards]
+        both = " and ".join(f"{role} ({size} parameters)" for role, size in zip(roles, sizes, strict=True))
+        notes.append(f"{both} are loaded together, by draw.clip_features")
+    return notes
 
 
 def problems_of_models(recipe: Recipe) -> list[str]:

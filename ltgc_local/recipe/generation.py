@@ -103,6 +103,9 @@ class Draw(Block):
     small, so that resampling is no shortcut feature."""
     stored_mode: Literal["RGB", "L"] = "RGB"
     """Colour or grey, as the originals are. Ours."""
+    clip_features: bool = False
+    """Keep the clip in memory beside the t2i: what is drawn is encoded, as it is stored, while it is there, and
+    detection need not read and decode it again. It needs memory for both. Ours: false, one model at a time."""
     img2img_strength: float | None = Field(default=None, gt=0, le=1)
     """Start each image from a training image of its class, noised so far that this share of the steps is done: near 0
     the image stays, 1 is nearly text to image. null starts from noise alone. Ours: the paper has no img2img."""

@@ -53,6 +53,7 @@ NOT_SHAPING = {
     "models.decode_threads",
     "draw.batch_size",
     "draw.compile",
+    "draw.clip_features",  # the step that has a clip beside its model says so itself
     "assess.batch_size",
     "leaks.enabled",
     "leaks.batch_size",
@@ -137,6 +138,8 @@ class Recipe(Block):
             yield from self._conflicts_of_ltgc()
 
     def _conflicts_of_ltgc(self) -> Iterator[tuple[str, str]]:
+        if self.draw.clip_features and not self.assess.enabled:
+            yield "draw.clip_features", "has no effect where assess.enabled is false: nothing is scored; remove it"
         existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
         extended = self.extend.max_asks * self.extend.per_ask
         if self.extend.source == "llm" and existing + extended < self.extend.max_descriptions:

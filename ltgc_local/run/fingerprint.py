@@ -28,6 +28,11 @@ def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str
         "record_version": RECORD_VERSION,
         "data": digests["data"],
         **(_model(step.model_role, recipe, digests) if step.model_role else {}),
+        **(
+            {f"beside {key}": value for key, value in _model(step.beside, recipe, digests).items()}
+            if step.beside
+            else {}
+        ),
         **step_settings(step, recipe.dump()),
         **{f"reads {name}": run.digest(name) for name in step.reads},
     }

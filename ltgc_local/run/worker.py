@@ -47,7 +47,7 @@ def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
         mine = [number for number in range(len(chunks)) if number % workers == worker]
         progress.expect(sum(len(chunks[number]) for number in mine))
         if step.model_role is not None and any(number not in complete for number in mine):
-            _ = context.model  # loaded before a clock runs: a chunk's seconds are its work
+            _ = context.model, context.model_beside  # loaded before a clock runs: a chunk's seconds are its work
         for number in mine:
             if number in complete:
                 progress.advance(len(chunks[number]))

@@ -38,16 +38,23 @@ class StageContext:
 
     @cached_property
     def model(self) -> Any:
-        """The step's one model; its type is the role's protocol."""
-        role = self.step.model_role
-        assert role is not None, f"step {self.step.name} has no model"
+        """The step's model; its type is the role's protocol."""
+        assert self.step.model_role is not None, f"step {self.step.name} has no model"
+        return self._load(self.step.model_role)
+
+    @cached_property
+    def model_beside(self) -> Any:
+        """The second model, of a step that keeps one beside its first; else None."""
+        return self._load(self.step.beside) if self.step.beside is not None else None
+
+    def _load(self, role: Role) -> Any:
         models, is_text, card = self.recipe.models, role in ("vlm", "llm"), self._card(role)
         settings = LoadSettings(
             models.device,
             card.dtype or "auto" if models.dtype == "auto" else models.dtype,
             models.quantization if is_text else "none",
             models.max_model_len,
-            models.tensor_parallel or self._card(role).tensor_parallel or 1,
+            models.tensor_parallel or card.tensor_parallel or 1,
             models.max_pixels,
             self.recipe.draw.compile,
             _few_step(card),

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ltgc_local.ahead import map_ahead, map_batches
-from ltgc_local.artefacts.drawn import DrawnRow, read_drawn
+from ltgc_local.artefacts.drawn import DrawnRow, read_drawn, read_features
 from ltgc_local.artefacts.files import Artefact, DrawnImage, Json, Lines, decode_png
 from ltgc_local.backends.clip_pixels import to_pixels
 from ltgc_local.backends.protocols import ClipModel
@@ -32,7 +32,10 @@ log = logging.getLogger(__name__)
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
     """Return the drawn images class by class: a threshold belongs to a class."""
-    rows = context.run.drawn(context.step.reads[0])
+    source = context.step.reads[0]
+    rows = context.run.drawn(source)
+    if context.recipe.draw.clip_features:
+        context.run.files(source, "features")  # refuses one that is missing or cut short
     return [list(of_class) for _, of_class in groupby(rows, key=lambda row: row.class_id)]
 
 
@@ -76,12 +79,14 @@ def _encode_templates(context: StageContext) -> Array:
 def _cosines(context: StageContext, class_id: int, chunk: Sequence[DrawnRow], texts: Array) -> tuple[Array, Array]:
     """Return the cosines of a class's photographs with its text (n_y,), and of its drawn images with all (N, C).
 
-    The next images are read, decoded and resized in threads while the model encodes these.
+    The next images are read, decoded and resized in threads while the model encodes these. Drawn images that were
+    encoded when they were drawn (``draw.clip_features``) are not read at all.
     """
     model: ClipModel = context.model
     train, size = context.corpus.train, context.recipe.assess.batch_size
     photographs = split(np.flatnonzero(train.labels == class_id).tolist(), size)
-    drawings = split(chunk, size)
+    known = context.recipe.draw.clip_features
+    drawings = [] if known else split(chunk, size)
 
     def pixels(block: Sequence[Any]) -> NDArray[np.uint8]:
         are_drawn = isinstance(block[0], DrawnImage)
@@ -99,6 +104,9 @@ def _cosines(context: StageContext, class_id: int, chunk: Sequence[DrawnRow], te
                 else:
                     of_drawings.append(found @ texts.T)
                     context.progress.advance(len(found))
+    if known:
+        of_drawings.append(read_features(chunk) @ texts.T)
+        context.progress.advance(len(chunk))
     return np.concatenate(of_photographs), np.concatenate(of_drawings)
 
 

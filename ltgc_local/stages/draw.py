@@ -1,7 +1,8 @@
 """Draw: the text-to-image model turns descriptions into images; also every redraw of refined descriptions.
 
-Differs from the paper, as an option (``draw.img2img_strength``): an image may start from a training image of its class
-instead of from noise alone. Which one is drawn by seed and recorded.
+Differs from the paper, as options: an image may start from a training image of its class instead of from noise alone
+(``draw.img2img_strength``); which one is drawn by seed and recorded. And CLIP may be in memory beside the model that
+draws (``draw.clip_features``): what it says of each image, as it is stored, is then written beside the shard.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 from PIL import Image
 
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, encode_png
+from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Tensors, encode_png
+from ltgc_local.backends.clip_pixels import to_pixels
 from ltgc_local.backends.pictures import is_flat, to_stored
-from ltgc_local.backends.protocols import Drawing, DrawSettings, TextToImageModel
+from ltgc_local.backends.protocols import ClipModel, Drawing, DrawSettings, TextToImageModel
 from ltgc_local.corpora import Corpus
 from ltgc_local.errors import BackendError
 from ltgc_local.recipe.schema import Draw
@@ -44,8 +47,9 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 def run_chunk(context: StageContext, chunk: Sequence[Description]) -> list[Artefact]:
     """Draw a chunk; an image without content is drawn again from other noise, and the seed of that is recorded."""
     model: TextToImageModel = context.model
+    clip: ClipModel | None = context.model_beside
     settings, corpus = draw_settings(context.recipe.draw), context.corpus  # opened here, not by several threads at once
-    rows: dict[int, Future[DrawnImage]] = {}
+    rows: dict[int, Future[tuple[DrawnImage, np.ndarray | None]]] = {}
     with ThreadPoolExecutor(ENCODERS) as encoders:
         for attempt in range(MAX_FLAT_TRIES):
             left = [i for i in range(len(chunk)) if i not in rows]
@@ -58,7 +62,7 @@ def run_chunk(context: StageContext, chunk: Sequence[Description]) -> list[Artef
                     continue
                 number, seed = left[place], wanted[place].seed
                 rows[number] = encoders.submit(
-                    _row, context.recipe.draw, corpus, chunk[number], image, seed, sources[place]
+                    _row, context.recipe.draw, corpus, chunk[number], image, seed, sources[place], clip
                 )
                 context.progress.advance(1)
     for i, description in enumerate(chunk):
@@ -67,7 +71,11 @@ def run_chunk(context: StageContext, chunk: Sequence[Description]) -> list[Artef
                 f"draw: {MAX_FLAT_TRIES} images of {description.text!r} came out as one flat colour: the UNet "
                 "overflows (the VAE was tried in float32 too); type --set models.dtype=bfloat16"
             )
-    return [Images("images", [rows[i].result() for i in range(len(chunk))])]
+    made = [rows[i].result() for i in range(len(chunk))]
+    images = [row for row, _ in made]
+    if clip is None:
+        return [Images("images", images)]
+    return [Images("images", images), _features(clip, made, context.recipe.assess.batch_size)]
 
 
 def draw_settings(asked: Draw) -> DrawSettings:
@@ -112,10 +120,18 @@ def _drawings(
 
 
 def _row(
-    asked: Draw, corpus: Corpus, description: Description, image: Image.Image, seed: int, source: int | None
-) -> DrawnImage:
-    return DrawnImage(
-        image=encode_png(to_stored(image, asked.stored_size_px, asked.stored_mode)),
+    asked: Draw,
+    corpus: Corpus,
+    description: Description,
+    image: Image.Image,
+    seed: int,
+    source: int | None,
+    clip: ClipModel | None,
+) -> tuple[DrawnImage, np.ndarray | None]:
+    """Return an image as it is stored, and its pixels (1, 3, H, W) as the clip beside the model reads it."""
+    stored = to_stored(image, asked.stored_size_px, asked.stored_mode)
+    row = DrawnImage(
+        image=encode_png(stored),
         class_id=description.class_id,
         class_name=corpus.class_names[description.class_id],
         description_id=description.description_id,
@@ -124,3 +140,17 @@ def _row(
         seed=seed,
         init_image="" if source is None else corpus.train.keys[source],
     )
+    return row, None if clip is None else to_pixels([stored], clip.resize)
+
+
+def _features(clip: ClipModel, made: Sequence[tuple[DrawnImage, np.ndarray | None]], batch_size: int) -> Tensors:
+    """Encode what was drawn: unit rows (N, D) with the keys (N, 3) of their images."""
+    pixels = [torch.from_numpy(np.concatenate(batch)) for batch in split([found for _, found in made], batch_size)]
+    try:
+        features = torch.cat([clip.encode_pixels(batch) for batch in pixels])
+    except torch.OutOfMemoryError as problem:
+        raise BackendError(
+            "draw: the GPU's memory does not hold the clip's work beside the model that draws; type --set "
+            "draw.clip_features=false, or lower assess.batch_size"
+        ) from problem
+    return Tensors("features", {"keys": torch.tensor([row.key for row, _ in made]), "features": features})

@@ -88,7 +88,7 @@ def _check_text_model(card: ModelCard, folder: Path) -> None:
         raise ModelError(f"{folder}: no config.json; copy all of the publisher's files, not the weights alone")
     config = read_json(path)
     found = str(config.get("model_type", ""))
-    if not _plain(card.family).startswith(_plain(found)):
+    if not re.fullmatch(re.escape(_plain(found)) + r"\d*", _plain(card.family)):  # llava-1.5, and not llava-onevision
         raise ModelError(
             f"{path}: model_type is {found!r}, but {card.file} says family {card.family!r}; put the right folder "
             f"there, or write 'family: {found}'"

@@ -130,7 +130,17 @@ def test_the_scoring_clips_tokens_are_those_that_it_reads(clip: OpenClipVit) -> 
     assert load_clip_token_counter(MINIATURES / "qwen3")("a bag") > 0  # any folder with a tokenizer of its own
 
 
+def test_a_published_open_clip_reads_by_open_clips_own_vocabulary(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8, "text_cfg": {}}}')
+    count = load_clip_token_counter(tmp_path)
+    text = "a photo of a leatherback sea turtle"
+    assert count(text) == int(open_clip.tokenize([text])[0].argmax()) - 1
+
+
 def test_a_clip_without_a_tokenizer_is_an_error_of_the_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no tokenizer that can be read"):
+        load_clip_token_counter(tmp_path)
+    (tmp_path / "open_clip_config.json").write_text("{}")
     with pytest.raises(ModelError, match="no tokenizer that can be read"):
         load_clip_token_counter(tmp_path)
 

@@ -168,6 +168,10 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
         "draw:\n  cache_interval: 2\n  compile: full\n",
         ["11: draw.cache_interval: cannot be combined with compile 'full'; write 'compile: regional' or remove it"],
     ),
+    "features of images that nobody scores": (
+        "draw:\n  clip_features: true\nassess:\n  enabled: false\n",
+        ["11: draw.clip_features: has no effect where assess.enabled is false: nothing is scored; remove it"],
+    ),
     "an image larger than drawn": (
         "draw:\n  stored_size_px: 2048\n",
         ["11: draw.stored_size_px: 2048 is larger than size_px, 1024; images only shrink"],

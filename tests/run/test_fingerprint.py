@@ -181,3 +181,21 @@ def test_a_damaged_note_of_what_was_begun_names_the_step(make_recipe: MakeRecipe
     (run.folder("describe") / "begun.json").write_text("{")
     with pytest.raises(ArtefactError, match=r"begun\.json: damaged .* type: ltgc-local run … --from describe"):
         check_fingerprint(step, {}, run, "c")
+
+
+def test_a_clip_beside_the_model_that_draws_redoes_what_is_drawn_and_is_nowhere_where_nobody_asks_for_it(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    plain = fingerprints(make_recipe(), tmp_path / "plain")
+    asked = fingerprints(make_recipe("draw.clip_features=true"), tmp_path / "asked")
+    drawing = [name for name in plain if name.split("/")[-1] in ("draw", "redraw")]
+    assert len(drawing) == 3
+    for name in plain:
+        assert not [key for key in plain[name] if "beside" in key or "clip_features" in key]
+    for name in drawing:
+        new = {key: value for key, value in asked[name].items() if key not in plain[name]}
+        assert new == {"beside model": "c", "beside models.backend": "open_clip", "models.clip": "miniature-vit"}
+    assert next(name for name in plain if plain[name] != asked[name]) == "draw"
+    other = fingerprints(make_recipe("draw.clip_features=true"), tmp_path / "other", DIGESTS | {"clip": "other"})
+    assert other["draw"] != asked["draw"]
+    assert other["extend"] == asked["extend"]

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from ltgc_local.artefacts.files import DrawnImage, Images, Json, Lines, decode_png, encode_png
-from ltgc_local.errors import BackendError
+from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.prompts import class_sentence
-from ltgc_local.records import ClassTemplate
-from ltgc_local.stages import detect
+from ltgc_local.records import ClassTemplate, Description
+from ltgc_local.stages import detect, draw
 
 
 def prepare(context: Any, write_step: Any, photographs: Sequence[tuple[int, Image.Image]] = ()) -> list[DrawnImage]:
@@ -145,3 +145,68 @@ def test_nothing_drawn_is_nothing_to_score(make_context: Any, write_step: Any) -
     context = make_context("assess/0/detect")
     write_step(context.run, "draw", Images("images", []))
     assert detect.plan_chunks(context) == []
+
+
+def drawn_with_features(make_context: Any, write_step: Any, *overrides: str) -> Any:
+    """Draw nine images of two classes in shards of three, CLIP beside the model; return detect's context."""
+    small = ("draw.size_px=32", "draw.steps=1", "draw.stored_size_px=28", "draw.stored_mode=L", "draw.shard_size=3")
+    options = (*small, "draw.clip_features=true", "assess.batch_size=2", *overrides)
+    context = make_context("draw", *options)
+    names = context.corpus.class_names
+    wanted = [Description(c, i, 0, class_sentence(names[c]), "extended") for c in (1, 4) for i in range(7 - c)]
+    write_step(context.run, "extend", Lines("descriptions", wanted))
+    chunks = draw.plan_chunks(context)
+    for number, chunk in enumerate(chunks):
+        facts = {"items": len(chunk), "seconds": 0.0, "peak_mib": 0}
+        context.run.write_chunk("draw", number, draw.run_chunk(context, chunk), facts)
+    context.run.write_manifest("draw", {}, len(chunks), 0)
+    templates = [ClassTemplate(c, class_sentence(name), True) for c, name in enumerate(names)]
+    write_step(context.run, "assess/template", Lines("templates", templates))
+    return make_context("assess/0/detect", *options)
+
+
+def test_what_clip_said_of_images_when_they_were_drawn_gives_the_scores_of_the_stored_images(
+    make_context: Any, write_step: Any, records_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within 1e-5 in float32: the batches are others."""
+    at_once = drawn_with_features(make_context, write_step)
+    later = make_context("assess/0/detect", "assess.batch_size=64")
+    stored = [s for chunk in detect.plan_chunks(later) for s in records_of(detect.run_chunk(later, chunk), "scores")]
+    monkeypatch.setattr(detect, "read_drawn", lambda rows: pytest.fail("no drawn image need be read again"))
+    chunks = detect.plan_chunks(at_once)
+    found = [s for chunk in chunks for s in records_of(detect.run_chunk(at_once, chunk), "scores")]
+    keys = [(1, i, 0) for i in range(6)] + [(4, i, 0) for i in range(3)]
+    assert [s.key for s in found] == [s.key for s in stored] == keys
+    for name in ("cosine", "best_other_cosine", "threshold"):
+        assert [getattr(s, name) for s in found] == pytest.approx([getattr(s, name) for s in stored], abs=1e-5)
+    assert len({round(s.cosine, 4) for s in found}) > 5, "the images differ, so that a wrong order would show"
+    assert [(s.rank, s.best_other) for s in found] == [(s.rank, s.best_other) for s in stored]
+
+
+def test_features_that_are_missing_or_another_images_are_an_error(make_context: Any, write_step: Any) -> None:
+    context = drawn_with_features(make_context, write_step)
+    last = context.run.folder("draw") / "features-00002.safetensors"
+    chunk = detect.plan_chunks(context)[1]
+    last.write_bytes((last.parent / "features-00000.safetensors").read_bytes())
+    with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are beside it"):
+        detect.run_chunk(context, chunk)
+    last.unlink()
+    with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: missing or cut short; .* --from draw"):
+        detect.plan_chunks(context)
+
+
+class FullClip:
+    """The miniature's preprocessing on a GPU that has no room left."""
+
+    def resize(self, image: Image.Image) -> Image.Image:
+        return image.convert("RGB")
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def test_a_clip_that_does_not_fit_beside_the_model_that_draws_says_what_to_type(make_context: Any) -> None:
+    context = make_context("draw", "draw.size_px=32", "draw.steps=1", "draw.clip_features=true")
+    context.__dict__["model_beside"] = FullClip()
+    with pytest.raises(BackendError, match=r"type --set draw\.clip_features=false"):
+        draw.run_chunk(context, [Description(1, 0, 0, "A photo of the class bag.", "extended")])

@@ -48,6 +48,14 @@ def test_a_family_is_its_model_type_with_or_without_a_version(tmp_path: Path, fa
     assert check_model_folder(write_card(tmp_path, "llm", family)) == tmp_path / "model"
 
 
+@pytest.mark.parametrize(
+    ("family", "model_type"), [("llava-onevision", "llava"), ("qwen3-moe", "qwen3"), ("qwen3", "")]
+)
+def test_a_family_that_begins_like_another_is_another(tmp_path: Path, family: str, model_type: str) -> None:
+    write_config(tmp_path, {"model_type": model_type})
+    assert f"model_type is {model_type!r}, but" in refusal(write_card(tmp_path, "llm", family))
+
+
 def test_another_familys_folder_is_refused_with_both_names(tmp_path: Path) -> None:
     write_config(tmp_path, {"model_type": "llama"})
     assert refusal(write_card(tmp_path, "llm", "qwen3")) == (

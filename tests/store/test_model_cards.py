@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from ltgc_local.backends.registry import BACKENDS
 from ltgc_local.errors import ModelError
 from ltgc_local.store import check_model_folder, find_card, list_cards, model_folder, read_card
+from tests.backends.tiny_models import LANGUAGE_MODELS, VISION_LANGUAGE_MODELS
+
+SHIPPED = {card.name: card for card in list_cards(Path(__file__).resolve().parents[2] / "model_cards")}
+#: Families of which a tiny model is loaded and answers in tests/backends.
+ANSWERING = {"vlm": VISION_LANGUAGE_MODELS, "llm": LANGUAGE_MODELS}
 
 FRONT = """\
 name: tiny-clip
@@ -173,3 +179,44 @@ def test_a_path_that_climbs_is_beside_the_card_only(tmp_path: Path, monkeypatch:
     assert model_folder(card) == tmp_path / "data"
     with pytest.raises(ModelError, match=r"put the folder at [^ ]*/data; source: miniatures"):
         check_model_folder(card)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_cards_family_has_a_backend(name: str) -> None:
+    card = SHIPPED[name]
+    if card.role in ANSWERING:
+        assert card.family in ANSWERING[card.role]
+    elif card.role == "clip":
+        assert ("clip", card.family) in BACKENDS
+    else:
+        assert (card.role, card.family) in {("t2i", "sdxl"), ("backbone", "timm")}
+
+
+def test_every_family_of_text_model_has_a_card_of_real_weights() -> None:
+    for role, families in ANSWERING.items():
+        real = {card.family for card in SHIPPED.values() if card.role == role and card.evidence == "real"}
+        assert real == set(families)
+
+
+@pytest.mark.parametrize("name", [name for name, card in SHIPPED.items() if card.evidence == "real"])
+def test_a_card_of_weights_that_nobody_here_ran_says_so(name: str) -> None:
+    prose = " ".join(SHIPPED[name].file.read_text("utf-8").split("---", 2)[2].split())
+    assert "was not run by the authors of this card" in prose
+    assert "No sha256 is listed" in prose or SHIPPED[name].sha256
+
+
+@pytest.mark.parametrize("role", ANSWERING)
+def test_a_publishers_folder_fits_the_card_of_its_family_and_no_other(role: str, tmp_path: Path) -> None:
+    cards = [card for card in SHIPPED.values() if card.role == role and card.evidence == "real"]
+    for family, save in ANSWERING[role].items():
+        save(tmp_path / family)
+    for card in cards:
+        text = card.file.read_text("utf-8")
+        for family in ANSWERING[role]:
+            (tmp_path / card.file.name).write_text(text.replace(f"path: {card.path}\n", f"path: {family}\n"))
+            copied = read_card(tmp_path / card.file.name)
+            if family == card.family:
+                assert check_model_folder(copied) == tmp_path / family
+            else:
+                with pytest.raises(ModelError, match="model_type is"):
+                    check_model_folder(copied)
