@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from benchmarks.clip import MINIATURE, draw
 from benchmarks.contest import Contender, Timing, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
-from ltgc_local.ahead import num_cpus
+from ltgc_local.ahead import map_batches, num_cpus
 from ltgc_local.backends.clip_pixels import to_pixels
 from ltgc_local.backends.open_clip_vit import LORA_TARGETS
 from ltgc_local.recipe import Recipe
@@ -146,12 +147,16 @@ def compare(
         def resize(image: Image.Image) -> Image.Image:
             return still(image.convert("RGB"))
 
-        return ImageSet(
-            torch.from_numpy(to_pixels((Image.open(io.BytesIO(content)) for content in encoded), resize)), labels
-        )
+        def pixels(block: Sequence[bytes]) -> np.ndarray:
+            return to_pixels([Image.open(io.BytesIO(content)) for content in block], resize)
+
+        batches = [encoded[start : start + 256] for start in range(0, len(encoded), 256)]
+        blocks = [block for found in map_batches(pixels, batches, num_cpus()) for block in found]
+        return ImageSet(torch.from_numpy(np.concatenate(blocks)), labels)
 
     sets = decode(original, labels), decode(generated, labels[: len(generated)])
-    decoding = f"{time.perf_counter() - begun:.1f} s once, in one thread, for {len(original) + len(generated)} images"
+    took, num_images = time.perf_counter() - begun, len(original) + len(generated)
+    decoding = f"{took:.1f} s once, by {num_cpus()} threads, for {num_images} images"
 
     def training(compile_mode: str | None) -> Any:
         changed = recipe.model_copy(update={"train": settings.model_copy(update={"compile": compile_mode})})
@@ -182,7 +187,7 @@ def main(device: str, rounds: int, write: bool) -> None:
     sizes = {"miniature": (1536, 128, 10)}
     kinds = [SMALL, USUAL]
     if device == "cuda":
-        sizes = {"ViT-B-32": (20480, 256, 1000), "ViT-B-16": (20480, 256, 1000)}
+        sizes = {"ViT-B-32": (10240, 256, 1000), "ViT-B-16": (10240, 256, 1000)}
         kinds = [USUAL]
     sections, facts = {}, {}
     for (name, (number, batch_size, num_classes)), stored in itertools.product(sizes.items(), kinds):
