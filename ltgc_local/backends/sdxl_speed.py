@@ -19,7 +19,8 @@ from ltgc_local.backends.sdxl_unet import ReusingAttention, TextKeys
 Compile = Literal["none", "regional", "full"]
 
 #: SDXL's UNet has 2 kinds of transformer block and 12 of resnet block, each on B and on 2B rows; its VAE has 6 more.
-_VARIANTS = 64
+#: A process that draws several sizes (a benchmark) has them for each: 64 were too few for three.
+_VARIANTS = 256
 _BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 
 
