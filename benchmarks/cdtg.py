@@ -12,6 +12,7 @@ the CLIP loss is left out, for its cost is that of whichever CLIP a card names.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -136,7 +137,7 @@ def main(device: str, rounds: int, write: bool) -> None:
         "size": f"{settings.size_px} px, batch {settings.batch_size}, {settings.max_channels} channels at most",
         "largest difference of plain and our images": f"{difference:.1e}",
     }
-    command = f"python -m benchmarks.cdtg --device {device}"
+    command = f"python -m benchmarks.cdtg {' '.join(sys.argv[1:])}".strip()
     timings = time_in_turns(contenders, device, rounds)
     sections = {"Training": timings}
     report("cdtg", device, sections, unit="images", weights="random", command=command, facts=facts, write=write)

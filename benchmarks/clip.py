@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def main(device: str, images: int, rounds: int, write: bool) -> None:
         sections[title], apart[title] = compare(clip, draw(kind, size, number_of_kind), batch_size, rounds)
     facts = {"batch size": batch_size, "classes": CLASSES}
     facts |= {f"cosines of the two apart at most, {title}": f"{value:.1e}" for title, value in apart.items()}
-    command = f"python -m benchmarks.clip --device {device}"
+    command = f"python -m benchmarks.clip {' '.join(sys.argv[1:])}".strip()
     weights = "random" if is_gpu else "miniature"
     report("clip", device, sections, unit="images", weights=weights, command=command, facts=facts, write=write)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -196,7 +197,7 @@ def main(device: str, rounds: int, write: bool) -> None:
             name, device, number, batch_size, num_classes, rounds, stored
         )
     weights = "random" if device == "cuda" else "miniature"
-    command = f"python -m benchmarks.lora --device {device}"
+    command = f"python -m benchmarks.lora {' '.join(sys.argv[1:])}".strip()
     report("lora", device, sections, unit="pairs", weights=weights, command=command, facts=facts, write=write)
 
 
