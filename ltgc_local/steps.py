@@ -12,6 +12,9 @@ ROLES: tuple[Role, ...] = ("vlm", "llm", "t2i", "clip", "backbone")
 #: Stages whose chunks know nothing of each other, so that several workers can share them (``models.workers``).
 SHARDED = frozenset({"describe", "extend", "draw", "summarize", "detect", "refine", "classify", "fingerprint_images"})
 
+#: Stages that several workers run together: each takes its share of every batch, and the first writes what they make.
+TOGETHER = frozenset({"train"})
+
 
 @dataclass(frozen=True)
 class Step:

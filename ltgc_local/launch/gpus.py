@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping
 
@@ -41,3 +42,25 @@ def share_gpus(gpus: list[str], workers: int, each: int) -> list[dict[str, str]]
             f"models.workers={max(1, len(gpus) // each)}"
         )
     return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[w * each : (w + 1) * each])} for w in range(workers)]
+
+
+def join_gpus(gpus: list[str], workers: int) -> list[dict[str, str]]:
+    """Return the environments of workers that train together: all see the GPUs of all, and each knows its number.
+
+    Raises:
+        BackendError: there are GPUs, but too few.
+    """
+    if workers == 1:
+        return [{}]
+    seen = [each["CUDA_VISIBLE_DEVICES"] for each in share_gpus(gpus, workers, 1) if each]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(workers),
+        "LOCAL_WORLD_SIZE": str(workers),
+        "GLOO_SOCKET_IFNAME": "lo",  # else it asks which address this machine's name has
+    } | ({"CUDA_VISIBLE_DEVICES": ",".join(seen)} if seen else {})
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(workers)]

@@ -19,13 +19,13 @@ from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json, write_atomically
 from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.errors import ArtefactError
-from ltgc_local.launch.gpus import share_gpus, visible_gpus
+from ltgc_local.launch.gpus import join_gpus, share_gpus, visible_gpus
 from ltgc_local.launch.local import run_workers
 from ltgc_local.plan import build_plan, match_steps, with_dependents
 from ltgc_local.recipe import Recipe
 from ltgc_local.run.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.run.reuse import find_finished, take_step
-from ltgc_local.steps import SHARDED, TEXT_ROLES, Role, Step
+from ltgc_local.steps import SHARDED, TEXT_ROLES, TOGETHER, Role, Step
 from ltgc_local.store import ModelCard, check_model_folder, digest_folder, find_card, model_folder
 
 PACKAGES = (
@@ -122,10 +122,13 @@ def read_run_recipe(out: Path) -> Recipe:
 def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -> list[dict[str, str]]:
     """Return what each of the step's workers has in its environment: one entry a worker."""
     models, role = recipe.models, step.model_role
+    gpus = [] if models.device == "cpu" else visible_gpus()
+    if step.stage in TOGETHER:
+        return join_gpus(gpus, models.workers)
     if step.stage not in SHARDED or role is None:
         return [{}]
     each = (models.tensor_parallel or cards[role].tensor_parallel or 1) if role in TEXT_ROLES else 1
-    return share_gpus([] if models.device == "cpu" else visible_gpus(), models.workers, each)
+    return share_gpus(gpus, models.workers, each)
 
 
 def _digests(corpus: Corpus, cards: Mapping[Role, ModelCard], run: RunDirectory) -> dict[str, str]:

@@ -115,7 +115,8 @@ class Models(Block):
     the card's number, else 1. Ours."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes of this machine that share the shards of a step with a model, each with its own copy of the model on
-    its own GPU (or its own ``tensor_parallel`` GPUs). Ours."""
+    its own GPU (or its own ``tensor_parallel`` GPUs); and LTGC's training, each with its share of every batch, which
+    changes the result by rounding alone. Ours."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.backend == "vllm" and self.quantization != "none":

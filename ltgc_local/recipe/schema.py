@@ -140,6 +140,13 @@ class Recipe(Block):
     def _conflicts_of_ltgc(self) -> Iterator[tuple[str, str]]:
         if self.draw.clip_features and not self.assess.enabled:
             yield "draw.clip_features", "has no effect where assess.enabled is false: nothing is scored; remove it"
+        if self.train.batch_size % (self.models.workers * self.train.accumulation_steps) and self.models.workers > 1:
+            each = self.models.workers * self.train.accumulation_steps
+            yield (
+                "train.batch_size",
+                f"{self.train.batch_size} pairs cannot be shared evenly by {self.models.workers} workers in "
+                f"{self.train.accumulation_steps} parts; write {-(-self.train.batch_size // each) * each}",
+            )
         existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
         extended = self.extend.max_asks * self.extend.per_ask
         if self.extend.source == "llm" and existing + extended < self.extend.max_descriptions:

@@ -2,7 +2,8 @@
 
     python -m ltgc_local.run.worker RUN STEP WORKER WORKERS
 
-Worker w of W takes the chunks whose number is w modulo W; items carry their own seeds, so W changes nothing else.
+Worker w of W takes the chunks whose number is w modulo W; items carry their own seeds, so W changes nothing else. Where
+workers train together, each has all chunks and its share of every batch, and the first writes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 import warnings  # noqa: E402
+from contextlib import AbstractContextManager, nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ltgc_local.artefacts.directory import RunDirectory  # noqa: E402
@@ -29,6 +31,7 @@ from ltgc_local.errors import LtgcError  # noqa: E402
 from ltgc_local.plan import build_plan  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
 from ltgc_local.stages.context import Stage, StageContext  # noqa: E402
+from ltgc_local.steps import TOGETHER  # noqa: E402
 
 #: What the system says when a file has no room: the disk, the quota, or the largest file allowed.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -40,11 +43,12 @@ def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
     recipe = Recipe.model_validate_json((root / "recipe.json").read_text("utf-8"))
     step = next(step for step in build_plan(recipe) if step.name == step_name)
     stage: Stage = importlib.import_module(f"ltgc_local.stages.{step.stage}")
-    complete = run.complete_chunks(step_name)
-    with Progress(step_name) as progress:
+    is_together = step.stage in TOGETHER and workers > 1
+    with _meeting(recipe, workers) if is_together else nullcontext(), Progress(step_name) as progress:
+        complete = run.complete_chunks(step_name)
         context = StageContext(recipe, step, run, progress)
         chunks = stage.plan_chunks(context)
-        mine = [number for number in range(len(chunks)) if number % workers == worker]
+        mine = [number for number in range(len(chunks)) if is_together or number % workers == worker]
         progress.expect(sum(len(chunks[number]) for number in mine))
         if step.model_role is not None and any(number not in complete for number in mine):
             _ = context.model, context.model_beside  # loaded before a clock runs: a chunk's seconds are its work
@@ -54,11 +58,19 @@ def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
                 continue
             start = time.monotonic()
             artefacts = stage.run_chunk(context, chunks[number])
+            if is_together and worker > 0:
+                continue
             peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
             facts = {"items": len(chunks[number]), "seconds": round(time.monotonic() - start, 3), "peak_mib": peak_mib}
             run.write_chunk(step_name, number, artefacts, facts, getattr(stage, "NUMBERED", True))
     if worker == 0:
         (run.folder(step_name) / "num_chunks").write_text(str(len(chunks)))
+
+
+def _meeting(recipe: Recipe, workers: int) -> AbstractContextManager[None]:
+    from ltgc_local.training.together import joined
+
+    return joined(recipe.models.device, workers)
 
 
 def main(arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.loop import Training
 from ltgc_local.training.lora import adapter_state, add_lora
 from ltgc_local.training.pixels import Decoding, Source
+from ltgc_local.training.together import first_process_first
 
 NUMBERED = False
 CHECKPOINT = "checkpoint.safetensors"
@@ -38,11 +39,12 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
         clip.visual.set_grad_checkpointing(True)  # type: ignore[operator]
     classifier = build_classifier(clip, corpus.class_names, recipe)
     mixing = recipe.train.mixing if arm == "ltgc" else "none"
-    original = load_split(context, corpus.train)
     drawn = context.run.files("generated", "images") if mixing != "none" else []
-    generated = load_split(context, DrawnSplit("generated", drawn))
+    with first_process_first():  # which decodes for all
+        original = load_split(context, corpus.train)
+        generated = load_split(context, DrawnSplit("generated", drawn))
+        validation = load_split(context, corpus.val)
     data = ArmData(recipe, mixing, original, generated, len(corpus.class_names), seed)
-    validation = load_split(context, corpus.val)
     counts = corpus.class_counts()
 
     def validate(model: torch.nn.Module) -> dict[str, float | None]:

@@ -11,15 +11,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Lines
-from ltgc_local.errors import BackendError, LtgcError
-from ltgc_local.launch.gpus import share_gpus, visible_gpus
+from ltgc_local.errors import BackendError, LtgcError, RecipeError
+from ltgc_local.launch.gpus import join_gpus, share_gpus, visible_gpus
 from ltgc_local.launch.local import _threads, _wait, run_workers
 from ltgc_local.launch.pipeline import _environments
+from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import Description, Exchange
+from ltgc_local.records import Description, EpochMetrics, Exchange
 from ltgc_local.steps import Step
 from ltgc_local.store import find_card
 
@@ -75,7 +78,8 @@ def test_a_step_has_workers_where_its_shards_are_independent(
     assert workers("extend", "llm") == ["0,1", "2,3"]  # the card asks for two GPUs
     assert workers("extend", "llm", "models.tensor_parallel=1") == ["0", "1"]  # the recipe knows better
     assert workers("draw", "t2i") == ["0", "1"]
-    assert workers("train", "clip") == workers("collect", None) == [None]
+    assert workers("train", "clip") == ["0,1", "0,1"]  # which work on every batch together, see below
+    assert workers("collect", None) == [None]
     assert workers("draw", "t2i", "models.device=cpu") == [None, None]
 
 
@@ -107,6 +111,58 @@ def test_two_workers_extend_what_one_does(make_recipe: MakeRecipe, tmp_path: Pat
         assert words[0] and words[1]
         found.append(words)
     assert found[0] == found[1]
+
+
+def test_those_that_train_together_know_their_number_and_where_they_meet() -> None:
+    assert join_gpus(["2", "3"], 1) == [{}]
+    found = join_gpus(["2", "3", "6"], 2)
+    assert [each["RANK"] for each in found] == [each["LOCAL_RANK"] for each in found] == ["0", "1"]
+    assert {each["WORLD_SIZE"] for each in found} == {"2"}
+    assert {each["CUDA_VISIBLE_DEVICES"] for each in found} == {"2,3"}
+    assert {each["MASTER_ADDR"] for each in found} == {"127.0.0.1"}
+    assert len({each["MASTER_PORT"] for each in found}) == 1
+    assert "CUDA_VISIBLE_DEVICES" not in join_gpus([], 2)[0]
+    with pytest.raises(BackendError, match=r"but 1 GPUs are visible; type --set models\.workers=1"):
+        join_gpus(["0"], 2)
+
+
+@pytest.mark.slow
+def test_two_workers_train_what_one_does(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """Real processes that meet by accelerate, each with half of every batch: equal but for rounding."""
+    found = []
+    for workers in (1, 2):
+        run = RunDirectory(tmp_path / f"{workers}")
+        run.root.mkdir()
+        recipe = make_recipe("train.epochs=1", "train.lora_rank=4", f"models.workers={workers}")
+        (run.root / "recipe.json").write_text(json.dumps(recipe.dump()))
+        run.folder("train/control").mkdir(parents=True)
+        step = next(step for step in build_plan(recipe) if step.name == "train/control")
+        run_workers(run.root, step.name, _environments(step, recipe, {}))
+        assert (run.folder(step.name) / "num_chunks").read_text() == "1"
+        (chunk,) = (run.folder(step.name) / "chunks").glob("?????.json")
+        run.write_manifest(step.name, {}, 1, 0)
+        found.append((load_file(run.files(step.name, "adapter")[0]), run.records(step.name, "history", EpochMetrics)))
+        assert json.loads(chunk.read_text())["items"] == 1
+    (alone, (epoch,)), (together, (same,)) = found
+    assert alone.keys() == together.keys()
+    assert all(torch.allclose(alone[name], together[name], atol=1e-3) for name in alone)
+    moved = max(float(tensor.abs().max()) for name, tensor in alone.items() if "lora_B" in name)
+    assert moved > 0.01  # B starts at 0: what is compared is what was trained
+    assert same.loss == pytest.approx(epoch.loss, rel=0.2)  # of the first one's share
+    assert same.validation == pytest.approx(epoch.validation, abs=1)
+
+
+def test_pairs_that_workers_cannot_share_evenly_are_an_error_of_the_recipe(make_recipe: MakeRecipe) -> None:
+    with pytest.raises(RecipeError, match=r"128 pairs cannot be shared evenly by 3 workers in 1 parts; write 129"):
+        make_recipe("models.workers=3")
+
+
+def test_processes_that_do_not_meet_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    code = "from ltgc_local.training.together import joined\nwith joined('cpu', 2): pass"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "2 processes were to train together, and accelerate sees 1; type --set models.workers=1" in done.stderr
 
 
 def test_when_one_worker_fails_the_others_are_stopped_and_none_is_left() -> None:
