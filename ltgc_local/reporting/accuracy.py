@@ -95,9 +95,8 @@ def _minus_control(measured: Mapping[str, Any]) -> dict[str, tuple[float, float]
 def _title(name: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
     if recipe.method == "tgn":
         images = {"control": "originals alone", "tgn": "originals and generated images"}.get(name, "")
-        return {"control": "Control", "tgn": title_of(recipe)}.get(
-            name, name
-        ), f"{recipe.classifier.architecture}, {images}"
+        known = {"control": "Control", "tgn": title_of(recipe)}
+        return known.get(name, name), f"{recipe.classifier.architecture}, {images}"
     settings = recipe.train
     sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
     loss = {"cross_entropy": "", "logit_adjustment": ", logit adjustment", "balanced_softmax": ", balanced softmax"}[
