@@ -154,8 +154,8 @@ class Recipe(Block):
             if path in KEPT.get(self.variant, ()):
                 continue
             name, _, key = path.partition(".")
-            written = getattr(self, name).model_fields_set if key else self.model_fields_set
-            if (key or name) in written:
+            holder = getattr(self, name) if key else self
+            if (key or name) in holder.model_fields_set and getattr(holder, key or name) is not None:
                 yield path, why_unused(self.variant, path)
         if "extend" not in UNUSED[self.variant]:
             yield from self._conflicts_of_extend()
