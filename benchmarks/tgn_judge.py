@@ -43,7 +43,7 @@ def judge_run(root: Path) -> dict[str, Any]:
     return {
         "run": root.name,
         "seed": recipe.seed,
-        "r": recipe.cdtg.r,
+        "r": (recipe.diffusion if recipe.draws_by_diffusion else recipe.cdtg).r,
         "images": len(images),
         "all": round(100 * float(right.mean()), 1),
         "classes": {e.class_name: round(100 * float(right[labels == e.class_id].mean()), 1) for e in tail},

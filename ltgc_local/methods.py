@@ -107,10 +107,8 @@ def tgn(recipe: Recipe) -> tuple[Step, ...]:
         steps.append(Step("kmdn/distill", "distill", reads, None, ("kmdn", DEVICE), OF_TRAINING_ALONE))
         networks.append("kmdn/distill")
     tail = networks[-1]  # the step that made the tail network
-    cdtg = ("cdtg", "kmdn.feature")
-    steps.append(Step("cdtg/train", "train_generator", ("classes", tail), "clip", cdtg, OF_GENERATION))
-    generation = (*OF_GENERATION, "kmdn.feature", "merge", DEVICE)
-    steps.append(Step("generated", "synthesize", ("classes", tail, "cdtg/train"), None, generation))
+    making = _diffusion(recipe, tail) if recipe.draws_by_diffusion else _gan(tail)
+    steps += making
     steps.append(Step("merge", "merge", ("classes", "generated"), None, ("merge",)))
     measures = []
     if recipe.measure.enabled:
@@ -129,9 +127,64 @@ def tgn(recipe: Recipe) -> tuple[Step, ...]:
         arms.append("train/control")
     tested = ("classes", *networks, *arms)
     steps.append(Step("evaluate", "evaluate_networks", tested, None, ("evaluate", "kmdn.feature", DEVICE)))
-    read = ("classes", *measures, "evaluate", "generated", "merge", *arms, *networks, "cdtg/train")
+    made = [step.name for step in making if step.name != "generated"]
+    read = ("classes", *measures, "evaluate", "generated", "merge", *arms, *networks, *made)
     steps.append(Step("report", "report", read, None, ("report",)))
     return tuple(steps)
+
+
+def _gan(tail: str) -> list[Step]:
+    """Return the steps of TGN's own generator; ``tail`` is the step that made the tail network."""
+    cdtg = ("cdtg", "kmdn.feature")
+    generation = (*OF_GENERATION, "kmdn.feature", "merge", DEVICE)
+    return [
+        Step("cdtg/train", "train_generator", ("classes", tail), "clip", cdtg, OF_GENERATION),
+        Step("generated", "synthesize", ("classes", tail, "cdtg/train"), None, generation),
+    ]
+
+
+#: Fields of ``diffusion`` that shape what is drawn and not the adapter, and those that say what is accepted.
+OF_DRAWING = tuple(
+    f"diffusion.{key}"
+    for key in (
+        *("prompts", "r", "feature_scale", "strength", "draw_steps", "guidance", "negative_prompt"),
+        *("shard_size", "stored_size_px", "stored_mode"),
+    )
+)
+OF_ACCEPTING = ("diffusion.accept", "diffusion.accept_probability")
+ATTEMPTS = "diffusion.attempts"
+
+
+def _diffusion(recipe: Recipe, tail: str) -> list[Step]:
+    """Return the steps of "TGN-style, diffusion": the adapter, and drawing, judging and drawing again."""
+    settings = recipe.diffusion
+    network = (tail,) if settings.conditioning == "features" else ()
+    learnt = ("diffusion", *(["kmdn.feature"] if network else []))
+    later = (*OF_DRAWING, *OF_ACCEPTING, ATTEMPTS)
+    steps = []
+    if settings.prompts == "descriptions":
+        steps = [
+            Step("describe", "describe", ("classes",), "vlm", ("describe", *BUDGET), (TAIL,)),
+            Step("extend", "extend", ("classes", "describe"), "llm", ("extend", BUDGET[1])),
+        ]
+    described = ("extend",) if steps else ()
+    steps.append(Step("diffusion/train", "train_adapter", ("classes", *network), "t2i", learnt, later))
+    drawing = (*OF_DRAWING, "diffusion.conditioning", "diffusion.size_px", "merge")
+    draws: list[str] = []
+    accepts: list[str] = []
+    for attempt in range(settings.attempts if settings.accept != "none" else 1):
+        draw, accept = f"diffusion/{attempt}/draw", f"diffusion/{attempt}/accept"
+        reads = ("classes", *network, "diffusion/train", *described, *accepts[-1:])
+        steps.append(Step(draw, "draw_tail", reads, "t2i", drawing))
+        draws.append(draw)
+        if settings.accept != "none":
+            judges = (tail,) if settings.judges_by_tail_network else ()
+            clip: Role | None = "clip" if settings.judges_by_clip else None
+            asked = (*OF_ACCEPTING, "diffusion.shard_size", *([] if clip else [DEVICE]))
+            steps.append(Step(accept, "accept", (draw, "classes", *judges), clip, asked))
+            accepts.append(accept)
+    how_many = ("diffusion.shard_size", *([ATTEMPTS] if accepts else []))
+    return [*steps, Step("generated", "collect_accepted", (*draws, *accepts), None, how_many)]
 
 
 METHODS: dict[str, Callable[[Recipe], tuple[Step, ...]]] = {"ltgc": ltgc, "tgn": tgn}

@@ -118,6 +118,30 @@ class Score(Record):
 
 
 @dataclass(frozen=True)
+class Acceptance(Record):
+    """What the accept test said of one image that a diffusion model drew for TGN; what was not asked is None."""
+
+    class_id: int
+    description_id: int
+    round: int
+    cosine: float | None = None  # of the image and its class's prompt, by CLIP
+    rank: int | None = None  # of that prompt among all classes' for this image, 1 = closest; ties do not count
+    best_other: int | None = None  # the closest other class
+    probability: float | None = None  # of the class among the tail's, by the tail network
+    threshold: float | None = None  # the probability that was asked for
+    failed: tuple[str, ...] = ()  # "clip", "tail_network": the tests that refused it, empty where it was accepted
+    reason: str = ""  # of the refusal, in words
+
+    @property
+    def accepted(self) -> bool:
+        return not self.failed
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.class_id, self.description_id, self.round
+
+
+@dataclass(frozen=True)
 class NearPair(Record):
     """Two images of two groups (generated, train, test) that are equal or near duplicates.
 

@@ -10,7 +10,10 @@ TEXT_ROLES: frozenset[Role] = frozenset({"vlm", "llm"})
 ROLES: tuple[Role, ...] = ("vlm", "llm", "t2i", "clip", "backbone")
 
 #: Stages whose chunks know nothing of each other, so that several workers can share them (``models.workers``).
-SHARDED = frozenset({"describe", "extend", "draw", "summarize", "detect", "refine", "classify", "fingerprint_images"})
+SHARDED = frozenset({
+    "describe", "extend", "draw", "summarize", "detect", "refine", "classify", "fingerprint_images", "draw_tail",
+    "accept",
+})  # fmt: skip
 
 #: Stages that several workers run together: each takes its share of every batch, and the first writes what they make.
 TOGETHER = frozenset({"train"})

@@ -33,7 +33,7 @@ HOMES = {
     "diffusers": ("backends/",),
     "open_clip": ("backends/",),
     "bitsandbytes": ("backends/",),
-    "peft": ("training/lora.py",),
+    "peft": ("training/lora.py", "backends/sdxl_adapter.py"),
     "timm": ("backends/",),
     "accelerate": ("training/loop.py", "tgn/"),
 }

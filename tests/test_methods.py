@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.methods import METHODS
-from ltgc_local.plan import build_plan
+from ltgc_local.plan import build_plan, step_settings
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.steps import ROLES
 
@@ -94,6 +94,15 @@ TGN_VARIANTS: tuple[tuple[str, ...], ...] = (
     ("classifier.equal_steps=false",),
     ("cdtg.features=false",),
 )
+BY_DIFFUSION = ("generator=diffusion", "models.t2i=miniature-sdxl")
+DESCRIBED = ("diffusion.prompts=descriptions", "models.vlm=miniature-qwen2.5-vl", "models.llm=miniature-qwen3")
+TGN_VARIANTS += (
+    BY_DIFFUSION,
+    (*BY_DIFFUSION, "diffusion.conditioning=none"),
+    (*BY_DIFFUSION, "diffusion.accept=none"),
+    (*BY_DIFFUSION, "diffusion.accept=tail_network", "kmdn.distill=false"),
+    (*BY_DIFFUSION, *DESCRIBED, "extend.max_asks=40", "extend.max_descriptions=120"),
+)
 
 
 def tgn_recipe(*overrides: str) -> Recipe:
@@ -119,6 +128,70 @@ def test_tgns_steps_are_its_networks_its_generator_and_its_classifier() -> None:
         ("evaluate", None),
         ("report", None),
     ]
+
+
+def test_diffusion_trains_draws_and_judges_in_attempts_each_with_one_model_at_most() -> None:
+    steps = {s.name: s for s in build_plan(tgn_recipe(*BY_DIFFUSION, "diffusion.attempts=2"))}
+    making = {name: step.model_role for name, step in steps.items() if name.startswith(("diffusion", "cdtg"))}
+    assert making == {
+        "diffusion/train": "t2i",
+        "diffusion/0/draw": "t2i",
+        "diffusion/0/accept": "clip",
+        "diffusion/1/draw": "t2i",
+        "diffusion/1/accept": "clip",
+    }
+    assert "diffusion/0/accept" in steps["diffusion/1/draw"].reads
+    accepts = ("diffusion/0/accept", "diffusion/1/accept")
+    assert steps["generated"].reads == ("diffusion/0/draw", "diffusion/1/draw", *accepts)
+
+
+def test_diffusions_steps_read_the_tail_network_only_where_they_use_it() -> None:
+    steps = {s.name: s for s in build_plan(tgn_recipe(*BY_DIFFUSION, "diffusion.accept=tail_network"))}
+    assert steps["diffusion/0/accept"].model_role is None and "kmdn/distill" in steps["diffusion/0/accept"].reads
+    assert "kmdn/distill" in steps["diffusion/0/draw"].reads
+    plain = ("diffusion.conditioning=none", "diffusion.accept=none")
+    steps = {s.name: s for s in build_plan(tgn_recipe(*BY_DIFFUSION, *plain))}
+    assert "diffusion/0/accept" not in steps and steps["generated"].reads == ("diffusion/0/draw",)
+    assert steps["diffusion/train"].reads == ("classes",) and "kmdn/distill" not in steps["diffusion/0/draw"].reads
+
+
+#: Key of ``diffusion`` -> the first step that it shapes; those that only change the speed shape none.
+SHAPED = {
+    "diffusion/train": (
+        *("lora_rank", "lora_alpha", "lora_targets", "conditioning", "tokens", "r_train", "sampler", "size_px"),
+        *("steps", "batch_size", "lr", "warmup_steps", "weight_decay", "prompt_dropout", "feature_dropout"),
+        *("log_every", "precision"),
+    ),
+    "diffusion/0/draw": (
+        *("prompts", "r", "feature_scale", "draw_steps", "guidance", "negative_prompt", "shard_size"),
+        "stored_mode",
+    ),
+    "diffusion/0/accept": ("accept", "accept_probability"),
+    "generated": ("attempts",),
+    "": (
+        *("checkpoint_minutes", "in_memory_mib", "decode_workers", "gradient_checkpointing", "draw_batch_size"),
+        *("accept_batch_size", "compile"),
+    ),
+}
+
+
+def test_every_key_of_diffusion_shapes_the_step_that_it_should_and_none_before() -> None:
+    recipe = tgn_recipe(*BY_DIFFUSION, "diffusion.strength=0.5", "diffusion.stored_size_px=28")
+    first: dict[str, str] = {}
+    for step in build_plan(recipe):
+        for path in step_settings(step, recipe.dump()):
+            if path.startswith("diffusion."):
+                first.setdefault(path.removeprefix("diffusion."), step.name)
+    expected = {key: step for step, keys in SHAPED.items() if step for key in keys}
+    assert first == expected | {"strength": "diffusion/0/draw", "stored_size_px": "diffusion/0/draw"}
+    assert set(first) | set(SHAPED[""]) == set(type(recipe.diffusion).model_fields)
+
+
+def test_descriptions_are_made_by_ltgcs_steps_of_tgns_tail() -> None:
+    steps = {s.name: s for s in build_plan(tgn_recipe(*BY_DIFFUSION, *DESCRIBED, "extend.max_descriptions=120"))}
+    assert (steps["describe"].model_role, steps["extend"].model_role) == ("vlm", "llm")
+    assert "classes" in steps["describe"].reads and "extend" in steps["diffusion/0/draw"].reads
+    assert "extend" not in steps["diffusion/train"].reads
 
 
 @pytest.mark.parametrize("overrides", TGN_VARIANTS)

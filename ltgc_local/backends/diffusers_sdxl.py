@@ -16,9 +16,11 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 
-from ltgc_local.backends.protocols import Drawing, DrawSettings, LoadSettings
+from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, LoadSettings
+from ltgc_local.backends.sdxl_adapter import FeatureTokens, fuse_adapter
 from ltgc_local.backends.sdxl_batches import FittingBatches, is_out_of_memory
-from ltgc_local.backends.sdxl_denoise import Denoiser, Text
+from ltgc_local.backends.sdxl_denoise import Denoiser, Text, strength_of
+from ltgc_local.backends.sdxl_learner import SdxlLearner
 from ltgc_local.backends.sdxl_prompts import PromptEncoder
 from ltgc_local.backends.sdxl_speed import speed_up
 from ltgc_local.backends.sdxl_vae import Decoding, Vae
@@ -35,7 +37,8 @@ class DiffusersSdxl:
         diffusers_logging.disable_progress_bar()
         device = torch.device(resolve_device(settings.device))
         pipeline = load_sdxl(folder, resolve_dtype(settings.dtype, str(device)), settings.few_step)
-        self._build(pipeline, device, settings, folder.name)
+        features = None if settings.adapter is None else fuse_adapter(pipeline.unet, settings.adapter)
+        self._build(pipeline, device, settings, folder.name, features)
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, settings: LoadSettings, name: str) -> DiffusersSdxl:
@@ -44,12 +47,21 @@ class DiffusersSdxl:
         model._build(pipeline, torch.device(resolve_device(settings.device)), settings, name)
         return model
 
-    def _build(self, pipeline: Any, device: torch.device, settings: LoadSettings, name: str) -> None:
+    def _build(
+        self,
+        pipeline: Any,
+        device: torch.device,
+        settings: LoadSettings,
+        name: str,
+        features: FeatureTokens | None = None,
+    ) -> None:
         compiled = settings.compile or ("regional" if device.type == "cuda" else "none")
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         pipeline.unet.to(device)
         pipeline.vae.to(device)
-        self._store = speed_up(pipeline, device, compiled)
+        self._pipeline, self._device = pipeline, device
+        self._features = None if features is None else features.to(device)
+        self._store = speed_up(pipeline, device, compiled, self._features)
         self._prompts = PromptEncoder(pipeline, device)
         self._denoiser, self._vae = Denoiser(pipeline, device), Vae(pipeline, device)
         self._batches = FittingBatches(settings.batch_sizes, name, where)
@@ -62,6 +74,14 @@ class DiffusersSdxl:
         for has_source in (False, True):
             alike = [i for i, drawing in enumerate(wanted) if (drawing.source is not None) is has_source]
             yield from self._draw_alike(alike, wanted, settings)
+
+    def strength_of(self, noise_share: float) -> float:
+        """See ``TextToImageModel.strength_of``."""
+        return strength_of(noise_share, self._pipeline.scheduler.alphas_cumprod)
+
+    def learner(self, settings: AdapterSettings, prompts: Sequence[str]) -> SdxlLearner:
+        """See ``TextToImageModel.learner``."""
+        return SdxlLearner(self._pipeline, self._prompts, self._vae, self._device, settings, prompts)
 
     def _draw_alike(
         self, rest: list[int], wanted: Sequence[Drawing], settings: DrawSettings
@@ -93,7 +113,13 @@ class DiffusersSdxl:
     def _start(self, batch: Sequence[Drawing], settings: DrawSettings) -> Decoding:
         prompts = self._prompts.rows([drawing.prompt for drawing in batch])
         guided = self._denoiser.is_guided(settings)
-        text = Text(prompts, self._prompts.negative_rows(settings.negative_prompt, prompts) if guided else None)
+        negative = self._prompts.negative_rows(settings.negative_prompt, prompts) if guided else None
+        if self._features is not None:
+            self._features.scale = settings.feature_scale
+            tokens = self._features(self._gathered([drawing.features for drawing in batch], self._features))
+            prompts = prompts.with_tokens(tokens)
+            negative = None if negative is None else negative.with_tokens(torch.zeros_like(tokens))
+        text = Text(prompts, negative)
         sources = [drawing.source for drawing in batch if drawing.source is not None]
         latents = None
         if (
@@ -103,6 +129,11 @@ class DiffusersSdxl:
             latents = self._vae.encode(sources, settings.size_px, own)
         latents = self._denoiser.denoise(text, settings, _generators([each.seed for each in batch]), latents)
         return self._vae.start_decode(latents)
+
+    def _gathered(self, rows: Sequence[torch.Tensor | None], features: FeatureTokens) -> torch.Tensor:
+        """Return features (B, F) on the device; of an image without, NaN."""
+        missing = torch.full((features.projection.in_features,), torch.nan)
+        return torch.stack([missing if row is None else row.float() for row in rows]).to(self._device)
 
     def _finish(self, batch: list[int], started: Decoding) -> Iterator[tuple[int, Image.Image]]:
         with torch.inference_mode():

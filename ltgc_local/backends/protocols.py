@@ -54,8 +54,8 @@ class LoadSettings:
 
     ``max_model_len`` (tokens of prompt and reply) is vLLM's; ``tensor_parallel`` GPUs share one vlm or llm;
     ``max_pixels`` bounds the pictures that a vlm sees: pictures with more pixels are shrunk. A t2i has the rest:
-    ``compile`` (None: as suits the device), ``few_step`` of a distilled checkpoint, and the file in which batches that
-    fit into memory are remembered (None: nowhere).
+    ``compile`` (None: as suits the device), ``few_step`` of a distilled checkpoint, the file in which batches that
+    fit into memory are remembered (None: nowhere), and the file of an ``AdapterLearner`` that changes what it draws.
     """
 
     device: str = "cpu"
@@ -67,6 +67,7 @@ class LoadSettings:
     compile: Literal["none", "regional", "full"] | None = None
     few_step: FewStep | None = None
     batch_sizes: Path | None = None
+    adapter: Path | None = None
 
 
 class VisionLanguageModel(Protocol):
@@ -103,7 +104,8 @@ class DrawSettings:
     Size in pixels of the drawn square, denoising steps, guidance scale, negative prompt, and img2img's strength in
     (0, 1]: the share of the steps that are done where an image starts from another. Guidance is applied on the steps
     whose share of all is in ``guidance_interval`` [from, to). ``cache_interval`` 1 computes the whole UNet at every
-    step, k only at every k-th. ``batch_size`` is how many are drawn at once at most.
+    step, k only at every k-th. ``batch_size`` is how many are drawn at once at most. ``feature_scale`` weighs the
+    attention to drawings' features beside that to their prompts.
     """
 
     size_px: int
@@ -114,15 +116,20 @@ class DrawSettings:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     cache_interval: int = 1
     batch_size: int = 8
+    feature_scale: float = 1.0
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One image that is wanted; ``source`` is the image that it starts from, None: from noise alone."""
+    """One image that is wanted; ``source`` is the image that it starts from, None: from noise alone.
+
+    ``features`` (F,) steer the drawing through an adapter that was trained with such features; None: they do not.
+    """
 
     prompt: str
     seed: int
     source: Image.Image | None = None
+    features: torch.Tensor | None = None
 
 
 class TextToImageModel(Protocol):
@@ -138,6 +145,81 @@ class TextToImageModel(Protocol):
         Raises:
             BackendError: not even one image fits into the memory.
         """
+        ...
+
+    def strength_of(self, noise_share: float) -> float:
+        """Return the img2img strength at which noise has this share of the amplitude: s / (a + s) of a x + s n."""
+        ...
+
+    def learner(self, settings: AdapterSettings, prompts: Sequence[str]) -> AdapterLearner:
+        """Freeze the model, and return what trains an adapter of it with these prompts; the model draws no more."""
+        ...
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """What is trained of a text-to-image model: a LoRA on its attentions, and tokens of features beside the prompt.
+
+    ``feature_size`` F is None where there are no features; ``cross_attention`` leaves self-attention as it is.
+    """
+
+    lora_rank: int
+    lora_alpha: float
+    cross_attention: bool
+    feature_size: int | None
+    num_tokens: int
+    size_px: int
+    gradient_checkpointing: bool = False
+
+
+class AdapterLearner(Protocol):
+    """A text-to-image model whose adapter trains; all else of it is frozen."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the noise schedule; time steps are from 0 to one less."""
+        ...
+
+    @property
+    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
+        """What trains, by name, in float32."""
+        ...
+
+    def encode_images(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> torch.Tensor:
+        """Return latents (B, 4, h, w) of images cropped to squares, float32, on the CPU."""
+        ...
+
+    def loss(
+        self,
+        latents: torch.Tensor,
+        labels: torch.Tensor,
+        features: torch.Tensor | None,
+        noise: torch.Tensor,
+        timesteps: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the mean squared error of what the model predicts of noised latents: their noise, or their velocity.
+
+        Args:
+            latents, noise: (B, 4, h, w).
+            labels: (B,), places among the learner's prompts; -1 is the prompt that guidance moves away from.
+            features: (B, F); a row of NaN leaves its image's features out. None where there are none.
+            timesteps: (B,).
+        """
+        ...
+
+    def check_gradients(self) -> None:
+        """Check after a backward pass that exactly ``parameters`` have gradients, and nothing else trains.
+
+        Raises:
+            BackendError: names the parameters that are wrong.
+        """
+        ...
+
+    def adapter(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Return the weights and the metadata of the file that ``LoadSettings.adapter`` reads."""
         ...
 
 

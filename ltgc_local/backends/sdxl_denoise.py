@@ -115,3 +115,21 @@ class Denoiser:
 
 def _first_step(settings: DrawSettings) -> int:
     return settings.steps - min(int(settings.steps * settings.strength), settings.steps)
+
+
+def strength_of(noise_share: float, alphas_cumprod: torch.Tensor) -> float:
+    """Return the img2img strength at which noise has this share of the amplitude.
+
+        sqrt(1 - abar_t) / (sqrt abar_t + sqrt(1 - abar_t)) = r,    strength = (t + 1) / T
+
+    TGN's r is such a share. Not the share of the variance, and not r itself: on SDXL's schedule r 0.05 is strength
+    0.004, 0.5 is 0.355, 0.9 is 0.916.
+
+    Args:
+        noise_share: r, from 0 to 1.
+        alphas_cumprod: (T,), the schedule's abar, falling.
+    """
+    abar = alphas_cumprod.double().cpu()
+    shares = (1 - abar).sqrt() / (abar.sqrt() + (1 - abar).sqrt())  # rising in t
+    reached = int((shares <= noise_share).sum())  # time steps with no more noise
+    return reached / len(abar)

@@ -14,10 +14,14 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Token states (B, 77, D) and pooled text (B, P)."""
+    """Token states (B, 77, D), perhaps with tokens of features behind them, and pooled text (B, P)."""
 
     hidden: torch.Tensor
     pooled: torch.Tensor
+
+    def with_tokens(self, tokens: torch.Tensor) -> Embeddings:
+        """Return these with tokens (B, K, D) of features behind the prompts'."""
+        return Embeddings(torch.cat([self.hidden, tokens.to(self.hidden.dtype)], 1), self.pooled)
 
 
 class PromptEncoder:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import torch
 
-from ltgc_local.backends.sdxl_unet import ReusingAttention, TextKeys
+from ltgc_local.backends.sdxl_adapter import FeatureTokens, attentions
+from ltgc_local.backends.sdxl_unet import ReusingAttention, TextKeys, set_attention
 
 Compile = Literal["none", "regional", "full"]
 
@@ -24,7 +25,9 @@ _VARIANTS = 256
 _BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 
 
-def speed_up(pipeline: Any, device: torch.device, compile: Compile) -> TextKeys | None:
+def speed_up(
+    pipeline: Any, device: torch.device, compile: Compile, features: FeatureTokens | None = None
+) -> TextKeys | None:
     """Prepare UNet and VAE, which are on the device already; return the store of the prompts' keys if there is one."""
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # static shapes
@@ -33,9 +36,12 @@ def speed_up(pipeline: Any, device: torch.device, compile: Compile) -> TextKeys 
         module.to(memory_format=torch.channels_last)
     if compile == "none":
         store = TextKeys()
-        pipeline.unet.set_attn_processor({name: ReusingAttention(store) for name in pipeline.unet.attn_processors})
+        set_attention(pipeline.unet, store, features)
         return store
     pipeline.unet.fuse_qkv_projections()
+    for name, attention in attentions(pipeline.unet).items():
+        if features is not None and name.endswith(".attn2"):
+            attention.set_processor(ReusingAttention(None, features, features.branch(name)))
     torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
     if compile == "full":
         pipeline.unet.compile(dynamic=False)

@@ -8,13 +8,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
+from ltgc_local.backends.sdxl_adapter import FeatureBranch, FeatureTokens, attentions
 from ltgc_local.backends.sdxl_prompts import Embeddings
+
+Keys = tuple[torch.Tensor, ...]
 
 
 @dataclass
@@ -22,21 +26,32 @@ class TextKeys:
     """Keys and values of each cross-attention for the prompts seen last."""
 
     prompts: torch.Tensor | None = None
-    found: dict[int, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
+    found: dict[int, Keys] = field(default_factory=dict)
 
-    def of(self, attention: Any, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def of(self, attention: Any, prompts: torch.Tensor, compute: Callable[[Any, torch.Tensor], Keys]) -> Keys:
         if self.prompts is not prompts:
             self.prompts, self.found = prompts, {}
         if id(attention) not in self.found:
-            self.found[id(attention)] = (attention.to_k(prompts), attention.to_v(prompts))
+            self.found[id(attention)] = compute(attention, prompts)
         return self.found[id(attention)]
 
 
 class ReusingAttention:
-    """diffusers' ``AttnProcessor2_0`` for SDXL's transformer blocks, with the prompts' keys and values from a store."""
+    """diffusers' ``AttnProcessor2_0`` for SDXL's transformer blocks, with the prompts' keys and values from a store.
 
-    def __init__(self, store: TextKeys) -> None:
-        self._store = store
+    Where there are features, their tokens follow the prompt's and are attended to by themselves (``sdxl_adapter``).
+    """
+
+    def __init__(
+        self, store: TextKeys | None, features: FeatureTokens | None = None, branch: FeatureBranch | None = None
+    ) -> None:
+        """Prepare one attention's processor.
+
+        Args:
+            store: None computes keys and values each time: for training, and for the compiler.
+            features: with ``branch``, its part for this cross-attention.
+        """
+        self._store, self._features, self._branch = store, features, branch
 
     def __call__(
         self,
@@ -48,13 +63,33 @@ class ReusingAttention:
     ) -> torch.Tensor:
         query = attn.to_q(hidden_states)  # (B, N, C)
         if encoder_hidden_states is None:
-            key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
+            keys: Keys = attn.to_k(hidden_states), attn.to_v(hidden_states)
+        elif self._store is None:
+            keys = self._keys(attn, encoder_hidden_states)
         else:
-            key, value = self._store.of(attn, encoder_hidden_states)
-        heads = [each.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for each in (query, key, value)]
-        mixed = F.scaled_dot_product_attention(*heads)  # (B, heads, N, C / heads)
+            keys = self._store.of(attn, encoder_hidden_states, self._keys)
+        query, *keyed = [each.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for each in (query, *keys)]
+        mixed = F.scaled_dot_product_attention(query, *keyed[:2])  # (B, heads, N, C / heads)
+        if keyed[2:] and self._features is not None:
+            mixed = mixed + self._features.scale * F.scaled_dot_product_attention(query, *keyed[2:])
         found: torch.Tensor = attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2)))
         return found
+
+    def _keys(self, attn: Any, prompts: torch.Tensor) -> Keys:
+        """Return keys and values of the prompt's tokens, and of the features' where there are any."""
+        if self._features is None or self._branch is None:
+            return attn.to_k(prompts), attn.to_v(prompts)
+        number = self._features.num_tokens
+        text, tokens = prompts[:, :-number], prompts[:, -number:].to(self._branch.to_k.weight.dtype)
+        key = attn.to_k(text)
+        return key, attn.to_v(text), self._branch.to_k(tokens).to(key.dtype), self._branch.to_v(tokens).to(key.dtype)
+
+
+def set_attention(unet: Any, store: TextKeys | None, features: FeatureTokens | None) -> None:
+    """Put ``ReusingAttention`` into every attention of a UNet."""
+    for name, attention in attentions(unet).items():
+        branch = features.branch(name) if features is not None and name.endswith(".attn2") else None
+        attention.set_processor(ReusingAttention(store, features if branch is not None else None, branch))
 
 
 class NoisePredictor:

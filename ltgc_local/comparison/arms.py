@@ -27,6 +27,8 @@ def _of_tgn(settings: Mapping[str, Any], arm: str) -> list[str]:
     as_many = "as many steps as with generated images" if settings["classifier.equal_steps"] else ""
     if arm == "control":
         return [f"{network} on originals alone", *filter(None, [as_many])]
+    if settings.get("generator") == "diffusion":
+        return [f"{network} on originals and generated", *_of_diffusion(settings)]
     words = [f"{network} on originals and generated", f"r {settings['cdtg.r']:g}"]
     if settings["cdtg.behaviour"] == "released":
         return [*words, "generator as released"]
@@ -37,6 +39,20 @@ def _of_tgn(settings: Mapping[str, Any], arm: str) -> list[str]:
         "no CLIP loss": not settings["cdtg.clip_weight"],
     }
     return [*words, *(word for word, is_so in left_out.items() if is_so)]
+
+
+def _of_diffusion(settings: Mapping[str, Any]) -> list[str]:
+    """Say what tells one "TGN-style, diffusion" from another."""
+    features, strength = settings["diffusion.conditioning"] == "features", settings["diffusion.strength"]
+    accept = str(settings["diffusion.accept"]).replace("_", " ")
+    return [
+        "TGN-style, diffusion",
+        f"r {settings['diffusion.r']:g}" if features else "no KMDN features",
+        *([] if strength is None else [f"strength {strength if isinstance(strength, str) else format(strength, 'g')}"]),
+        *(["drawn from descriptions"] if settings["diffusion.prompts"] == "descriptions" else []),
+        "no accept test" if accept == "none" else f"accepted by {accept}",
+        *([] if settings["kmdn.distill"] else ["no distillation"]),
+    ]
 
 
 def _training(settings: Mapping[str, Any]) -> list[str]:

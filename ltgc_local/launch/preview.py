@@ -13,7 +13,7 @@ from ltgc_local.errors import ArtefactError, ModelError
 from ltgc_local.longtail import SHOTS, num_extended, shot_of, tail_classes
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
-from ltgc_local.reporting.accuracy import GROUPS
+from ltgc_local.reporting.accuracy import DIFFUSION_TITLE, GROUPS
 from ltgc_local.store import ModelCard, check_model_folder, find_card
 from ltgc_local.tgn.budget import count_wanted
 from ltgc_local.tgn.class_manifest import build_manifest
@@ -155,10 +155,15 @@ def metrics_as_text(out: Path) -> str:
     metrics = run.value("evaluate", "metrics")
     columns = GROUPS[read_run_method(run)]
     lines = [f"{'percent of test images':36}" + "".join(f"{column:>8}" for column in columns)]
+    titles = ARM_TITLES | ({"tgn": DIFFUSION_TITLE} if _is_diffusion(run) else {})
     for arm, values in metrics.items():
         cells = "".join(f"{values[c]:8.1f}" if values[c] is not None else f"{'-':>8}" for c in columns)
-        lines.append(f"{ARM_TITLES.get(arm, arm):36}{cells}")
+        lines.append(f"{titles.get(arm, arm):36}{cells}")
     return "\n".join([*lines, f"report: {out / 'report' / 'report.html'}"])
+
+
+def _is_diffusion(run: RunDirectory) -> bool:
+    return bool(json.loads((run.root / "recipe.json").read_text("utf-8")).get("generator") == "diffusion")
 
 
 def read_run_method(run: RunDirectory) -> str:

@@ -58,6 +58,13 @@ def check_few_step(recipe: Recipe, root: Entry, problems: list[Problem]) -> None
     asked, made_for = recipe.draw, card.few_step
     if made_for is None:
         return
+    if recipe.draws_by_diffusion:
+        text = (
+            f"card '{card.name}' is of a distilled model, which training by predicted noise would undo; name the card "
+            "of the model that it was distilled from"
+        )
+        problems.append(Problem(locate(root, ("models", "t2i"))[0], "models.t2i", text))
+        return
 
     def add(key: str, found: object, expected: str, value: object) -> None:
         text = f"{found}, but the t2i '{card.name}' was distilled for {expected}; write '{key}: {value}'"

@@ -19,7 +19,7 @@ from ltgc_local.recipe.files import check_few_step, check_files_of
 from ltgc_local.recipe.layers import Block, Layers, apply_override, is_path, merge, read_layers
 from ltgc_local.recipe.lines import Entry, Place, Problem, locate
 from ltgc_local.recipe.schema import Name, Recipe
-from ltgc_local.recipe.uses import missing_roles
+from ltgc_local.recipe.uses import missing_roles, variant_of
 from ltgc_local.recipe.words import (
     block_keys,
     describe_missing,
@@ -120,7 +120,7 @@ def _check(block: Block, place: Place, check_files: bool, problems: list[Problem
     models = plain.get("models")
     if isinstance(models, dict):
         place_of_models = locate(root, ("models",))[0]
-        missing = missing_roles(_method_of(root), models)
+        missing = missing_roles(_variant_of(root), models)
         problems += [Problem(place_of_models, "models", problem) for problem in missing]
     if check_files:
         check_files_of(plain, root, problems)
@@ -167,7 +167,7 @@ def _absolute(folder: Path, text: str) -> Path:
 def _explain(error: dict[str, Any], root: Entry) -> list[Problem]:
     """Turn one of pydantic's errors into problems in plain words."""
     loc = tuple(str(part) for part in error["loc"][:2])
-    method = _method_of(root)
+    variant = _variant_of(root)
     block, key, path = ".".join(loc[:-1]), loc[-1] if loc else "", ".".join(loc)
     place, entry = locate(root, loc)
     field = field_at(loc)
@@ -175,9 +175,9 @@ def _explain(error: dict[str, Any], root: Entry) -> list[Problem]:
         found = [((*loc, *where.split(".")), text) for where, text in error["ctx"]["found"]]
         return [Problem(locate(root, where)[0], ".".join(where), text) for where, text in found]
     if error["type"] == "missing" and field is not None:
-        return [Problem(place, block, describe_missing(block, key, field, method))]
+        return [Problem(place, block, describe_missing(block, key, field, variant))]
     if error["type"] == "extra_forbidden" and entry is not None:
-        return [Problem(place, block, describe_unknown(block, key, entry, method))]
+        return [Problem(place, block, describe_unknown(block, key, entry, variant))]
     if field is None or entry is None:  # a kind of error that this version of pydantic has added
         return [Problem(place, path, error["msg"])]
     if isinstance(field.annotation, type) and key in block_keys() and len(loc) == 1:
@@ -186,9 +186,15 @@ def _explain(error: dict[str, Any], root: Entry) -> list[Problem]:
     return [Problem(place, path, describe_value_problem(field, entry))]
 
 
-def _method_of(root: Entry) -> object:
-    entry = locate(root, ("method",))[1]
-    return "ltgc" if entry is None else entry.value
+def _variant_of(root: Entry) -> str:
+    """Return the method that is written, with its generator, whatever else is wrong."""
+
+    def written(*loc: str) -> object:
+        entry = locate(root, loc)[1]
+        return None if entry is None else entry.value
+
+    method = written("method")
+    return variant_of("ltgc" if method is None else method, written("generator"), written("diffusion", "prompts"))
 
 
 def _shown(entry: Entry) -> str:

@@ -13,11 +13,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ltgc_local.recipe.block import Block, Name
+from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.recipe.generation import Assess, Describe, Draw, Extend, Leaks, Scorer
 from ltgc_local.recipe.inputs import DATA_KEYS, Data, Models
 from ltgc_local.recipe.learning import Evaluate, Report, Train
 from ltgc_local.recipe.tgn import Backbone, Cdtg, Classifier, Fitting, Kmdn, Measure, Merge, Split
-from ltgc_local.recipe.uses import UNUSED, missing_roles, without_unused
+from ltgc_local.recipe.uses import KEPT, UNUSED, missing_roles, variant_of, why_unused, without_unused
 from ltgc_local.steps import ROLES, Role
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Classifier",
     "Data",
     "Describe",
+    "Diffusion",
     "Draw",
     "Evaluate",
     "Extend",
@@ -48,6 +50,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+FITTED = ("kmdn", "cdtg", "diffusion", "classifier")  # blocks of TGN's trainings
 #: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
 NOT_SHAPING = {
     "models.decode_threads",
@@ -64,11 +67,15 @@ NOT_SHAPING = {
     "train.decode_workers",
     "cdtg.generate_batch_size",
     "cdtg.compile",
+    "diffusion.gradient_checkpointing",
+    "diffusion.draw_batch_size",
+    "diffusion.accept_batch_size",
+    "diffusion.compile",
     "classifier.control",
     "measure.enabled",
     "measure.batch_size",
-} | {f"{block}.{field}" for block in ("kmdn", "cdtg", "classifier") for field in Fitting.model_fields} - {
-    f"{block}.precision" for block in ("kmdn", "cdtg", "classifier")
+} | {f"{block}.{field}" for block in FITTED for field in Fitting.model_fields} - {
+    f"{block}.precision" for block in FITTED
 }
 
 
@@ -97,8 +104,13 @@ class Recipe(Block):
     """TGN: head and tail [paper]."""
     kmdn: Kmdn = Kmdn()
     """TGN: two networks that teach each other [paper]."""
+    generator: Literal["wavelet_gan", "diffusion"] = "wavelet_gan"
+    """TGN: what makes tail images: the GAN of ``cdtg`` [paper], or SDXL by ``diffusion``, which is no longer TGN but in
+    its style. A recipe may hold both blocks; this says which is used. Ours: the choice."""
     cdtg: Cdtg = Cdtg()
     """TGN: the generator of tail images [paper]."""
+    diffusion: Diffusion = Diffusion()
+    """TGN-style, diffusion: SDXL with a LoRA on the tail classes. Ours."""
     merge: Merge = Merge()
     """TGN: how many generated images each class gets [paper]."""
     leaks: Leaks = Leaks()
@@ -115,9 +127,19 @@ class Recipe(Block):
     """Ours."""
 
     @property
+    def variant(self) -> str:
+        """The method with its generator; ``ltgc_local.recipe.uses`` says what each uses."""
+        return variant_of(self.method, self.generator, self.diffusion.prompts)
+
+    @property
+    def draws_by_diffusion(self) -> bool:
+        """Whether this is "TGN-style, diffusion"."""
+        return self.method == "tgn" and self.generator == "diffusion"
+
+    @property
     def roles(self) -> tuple[Role, ...]:
         """The roles that the recipe names a model for, and that its method uses."""
-        unused = UNUSED[self.method]
+        unused = UNUSED[self.variant]
         return tuple(r for r in ROLES if f"models.{r}" not in unused and getattr(self.models, r) is not None)
 
     @property
@@ -128,14 +150,18 @@ class Recipe(Block):
         return {"kmdn.select": self.kmdn.select, "classifier.select": self.classifier.select}
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from (("models", problem) for problem in missing_roles(self.method, dict(self.models)))
-        for path in UNUSED[self.method]:
+        yield from (("models", problem) for problem in missing_roles(self.variant, dict(self.models)))
+        for path in UNUSED[self.variant]:
+            if path in KEPT.get(self.variant, ()):
+                continue
             name, _, key = path.partition(".")
-            written = getattr(self, name).model_fields_set if key else self.model_fields_set
-            if (key or name) in written:
-                yield path, f"method {self.method} does not use it; remove it"
+            holder = getattr(self, name) if key else self
+            if (key or name) in holder.model_fields_set and getattr(holder, key or name) is not None:
+                yield path, why_unused(self.variant, path)
         if self.method == "ltgc":
             yield from self._conflicts_of_ltgc()
+        if "extend" not in UNUSED[self.variant]:
+            yield from self._conflicts_of_extend()
 
     def _conflicts_of_ltgc(self) -> Iterator[tuple[str, str]]:
         if self.draw.clip_features and not self.assess.enabled:
@@ -147,7 +173,11 @@ class Recipe(Block):
                 f"{self.train.batch_size} pairs cannot be shared evenly by {self.models.workers} workers in "
                 f"{self.train.accumulation_steps} parts; write {-(-self.train.batch_size // each) * each}",
             )
-        existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
+
+    def _conflicts_of_extend(self) -> Iterator[tuple[str, str]]:
+        existing = self.describe.max_images_per_class
+        if self.method == "ltgc":
+            existing = min(existing, self.describe.tail_below - 1)
         extended = self.extend.max_asks * self.extend.per_ask
         if self.extend.source == "llm" and existing + extended < self.extend.max_descriptions:
             asks = -(-(self.extend.max_descriptions - existing) // self.extend.per_ask)
@@ -159,4 +189,4 @@ class Recipe(Block):
 
     def dump(self) -> dict[str, Any]:
         """Return all that the method uses, defaults included, as plain JSON values (paths absolute)."""
-        return without_unused(self.method, self.model_dump(mode="json"))
+        return without_unused(self.variant, self.model_dump(mode="json"))

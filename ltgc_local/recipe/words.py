@@ -76,20 +76,20 @@ def describe_value_problem(field: FieldInfo, entry: Entry) -> str:
     return text
 
 
-def describe_missing(block: str, key: str, field: FieldInfo, method: object = "ltgc") -> str:
+def describe_missing(block: str, key: str, field: FieldInfo, variant: str = "ltgc") -> str:
     """Return what to type for a key or block that must be there."""
     keys = block_keys().get(key) if not block else None
     if keys is not None:
         required = [name for name in keys if (f := field_at((key, name))) is not None and f.is_required()]
-        required += NEEDED_ROLES.get(str(method), ()) if key == "models" else ()
+        required += NEEDED_ROLES.get(variant, ()) if key == "models" else ()
         return f"missing block '{key}'; write '{key}:' and under it {_list(required, 'and')}"
     example = field.examples[0] if field.examples else "…"
     return f"missing key '{key}'; write for example '{key}: {example}'"
 
 
-def describe_unknown(block: str, key: str, entry: Entry, method: object = "ltgc") -> str:
+def describe_unknown(block: str, key: str, entry: Entry, variant: str = "ltgc") -> str:
     """Return what was probably meant by a key that is not in this block ("" is the recipe itself)."""
-    blocks = _used_keys(method) | {block: block_keys()[block]}
+    blocks = _used_keys(variant) | {block: block_keys()[block]}
     kind = "block" if not block and isinstance(entry.value, dict) else "key"
     text = f"unknown {kind} '{key}'"
     head, _, rest = key.partition(".")
@@ -112,9 +112,9 @@ def describe_unknown(block: str, key: str, entry: Entry, method: object = "ltgc"
     return f"{text}; {f'the keys of {block!r}' if block else 'the keys of a recipe'} are {', '.join(blocks[block])}"
 
 
-def _used_keys(method: object) -> dict[str, list[str]]:
-    """Return ``block_keys`` without what a method does not use; all of them for a method that is not known."""
-    unused = set(UNUSED.get(str(method), ()))
+def _used_keys(variant: str) -> dict[str, list[str]]:
+    """Return ``block_keys`` without what a variant does not use; all of them for a method that is not known."""
+    unused = set(UNUSED.get(variant, ()))
     return {
         name: [key for key in keys if (f"{name}.{key}" if name else key) not in unused]
         for name, keys in block_keys().items()

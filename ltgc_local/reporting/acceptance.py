@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import ClassTemplate, Score
+from ltgc_local.records import Acceptance, ClassTemplate, Score
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ClassAcceptance:
 
 
 def count_acceptance(
-    scores: Sequence[Score],
+    scores: Sequence[Score | Acceptance],
     templates: Sequence[ClassTemplate],
     excluded: Mapping[int, int],
     class_names: Sequence[str],
@@ -80,6 +80,8 @@ def sum_rounds(classes: Sequence[ClassAcceptance]) -> tuple[Round, ...]:
 
 def describe_scorer(recipe: Recipe) -> str:
     """Say in words what an image must do to be accepted."""
+    if recipe.draws_by_diffusion:
+        return _describe_test(recipe)
     settings = recipe.assess
     rules = {
         "offset": f"cosine + 0.5 with the template is at least μ = {settings.threshold:g}",
@@ -91,9 +93,21 @@ def describe_scorer(recipe: Recipe) -> str:
     return ", and ".join(rules[name] for name in settings.scorer.split("+"))
 
 
-def describe_score(score: Score, recipe: Recipe) -> str:
-    """Say in which round an image was drawn and what CLIP measured of it, in lines short enough for a caption."""
+def _describe_test(recipe: Recipe) -> str:
+    settings = recipe.diffusion
+    by_clip = "CLIP finds its class's prompt the closest of all classes'"
+    by_network = f"the tail network gives its class at least {settings.accept_probability:g} among the tail classes"
+    rules = {"clip": by_clip, "tail_network": by_network, "either": f"{by_clip}, or {by_network}", "none": ""}
+    return rules[settings.accept]
+
+
+def describe_score(score: Score | Acceptance, recipe: Recipe) -> str:
+    """Say in which round an image was drawn and what was measured of it, in lines short enough for a caption."""
     place = f"round {score.round}"
+    if isinstance(score, Acceptance):
+        ranked = [] if score.rank is None else [f"CLIP rank {score.rank}"]
+        likely = [] if score.probability is None else [f"tail network {score.probability:.2f}"]
+        return "\n".join([place, *ranked, *likely])
     if score.cosine is None:
         return f"{place}\nCLIP gave no number"
     if "margin" in recipe.assess.scorer or score.threshold is None:

@@ -15,6 +15,12 @@ GROUPS: dict[str, tuple[str, ...]] = {"ltgc": ("all", *SHOTS), "tgn": ("all", "h
 ARM_ORDER = ("zero_shot", "vlm_zero_shot", "control", "ltgc", "tgn")
 #: The method's own arm -> its name in words.
 TITLES = {"ltgc": "LTGC", "tgn": "TGN"}
+DIFFUSION_TITLE = "TGN-style, diffusion"  # which is not the paper's generator
+
+
+def title_of(recipe: Recipe) -> str:
+    """Return what a recipe's method is called."""
+    return DIFFUSION_TITLE if recipe.draws_by_diffusion else TITLES[recipe.method]
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ def _minus_control(measured: Mapping[str, Any]) -> dict[str, tuple[float, float]
 def _title(name: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
     if recipe.method == "tgn":
         images = {"control": "originals alone", "tgn": "originals and generated images"}.get(name, "")
-        return {"control": "Control"}.get(name, TITLES.get(name, name)), f"{recipe.classifier.architecture}, {images}"
+        known = {"control": "Control", "tgn": title_of(recipe)}
+        return known.get(name, name), f"{recipe.classifier.architecture}, {images}"
     settings = recipe.train
     sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
     loss = {"cross_entropy": "", "logit_adjustment": ", logit adjustment", "balanced_softmax": ", balanced softmax"}[

@@ -12,7 +12,7 @@ from ltgc_local.artefacts.drawn import DrawnRow, Key, read_drawn
 from ltgc_local.artefacts.files import DrawnImage, decode_png
 from ltgc_local.corpora import Corpus
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import Description, Score
+from ltgc_local.records import Acceptance, Description, Score
 from ltgc_local.reporting.acceptance import describe_score
 from ltgc_local.reporting.accuracy import ClassRow
 from ltgc_local.reporting.pictures import Picture, data_address, spread, without_opening
@@ -48,13 +48,13 @@ class Sources:
     corpus: Corpus
     drawn: Sequence[DrawnRow]  # of all rounds
     generated: Sequence[DrawnRow]  # what trains
-    scores: Mapping[Key, Score]
+    scores: Mapping[Key, Score | Acceptance]
     existing: Sequence[Description]
 
 
 def images_per_class(recipe: Recipe, num_classes: int) -> int:
     """Return how many of each kind are shown a class: the recipe's number, or what keeps the page small."""
-    longest = 2 + recipe.assess.attempts
+    longest = 2 + (recipe.diffusion if recipe.draws_by_diffusion else recipe.assess).attempts
     return max(1, min(recipe.report.images_per_class, MAX_IMAGES // (max(1, num_classes) * longest)))
 
 
@@ -112,8 +112,13 @@ def _photographs(sources: Sources, row: ClassRow, number: int) -> tuple[Picture,
 
 def _drawn_picture(sources: Sources, drawn: DrawnRow, image: DrawnImage, class_name: str) -> Picture:
     if sources.recipe.method == "tgn":
-        alt = f"Generated image {drawn.description_id} of the class {class_name}, made from {image.init_image}"
-        return Picture(*data_address(decode_png(image.image)), alt, f"from {image.init_image}")
+        origin = f"from {image.init_image}" if image.init_image else "from noise alone"
+        judged = sources.scores.get(drawn.key)
+        state = "" if judged is None else "accepted" if judged.accepted else "missed"
+        fact = "" if judged is None else describe_score(judged, sources.recipe)
+        alt = f"Generated image {drawn.description_id} of the class {class_name}, made {origin}"
+        alt += f", {state}" if state else ""
+        return Picture(*data_address(decode_png(image.image)), alt, origin, fact, state)
     score = sources.scores.get(drawn.key)
     fact, state = "", ""
     if score is not None:

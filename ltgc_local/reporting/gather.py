@@ -12,9 +12,9 @@ from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.corpora import Corpus
 from ltgc_local.longtail import tail_classes
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import ClassTemplate, Description, Rejected, Score
+from ltgc_local.records import Acceptance, ClassTemplate, Description, Rejected, Score
 from ltgc_local.reporting.acceptance import ClassAcceptance, count_acceptance
-from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, read_arms, read_groups
+from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, read_arms, read_groups, title_of
 from ltgc_local.reporting.charts import ClassChart, Panel, draw_classes, draw_panel
 from ltgc_local.reporting.gallery import ClassGallery, Sources, build_galleries
 from ltgc_local.reporting.leaks import LeakGuard, read_leaks
@@ -78,7 +78,9 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
     groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, recipe.method)
     generated = run.drawn("generated")
     excluded = Counter(rejected.class_id for rejected in run.records("generated", "excluded", Rejected))
-    scores = [score for step in detects for score in run.records(step, "scores", Score)]
+    scores: list[Score | Acceptance] = [s for step in detects for s in run.records(step, "scores", Score)]
+    accepts = [step for step in steps if step.endswith("/accept")]
+    scores += [score for step in accepts for score in run.records(step, "scores", Acceptance)]
     templates = run.records("assess/template", "templates", ClassTemplate) if "assess/template" in steps else []
     num_generated = Counter(row.class_id for row in generated)
     classes = list_classes(corpus.class_names, counts, num_generated, excluded, arms, tail, recipe.method)
@@ -98,14 +100,16 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
         recipe_yaml=yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True),
         evidence=judge_evidence(provenance.models),
         provenance=provenance,
-        verdict=write_verdict(arms, groups, len(generated), recipe.method),
+        verdict=write_verdict(arms, groups, len(generated), recipe.method, title_of(recipe)),
         groups=groups,
         arms=arms,
         classes=classes,
         chart=draw_classes(classes, arms),
         texts=read_class_texts(run, corpus.class_names, counts, tail) if "extend" in steps else (),
         reasons=count_reasons(run, steps),
-        acceptance=count_acceptance(scores, templates, excluded, corpus.class_names, by_size) if detects else (),
+        acceptance=count_acceptance(scores, templates, excluded, corpus.class_names, by_size)
+        if detects or accepts
+        else (),
         galleries=build_galleries(sources, tail_rows),
         leaks=read_leaks(run, steps, recipe, corpus, generated),
         panels=_read_panels(run, [step for step in steps if step.startswith("train/")]),

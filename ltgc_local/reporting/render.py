@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ltgc_local.reporting.acceptance import describe_scorer, sum_rounds
-from ltgc_local.reporting.accuracy import TITLES, Arm
+from ltgc_local.reporting.accuracy import Arm, title_of
 from ltgc_local.reporting.gallery import images_per_class
 from ltgc_local.reporting.gather import Report
 from ltgc_local.reporting.verdict import signed
@@ -30,7 +30,7 @@ def render(report: Report) -> str:
     shown = len(report.galleries)
     return environment.get_template("report.html").render(
         report=report,
-        title=TITLES[report.recipe.method],
+        title=title_of(report.recipe),
         best=best_values(report.arms),
         scorer=describe_scorer(report.recipe),
         rounds=sum_rounds(report.acceptance),

@@ -61,9 +61,15 @@ def compare(arms: Sequence[Arm], groups: Sequence[Group], one: str, other: str =
     return differences
 
 
-def write_verdict(arms: Sequence[Arm], groups: Sequence[Group], num_generated: int, method: str = "ltgc") -> Verdict:
-    """Say by how much the method differs from its control, and whether the test images can tell them apart."""
-    title = TITLES[method]
+def write_verdict(
+    arms: Sequence[Arm], groups: Sequence[Group], num_generated: int, method: str = "ltgc", title: str = ""
+) -> Verdict:
+    """Say by how much the method differs from its control, and whether the test images can tell them apart.
+
+    Args:
+        title: what the method is called, where that is not its own name.
+    """
+    title = title or TITLES[method]
     differences = {difference.group: difference for difference in compare(arms, groups, method)}
     if not differences:
         return _without_control(arms, groups, method)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ltgc_local.artefacts.drawn import DrawnRow, read_drawn
 from ltgc_local.artefacts.files import Artefact, Images, Lines
 from ltgc_local.longtail import num_extended
-from ltgc_local.records import Rejected, Score
+from ltgc_local.records import Acceptance, Rejected, Score
 from ltgc_local.stages.context import Chunk, StageContext, split
 from ltgc_local.stages.scorers import explain
 
@@ -26,10 +26,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LastImage:
-    """A description's last image, and CLIP's score of it; None where nothing was assessed, and every image trains."""
+    """A description's last image, and what was said of it; None where nothing was assessed, and every image trains."""
 
     drawn: DrawnRow
-    score: Score | None
+    score: Score | Acceptance | None
 
     @property
     def trains(self) -> bool:
@@ -46,7 +46,9 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return split(last, context.recipe.draw.shard_size)
 
 
-def choose(drawn: Iterable[DrawnRow], scores: dict[tuple[int, int, int], Score] | None) -> list[LastImage]:
+def choose(
+    drawn: Iterable[DrawnRow], scores: Mapping[tuple[int, int, int], Score | Acceptance] | None
+) -> list[LastImage]:
     """Return every description's image of its last round, sorted by key.
 
     Args:
@@ -65,7 +67,7 @@ def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefac
         accepted.append(image if score is None or score.cosine is None else replace(image, score=score.cosine))
     excluded = []
     for item in chunk:
-        if item.score is not None and not item.trains:
+        if isinstance(item.score, Score) and not item.trains:
             why = explain(item.score, context.recipe.assess, context.corpus.class_names)
             reason = f"{why} (image {item.score.round + 1} of {context.recipe.assess.attempts})"
             excluded.append(Rejected(item.drawn.class_id, item.drawn.description, reason, "assess"))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ltgc_local.ahead import num_cpus
 from ltgc_local.artefacts.directory import RunDirectory
@@ -21,6 +21,9 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.seeding import item_seed
 from ltgc_local.steps import Role, Step
 from ltgc_local.store import ModelCard, find_card, model_folder
+from ltgc_local.tgn.class_manifest import read_manifest
+
+ADAPTER = "diffusion/train"  # the step that makes the t2i's adapter, for those that read it
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +59,19 @@ class StageContext:
             models.max_model_len,
             models.tensor_parallel or card.tensor_parallel or 1,
             models.max_pixels,
-            self.recipe.draw.compile,
+            self._compile,
             _few_step(card),
             self.run.root / "batch_sizes.json",
+            self.run.files(ADAPTER, "adapter")[0] if role == "t2i" and ADAPTER in self.step.reads else None,
         )
         return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)
+
+    @property
+    def _compile(self) -> Literal["none", "regional", "full"] | None:
+        """What is compiled of a t2i: nothing of one that trains."""
+        if self.step.name == ADAPTER:
+            return "none"
+        return self.recipe.diffusion.compile if self.recipe.draws_by_diffusion else self.recipe.draw.compile
 
     @property
     def decode_threads(self) -> int:
@@ -81,7 +92,9 @@ class StageContext:
 
     @cached_property
     def tail(self) -> list[int]:
-        """The ids of the tail classes, from training counts alone."""
+        """The ids of the tail classes, from training counts alone: TGN's by rank, LTGC's by number."""
+        if self.recipe.method == "tgn":
+            return sorted(entry.class_id for entry in read_manifest(self.run).tail)
         return tail_classes(self.corpus.class_counts(), self.recipe.describe.tail_below)
 
     def seed(self, *names: str | int) -> int:

@@ -8,8 +8,9 @@ draws (``draw.clip_features``): what it says of each image, as it is stored, is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from ltgc_local.errors import BackendError
 from ltgc_local.recipe.schema import Draw
 from ltgc_local.records import Description
 from ltgc_local.stages.context import Chunk, StageContext, split
+
+Row = TypeVar("Row")
 
 MAX_FLAT_TRIES = 3
 ENCODERS = 8  # threads that resize and encode while the model draws on
@@ -49,33 +52,59 @@ def run_chunk(context: StageContext, chunk: Sequence[Description]) -> list[Artef
     model: TextToImageModel = context.model
     clip: ClipModel | None = context.model_beside
     settings, corpus = draw_settings(context.recipe.draw), context.corpus  # opened here, not by several threads at once
-    rows: dict[int, Future[tuple[DrawnImage, np.ndarray | None]]] = {}
+
+    def source(place: int, attempt: int) -> int | None:
+        return source_row(context, chunk[place], attempt)
+
+    def drawings(places: Sequence[int], attempt: int) -> list[Drawing]:
+        descriptions = [chunk[place] for place in places]
+        return _drawings(context, descriptions, [source(place, attempt) for place in places], attempt)
+
+    def row(place: int, drawing: Drawing, image: Image.Image, attempt: int) -> tuple[DrawnImage, np.ndarray | None]:
+        return _row(context.recipe.draw, corpus, chunk[place], image, drawing.seed, source(place, attempt), clip)
+
+    made = draw_each(model, settings, len(chunk), drawings, row, context.progress.advance)
+    images = Images("images", [image for image, _ in made])
+    return [images] if clip is None else [images, _features(clip, made, context.recipe.assess.batch_size)]
+
+
+def draw_each(
+    model: TextToImageModel,
+    settings: DrawSettings,
+    number: int,
+    drawings: Callable[[Sequence[int], int], list[Drawing]],
+    row: Callable[[int, Drawing, Image.Image, int], Row],
+    advance: Callable[[int], None],
+) -> list[Row]:
+    """Draw ``number`` images, those without content again; return their rows in order.
+
+    Args:
+        drawings: places and attempt -> what to draw there; attempts differ in their noise.
+        row: place, what was drawn, image and attempt -> the row; called in threads while the model draws on.
+        advance: called with 1 for each image that is done.
+
+    Raises:
+        BackendError: an image stayed without content.
+    """
+    rows: dict[int, Future[Row]] = {}
+    wanted: list[Drawing] = []
     with ThreadPoolExecutor(ENCODERS) as encoders:
         for attempt in range(MAX_FLAT_TRIES):
-            left = [i for i in range(len(chunk)) if i not in rows]
+            left = [place for place in range(number) if place not in rows]
             if not left:
                 break
-            sources = [source_row(context, chunk[i], attempt) for i in left]
-            wanted = _drawings(context, [chunk[i] for i in left], sources, attempt)
-            for place, image in model.draw(wanted, settings):
-                if is_flat(image):
-                    continue
-                number, seed = left[place], wanted[place].seed
-                rows[number] = encoders.submit(
-                    _row, context.recipe.draw, corpus, chunk[number], image, seed, sources[place], clip
-                )
-                context.progress.advance(1)
-    for i, description in enumerate(chunk):
-        if i not in rows:
-            raise BackendError(
-                f"draw: {MAX_FLAT_TRIES} images of {description.text!r} came out as one flat colour: the UNet "
-                "overflows (the VAE was tried in float32 too); type --set models.dtype=bfloat16"
-            )
-    made = [rows[i].result() for i in range(len(chunk))]
-    images = [row for row, _ in made]
-    if clip is None:
-        return [Images("images", images)]
-    return [Images("images", images), _features(clip, made, context.recipe.assess.batch_size)]
+            wanted = drawings(left, attempt)
+            for i, image in model.draw(wanted, settings):
+                if not is_flat(image):
+                    rows[left[i]] = encoders.submit(row, left[i], wanted[i], image, attempt)
+                    advance(1)
+    if len(rows) < number:
+        first = next(i for i, place in enumerate(left) if place not in rows)
+        raise BackendError(
+            f"draw: {MAX_FLAT_TRIES} images of {wanted[first].prompt!r} came out as one flat colour: the UNet "
+            "overflows (the VAE was tried in float32 too); type --set models.dtype=bfloat16"
+        )
+    return [rows[place].result() for place in range(number)]
 
 
 def draw_settings(asked: Draw) -> DrawSettings:

@@ -20,7 +20,8 @@ from ltgc_local.stages.context import Chunk, StageContext, split
 from ltgc_local.tgn.class_data import Part
 from ltgc_local.tgn.class_manifest import ClassEntry, read_manifest
 from ltgc_local.tgn.measures import consistency, diversity, kernel_distance
-from ltgc_local.tgn.network import SquareResize, TailNetwork, load_tail_network
+from ltgc_local.tgn.network import TailNetwork, load_tail_network
+from ltgc_local.tgn.tail_features import probabilities_of
 
 NUMBERED = False
 
@@ -92,16 +93,13 @@ def _distance(context: StageContext, embedded: dict[str, torch.Tensor], class_id
     return kernel_distance(real, generated, settings.kid_subsets, settings.kid_subset_size, rng)
 
 
-@torch.inference_mode()
 def _agreement(network: TailNetwork, part: Part, entry: ClassEntry, batch_size: int, device: str) -> float | None:
     """Return the percent of images that the tail network gives their class."""
     if not len(part):
         return None
-    still, right = SquareResize(network.size_px), 0
+    right = 0
     for batch in split(range(len(part)), batch_size):
-        arrays = np.stack([np.asarray(still(image)) for image in part.images(batch)])  # (B, H, W, 3)
-        images = torch.from_numpy(arrays).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
-        right += int((network(images)[0].argmax(1) == entry.index).sum())
+        right += int((probabilities_of(network, part.images(batch), device).argmax(1) == entry.index).sum())
     return 100 * right / len(part)
 
 

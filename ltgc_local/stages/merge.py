@@ -1,7 +1,7 @@
 """Merge: the list of what trains the classifier, original and generated, and where each generated image comes from.
 
-Images stay where they are; the list names them. A class's numbers of images and of real ones behind them are in
-``classes``.
+Images stay where they are; the list names them. An accept test may have left fewer than wanted. A class's numbers of
+images and of real ones behind them are in ``classes``.
 """
 
 from __future__ import annotations
@@ -32,17 +32,21 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
         Member("generated", key[0], "_".join(map(str, key)), source) for key, source in sorted(made_from.items())
     ]
     wanted, found = count_wanted(manifest, context.recipe.merge), Counter(member.class_id for member in generated)
+    is_selective = context.recipe.draws_by_diffusion and context.recipe.diffusion.accept != "none"
     short = [f"{e.class_name} {found[e.class_id]} of {wanted[e.class_id]}" for e in manifest.tail
              if found[e.class_id] != wanted[e.class_id]]  # fmt: skip
-    if short:
+    if short and not is_selective:
         raise ArtefactError(f"generated: not what the budget asks for ({', '.join(short[:3])}); type: --from generated")
-    sources = {e.class_id: {m.source for m in generated if m.class_id == e.class_id} for e in manifest.tail}
+    sources = {
+        e.class_id: {m.source for m in generated if m.class_id == e.class_id and m.source} for e in manifest.tail
+    }
     classes = [
         {
             "class_id": entry.class_id,
             "class_name": entry.class_name,
             "is_head": entry.is_head,
             "original": entry.num_train,
+            "wanted": wanted.get(entry.class_id, 0),
             "generated": found[entry.class_id],
             "sources": len(sources.get(entry.class_id, ())),
         }

@@ -24,19 +24,26 @@ class RealImages:
 
     def batches(self, size: int, sampler: Literal["instance", "balanced"], seed: int) -> Iterator[np.ndarray]:
         """Yield rows (``size``,) for ever: every image equally often, or every class; by the seed alone."""
-        rng = np.random.default_rng(seed)
-        if sampler == "balanced":
-            balanced = BalancedSampler(self.labels, rng)
-            while True:
-                yield balanced.take(size)
-        every = shuffled(len(self), rng)
-        while True:
-            yield np.array([next(every) for _ in range(size)])
+        return row_batches(self.labels, size, sampler, seed)
 
     def take(self, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (B, 3, S, S) in [-1, 1] and labels (B,) on a device."""
         pixels = self.pixels[torch.from_numpy(rows)].to(device).float() / 127.5 - 1
         return pixels, torch.from_numpy(self.labels[rows]).to(device)
+
+
+def row_batches(
+    labels: np.ndarray, size: int, sampler: Literal["instance", "balanced"], seed: int
+) -> Iterator[np.ndarray]:
+    """Yield rows (``size``,) for ever: every image equally often, or every class; by the seed alone."""
+    rng = np.random.default_rng(seed)
+    if sampler == "balanced":
+        balanced = BalancedSampler(labels, rng)
+        while True:
+            yield balanced.take(size)
+    every = shuffled(len(labels), rng)
+    while True:
+        yield np.array([next(every) for _ in range(size)])
 
 
 def flipped_at_random(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:

@@ -41,6 +41,64 @@ def test_ltgc_needs_all_four_and_says_so_with_other_problems(workplace: Path) ->
     assert found[3].startswith("8: seed: expected a whole number")
 
 
+DIFFUSION = TGN.replace("method: tgn\n", "method: tgn\ngenerator: diffusion\n").replace(
+    "score\n", "score\n  t2i: draw\n"
+)
+
+
+def test_diffusion_needs_a_t2i_and_only_it_may_name_one(workplace: Path) -> None:
+    Path("recipes/x.yaml").write_text(DIFFUSION + "cdtg:\n  size_px: 64\n")
+    recipe = load_recipe("recipes/x.yaml")
+    assert set(recipe.roles) == {"t2i", "clip"} and recipe.draws_by_diffusion
+    assert "cdtg" not in recipe.dump() and "diffusion" in recipe.dump(), "both blocks may be there, one is used"
+    assert "diffusion" not in load_recipe("recipes/x.yaml", ["generator=wavelet_gan", "models.t2i=null"]).dump()
+    assert problems_of(DIFFUSION.replace("  t2i: draw\n", "")) == [
+        "6: models: missing key 't2i'; write for example 't2i: tiny-t2i'"
+    ]
+    assert problems_of(TGN.replace("score\n", "score\n  t2i: draw\n")) == [
+        "8: models.t2i: the generator 'wavelet_gan' does not use it; remove it, or write 'generator: diffusion'"
+    ]
+
+
+def test_descriptions_need_the_text_models_and_their_blocks(workplace: Path) -> None:
+    found = problems_of(DIFFUSION + "diffusion:\n  prompts: descriptions\n")
+    assert found == [
+        "6: models: missing key 'vlm'; write for example 'vlm: tiny-vlm'",
+        "6: models: missing key 'llm'; write for example 'llm: tiny-llm'",
+    ]
+    text = DIFFUSION.replace("  t2i:", "  vlm: see\n  llm: write\n  t2i:")
+    Path("recipes/x.yaml").write_text(text + "diffusion:\n  prompts: descriptions\nextend:\n  max_descriptions: 200\n")
+    assert set(load_recipe("recipes/x.yaml").roles) == {"vlm", "llm", "t2i", "clip"}
+    assert problems_of(DIFFUSION + "extend:\n  per_ask: 3\n") == [
+        "10: extend: diffusion.prompts 'classes' does not use it; remove it, or write 'prompts: descriptions'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (
+            "strength: from_x",
+            "11: diffusion.strength: expected a number above 0, at most 1, or 'from_r' (or null); found",
+        ),
+        ("strength: 1.5", "11: diffusion.strength: expected a number above 0, at most 1, or 'from_r' (or null)"),
+        ("strength: 0.01", "11: diffusion.strength: 0.01 of 30 steps is less than one step; raise it or draw_steps"),
+        ("negative_prompt: blur\n  guidance: 1", "11: diffusion.negative_prompt: has no effect at guidance 1;"),
+        ("stored_size_px: 1024", "11: diffusion.stored_size_px: 1024 is larger than size_px, 512; images only shrink"),
+        ("acept: none", "11: diffusion: unknown key 'acept'; did you mean 'accept'?"),
+        ("accept: clip_only", "11: diffusion.accept: expected one of 'none', 'clip', 'tail_network', 'either'; found"),
+    ],
+)
+def test_wrong_values_of_diffusion_are_told(workplace: Path, more: str, expected: str) -> None:
+    (found,) = problems_of(f"{DIFFUSION}diffusion:\n  {more}\n")
+    assert found.startswith(expected)
+
+
+def test_a_strength_from_no_noise_is_told(workplace: Path) -> None:
+    (found,) = problems_of(DIFFUSION + "diffusion:\n  strength: from_r\n  r: 0\n")
+    assert found.startswith("11: diffusion.strength: 'from_r' of r 0 adds no noise")
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [

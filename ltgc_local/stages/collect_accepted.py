@@ -1,0 +1,49 @@
+"""Collect accepted: of each wanted image the attempt that the accept test let through, if any; all where none is made.
+
+What every attempt missed is left out and listed with its reason, so that a class may get fewer images than the budget
+wants: ``merge`` says how many.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ltgc_local.artefacts.drawn import read_drawn
+from ltgc_local.artefacts.files import Artefact, Images, Lines
+from ltgc_local.records import Acceptance, Rejected
+from ltgc_local.stages.collect import LastImage, choose
+from ltgc_local.stages.context import Chunk, StageContext, split
+
+log = logging.getLogger(__name__)
+
+
+def plan_chunks(context: StageContext) -> list[Chunk]:
+    """Return the wanted images, by key, each with its last attempt."""
+    draws = [step for step in context.step.reads if step.endswith("/draw")]
+    accepts = [step for step in context.step.reads if step.endswith("/accept")]
+    scores = {s.key: s for step in accepts for s in context.run.records(step, "scores", Acceptance)}
+    last = choose((row for step in draws for row in context.run.drawn(step)), scores if accepts else None)
+    drawn, trains = (Counter(i.drawn.class_id for i in items) for items in (last, [i for i in last if i.trains]))
+    refused = [context.corpus.class_names[class_id] for class_id in drawn if not trains[class_id]]
+    if refused:
+        log.warning("generated: no image of %s was accepted", ", ".join(map(repr, refused)))
+    return split(last, context.recipe.diffusion.shard_size)
+
+
+def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefact]:
+    images, attempts = read_drawn([item.drawn for item in chunk if item.trains]), context.recipe.diffusion.attempts
+    scores = {item.drawn.key: item.score for item in chunk}
+    accepted = []
+    for image in images:
+        score = scores[image.key]
+        accepted.append(image if score is None or score.cosine is None else replace(image, score=score.cosine))
+    excluded = []
+    for item in chunk:
+        if isinstance(item.score, Acceptance) and not item.trains:
+            reason = f"{item.score.reason} (image {item.score.round + 1} of {attempts})"
+            excluded.append(Rejected(item.drawn.class_id, item.drawn.description, reason, "accept"))
+    context.progress.advance(len(chunk))
+    return [Lines("excluded", excluded), *([Images("images", accepted)] if accepted else [])]

@@ -1,0 +1,218 @@
+"""The diffusion variant's stages on the shipped photographs: steps, lineage, the accept test, retries, the report."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.files import DrawnImage, Images, Json, decode_png, write_atomically
+from ltgc_local.comparison.arms import describe_arm
+from ltgc_local.comparison.read import flatten
+from ltgc_local.errors import BackendError
+from ltgc_local.recipe import load_recipe
+from ltgc_local.recipe.schema import Diffusion
+from ltgc_local.records import Acceptance, Rejected
+from ltgc_local.stages import draw_tail
+from ltgc_local.stages.accept import judge
+from ltgc_local.tgn.budget import list_wanted
+from ltgc_local.tgn.class_manifest import read_manifest
+from tests.tgn.conftest import SMALL, TgnRun
+
+RECIPE = Path(__file__).resolve().parents[2] / "recipes/tgn_diffusion_quickstart.yaml"
+TINY = (
+    "diffusion.steps=3",
+    "diffusion.batch_size=4",
+    "diffusion.log_every=1",
+    "diffusion.lora_rank=2",
+    "diffusion.draw_steps=3",
+    "diffusion.attempts=2",
+    "diffusion.shard_size=8",
+    "merge.images=35",  # 6 sandals, 18 coats and 17 dresses are missing
+    "diffusion.guidance=1.0",
+)
+NETWORKS = ("classes", "kmdn/head", "kmdn/tail", "kmdn/distill")
+MAKING = (
+    "diffusion/train",
+    "diffusion/0/draw",
+    "diffusion/0/accept",
+    "diffusion/1/draw",
+    "diffusion/1/accept",
+    "generated",
+)
+
+
+class DiffusionRun(TgnRun):
+    """A run whose steps have several chunks."""
+
+    def do(self, *steps: str) -> None:
+        for name in steps:
+            context = self.context(name)
+            stage = importlib.import_module(f"ltgc_local.stages.{context.step.stage}")
+            chunks = stage.plan_chunks(context)
+            for number, chunk in enumerate(chunks):
+                facts = {"items": len(chunk), "seconds": 0.0, "peak_mib": 0}
+                artefacts = stage.run_chunk(context, chunk)
+                self.run.write_chunk(name, number, artefacts, facts, getattr(stage, "NUMBERED", True))
+            reads = context.step.reads
+            self.run.write_manifest(name, {f"reads {read}": "" for read in reads}, len(chunks), 0.0)
+
+
+def start(folder: Path, *overrides: str) -> DiffusionRun:
+    small = [each for each in SMALL if not each.startswith("cdtg.")]
+    recipe = load_recipe(RECIPE, [*small, *TINY, *overrides])
+    write_atomically(Json("recipe", recipe.dump()), folder / "recipe.json")
+    return DiffusionRun(recipe, RunDirectory(folder))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> DiffusionRun:
+    """A run up to its generated images, with its accept test so strict that something is refused."""
+    found = start(tmp_path_factory.mktemp("diffusion"), "diffusion.accept=clip")
+    found.do(*NETWORKS, *MAKING)
+    return found
+
+
+@pytest.fixture
+def again(run: DiffusionRun, tmp_path: Path) -> Callable[..., DiffusionRun]:
+    """A function (*options) -> another run that has the first one's networks and adapter."""
+
+    def build(*overrides: str) -> DiffusionRun:
+        other = start(tmp_path, "diffusion.accept=clip", *overrides)
+        for step in ("classes", "kmdn", "diffusion/train"):
+            shutil.copytree(run.run.folder(step), other.run.folder(step))
+        return other
+
+    return build
+
+
+def drawn(run: TgnRun, step: str) -> list[DrawnImage]:
+    return run.run.images(step)
+
+
+def test_every_wanted_image_is_drawn_with_its_class_and_the_real_image_behind_it(run: DiffusionRun) -> None:
+    context = run.context("diffusion/0/draw")
+    wanted = list_wanted(context.corpus, read_manifest(run.run), run.recipe)
+    rows = drawn(run, "diffusion/0/draw")
+    assert len(wanted) == len(rows) > 0
+    keys = context.corpus.train.keys
+    expected = {(w.class_id, w.number): keys[w.source_row] for w in wanted}
+    assert {(row.class_id, row.description_id): row.init_image for row in rows} == expected
+    assert len({row.seed for row in rows}) == len(rows)
+    assert {decode_png(row.image).size for row in rows} == {(28, 28)} and decode_png(rows[0].image).mode == "L"
+
+
+def test_what_was_refused_is_drawn_again_from_other_noise_and_left_out_after_the_last_attempt(
+    run: DiffusionRun,
+) -> None:
+    scores = [run.run.records(f"diffusion/{i}/accept", "scores", Acceptance) for i in range(2)]
+    firsts, seconds = (drawn(run, f"diffusion/{i}/draw") for i in range(2))
+    refused = {s.key[:2] for s in scores[0] if not s.accepted}
+    assert refused, "the small model misses some; else this test shows nothing"
+    assert {row.key[:2] for row in seconds} == refused and all(row.round == 1 for row in seconds)
+    first = {row.key[:2]: row for row in firsts}
+    for row in seconds:
+        assert row.image != first[row.key[:2]].image and row.init_image == first[row.key[:2]].init_image
+    kept = {row.key for row in drawn(run, "generated")}
+    assert kept == {s.key for part in scores for s in part if s.accepted}
+    excluded = run.run.records("generated", "excluded", Rejected)
+    last = [s for s in scores[1] if not s.accepted]
+    assert len(excluded) == len(last)
+    assert all(s.failed == ("clip",) and s.reason.startswith("CLIP: closest to") for s in last)
+
+
+def test_merge_says_how_many_were_wanted_and_made(run: DiffusionRun) -> None:
+    run.do("merge")
+    classes = run.run.value("merge", "classes")
+    assert sum(each["wanted"] for each in classes) == len(drawn(run, "diffusion/0/draw"))
+    assert sum(each["generated"] for each in classes) == len(drawn(run, "generated"))
+    assert all(each["generated"] <= each["wanted"] for each in classes)
+
+
+def test_an_image_does_not_depend_on_shards_and_batches(run: DiffusionRun, again: Callable[..., DiffusionRun]) -> None:
+    other = again("diffusion.shard_size=3", "diffusion.draw_batch_size=1")
+    context = other.context("diffusion/0/draw")
+    (artefact,) = draw_tail.run_chunk(context, draw_tail.plan_chunks(context)[1])
+    assert isinstance(artefact, Images)
+    rows = {row.key: row for row in drawn(run, "diffusion/0/draw")}
+    for row in artefact.rows:
+        same = rows[row.key]
+        assert replace(row, image=b"", score=0.0) == replace(same, image=b"", score=0.0)
+        pixels = (np.asarray(decode_png(each.image), np.int16) for each in (row, same))
+        assert np.abs(next(pixels) - next(pixels)).max() <= 1
+
+
+def test_r_decides_whether_the_real_image_matters(again: Callable[..., DiffusionRun]) -> None:
+    other = again("diffusion.feature_scale=10")
+    for r, is_same in ((1.0, True), (0.0, False)):
+        settings = other.recipe.diffusion.model_copy(update={"r": r})
+        recipe = other.recipe.model_copy(update={"diffusion": settings})
+        context = DiffusionRun(recipe, other.run).context("diffusion/0/draw")
+        wanted = draw_tail.plan_chunks(context)[0][0]
+        rows = np.flatnonzero(context.corpus.train.labels == wanted.class_id)[:2].tolist()
+        entries = {entry.class_id: entry for entry in read_manifest(other.run).tail}
+        images = context.corpus.train.images(rows)
+        one, two = (draw_tail._steering(context, [wanted], [image], entries, [5]) for image in images)
+        assert one is not None and two is not None
+        assert bool((one == two).all()) is is_same
+
+
+def test_img2img_starts_from_the_real_image_and_too_small_an_r_is_told(again: Callable[..., DiffusionRun]) -> None:
+    other = again("diffusion.strength=from_r", "diffusion.r=0.7", "diffusion.conditioning=none")
+    context = other.context("diffusion/0/draw")
+    assert draw_tail.draw_settings(context, context.model).strength == pytest.approx(0.607, abs=0.0011)
+    settings = other.recipe.diffusion.model_copy(update={"r": 0.1})
+    low = DiffusionRun(other.recipe.model_copy(update={"diffusion": settings}), other.run).context("diffusion/0/draw")
+    with pytest.raises(BackendError, match=r"r 0\.1 stands for strength 0\.01., which of 3 steps is less than one"):
+        draw_tail.draw_settings(low, context.model)
+
+
+def test_the_end_of_the_run_names_it_and_shows_acceptance(run: DiffusionRun) -> None:
+    run.do("merge", "measure", "train/tgn", "train/control", "evaluate", "report")
+    page = (run.run.folder("report") / "report.html").read_text("utf-8")
+    assert "TGN-style, diffusion − control" in page and "not the paper's generator" in page
+    assert "A drawn image is accepted if CLIP finds" in page and "TGN − control" not in page
+    arm = describe_arm(flatten(run.recipe.dump()), "tgn")
+    assert arm == "test_resnet on originals and generated, TGN-style, diffusion, r 0.2, accepted by clip"
+
+
+COSINES = np.array([0.3, 0.5, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("accept", "class_id", "probability", "failed"),
+    [
+        ("clip", 1, None, ()),
+        ("clip", 0, None, ("clip",)),
+        ("tail_network", 0, 0.5, ()),
+        ("tail_network", 0, 0.49, ("tail_network",)),
+        ("tail_network", 0, float("nan"), ("tail_network",)),
+        ("either", 0, 0.6, ()),
+        ("either", 1, 0.1, ()),
+        ("either", 0, 0.1, ("clip", "tail_network")),
+    ],
+)
+def test_an_image_passes_by_the_test_that_is_asked_for(
+    accept: str, class_id: int, probability: float | None, failed: tuple[str, ...]
+) -> None:
+    settings = Diffusion(accept=accept)  # type: ignore[arg-type]
+    cosines = COSINES if settings.judges_by_clip else None
+    found = judge((class_id, 4, 0), cosines, probability, settings, ("coat", "bag", "dress"))
+    assert found.failed == failed and bool(found.reason) is bool(failed)
+    if cosines is not None:
+        assert (found.cosine, found.rank) == (COSINES[class_id], 1 if class_id == 1 else 2)
+        assert found.best_other == (0 if class_id == 1 else 1)
+
+
+def test_descriptions_are_drawn_in_turn_and_a_class_without_any_by_its_prompt(run: DiffusionRun) -> None:
+    wanted = list_wanted(run.context("diffusion/0/draw").corpus, read_manifest(run.run), run.recipe)[:3]
+    entry = next(each for each in read_manifest(run.run).tail if each.class_id == wanted[0].class_id)
+    texts = {entry.class_id: ["one", "two"]}
+    assert [draw_tail.prompt_of(each, entry, texts) for each in wanted[:2]] == ["one", "two"]
+    assert draw_tail.prompt_of(wanted[0], entry, {}) == entry.prompt
