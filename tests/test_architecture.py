@@ -35,7 +35,7 @@ HOMES = {
     "bitsandbytes": ("backends/",),
     "peft": ("training/lora.py",),
     "timm": ("backends/",),
-    "accelerate": ("training/loop.py", "tgn/"),
+    "accelerate": ("training/loop.py", "training/together.py", "tgn/"),
 }
 MAX_LINES = 400
 
