@@ -35,7 +35,7 @@ HOMES = {
     "bitsandbytes": ("backends/",),
     "peft": ("training/lora.py", "backends/sdxl_adapter.py"),
     "timm": ("backends/",),
-    "accelerate": ("training/loop.py", "tgn/"),
+    "accelerate": ("training/loop.py", "training/together.py", "tgn/"),
 }
 MAX_LINES = 400
 
