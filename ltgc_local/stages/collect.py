@@ -59,12 +59,6 @@ def choose(
 
 
 def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefact]:
-    images = read_drawn([item.drawn for item in chunk if item.trains])
-    scores = {item.drawn.key: item.score for item in chunk}
-    accepted = []
-    for image in images:
-        score = scores[image.key]
-        accepted.append(image if score is None or score.cosine is None else replace(image, score=score.cosine))
     excluded = []
     for item in chunk:
         if isinstance(item.score, Score) and not item.trains:
@@ -72,6 +66,17 @@ def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefac
             reason = f"{why} (image {item.score.round + 1} of {context.recipe.assess.attempts})"
             excluded.append(Rejected(item.drawn.class_id, item.drawn.description, reason, "assess"))
     context.progress.advance(len(chunk))
+    return kept(chunk, excluded)
+
+
+def kept(chunk: Sequence[LastImage], excluded: Sequence[Rejected]) -> list[Artefact]:
+    """Return a chunk's images that train, each with the cosine that it was accepted with, and what is left out."""
+    images = read_drawn([item.drawn for item in chunk if item.trains])
+    scores = {item.drawn.key: item.score for item in chunk}
+    accepted = []
+    for image in images:
+        score = scores[image.key]
+        accepted.append(image if score is None or score.cosine is None else replace(image, score=score.cosine))
     return [Lines("excluded", excluded), *([Images("images", accepted)] if accepted else [])]
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 
-from ltgc_local.artefacts.drawn import read_drawn
-from ltgc_local.artefacts.files import Artefact, Images, Lines
+from ltgc_local.artefacts.files import Artefact
 from ltgc_local.records import Acceptance, Rejected
-from ltgc_local.stages.collect import LastImage, choose
+from ltgc_local.stages.collect import LastImage, choose, kept
 from ltgc_local.stages.context import Chunk, StageContext, split
 
 log = logging.getLogger(__name__)
@@ -34,16 +32,10 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefact]:
-    images, attempts = read_drawn([item.drawn for item in chunk if item.trains]), context.recipe.diffusion.attempts
-    scores = {item.drawn.key: item.score for item in chunk}
-    accepted = []
-    for image in images:
-        score = scores[image.key]
-        accepted.append(image if score is None or score.cosine is None else replace(image, score=score.cosine))
-    excluded = []
+    attempts, excluded = context.recipe.diffusion.attempts, []
     for item in chunk:
         if isinstance(item.score, Acceptance) and not item.trains:
             reason = f"{item.score.reason} (image {item.score.round + 1} of {attempts})"
             excluded.append(Rejected(item.drawn.class_id, item.drawn.description, reason, "accept"))
     context.progress.advance(len(chunk))
-    return [Lines("excluded", excluded), *([Images("images", accepted)] if accepted else [])]
+    return kept(chunk, excluded)
