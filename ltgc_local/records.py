@@ -33,22 +33,38 @@ R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True)
-class Description(Record):
+class Attempt(Record):
+    """Base of the records of one description in one round, or of the image that was drawn from it."""
+
+    class_id: int
+    description_id: int
+    round: int
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.class_id, self.description_id, self.round
+
+
+class Verdict(Attempt):
+    """Base of what was said of one drawn image. It is no dataclass, so that ``failed`` keeps its place in the lines."""
+
+    failed: tuple[str, ...]
+
+    @property
+    def accepted(self) -> bool:
+        return not self.failed
+
+
+@dataclass(frozen=True)
+class Description(Attempt):
     """One sentence in Template 1 of a class: the unit that is drawn.
 
     ``description_id`` counts from 0 within the class, existing ones first; a refinement keeps it and raises ``round``.
     """
 
-    class_id: int
-    description_id: int
-    round: int
     text: str
     source: Source
     image_key: str = ""  # the training image that an existing description is of
-
-    @property
-    def key(self) -> tuple[int, int, int]:
-        return self.class_id, self.description_id, self.round
 
 
 @dataclass(frozen=True)
@@ -94,12 +110,9 @@ class ClassTemplate(Record):
 
 
 @dataclass(frozen=True)
-class Score(Record):
+class Score(Verdict):
     """What CLIP said of one drawn image."""
 
-    class_id: int
-    description_id: int
-    round: int
     cosine: float | None  # S, of image and C_y; None: CLIP gave no number
     rank: int  # of C_y among all classes' templates for this image, 1 = closest; ties do not count against it
     best_other: int | None = None  # the closest other class
@@ -108,22 +121,11 @@ class Score(Record):
     threshold: float | None = None  # the cosine that was asked for; None: the rank alone decides
     failed: tuple[str, ...] = ()  # the scorers that refused the image, or "no number"
 
-    @property
-    def accepted(self) -> bool:
-        return not self.failed
-
-    @property
-    def key(self) -> tuple[int, int, int]:
-        return self.class_id, self.description_id, self.round
-
 
 @dataclass(frozen=True)
-class Acceptance(Record):
+class Acceptance(Verdict):
     """What the accept test said of one image that a diffusion model drew for TGN; what was not asked is None."""
 
-    class_id: int
-    description_id: int
-    round: int
     cosine: float | None = None  # of the image and its class's prompt, by CLIP
     rank: int | None = None  # of that prompt among all classes' for this image, 1 = closest; ties do not count
     best_other: int | None = None  # the closest other class
@@ -131,14 +133,6 @@ class Acceptance(Record):
     threshold: float | None = None  # the probability that was asked for
     failed: tuple[str, ...] = ()  # "clip", "tail_network": the tests that refused it, empty where it was accepted
     reason: str = ""  # of the refusal, in words
-
-    @property
-    def accepted(self) -> bool:
-        return not self.failed
-
-    @property
-    def key(self) -> tuple[int, int, int]:
-        return self.class_id, self.description_id, self.round
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltgc_local.records import Answer, ClassTemplate, Description, Exchange, Record, Rejected, Score, parse_records
+from ltgc_local.records import (
+    Acceptance,
+    Answer,
+    ClassTemplate,
+    Description,
+    Exchange,
+    Record,
+    Rejected,
+    Score,
+    parse_records,
+)
 
 EXAMPLES: list[Record] = [
     Description(3, 14, 2, "A photo of the class bag with “a strap”.", "refined"),
@@ -22,6 +32,7 @@ EXAMPLES: list[Record] = [
     ClassTemplate(9, "A photo of the class bag.", True, "empty reply", "with a strap."),
     Score(1, 2, 0, 0.25, 3, 0, 0.5, 12.5, 0.3, ("offset", "margin")),
     Score(1, 2, 0, None, 10, failed=("no number",)),
+    Acceptance(1, 2, 0, 0.25, 3, 0, 0.5, 0.9, ("clip",), "rank 3"),
     Answer("test/00042", 3, "Bags.", 4, "plural"),
     Answer("test/00043", 3, "", None, "empty reply"),
 ]
@@ -57,8 +68,19 @@ def test_letters_are_written_as_themselves() -> None:
     assert "日本語" in Rejected(0, "日本語", "", "").to_json()
 
 
-def test_keys_join_descriptions_and_scores() -> None:
-    assert Description(3, 14, 2, "", "refined").key == (3, 14, 2) == Score(3, 14, 2, 0, 0, 0, 1, True).key
+def test_keys_join_descriptions_and_what_was_said_of_their_images() -> None:
+    assert Description(3, 14, 2, "", "refined").key == (3, 14, 2)
+    assert Score(3, 14, 2, None, 1).key == Acceptance(3, 14, 2).key == (3, 14, 2)
+
+
+def test_an_image_is_accepted_that_no_test_refused() -> None:
+    for refused in (Score(3, 14, 2, None, 1, failed=("no number",)), Acceptance(3, 14, 2, failed=("clip",))):
+        assert not refused.accepted and dataclasses.replace(refused, failed=()).accepted
+
+
+def test_what_was_refused_comes_late_in_a_line() -> None:
+    assert list(json.loads(Score(3, 14, 2, None, 1).to_json()))[::9] == ["class_id", "failed"]
+    assert list(json.loads(Acceptance(3, 14, 2).to_json()))[-2:] == ["failed", "reason"]
 
 
 def test_blank_lines_are_no_records_and_unknown_fields_are_refused() -> None:
