@@ -13,12 +13,12 @@ import numpy as np
 from ltgc_local.corpora.base import Corpus, first_few
 from ltgc_local.corpora.class_names import read_class_names
 from ltgc_local.corpora.image_files import ImageFiles, build_image_files
+from ltgc_local.corpora.lists import SPLIT_NAMES, SPLITS
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
 
 NAME = "image_folder"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 
 
 def open_image_folder(data: Data) -> Corpus:
@@ -27,7 +27,7 @@ def open_image_folder(data: Data) -> Corpus:
     Raises:
         DataError: a split's folder is missing, a class is in val or test only, or there are no images.
     """
-    folders = {split: _split_folder(data.root, split) for split in FOLDERS}
+    folders = {split: _split_folder(data.root, split) for split in SPLITS}
     classes = _folders_in(folders["train"])
     if not classes:
         raise DataError(f"{folders['train']}: no folders of classes; put each class's images in a folder of its name")
@@ -54,7 +54,7 @@ def open_image_folder(data: Data) -> Corpus:
 
 
 def _split_folder(root: Path, split: str) -> Path:
-    found = next((root / name for name in FOLDERS[split] if (root / name).is_dir()), None)
+    found = next((root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()), None)
     if found is None:
         raise DataError(f"{root / split}: no such folder; {NAME} is train/, val/ and test/ with a folder a class")
     return found

@@ -12,6 +12,8 @@ from ltgc_local.corpora.base import first_few
 from ltgc_local.errors import DataError
 
 SPLITS = ("train", "val", "test")
+#: What ``datasets`` and others call a split's folder or files.
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 
 
 def read_list(path: Path) -> tuple[list[str], NDArray[np.int64]]:

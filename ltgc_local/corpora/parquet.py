@@ -1,13 +1,10 @@
 """Read a corpus from Parquet files of train, val and test, one or several a split, as ``datasets`` writes them.
 
-Columns: ``image``, a struct of encoded ``bytes`` and ``path`` (``datasets.Image``), and ``label``, whole numbers whose
-class names are in the schema's "huggingface" metadata (``datasets.ClassLabel``). Read with pyarrow and Pillow alone:
-``datasets`` would copy every file into a cache in the home folder first.
+Read with pyarrow and Pillow alone: of Parquet ``datasets`` would first copy every file into a cache in the home folder.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,17 +17,24 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from ltgc_local.corpora.arrow_columns import (
+    NAME_COLUMNS,
+    are_copies,
+    check_columns,
+    check_same_names,
+    decode_packed,
+    first_line,
+    number_keys,
+    parse_class_names,
+    parse_labels,
+)
 from ltgc_local.corpora.base import Corpus
 from ltgc_local.corpora.class_names import read_class_names
-from ltgc_local.corpora.decode import decode_image, decode_several
+from ltgc_local.corpora.decode import decode_several
+from ltgc_local.corpora.lists import SPLIT_NAMES, SPLITS
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
-from ltgc_local.store import digest_file
 
-SPLITS = ("train", "val", "test")
-#: What ``datasets`` and others call a split's files: train.parquet, or train-00000-of-00004.parquet, in the folder or
-#: in data/ under it.
-STEMS = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 #: Row groups whose encoded images stay in memory; the shipped data have one a split.
 CACHED_ROW_GROUPS = 6
 
@@ -63,11 +67,7 @@ class ParquetSplit:
         place = int(np.searchsorted(self.starts, row, side="right")) - 1
         file, group = self.groups[place]
         column = _read_images(self.files[file], self.mtimes_ns[file], group, self.image_column)
-        packed = column[row - self.starts[place]].as_py()
-        where = f"{self.files[file]}: image {self.keys[row]}"
-        if not packed or not packed["bytes"]:
-            raise DataError(f"{where} has no bytes in the file; write the Parquet with embedded images")
-        return decode_image(packed["bytes"], where)
+        return decode_packed(column[row - self.starts[place]].as_py(), f"{self.files[file]}: image {self.keys[row]}")
 
     def images(self, rows: Iterable[int]) -> list[Image.Image]:
         """Return several images, in the order of ``rows``."""
@@ -117,28 +117,21 @@ def open_parquet(
         parts = []
         for path in files[split]:
             try:
-                part, own = _open_file(path, image_column, label_column, class_names)
+                part, own = _open_file(path, image_column, label_column, class_names, hint or NAME_COLUMNS)
             except (pa.ArrowException, OSError) as error:
-                raise DataError(f"{path}: not a Parquet file, or a damaged one: {_first_line(error)}{hint}") from error
-            if names is not None and own != names:
-                raise DataError(f"{path}: its class names are not train.parquet's: {_difference(names, own)}{hint}")
-            names = own
+                raise DataError(f"{path}: not a Parquet file, or a damaged one: {first_line(error)}{hint}") from error
+            names = own if names is None else names
+            check_same_names(path, names, own, "train.parquet", hint)
             parts.append(part)
         splits[split] = _join(split, files[split], parts, image_column)
-    val_is_test = _are_copies(files["val"], files["test"])
+    val_is_test = are_copies(files["val"], files["test"])
     return Corpus(name, names or (), splits["train"], splits["val"], splits["test"], val_is_test)
 
 
-def _are_copies(files: Sequence[Path], others: Sequence[Path]) -> bool:
-    """Return whether two splits are the same bytes, file by file; contents are read only where all sizes agree."""
-    if [path.stat().st_size for path in files] != [path.stat().st_size for path in others]:
-        return False
-    return all(digest_file(one) == digest_file(other) for one, other in zip(files, others, strict=True))
-
-
 def _find_files(root: Path, split: str) -> tuple[Path, ...]:
+    """Return train.parquet, or train-00000-of-00004.parquet and so on, of the folder or of data/ under it."""
     for folder in (root, root / "data"):
-        for stem in STEMS[split]:
+        for stem in SPLIT_NAMES[split]:
             if (folder / f"{stem}.parquet").is_file():
                 return (folder / f"{stem}.parquet",)
             if shards := sorted(folder.glob(f"{stem}-*.parquet")):
@@ -147,24 +140,16 @@ def _find_files(root: Path, split: str) -> tuple[Path, ...]:
 
 
 def _open_file(
-    path: Path, image_column: str, label_column: str, class_names: tuple[str, ...] | None
+    path: Path, image_column: str, label_column: str, class_names: tuple[str, ...] | None, hint: str
 ) -> tuple[tuple[NDArray[np.int64], list[int]], tuple[str, ...]]:
     """Read the labels, row groups' sizes and class names of one file, not its images."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-        for column, wanted in ((image_column, "a struct of 'bytes' and 'path'"), (label_column, "whole numbers")):
-            if column not in schema.names:
-                columns = ", ".join(schema.names)
-                raise DataError(f"{path}: no column '{column}' ({wanted}); its columns are {columns}")
-            kind = schema.field(column).type
-            if not (pa.types.is_integer(kind) if column == label_column else _is_image(kind)):
-                raise DataError(f"{path}: column '{column}' is {kind}, expected {wanted}")
-        names = class_names or _class_names(path, schema.metadata or {}, label_column)
-        column = file.read(columns=[label_column])[label_column]
-        if column.null_count:
-            raise DataError(f"{path}: {column.null_count} of {len(column)} labels are missing")
+        check_columns(path, schema, image_column, label_column, hint)
+        names = class_names or parse_class_names(path, schema, label_column)
+        labels = parse_labels(path, file.read(columns=[label_column])[label_column])
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    return (np.array(column.to_numpy(), dtype=np.int64), sizes), names
+    return (labels, sizes), names
 
 
 def _join(
@@ -175,27 +160,10 @@ def _join(
     groups = [(file, group) for file, (_, sizes) in enumerate(parts) for group in range(len(sizes))]
     sizes = [size for _, sizes in parts for size in sizes]
     starts = tuple(int(start) for start in np.cumsum([0, *sizes[:-1]])) if sizes else ()
-    width = max(5, len(str(len(labels))))
-    keys = tuple(f"{split}/{row:0{width}d}" for row in range(len(labels)))
     mtimes = tuple(path.stat().st_mtime_ns for path in files)
-    return ParquetSplit(split, files, keys, labels, starts, tuple(groups), mtimes, image_column)
-
-
-def _is_image(kind: Any) -> bool:
-    return bool(pa.types.is_struct(kind)) and "bytes" in {kind.field(i).name for i in range(kind.num_fields)}
-
-
-def _class_names(path: Path, metadata: dict[bytes, bytes], column: str) -> tuple[str, ...]:
-    try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise TypeError
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: no class names for '{column}'; write the file with datasets' ClassLabel, "
-            "which puts them in the schema's 'huggingface' metadata"
-        ) from error
-    return tuple(names)
+    return ParquetSplit(
+        split, files, number_keys(split, len(labels)), labels, starts, tuple(groups), mtimes, image_column
+    )
 
 
 @lru_cache(maxsize=CACHED_ROW_GROUPS)
@@ -207,15 +175,4 @@ def _read_images(path: Path, mtime_ns: int, group: int, column: str) -> Any:
                 raise DataError(f"{path}: changed while it was in use; run again")
             return file.read_row_group(group, columns=[column])[column]
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path}: row group {group} cannot be read: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _difference(expected: tuple[str, ...], found: tuple[str, ...]) -> str:
-    if len(expected) != len(found):
-        return f"{len(found)} names, expected {len(expected)}"
-    class_id = next(i for i, (want, name) in enumerate(zip(expected, found, strict=True)) if want != name)
-    return f"class {class_id} is '{found[class_id]}', expected '{expected[class_id]}'"
+        raise DataError(f"{path}: row group {group} cannot be read: {first_line(error)}") from error

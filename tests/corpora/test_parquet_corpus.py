@@ -113,15 +113,28 @@ def test_missing_columns_and_wrong_types_are_refused(root: Path) -> None:
     table = pq.read_table(root / "train.parquet")
     pq.write_table(table.rename_columns(["picture", "label"]), root / "train.parquet")
     assert refusal(root) == (
-        "ROOT/train.parquet: no column 'image' (a struct of 'bytes' and 'path'); its columns are picture, label"
+        "ROOT/train.parquet: no column 'image' (a struct of 'bytes' and 'path'); its columns are picture, label; "
+        "type: make tiny"
     )
     pq.write_table(table.drop_columns(["label"]), root / "train.parquet")
-    assert refusal(root) == "ROOT/train.parquet: no column 'label' (whole numbers); its columns are image"
+    assert (
+        refusal(root) == "ROOT/train.parquet: no column 'label' (whole numbers); its columns are image; type: make tiny"
+    )
+    with pytest.raises(
+        DataError, match=r"its columns are image: name them by data\.image_column and data\.label_column"
+    ):
+        open_parquet("tiny", root)
     text = table.set_column(1, "label", pa.array(["a", "b", "c"]))
     pq.write_table(text, root / "train.parquet")
-    assert refusal(root) == "ROOT/train.parquet: column 'label' is string, expected whole numbers"
+    assert refusal(root) == (
+        "ROOT/train.parquet: column 'label' is string, expected whole numbers; "
+        "type dataset.class_encode_column('label'), and save it"
+    )
     pq.write_table(table.set_column(0, "image", pa.array([b"a", b"b", b"c"])), root / "train.parquet")
-    assert refusal(root) == "ROOT/train.parquet: column 'image' is binary, expected a struct of 'bytes' and 'path'"
+    assert refusal(root) == (
+        "ROOT/train.parquet: column 'image' is binary, expected a struct of 'bytes' and 'path'; "
+        "type dataset.cast_column('image', Image()), and save it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""The columns of images and labels, as ``datasets`` writes them into Parquet and Arrow files.
+
+Images are a struct of encoded ``bytes`` and ``path`` (``datasets.Image``); labels are whole numbers, whose class names
+are in the schema's "huggingface" metadata (``datasets.ClassLabel``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from ltgc_local.corpora.decode import decode_image
+from ltgc_local.errors import DataError
+from ltgc_local.store import digest_file
+
+NAME_COLUMNS = ": name them by data.image_column and data.label_column"
+
+
+def check_columns(where: Path, schema: Any, image_column: str, label_column: str, hint: str = NAME_COLUMNS) -> None:
+    """Refuse a pyarrow schema that lacks a column, or has it as another type.
+
+    Raises:
+        DataError: naming the column, and what to type.
+    """
+    for column, wanted in ((image_column, "a struct of 'bytes' and 'path'"), (label_column, "whole numbers")):
+        if column not in schema.names:
+            raise DataError(
+                f"{where}: no column '{column}' ({wanted}); its columns are {', '.join(schema.names)}{hint}"
+            )
+        kind = schema.field(column).type
+        if not (pa.types.is_integer(kind) if column == label_column else _is_image(kind)):
+            change = (
+                f"class_encode_column('{column}')" if column == label_column else f"cast_column('{column}', Image())"
+            )
+            raise DataError(
+                f"{where}: column '{column}' is {kind}, expected {wanted}; type dataset.{change}, and save it"
+            )
+
+
+def _is_image(kind: Any) -> bool:
+    return bool(pa.types.is_struct(kind)) and "bytes" in {kind.field(i).name for i in range(kind.num_fields)}
+
+
+def parse_class_names(where: Path, schema: Any, column: str) -> tuple[str, ...]:
+    """Return the class names that a schema has of its column of labels.
+
+    Raises:
+        DataError: there are none.
+    """
+    try:
+        names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise TypeError
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{where}: no class names for '{column}'; write the file with datasets' ClassLabel, "
+            "which puts them in the schema's 'huggingface' metadata"
+        ) from error
+    return tuple(names)
+
+
+def check_same_names(where: Path, expected: Sequence[str], found: Sequence[str], first: str, hint: str = "") -> None:
+    """Refuse a split whose class names are not those of ``first``, the split that was read first.
+
+    Raises:
+        DataError: naming the first class that differs.
+    """
+    if found == expected:
+        return
+    if len(expected) != len(found):
+        difference = f"{len(found)} names, expected {len(expected)}"
+    else:
+        class_id = next(i for i, (want, name) in enumerate(zip(expected, found, strict=True)) if want != name)
+        difference = f"class {class_id} is '{found[class_id]}', expected '{expected[class_id]}'"
+    raise DataError(f"{where}: its class names are not {first}'s: {difference}{hint}")
+
+
+def parse_labels(where: Path, column: Any) -> NDArray[np.int64]:
+    """Return a pyarrow column of labels as class ids (N,).
+
+    Raises:
+        DataError: some are missing.
+    """
+    if column.null_count:
+        raise DataError(f"{where}: {column.null_count} of {len(column)} labels are missing")
+    return np.array(column.to_numpy(), dtype=np.int64)
+
+
+def number_keys(split: str, number: int) -> tuple[str, ...]:
+    """Return the keys of a split whose images have no names: "train/00042"."""
+    width = max(5, len(str(number)))
+    return tuple(f"{split}/{row:0{width}d}" for row in range(number))
+
+
+def decode_packed(packed: dict[str, Any] | None, where: str) -> Image.Image:
+    """Decode one row of a column of images.
+
+    Raises:
+        DataError: it has no bytes (a path would lead out of the data), or they do not decode; ``where`` names it.
+    """
+    if not packed or not packed["bytes"]:
+        raise DataError(
+            f"{where} has no bytes in the file; write it with embedded images, as Dataset.save_to_disk does"
+        )
+    return decode_image(packed["bytes"], where)
+
+
+def are_copies(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Return whether two splits are the same bytes, file by file; contents are read only where all sizes agree."""
+    if [path.stat().st_size for path in files] != [path.stat().st_size for path in others]:
+        return False
+    return all(digest_file(one) == digest_file(other) for one, other in zip(files, others, strict=True))
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
