@@ -35,6 +35,7 @@ HOMES = {
     "bitsandbytes": ("backends/",),
     "peft": ("training/lora.py", "backends/sdxl_adapter.py"),
     "timm": ("backends/",),
+    "datasets": ("corpora/saved_dataset.py",),
     "accelerate": ("training/loop.py", "training/together.py", "tgn/"),
 }
 MAX_LINES = 400

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "list_files": "ltgc_local.corpora.list_files:open_list_files",
     "csv": "ltgc_local.corpora.csv_table:open_csv",
     "parquet": "ltgc_local.corpora.parquet:open_parquet_folder",
+    "datasets": "ltgc_local.corpora.saved_dataset:open_saved_dataset",
 }
 
 

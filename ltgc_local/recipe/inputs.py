@@ -29,6 +29,7 @@ class Data(Block):
         "list_files",
         "csv",
         "parquet",
+        "datasets",
     ] = "fashion_mnist_lt"
     """The benchmark, or the form of your own data. Ours: the paper's benchmarks cannot be shipped."""
     root: Path = Field(examples=["../data/fashion_mnist_lt"])
@@ -51,9 +52,9 @@ class Data(Block):
     """Crops (DIOR, FGSC-23, DOTA, anno_lists): share of each class's training images that is held out for validation;
     0 trains on all of them [released code], and nothing may be chosen by validation. Ours."""
     image_column: str = Field(default="image", min_length=1)
-    """csv: the column of paths; parquet: of images. Ours: what ``datasets`` writes."""
+    """csv: the column of paths; parquet and datasets: of images. Ours: what ``datasets`` writes."""
     label_column: str = Field(default="label", min_length=1)
-    """csv and parquet: the column of labels. Ours: what ``datasets`` writes."""
+    """csv, parquet and datasets: the column of labels. Ours: what ``datasets`` writes."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         for key, benchmarks in DATA_KEYS.items():
@@ -68,14 +69,14 @@ _LISTED = ("imagenet_lt", "places_lt", "inaturalist18", *_CROPS, "list_files", "
 #: Key of ``data`` -> the benchmarks that it has an effect on, where that is not all of them.
 DATA_KEYS = {
     "lists": _LISTED,
-    "class_names": (*_LISTED, *_CIFAR, "image_folder", "parquet"),
+    "class_names": (*_LISTED, *_CIFAR, "image_folder", "parquet", "datasets"),
     "imbalance": _CIFAR,
     "largest_class": _CIFAR,
     "val_per_class": _CIFAR,
     "split_seed": (*_CIFAR, *_CROPS),
     "val_percent": _CROPS,
-    "image_column": ("csv", "parquet"),
-    "label_column": ("csv", "parquet"),
+    "image_column": ("csv", "parquet", "datasets"),
+    "label_column": ("csv", "parquet", "datasets"),
 }
 
 

@@ -240,7 +240,7 @@ REPLACED: dict[str, tuple[tuple[str, str], list[str]]] = {
         [
             "3: data.benchmark: expected one of 'fashion_mnist_lt', 'imagenet_lt', 'places_lt', 'inaturalist18', "
             "'cifar10_lt', 'cifar100_lt', 'dior', 'fgsc23', 'dota', 'anno_lists', 'image_folder', 'list_files', 'csv', "
-            "'parquet'; found the text 'imagenet'; "
+            "'parquet', 'datasets'; found the text 'imagenet'; "
             "did you mean 'imagenet_lt'?"
         ],
     ),
@@ -248,7 +248,7 @@ REPLACED: dict[str, tuple[tuple[str, str], list[str]]] = {
         ("data:\n", "data:\n  benchmark: imagenet_lt\n  imbalance: 50\n  label_column: fine\n"),
         [
             "4: data.imbalance: has no effect on imagenet_lt; only cifar10_lt, cifar100_lt use it: remove it",
-            "5: data.label_column: has no effect on imagenet_lt; only csv, parquet use it: remove it",
+            "5: data.label_column: has no effect on imagenet_lt; only csv, parquet, datasets use it: remove it",
         ],
     ),
     "no such lists and class names": (

@@ -1,0 +1,144 @@
+"""Read a corpus that ``datasets`` saved: by DatasetDict.save_to_disk, or by Dataset.save_to_disk into a folder a split.
+
+<root>/train/data-00000-of-00002.arrow, data-00001-of-00002.arrow, dataset_info.json, state.json
+<root>/validation/...             <root>/test/...
+
+``datasets`` maps the Arrow files into memory and copies nothing, into a cache or elsewhere; nothing in them is code or
+a pickle. Images are decoded here and not by ``datasets``, so that they and their errors are those of the other readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from ltgc_local.corpora.arrow_columns import (
+    are_copies,
+    check_columns,
+    check_same_names,
+    decode_packed,
+    first_line,
+    number_keys,
+    parse_class_names,
+    parse_labels,
+)
+from ltgc_local.corpora.base import Corpus
+from ltgc_local.corpora.class_names import read_class_names
+from ltgc_local.corpora.decode import decode_several
+from ltgc_local.corpora.lists import SPLIT_NAMES, SPLITS
+from ltgc_local.errors import DataError
+from ltgc_local.recipe.schema import Data
+
+NAME = "datasets"
+WHAT = f"{NAME} is train, val and test in this folder, as DatasetDict.save_to_disk writes them"
+#: What ``datasets`` raises on files that are not there, are cut short, or are not what it wrote.
+DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True, eq=False)
+class SavedSplit:
+    """One split in Arrow files. It pickles as their paths, so that worker processes can have it."""
+
+    name: str
+    folder: Path
+    files: tuple[Path, ...]
+    keys: tuple[str, ...] = field(repr=False)
+    labels: NDArray[np.int64] = field(repr=False)  # (N,)
+    encoded: Any = field(repr=False)  # the datasets.Dataset of the column of images alone, not decoded
+    image_column: str
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def image(self, row: int) -> Image.Image:
+        """Return one image in mode L or RGB, upright.
+
+        Raises:
+            DataError: it does not decode; names its key and the folder.
+            IndexError: there is no such row.
+        """
+        if not 0 <= row < len(self.keys):
+            raise IndexError(f"{self.folder}: no row {row}; there are {len(self.keys)}")
+        return decode_packed(self.encoded[row][self.image_column], f"{self.folder}: image {self.keys[row]}")
+
+    def images(self, rows: Iterable[int]) -> list[Image.Image]:
+        """Return several images, in the order of ``rows``."""
+        return decode_several(rows, self.image)
+
+    def missing(self) -> list[str]:
+        return []
+
+
+def open_saved_dataset(data: Data) -> Corpus:
+    """Open the three splits; images stay in the files.
+
+    Raises:
+        DataError: a split is missing or damaged, has not the columns, its labels have no names, or there is a script.
+    """
+    folders = _find_folders(data.root)
+    given = None if data.class_names is None else read_class_names(data.class_names)
+    names = given
+    splits = {}
+    for split, folder in folders.items():
+        splits[split], own = _open_split(split, folder, data, given)
+        names = own if names is None else names
+        check_same_names(folder, names, own, "train")
+    val_is_test = are_copies(splits["val"].files, splits["test"].files)
+    return Corpus(NAME, names or (), splits["train"], splits["val"], splits["test"], val_is_test)
+
+
+def _find_folders(root: Path) -> dict[str, Path]:
+    """Return the folder of each split."""
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; {WHAT}")
+    if (root / "state.json").is_file():
+        raise DataError(
+            f"{root}: one Dataset; {WHAT}: type DatasetDict({{'train': …, 'val': …, 'test': …}}).save_to_disk(…)"
+        )
+    found = {split: [root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()] for split in SPLITS}
+    folders = {split: some[0] for split, some in found.items() if some}
+    for folder in (root, *folders.values()):
+        for script in sorted(folder.glob("*.py")):
+            raise DataError(
+                f"{script}: no data set's code is run here; give a folder that save_to_disk wrote: it has none"
+            )
+    if missing := [split for split in SPLITS if split not in folders]:
+        raise DataError(
+            f"{root}: {' and '.join(missing)} not there; {WHAT}; Dataset.train_test_split takes one from another"
+        )
+    return folders
+
+
+def _open_split(
+    split: str, folder: Path, data: Data, class_names: tuple[str, ...] | None
+) -> tuple[SavedSplit, tuple[str, ...]]:
+    """Read the labels and class names of one split, not its images."""
+    import datasets
+
+    if not any(folder.glob("*.arrow")):
+        raise DataError(
+            f"{folder}: no Arrow files; the split has no images, or the folder is half a copy: save it again"
+        )
+    try:
+        dataset = datasets.Dataset.load_from_disk(str(folder), keep_in_memory=False).with_format(None)
+        schema = dataset.data.schema
+        check_columns(folder, schema, data.image_column, data.label_column)
+        names = class_names or parse_class_names(folder, schema, data.label_column)
+        labels = parse_labels(folder, dataset.data.column(data.label_column))
+        images = dataset.select_columns([data.image_column])
+        encoded = images.cast_column(data.image_column, datasets.Image(decode=False))
+    except DAMAGE as error:
+        raise DataError(
+            f"{folder}: not what save_to_disk writes, or damaged: {first_line(error)}; save it again"
+        ) from error
+    labels.setflags(write=False)
+    files = tuple(Path(file["filename"]) for file in dataset.cache_files)
+    keys = number_keys(split, len(labels))
+    return SavedSplit(split, folder, files, keys, labels, encoded, data.image_column), names
