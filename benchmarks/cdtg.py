@@ -60,13 +60,18 @@ def plain_forward(self: ModulatedConv, maps: torch.Tensor, style: torch.Tensor, 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Put the plain form in the place of ours for a while."""
-    ours = ModulatedConv.forward
-    ModulatedConv.forward = plain_forward  # type: ignore[method-assign]
+    """Put the plain form in the place of ours for a while, with each image's channels first, as torch has them."""
+    ours, take = ModulatedConv.forward, RealImages.take
+
+    def take_plainly(self: RealImages, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = take(self, rows, device)
+        return images.contiguous(), labels
+
+    ModulatedConv.forward, RealImages.take = plain_forward, take_plainly  # type: ignore[method-assign]
     try:
         yield
     finally:
-        ModulatedConv.forward = ours  # type: ignore[method-assign]
+        ModulatedConv.forward, RealImages.take = ours, take  # type: ignore[method-assign]
 
 
 def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
@@ -89,6 +94,9 @@ def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
 
 def contender(settings: Cdtg, device: str, plain: bool = False) -> Contender:
     steps = build_steps(settings, device)
+    if plain:
+        for network in (steps.generator, steps.discriminator):
+            network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     rows = np.arange(settings.batch_size) % (8 * CLASSES)
 
     def run() -> None:
@@ -118,8 +126,9 @@ def largest_difference(settings: Cdtg, device: str) -> float:
 @click.command(help=__doc__)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
 @click.option("--rounds", type=int, default=3)
+@click.option("--compiled/--not-compiled", default=True, help="On a GPU, also compiled: some minutes of compiling.")
 @click.option("--write/--no-write", default=True)
-def main(device: str, rounds: int, write: bool) -> None:
+def main(device: str, rounds: int, compiled: bool, write: bool) -> None:
     device = pick_device(device)
     settings = FULL if device == "cuda" else SMALL
     difference = largest_difference(settings, device)
@@ -132,7 +141,8 @@ def main(device: str, rounds: int, write: bool) -> None:
     if device == "cuda":
         fast: dict[str, Any] = {"precision": "bf16"}
         contenders["ours, bf16"] = contender(settings.model_copy(update=fast), device)
-        contenders["ours, bf16, compiled"] = contender(settings.model_copy(update=fast | {"compile": True}), device)
+        if compiled:
+            contenders["ours, bf16, compiled"] = contender(settings.model_copy(update=fast | {"compile": True}), device)
     facts = {
         "size": f"{settings.size_px} px, batch {settings.batch_size}, {settings.max_channels} channels at most",
         "largest difference of plain and our images": f"{difference:.1e}",

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import BackendError
 from ltgc_local.recipe.schema import Cdtg
 from ltgc_local.tgn.adaptive_augmentation import AdaptiveProbability, augment
@@ -74,7 +75,8 @@ class CdtgSteps:
             )
         self._settings, self._data, self._tail_network, self._clip = settings, data, tail_network, clip
         self._is_released = settings.behaviour == "released"
-        self.generator, self.discriminator = generator.to(self.device), discriminator.to(self.device)
+        self.generator = with_channels_last(generator, self.device)
+        self.discriminator = with_channels_last(discriminator, self.device)
         if self._is_released and generator.fusion is not None:
             generator.fusion.requires_grad_(False)
         compiling = settings.compile and self.device.type == "cuda"

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
+from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.recipe.schema import Backbone
 from ltgc_local.records import Record
@@ -103,12 +104,7 @@ class Fitting:
         self._learners, self._lessons, self._settings = tuple(learners), tuple(lessons), settings
         self._batch_size, self._seed, self._feature_weight = batch_size, seed, feature_weight
         self._accelerator = Accelerator(cpu=device == "cpu")
-        on_gpu = self._accelerator.device.type == "cuda"  # where convolutions want the channels last
-        self._layout = torch.channels_last if on_gpu else torch.contiguous_format
-        self._plain = [
-            learner.network.backbone.to(self._accelerator.device, memory_format=self._layout)  # type: ignore[call-overload]
-            for learner in learners
-        ]
+        self._plain = [with_channels_last(learner.network.backbone, self._accelerator.device) for learner in learners]
         self._prepared = [self._accelerator.prepare(network) for network in self._plain]
         self._optimizers = [
             torch.optim.Adam(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
@@ -177,7 +173,7 @@ class Fitting:
         mine = rows[accelerator.process_index % len(rows) :: accelerator.num_processes]
         seed = item_seed(self._seed_of(learner), "augment", epoch, self.step, accelerator.process_index)
         images, targets = learner.images.tensors(mine, self._settings, seed, mean, std)
-        images = images.contiguous(memory_format=self._layout)
+        images = images.contiguous(memory_format=torch.channels_last)
         student = self._prepared[lesson.student]
         student.train()
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16"):

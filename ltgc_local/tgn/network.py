@@ -19,6 +19,7 @@ from torch import nn
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Tensors
 from ltgc_local.backends.timm_backbone import TimmBackbone, normalisation_of
+from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.schema import Backbone, Fitting
 from ltgc_local.training.pixels import Decoding
@@ -133,7 +134,7 @@ def load_tail_network(run: RunDirectory, reads: Sequence[str], device: str) -> T
         reads: the step's inputs, by name.
     """
     path = run.files(DISTILLED, "tail")[0] if DISTILLED in reads else run.files(ALONE, "network")[0]
-    return TailNetwork(load_network(path)).to(device)
+    return with_channels_last(TailNetwork(load_network(path)), device)
 
 
 def decoding_of(settings: Fitting, folder: Path, size_px: int, image_column: str) -> Decoding:

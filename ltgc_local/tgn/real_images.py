@@ -27,9 +27,9 @@ class RealImages:
         return row_batches(self.labels, size, sampler, seed)
 
     def take(self, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images (B, 3, S, S) in [-1, 1] and labels (B,) on a device."""
-        pixels = self.pixels[torch.from_numpy(rows)].to(device).float() / 127.5 - 1
-        return pixels, torch.from_numpy(self.labels[rows]).to(device)
+        """Return images (B, 3, S, S) in [-1, 1], channels last, and labels (B,) on a device."""
+        pixels = self.pixels[torch.from_numpy(rows)].to(device, memory_format=torch.channels_last)
+        return pixels.float() / 127.5 - 1, torch.from_numpy(self.labels[rows]).to(device)
 
 
 def row_batches(

@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 from safetensors import SafetensorError, safe_open
 
+from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
 from ltgc_local.tgn.fusion import FeatureFusion, FusionForm
 from ltgc_local.tgn.generator import Generator, Widths
@@ -128,4 +129,4 @@ def load_tail_generator(path: Path, device: str) -> TailGenerator:
         raise ArtefactError(f"{path}: no generator ({problem}); type: ltgc-local run … --from cdtg/train") from None
     if unknown or any(not name.startswith("fusion.") for name in missing):
         raise ArtefactError(f"{path}: not the weights of this generator; type: ltgc-local run … --from cdtg/train")
-    return network.eval().to(device)
+    return with_channels_last(network.eval(), device)

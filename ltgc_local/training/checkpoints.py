@@ -63,10 +63,18 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put what ``optimizer_tensors`` returned back into a fresh optimiser of the same parameters."""
+    """Put what ``optimizer_tensors`` returned back into a fresh optimiser of the same parameters.
+
+    What belongs to each of a parameter's numbers gets its layout in memory, too: a file has rows alone, and a fused
+    optimiser goes through both as they lie.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
+        parameter = parameters[int(number)]
+        if tensor.shape == parameter.shape:
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
         state.setdefault(int(number), {})[name] = tensor
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ltgc_local.errors import DataError
+from ltgc_local.training.checkpoints import load_optimizer_tensors, optimizer_tensors
 from ltgc_local.training.optimization import Selection, lr_factor
 
 
@@ -21,3 +22,16 @@ def test_a_selection_by_a_group_without_classes_says_so() -> None:
     selection = Selection("best_val_few")
     with pytest.raises(DataError, match=r"no validation image is of that group; type --set train\.select=best_val_all"):
         selection.offer(0, {"all": 1.0, "few": None}, {"weight": torch.zeros(1)})
+
+
+def test_an_optimiser_that_goes_on_has_its_state_laid_out_as_the_weights_are() -> None:
+    weights = torch.nn.Parameter(torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last))
+    before, after = (torch.optim.Adam([weights], fused=True) for _ in range(2))
+    weights.sum().backward()  # type: ignore[no-untyped-call]
+    before.step()
+    kept = {name: tensor.contiguous() for name, tensor in optimizer_tensors(before).items()}
+    load_optimizer_tensors(after, kept)
+    for name in ("exp_avg", "exp_avg_sq"):
+        state = after.state[weights][name]
+        assert state.stride() == weights.stride()
+        assert torch.equal(state, before.state[weights][name])
