@@ -22,7 +22,9 @@ def backend_of(role: Role, recipe: Recipe) -> str:
 
 
 def reason_of(role: Role, recipe: Recipe) -> str:
-    """Return, for a person, why ``auto`` chose a text model's backend, and what is slow about it; mostly ""."""
+    """Return, for a person, why ``auto`` chose a text model's backend, and what is quantised; mostly ""."""
+    if role == "t2i" and recipe.models.text_encoders is not None:
+        return f"its text encoders in {recipe.models.text_encoders} by bitsandbytes"
     if role not in TEXT_ROLES:
         return ""
     why = _text_backend(recipe)[1]

@@ -36,7 +36,8 @@ class DiffusersSdxl:
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
         diffusers_logging.disable_progress_bar()
         device = torch.device(resolve_device(settings.device))
-        pipeline = load_sdxl(folder, resolve_dtype(settings.dtype, str(device)), settings.few_step)
+        dtype = resolve_dtype(settings.dtype, str(device))
+        pipeline = load_sdxl(folder, dtype, settings.few_step, settings.text_encoders)
         features = None if settings.adapter is None else fuse_adapter(pipeline.unet, settings.adapter)
         self._build(pipeline, device, settings, folder.name, features)
 

@@ -54,6 +54,14 @@ def test_what_a_distilled_models_card_says_is_in_the_fingerprint_of_what_it_draw
     assert next(name for name in found[1] if found[1][name] != found[2][name]) == "draw"
 
 
+def test_quantised_text_encoders_redo_what_is_drawn_and_are_nowhere_where_nobody_asks_for_them(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    assert changed(make_recipe, tmp_path / "a", "models.text_encoders=8bit")[0] == "draw"
+    plain = fingerprints(make_recipe(), tmp_path / "b")
+    assert not [key for found in plain.values() for key in found if "text_encoders" in key]
+
+
 TRAIN = ["train/ltgc", "train/control", "evaluate", "report"]
 
 
