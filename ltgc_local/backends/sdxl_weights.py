@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
@@ -69,6 +70,27 @@ def load_sdxl(
             _fuse_lora(pipeline, folder / few_step.lora)
         pipeline.scheduler = _few_step_scheduler(pipeline.scheduler, few_step)
     return pipeline
+
+
+def load_tiny_decoder(folder: Path, vae: Any, dtype: torch.dtype) -> AutoencoderTiny:
+    """Load what decodes the latents of ``vae`` in its place.
+
+    Raises:
+        ModelError: it lacks weights of its class, or is of other latents.
+    """
+    tiny: Any = _load_part(AutoencoderTiny, folder, dtype)
+    factor = tiny.config.upsampling_scaling_factor ** (len(tiny.config.num_decoder_blocks) - 1)
+    found = f"{tiny.config.latent_channels} channels, enlarges them {factor} times"
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    wanted = f"{vae.config.latent_channels} channels, enlarges them {factor} times"
+    if getattr(vae.config, "latents_mean", None) is not None:
+        wanted += ", and shifts them"
+    if found != wanted:
+        raise ModelError(
+            f"{folder}: decodes latents of {found}, but the model's VAE has {wanted}; name this model's tiny decoder "
+            "in its card, or type --set draw.decoder=null"
+        )
+    return tiny
 
 
 def _load_part(kind: Any, folder: Path, dtype: torch.dtype, quantised: BitsAndBytesConfig | None = None) -> Any:

@@ -93,6 +93,9 @@ class Draw(Block):
     """What torch compiles: nothing, the repeated blocks of the UNet and of the VAE's decoder, or all of both, which
     takes minutes at the start; null: ``regional`` on a GPU, ``none`` on a CPU. Compiled, every batch has one size: the
     last is filled up, so let ``batch_size`` divide ``shard_size``. Ours."""
+    decoder: Literal["tiny"] | None = None
+    """What turns latents into images: null is the model's own VAE, ``tiny`` the small one that its card names
+    (``tiny_decoder``, such as TAESDXL): faster, less memory, fine detail redrawn rather than kept. Ours."""
     batch_size: int = Field(default=8, ge=1)
     """Images drawn at once. Where they do not fit into memory, half as many; what fits is remembered in the run's
     ``batch_sizes.json``. Ours."""
