@@ -103,6 +103,21 @@ def test_a_plan_says_which_backend_runs_the_text_and_what_is_slow_about_it(recip
     assert said("models.backend=vllm").endswith("(miniature, vllm)")
 
 
+def test_a_plan_says_that_images_are_by_a_tiny_decoder(recipe_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "model_cards", cards := tmp_path / "cards")
+    card = cards / "miniature-sdxl.md"
+    card.write_text(card.read_text("utf-8").replace("path:", "tiny_decoder: t\npath:"), encoding="utf-8")
+    plan = call("plan", recipe_file, "--set", f"models.cards={cards}", "--set", "draw.decoder=tiny").stdout
+    assert "t2i: miniature-sdxl (miniature, diffusers): images by its tiny decoder\n" in plan
+
+
+def test_a_plan_says_that_text_encoders_are_quantised(recipe_file: Path) -> None:
+    plan = call("plan", recipe_file, "--set", "models.text_encoders=8bit").stdout
+    assert "t2i: miniature-sdxl (miniature, diffusers): its text encoders in 8bit by bitsandbytes\n" in plan
+    result = call("plan", recipe_file, "--set", "models.text_encoders=4bit")
+    assert result.exit_code == 2 and "models.text_encoders: expected '8bit'" in result.stderr
+
+
 def test_a_recipes_problems_are_exit_code_2_all_at_once_without_a_traceback(recipe_file: Path) -> None:
     recipe_file.write_text(recipe_file.read_text() + "train:\n  lrr: 1\n  epochs: none\n")
     for command in ("validate", "plan", "run"):

@@ -22,7 +22,11 @@ def backend_of(role: Role, recipe: Recipe) -> str:
 
 
 def reason_of(role: Role, recipe: Recipe) -> str:
-    """Return, for a person, why ``auto`` chose a text model's backend, and what is slow about it; mostly ""."""
+    """Return, for a person, why ``auto`` chose a text model's backend, and what is not loaded as usual; mostly ""."""
+    if role == "t2i":
+        quantised, decoder = recipe.models.text_encoders, recipe.draw.decoder
+        encoders = f"its text encoders in {quantised} by bitsandbytes" if quantised else ""
+        return "; ".join(filter(None, (encoders, f"images by its {decoder} decoder" if decoder else "")))
     if role not in TEXT_ROLES:
         return ""
     why = _text_backend(recipe)[1]

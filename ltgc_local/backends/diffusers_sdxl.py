@@ -24,7 +24,7 @@ from ltgc_local.backends.sdxl_learner import SdxlLearner
 from ltgc_local.backends.sdxl_prompts import PromptEncoder
 from ltgc_local.backends.sdxl_speed import speed_up
 from ltgc_local.backends.sdxl_vae import Decoding, Vae
-from ltgc_local.backends.sdxl_weights import load_sdxl
+from ltgc_local.backends.sdxl_weights import load_sdxl, load_tiny_decoder
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.seeding import item_seed
 
@@ -36,9 +36,14 @@ class DiffusersSdxl:
     def __init__(self, folder: Path, settings: LoadSettings) -> None:
         diffusers_logging.disable_progress_bar()
         device = torch.device(resolve_device(settings.device))
-        pipeline = load_sdxl(folder, resolve_dtype(settings.dtype, str(device)), settings.few_step)
+        dtype = resolve_dtype(settings.dtype, str(device))
+        pipeline = load_sdxl(folder, dtype, settings.few_step, settings.text_encoders)
+        decoder = None
+        if settings.tiny_decoder is not None:
+            decoder = load_tiny_decoder(folder / settings.tiny_decoder, pipeline.vae, dtype)
+            decoder.to(device, memory_format=torch.channels_last)
         features = None if settings.adapter is None else fuse_adapter(pipeline.unet, settings.adapter)
-        self._build(pipeline, device, settings, folder.name, features)
+        self._build(pipeline, device, settings, folder.name, features, decoder)
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, settings: LoadSettings, name: str) -> DiffusersSdxl:
@@ -54,6 +59,7 @@ class DiffusersSdxl:
         settings: LoadSettings,
         name: str,
         features: FeatureTokens | None = None,
+        decoder: Any = None,
     ) -> None:
         compiled = settings.compile or ("regional" if device.type == "cuda" else "none")
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
@@ -63,7 +69,7 @@ class DiffusersSdxl:
         self._features = None if features is None else features.to(device)
         self._store = speed_up(pipeline, device, compiled, self._features)
         self._prompts = PromptEncoder(pipeline, device)
-        self._denoiser, self._vae = Denoiser(pipeline, device), Vae(pipeline, device)
+        self._denoiser, self._vae = Denoiser(pipeline, device), Vae(pipeline, device, decoder)
         self._batches = FittingBatches(settings.batch_sizes, name, where)
         self._is_padded = compiled != "none"  # one shape: no batch is compiled for again
 

@@ -55,7 +55,9 @@ class LoadSettings:
     ``max_model_len`` (tokens of prompt and reply) is vLLM's; ``tensor_parallel`` GPUs share one vlm or llm;
     ``max_pixels`` bounds the pictures that a vlm sees: pictures with more pixels are shrunk. A t2i has the rest:
     ``compile`` (None: as suits the device), ``few_step`` of a distilled checkpoint, the file in which batches that
-    fit into memory are remembered (None: nowhere), and the file of an ``AdapterLearner`` that changes what it draws.
+    fit into memory are remembered (None: nowhere), the file of an ``AdapterLearner`` that changes what it draws,
+    bitsandbytes bits of its text encoders (None: whole), and the folder within its own of what decodes in its VAE's
+    place.
     """
 
     device: str = "cpu"
@@ -68,6 +70,8 @@ class LoadSettings:
     few_step: FewStep | None = None
     batch_sizes: Path | None = None
     adapter: Path | None = None
+    text_encoders: Literal["8bit"] | None = None
+    tiny_decoder: str | None = None
 
 
 class VisionLanguageModel(Protocol):

@@ -39,11 +39,12 @@ def quantised_by(folder: Path) -> str | None:
     return str(settings.get("quant_method", "unknown")).lower() if settings else None
 
 
-def check_quantisation(folder: Path, wanted: str, device: str) -> None:
+def check_quantisation(folder: Path, wanted: str, device: str, unset: str = "models.quantization=none") -> None:
     """Refuse what transformers would fail on much later, or would do slowly without a word.
 
     Args:
         wanted: ``models.quantization``.
+        unset: what to set where nothing should be quantised.
 
     Raises:
         BackendError: the folder is quantised and the recipe asks for more; a package or a GPU is missing.
@@ -52,9 +53,7 @@ def check_quantisation(folder: Path, wanted: str, device: str) -> None:
     if method is None:
         return
     if wanted != "none":
-        raise BackendError(
-            f"{folder}: its weights are quantised by {method} already; type --set models.quantization=none"
-        )
+        raise BackendError(f"{folder}: its weights are quantised by {method} already; type --set {unset}")
     if device == "cpu" and method not in ON_CPU:
         raise BackendError(
             f"{folder}: transformers loads {method} weights on a GPU only; name the card of a folder of whole weights"

@@ -24,6 +24,30 @@ class Embeddings:
         return Embeddings(torch.cat([self.hidden, tokens.to(self.hidden.dtype)], 1), self.pooled)
 
 
+#: The places, as (object, attribute), of one tensor.
+Places = tuple[tuple[Any, str], ...]
+
+
+def places_of_weights(encoder: Any) -> list[Places]:
+    """Return where an encoder's tensors are, parameters, buffers, and what bitsandbytes' 8-bit layers keep beside them.
+
+    Such a layer computes with its state, whose ``CB`` is the weight itself, and ``SCB`` the scales of its rows.
+    """
+    eight_bit = [module for module in encoder.modules() if type(module).__name__ == "Linear8bitLt"]
+    found: list[Places] = []
+    for layer in eight_bit:
+        if layer.weight.CB is not None:
+            layer.init_8bit_state()  # as its first call does
+        found += [((layer.weight, "data"), (layer.state, "CB")), ((layer.state, "SCB"),)]
+    done = {id(layer.weight) for layer in eight_bit}
+    return found + [((each, "data"),) for each in (*encoder.parameters(), *encoder.buffers()) if id(each) not in done]
+
+
+def put(tensor: torch.Tensor, places: Places) -> None:
+    for holder, name in places:
+        setattr(holder, name, tensor)
+
+
 class PromptEncoder:
     """Encodes as the stock pipeline does and keeps the embeddings of the last call's prompts.
 
@@ -33,12 +57,12 @@ class PromptEncoder:
     def __init__(self, pipeline: Any, device: torch.device) -> None:
         self._pipeline, self._device = pipeline, device
         self._known: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        self._on_cpu: dict[torch.Tensor, torch.Tensor] = {}
+        self._on_cpu: list[tuple[torch.Tensor, Places]] = []
         if device.type == "cuda":  # pinned, so that each chunk's trip to the GPU is short; the way back is free
             for encoder in (pipeline.text_encoder, pipeline.text_encoder_2):
-                for weight in (*encoder.parameters(), *encoder.buffers()):
-                    weight.data = weight.data.cpu().pin_memory()
-                    self._on_cpu[weight] = weight.data
+                for places in places_of_weights(encoder):
+                    self._on_cpu.append((getattr(*places[0]).cpu().pin_memory(), places))
+                    put(*self._on_cpu[-1])
 
     def prepare(self, prompts: Sequence[str], negative_prompt: str) -> None:
         """Encode what is not known yet of these prompts, and forget all others."""
@@ -71,9 +95,9 @@ class PromptEncoder:
     @contextmanager
     def _encoders_on_device(self) -> Iterator[None]:
         try:
-            for weight, data in self._on_cpu.items():
-                weight.data = data.to(self._device, non_blocking=True)
+            for weight, places in self._on_cpu:
+                put(weight.to(self._device, non_blocking=True), places)
             yield
         finally:
-            for weight, data in self._on_cpu.items():
-                weight.data = data
+            for weight, places in self._on_cpu:
+                put(weight, places)

@@ -3,6 +3,9 @@
 Its float16 decoder gives black or NaN images, so a folder that says ``force_upcast`` has its VAE run in float32, as the
 stock pipeline does. Any image that still comes out flat or not finite in 16 bits is decoded again in float32, from the
 same latents. Nothing is tiled: tiles show at their seams.
+
+A tiny decoder (diffusers' AutoencoderTiny, such as TAESDXL, https://github.com/madebyollin/taesd) may decode in the
+VAE's place; the VAE still encodes what img2img starts from.
 """
 
 from __future__ import annotations
@@ -39,10 +42,11 @@ class Decoding:
 
 
 class Vae:
-    """The VAE of a pipeline, on a device."""
+    """The VAE of a pipeline, on a device; ``decoder``, if given, decodes in its place."""
 
-    def __init__(self, pipeline: Any, device: torch.device) -> None:
+    def __init__(self, pipeline: Any, device: torch.device, decoder: Any = None) -> None:
         self._vae, self._device = pipeline.vae, device
+        self._decoder: Any = self._vae if decoder is None else decoder
         self._scaling: float = self._vae.config.scaling_factor
         mean, std = getattr(self._vae.config, "latents_mean", None), getattr(self._vae.config, "latents_std", None)
         self._shift = (mean, std) if mean is not None and std is not None else None
@@ -77,33 +81,36 @@ class Vae:
         """Wait for the images; those without content are decoded again in float32, if that is another format."""
         images = decoding.images()
         flat = [i for i, image in enumerate(images) if is_flat(image)]
-        if flat and self._vae.dtype != torch.float32:
-            log.warning("draw: %d images came out flat in %s; decoded again in float32", len(flat), self._vae.dtype)
+        dtype = self._decoder.dtype
+        if flat and dtype != torch.float32:
+            log.warning("draw: %d images came out flat in %s; decoded again in float32", len(flat), dtype)
             again = self._in_float32(decoding.latents[flat]).images()
             for i, image in zip(flat, again, strict=True):
                 images[i] = image
         return images
 
     def _in_float32(self, latents: torch.Tensor) -> Decoding:
-        dtype = self._vae.dtype
-        _cast(self._vae, torch.float32)
+        dtype = self._decoder.dtype
+        _cast(self._decoder, torch.float32)
         try:
             return Decoding(latents, self._decode(latents).cpu(), None)
         finally:
-            _cast(self._vae, dtype)
+            _cast(self._decoder, dtype)
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Return pixels (B, H, W, 3) uint8, on the device; an image with a value that is not finite is black."""
         if self._shift is None:
-            scaled = latents / self._scaling
+            scaled = latents / self._decoder.config.scaling_factor  # a tiny decoder's is 1
         else:
             mean, std = self._stretched(latents)
             scaled = latents * std / self._scaling + mean
-        scaled = scaled.to(self._vae.dtype)
+        scaled = scaled.to(self._decoder.dtype)
         factor = 2 ** (len(self._vae.config.block_out_channels) - 1)
         step, found = _at_once(factor * latents.shape[-1]), []
         for start in range(0, len(latents), step):
-            decoded = self._vae.decode(scaled[start : start + step], return_dict=False)[0]  # (b, 3, H, W) in [-1, 1]
+            decoded = self._decoder.decode(scaled[start : start + step], return_dict=False)[
+                0
+            ]  # (b, 3, H, W) in [-1, 1]
             finite = decoded.isfinite().flatten(1).all(1)[:, None, None, None]
             levels = (decoded * 0.5 + 0.5).clamp(0, 1).float().mul(255).round()  # as the stock image processor does
             found.append(torch.where(finite, levels, 0).to(torch.uint8).permute(0, 2, 3, 1))

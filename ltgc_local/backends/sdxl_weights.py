@@ -7,11 +7,12 @@ LoRA that is fused into the base model's when it is loaded, and by the scheduler
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    AutoencoderTiny,
     DDIMScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
@@ -19,9 +20,10 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import BitsAndBytesConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from ltgc_local.backends.protocols import FewStep
+from ltgc_local.backends.quantised import check_quantisation
 from ltgc_local.backends.weights import refuse_missing_weights
 from ltgc_local.errors import ModelError
 
@@ -40,16 +42,28 @@ PARTS = {
 }
 
 
-def load_sdxl(folder: Path, dtype: torch.dtype, few_step: FewStep | None) -> StableDiffusionXLPipeline:
+def load_sdxl(
+    folder: Path, dtype: torch.dtype, few_step: FewStep | None, text_encoders: Literal["8bit"] | None = None
+) -> StableDiffusionXLPipeline:
     """Load the parts on the CPU. No watermark is ever drawn: it would be a shortcut feature of generated images.
 
+    Args:
+        text_encoders: ``8bit`` quantises theirs by bitsandbytes: LLM.int8() (Dettmers et al. 2022, arXiv:2208.07339),
+            which leaves embeddings, normalisations and the pooled text's projection whole.
+
     Raises:
+        BackendError: the text encoders are to be quantised, and are already.
         ModelError: a part lacks weights or has those of another model; the LoRA is not there or fits nothing.
     """
     for name in ("tokenizer", "tokenizer_2"):  # without its files an empty one is made, silently
         if not any((folder / name / file).is_file() for file in ("vocab.json", "tokenizer.json")):
             raise ModelError(f"{folder / name}: not there, or without vocab.json and tokenizer.json; copy it again")
-    parts = {name: _load_part(kind, folder / name, dtype) for name, kind in PARTS.items()}
+    quantised = {}
+    if text_encoders == "8bit":
+        for name in ("text_encoder", "text_encoder_2"):
+            check_quantisation(folder / name, text_encoders, "cpu", "models.text_encoders=null")
+            quantised[name] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["text_projection"])
+    parts = {name: _load_part(kind, folder / name, dtype, quantised.get(name)) for name, kind in PARTS.items()}
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, **parts, local_files_only=True, add_watermarker=False)
     if few_step is not None:
         if few_step.lora is not None:
@@ -58,7 +72,28 @@ def load_sdxl(folder: Path, dtype: torch.dtype, few_step: FewStep | None) -> Sta
     return pipeline
 
 
-def _load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_tiny_decoder(folder: Path, vae: Any, dtype: torch.dtype) -> AutoencoderTiny:
+    """Load what decodes the latents of ``vae`` in its place.
+
+    Raises:
+        ModelError: it lacks weights of its class, or is of other latents.
+    """
+    tiny: Any = _load_part(AutoencoderTiny, folder, dtype)
+    factor = tiny.config.upsampling_scaling_factor ** (len(tiny.config.num_decoder_blocks) - 1)
+    found = f"{tiny.config.latent_channels} channels, enlarges them {factor} times"
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    wanted = f"{vae.config.latent_channels} channels, enlarges them {factor} times"
+    if getattr(vae.config, "latents_mean", None) is not None:
+        wanted += ", and shifts them"
+    if found != wanted:
+        raise ModelError(
+            f"{folder}: decodes latents of {found}, but the model's VAE has {wanted}; name this model's tiny decoder "
+            "in its card, or type --set draw.decoder=null"
+        )
+    return tiny
+
+
+def _load_part(kind: Any, folder: Path, dtype: torch.dtype, quantised: BitsAndBytesConfig | None = None) -> Any:
     part, found = kind.from_pretrained(
         folder,
         dtype=dtype,
@@ -68,6 +103,8 @@ def _load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         output_loading_info=True,
         ignore_mismatched_sizes=True,
         low_cpu_mem_usage=False,
+        quantization_config=quantised,
+        device_map=None if quantised is None else "cpu",
     )
     refuse_missing_weights(folder, part, found)
     return part.eval().requires_grad_(False)

@@ -104,7 +104,12 @@ def _device_arguments(device: str, tensor_parallel: int, length: int) -> dict[st
 def chat(
     engine: Any, messages: Sequence[list[dict[str, Any]]], sampling: Sampling, schema: dict[str, Any] | None
 ) -> list[str]:
-    """Reply to each conversation; the engine batches them. Each has its own seed, by its place in the list."""
+    """Reply to each conversation; the engine batches them. Each has its own seed, by its place in the list.
+
+    A schema bounds its own reply: xgrammar lets no string outgrow ``maxLength`` and no list ``maxItems``, after which
+    only the end is left (567 characters for one description). ``max_tokens`` stays the recipe's: a number made from
+    the schema would be larger than that, or a guess of characters a token that cuts off whole replies.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 

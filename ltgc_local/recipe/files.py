@@ -13,7 +13,7 @@ from ltgc_local.errors import ModelError
 from ltgc_local.recipe.lines import Entry, Problem, locate
 from ltgc_local.recipe.schema import Recipe
 from ltgc_local.recipe.words import did_you_mean
-from ltgc_local.store import ROLES, ModelCard, find_card, list_cards
+from ltgc_local.store import ROLES, FewStepCard, ModelCard, find_card, list_cards
 
 #: What makes a shipped benchmark's files, for the message that says they are missing.
 DATA_COMMANDS = {"fashion_mnist_lt": "python data/make_fashion_mnist_lt.py"}
@@ -47,17 +47,29 @@ def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) 
                 problems.append(Problem(locate(root, ("models", role))[0], f"models.{role}", text))
 
 
-def check_few_step(recipe: Recipe, root: Entry, problems: list[Problem]) -> None:
-    """Check that a distilled model is used as its card says: with other steps or guidance it draws noise or glare."""
+def check_use_of_t2i(recipe: Recipe, root: Entry, problems: list[Problem]) -> None:
+    """Check that the model that draws is used as its card says."""
     if recipe.models.t2i is None:
         return
     try:
         card = find_card(recipe.models.cards, recipe.models.t2i, "t2i")
     except ModelError:
         return  # told already
-    asked, made_for = recipe.draw, card.few_step
-    if made_for is None:
-        return
+    if recipe.draw.decoder == "tiny" and card.tiny_decoder is None:
+        text = (
+            f"'tiny', but {card.file} names none; remove it, or write there 'tiny_decoder: FOLDER' "
+            "(see README.md beside the cards)"
+        )
+        problems.append(Problem(locate(root, ("draw", "decoder"))[0], "draw.decoder", text))
+    if card.few_step is not None:
+        _check_few_step(recipe, card, card.few_step, root, problems)
+
+
+def _check_few_step(
+    recipe: Recipe, card: ModelCard, made_for: FewStepCard, root: Entry, problems: list[Problem]
+) -> None:
+    """Check a distilled model's use: with other steps or guidance it draws noise or glare."""
+    asked = recipe.draw
     if recipe.draws_by_diffusion:
         text = (
             f"card '{card.name}' is of a distilled model, which training by predicted noise would undo; name the card "

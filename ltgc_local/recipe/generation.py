@@ -21,7 +21,8 @@ class Describe(Block):
     """Images that are handed to the vlm at once, which is what an interruption can lose; the backend forms its own
     batches of them. Ours: on vLLM 32 were 0.7 times as fast, because a batch ends with its longest reply."""
     max_new_tokens: int = Field(default=96, ge=8)
-    """Tokens of a reply at most. Ours."""
+    """Tokens of a reply at most. Ours: as JSON, a sentence of 75 CLIP tokens took 86 at most. On vLLM the schema ends a
+    reply of JSON by itself."""
     reply_form: Literal["auto", "structured", "free"] = "auto"
     """What the vlm is asked for: JSON of features and scene that Template 1 is rendered from (``structured``), the
     sentence itself (``free``), or JSON where the backend can hold decoding to a schema (``auto``). Ours."""
@@ -60,7 +61,8 @@ class Extend(Block):
     top_p: float = Field(default=0.95, gt=0, le=1)
     """Nucleus sampling: share of the probability that is kept. Ours."""
     max_new_tokens: int = Field(default=320, ge=8)
-    """Tokens of a reply at most. Ours."""
+    """Tokens of a reply at most. Ours: ``per_ask`` sentences of 40 CLIP tokens each, which take about as many as JSON;
+    what is beyond is cut off and lost. On vLLM the schema ends a reply of JSON by itself, so more costs nothing."""
     max_clip_tokens: int = Field(default=75, ge=8, le=75)
     """CLIP tokens of a sentence at most, what is longer is cut; CLIP reads 77 with start and end. Ours: the released
     code checks nothing."""
@@ -91,6 +93,9 @@ class Draw(Block):
     """What torch compiles: nothing, the repeated blocks of the UNet and of the VAE's decoder, or all of both, which
     takes minutes at the start; null: ``regional`` on a GPU, ``none`` on a CPU. Compiled, every batch has one size: the
     last is filled up, so let ``batch_size`` divide ``shard_size``. Ours."""
+    decoder: Literal["tiny"] | None = None
+    """What turns latents into images: null is the model's own VAE, ``tiny`` the small one that its card names
+    (``tiny_decoder``, such as TAESDXL): faster, less memory, fine detail redrawn rather than kept. Ours."""
     batch_size: int = Field(default=8, ge=1)
     """Images drawn at once. Where they do not fit into memory, half as many; what fits is remembered in the run's
     ``batch_sizes.json``. Ours."""

@@ -105,6 +105,9 @@ class Models(Block):
     quantization: Literal["none", "4bit", "8bit"] = "none"
     """bitsandbytes quantization of vlm and llm by transformers; vLLM reads AWQ, GPTQ and FP8 folders as they are.
     Ours."""
+    text_encoders: Literal["8bit"] | None = None
+    """bitsandbytes quantization of the t2i's two text encoders; null loads them whole. Half their memory, slower, and
+    slightly other pictures; they are on the GPU only while prompts are encoded, in either case. Ours."""
     max_model_len: int = Field(default=4096, ge=64)
     """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
     max_pixels: int = Field(default=1024 * 1024, ge=64)

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ltgc_local.errors import RecipeError
-from ltgc_local.recipe.files import check_few_step, check_files_of
+from ltgc_local.recipe.files import check_files_of, check_use_of_t2i
 from ltgc_local.recipe.layers import Block, Layers, apply_override, is_path, merge, read_layers
 from ltgc_local.recipe.lines import Entry, Place, Problem, locate
 from ltgc_local.recipe.schema import Name, Recipe
@@ -125,7 +125,7 @@ def _check(block: Block, place: Place, check_files: bool, problems: list[Problem
     if check_files:
         check_files_of(plain, root, problems)
         if recipe is not None:
-            check_few_step(recipe, root, problems)
+            check_use_of_t2i(recipe, root, problems)
     return recipe
 
 

@@ -21,6 +21,7 @@ NEEDED_ROLES = {
     DESCRIBED: ("vlm", "llm", "t2i", "clip"),
 }
 _TEXT_MODELS = ("vlm", "llm", "backend", "quantization", "max_model_len", "max_pixels", "tensor_parallel")
+_OF_T2I = ("models.t2i", "models.text_encoders")
 _OF_CLIP = (
     "zero_shot", "vlm_classifier", "vlm_images_per_class", "vlm_names_in_prompt", "five_crop", "five_crop_margin",
     "zero_shot_weight", "zero_shot_prior",
@@ -32,7 +33,7 @@ UNUSED: dict[str, tuple[str, ...]] = {
     "ltgc": (
         "generator", "split", "kmdn", "cdtg", "diffusion", "merge", "classifier", "measure", "models.backbone",
     ),
-    "tgn": (*_NO_TEXT, *_NOT_OF_TGN, "models.t2i", "diffusion"),
+    "tgn": (*_NO_TEXT, *_NOT_OF_TGN, *_OF_T2I, "diffusion"),
     DIFFUSION: (*_NO_TEXT, *_NOT_OF_TGN, "cdtg"),
     DESCRIBED: (*_NOT_OF_TGN, "cdtg", "describe.tail_below", "extend.source"),  # the tail is the manifest's
 }  # fmt: skip
@@ -59,7 +60,7 @@ def why_unused(variant: str, path: str) -> str:
     """Say why a block or a key may not be written under a variant."""
     method = variant.split()[0]
     if method == "tgn" and path in UNUSED["tgn"] and variant != DESCRIBED:
-        if path == "models.t2i":
+        if path in _OF_T2I:
             return "the generator 'wavelet_gan' does not use it; remove it, or write 'generator: diffusion'"
         if path in _NO_TEXT and variant == DIFFUSION:
             return "diffusion.prompts 'classes' does not use it; remove it, or write 'prompts: descriptions'"

@@ -39,11 +39,12 @@ def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str
 
 
 def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, Any]:
-    found = {"model": digests[role], "models.backend": backend_of(role, recipe)}
-    card = None
+    found: dict[str, Any] = {"model": digests[role], "models.backend": backend_of(role, recipe)}
     if role == "t2i" and recipe.models.t2i is not None:
         card = find_card(recipe.models.cards, recipe.models.t2i, "t2i")
-    return found if card is None or card.few_step is None else found | {"few_step": card.few_step.model_dump()}
+        found |= {} if card.few_step is None else {"few_step": card.few_step.model_dump()}
+        found |= {"tiny_decoder": card.tiny_decoder} if recipe.draw.decoder == "tiny" else {}
+    return found
 
 
 def check_fingerprint(

@@ -63,6 +63,8 @@ class StageContext:
             _few_step(card),
             self.run.root / "batch_sizes.json",
             self.run.files(ADAPTER, "adapter")[0] if role == "t2i" and ADAPTER in self.step.reads else None,
+            models.text_encoders,
+            card.tiny_decoder if self.recipe.draw.decoder == "tiny" else None,
         )
         return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)
 

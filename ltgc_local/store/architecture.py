@@ -12,6 +12,7 @@ from ltgc_local.store.cards import ModelCard
 
 #: What the t2i engine draws with; other pipelines' folders have other parts.
 PIPELINE = "StableDiffusionXL"
+TINY_DECODER = "AutoencoderTiny"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def weight_folders(card: ModelCard, folder: Path) -> list[Path]:
     missing = [name for name in parts if not (folder / name).is_dir()]
     if missing:
         raise ModelError(f"{folder / missing[0]}: not there, but model_index.json names it; copy it again")
+    parts += [card.tiny_decoder] if card.tiny_decoder else []
     return [folder / name for name in parts if (folder / name / "config.json").is_file()]
 
 
@@ -66,6 +68,13 @@ def _check_pipeline(card: ModelCard, folder: Path) -> None:
     found = read_json(index).get("_class_name")
     if not str(found).startswith(PIPELINE):
         raise ModelError(f"{index}: _class_name is {found!r}, expected a {PIPELINE} pipeline for role t2i")
+    if card.tiny_decoder is None:
+        return
+    config = folder / card.tiny_decoder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{config}: not there, but {card.file} says 'tiny_decoder: {card.tiny_decoder}'")
+    if (found := read_json(config).get("_class_name")) != TINY_DECODER:
+        raise ModelError(f"{config}: _class_name is {found!r}, expected {TINY_DECODER!r} for tiny_decoder")
 
 
 def _check_clip(card: ModelCard, folder: Path) -> None:

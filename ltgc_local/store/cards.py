@@ -68,6 +68,9 @@ class ModelCard(BaseModel):
     """Number of parameters, in millions."""
     few_step: FewStepCard | None = None
     """Of a distilled t2i: what it was distilled for."""
+    tiny_decoder: str | None = Field(default=None, pattern=r"^[\w][\w.-]*(/[\w][\w.-]*)*$")
+    """Of a t2i: folder, in the model's folder, of a small decoder of its latents (diffusers' AutoencoderTiny), which
+    recipes ask for by ``draw.decoder: tiny``."""
     sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """File (relative to the folder) -> sha256 of its content."""
 

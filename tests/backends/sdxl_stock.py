@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderTiny, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
 from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
@@ -72,3 +72,19 @@ def draw_ours(model: DiffusersSdxl, wanted: Sequence[Drawing], settings: DrawSet
 def difference(one: np.ndarray, other: np.ndarray) -> int:
     """Return the largest difference of two batches of pictures, in grey levels."""
     return int(np.abs(one - other).max())
+
+
+def make_tiny(folder: Path, levels: int = 3, gain: float = 30.0, **more: Any) -> Path:
+    """Write a random tiny decoder that enlarges by 2 ** (levels - 1); ``gain`` makes its pictures lively."""
+    torch.manual_seed(0)
+    widths, blocks = (8,) * levels, (1,) * levels
+    tiny = AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=blocks,
+        num_decoder_blocks=blocks,
+        **more,
+    )
+    tiny.decoder.layers[-1].weight.data.mul_(gain)
+    tiny.save_pretrained(folder)
+    return folder

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
 from ltgc_local.backends.registry import load_model
+from ltgc_local.replies import DESCRIPTION_SCHEMA
 from tests.backends.tiny_models import LANGUAGE_MODELS, VISION_LANGUAGE_MODELS
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
@@ -80,6 +81,17 @@ def test_vllm_follows_a_schema_even_where_the_model_is_random(tmp_path: Path) ->
         assert set(value) == {"features", "scene"}
         assert 1 <= len(value["features"]) <= 2
     assert len(set(replies)) > 10, "each conversation has its own seed"
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")
+def test_vllm_ends_a_reply_where_the_schema_does_however_many_tokens_it_may_have(tmp_path: Path) -> None:
+    settings = LoadSettings("cpu", "float32", max_model_len=1024)
+    model = load_model("llm", "vllm", LANGUAGE_MODELS["qwen3"](tmp_path / "qwen3"), settings)
+    for reply in model.reply([ask(f"item {i}") for i in range(8)], Sampling(900, 1.0, seed=2), DESCRIPTION_SCHEMA):
+        value = json.loads(reply, strict=False)  # whole, so the schema ended it
+        assert set(value) == {"features", "scene"} and 3 <= len(value["scene"]) <= 120
+        assert 1 <= len(value["features"]) <= 5 and max(map(len, value["features"])) <= 80
 
 
 @pytest.mark.vllm

@@ -100,6 +100,17 @@ def test_a_distilled_model_is_drawn_with_as_its_card_says(workplace: Path) -> No
     assert load_recipe("recipes/good.yaml", ["draw.steps=4", "draw.guidance=1"]).draw.guidance == 1
 
 
+def test_a_tiny_decoder_is_named_by_the_card(workplace: Path) -> None:
+    card = workplace / "cards/draw.md"
+    asked = (workplace / "recipes/good.yaml").read_text() + "draw:\n  decoder: tiny\n"
+    assert problems_of(asked) == [
+        "recipes/x.yaml:11: draw.decoder: 'tiny', but {root}/cards/draw.md names none; remove it, or write there "
+        "'tiny_decoder: FOLDER' (see README.md beside the cards)"
+    ]
+    card.write_text(card.read_text().replace("licence:", "tiny_decoder: taesdxl\nlicence:", 1))
+    assert load_recipe("recipes/x.yaml").draw.decoder == "tiny"
+
+
 @given(st.text(max_size=60), st.integers(0, 120))
 @example('data: {root: "\\0"}\n', 0)
 @example("data:\n  root: " + "x" * 5000 + "\n", 0)

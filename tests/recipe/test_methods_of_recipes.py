@@ -55,9 +55,11 @@ def test_diffusion_needs_a_t2i_and_only_it_may_name_one(workplace: Path) -> None
     assert problems_of(DIFFUSION.replace("  t2i: draw\n", "")) == [
         "6: models: missing key 't2i'; write for example 't2i: tiny-t2i'"
     ]
-    assert problems_of(TGN.replace("score\n", "score\n  t2i: draw\n")) == [
-        "8: models.t2i: the generator 'wavelet_gan' does not use it; remove it, or write 'generator: diffusion'"
-    ]
+    for line in ("t2i: draw", "text_encoders: 8bit"):
+        assert problems_of(TGN.replace("score\n", f"score\n  {line}\n")) == [
+            f"8: models.{line.split(':')[0]}: the generator 'wavelet_gan' does not use it; remove it, or write "
+            "'generator: diffusion'"
+        ]
 
 
 def test_descriptions_need_the_text_models_and_their_blocks(workplace: Path) -> None:

@@ -54,6 +54,29 @@ def test_what_a_distilled_models_card_says_is_in_the_fingerprint_of_what_it_draw
     assert next(name for name in found[1] if found[1][name] != found[2][name]) == "draw"
 
 
+def test_quantised_text_encoders_redo_what_is_drawn_and_are_nowhere_where_nobody_asks_for_them(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    assert changed(make_recipe, tmp_path / "a", "models.text_encoders=8bit")[0] == "draw"
+    plain = fingerprints(make_recipe(), tmp_path / "b")
+    assert not [key for found in plain.values() for key in found if "text_encoders" in key]
+
+
+def test_a_tiny_decoder_redoes_what_is_drawn_only_where_a_recipe_asks_for_it(
+    make_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    plain = fingerprints(make_recipe(), tmp_path / "plain")
+    cards = tmp_path / "cards"
+    shutil.copytree(CARDS, cards)
+    card = (CARDS / "miniature-sdxl.md").read_text("utf-8")
+    (cards / "miniature-sdxl.md").write_text(card.replace("image_size_px", "tiny_decoder: t\nimage_size_px"), "utf-8")
+    assert fingerprints(make_recipe(f"models.cards={cards}"), tmp_path / "named") == plain
+    asked = fingerprints(make_recipe(f"models.cards={cards}", "draw.decoder=tiny"), tmp_path / "asked")
+    assert next(name for name in plain if plain[name] != asked[name]) == "draw"
+    new = {key: value for key, value in asked["draw"].items() if key not in plain["draw"]}
+    assert new == {"draw.decoder": "tiny", "tiny_decoder": "t"}
+
+
 TRAIN = ["train/ltgc", "train/control", "evaluate", "report"]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from ltgc_local.records import Description
 from ltgc_local.seeding import item_seed
 from ltgc_local.stages import draw
 from ltgc_local.stages.draw import MAX_FLAT_TRIES
+from tests.backends.sdxl_stock import FOLDER, make_tiny
 
 SIZES = ("draw.size_px=16", "draw.stored_size_px=8", "draw.stored_mode=L", "draw.shard_size=3")
 
@@ -196,3 +199,20 @@ def test_img2img_by_the_miniature_is_the_same_in_every_batch_and_nearer_the_sour
     near = np.mean([np.abs(a - b).mean() for a, b in zip(seeded, sources, strict=True)])
     far = np.mean([np.abs(a - b).mean() for a, b in zip(from_text, sources, strict=True)])
     assert near < 0.5 * far
+
+
+def test_a_recipe_that_asks_for_the_tiny_decoder_and_8_bit_draws_with_them(make_context: Any, tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "sdxl")
+    make_tiny(tmp_path / "sdxl/tiny")
+    cards = Path(__file__).resolve().parents[2] / "model_cards"
+    shutil.copytree(cards, tmp_path / "cards")
+    card = (cards / "miniature-sdxl.md").read_text("utf-8")
+    card = card.replace("path: ../data/miniatures/sdxl", "path: ../sdxl\ntiny_decoder: tiny")
+    (tmp_path / "cards/miniature-sdxl.md").write_text(card, encoding="utf-8")
+    asked = ("draw.size_px=32", "draw.steps=2", "draw.decoder=tiny", "models.text_encoders=8bit")
+    context = make_context("draw", f"models.cards={tmp_path / 'cards'}", *asked)
+    (artefact,) = draw.run_chunk(context, [described(0), described(1)])
+    assert len(artefact.rows) == 2
+    assert type(context.model._vae._decoder).__name__ == "AutoencoderTiny"
+    kinds = {type(module).__name__ for module in context.model._pipeline.text_encoder.modules()}
+    assert "Linear8bitLt" in kinds

@@ -15,8 +15,8 @@ MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
 EMPTY = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
 
 
-def write_card(folder: Path, role: str, family: str) -> ModelCard:
-    front = {"name": "m", "role": role, "family": family, "path": "model", "evidence": "random"}
+def write_card(folder: Path, role: str, family: str, more: dict[str, str] | None = None) -> ModelCard:
+    front = {"name": "m", "role": role, "family": family, "path": "model", "evidence": "random"} | (more or {})
     (folder / "m.md").write_text(f"---\n{json.dumps(front | {'licence': 'MIT', 'source': 'this test'})}\n---\n")
     return read_card(folder / "m.md")
 
@@ -31,6 +31,28 @@ def refusal(card: ModelCard) -> str:
     with pytest.raises(ModelError) as caught:
         check_model_folder(card)
     return str(caught.value).replace(str(card.file.parent), "ROOT")
+
+
+def test_a_tiny_decoder_that_a_card_names_is_there_of_its_class_and_has_weights(tmp_path: Path) -> None:
+    shutil.copytree(MINIATURES / "sdxl", tmp_path / "model")
+    card = write_card(tmp_path, "t2i", "sdxl", {"tiny_decoder": "tiny"})
+    config = tmp_path / "model/tiny/config.json"
+    assert refusal(card) == "ROOT/model/tiny/config.json: not there, but ROOT/m.md says 'tiny_decoder: tiny'"
+    config.parent.mkdir()
+    config.write_text('{"_class_name": "AutoencoderKL"}')
+    assert "_class_name is 'AutoencoderKL', expected 'AutoencoderTiny' for tiny_decoder" in refusal(card)
+    config.write_text('{"_class_name": "AutoencoderTiny"}')
+    assert "tiny: no *.safetensors in the folder of 'm'" in refusal(card)
+    (config.parent / "diffusion_pytorch_model.bin").write_bytes(b"x")
+    assert "weights as a pickle" in refusal(card)
+    (config.parent / "diffusion_pytorch_model.safetensors").write_bytes(EMPTY)
+    assert check_model_folder(card) == tmp_path / "model"
+
+
+@pytest.mark.parametrize("name", ["/etc", "../x", "a/../x", ".hidden"])
+def test_a_tiny_decoder_is_in_the_models_own_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="tiny_decoder: "):
+        write_card(tmp_path, "t2i", "sdxl", {"tiny_decoder": name})
 
 
 @pytest.mark.parametrize(
