@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 
-LUMA = torch.ones(3) / math.sqrt(3)  # the axis of greys
 SHIFT = 1 / 8  # largest whole-pixel shift, and deviation of the fractional one, of height and width
 SCALE = 0.2  # deviation of the log2 of sizes
 BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.5, 1.0  # deviations: of values in [-1, 1], and of log2 factors
@@ -127,18 +127,25 @@ def _shifted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def _colours(num: int, p: float, rng: torch.Generator) -> torch.Tensor:
     """Return affine maps of colours, (B, 3, 4): one matrix an image and what is added."""
     draws = _Draws(num, rng)
-    luma = LUMA.to(rng.device)
-    grey = torch.outer(luma, luma)  # projects on the axis of greys
-    colour = torch.eye(3, device=rng.device) - grey
+    grey, colour, cross = _colour_axes(rng.device)
     add = draws.chosen(BRIGHTNESS * draws.normal(), p, 0)
     contrast = draws.chosen(torch.exp2(CONTRAST * draws.normal()), p, 1)
     invert = draws.chosen(1 - 2 * (2 * draws.uniform()).floor(), p, 1)
     hue = draws.chosen((2 * draws.uniform() - 1) * math.pi, p, 0)
     saturation = draws.chosen(torch.exp2(SATURATION * draws.normal()), p, 1)
     # Rodrigues' rotation of the colour plane about the axis of greys.
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=rng.device) / math.sqrt(3)
     turned = hue.cos()[:, None, None] * colour + hue.sin()[:, None, None] * cross
     matrix = invert[:, None, None] * grey + saturation[:, None, None] * turned
     # Brightness is added first: everything after it applies to it, too, and only its part along the greys is there.
     added = (add * contrast * invert)[:, None, None].expand(-1, 3, 1)
     return torch.cat([contrast[:, None, None] * matrix, added], 2)
+
+
+@cache  # a copy from the CPU would wait for all that the GPU has to do
+def _colour_axes(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return three (3, 3): the projections on the axis of greys and off it, and the cross product with that axis."""
+    with torch.inference_mode(False):
+        luma = torch.full((3,), 1 / math.sqrt(3), device=device)
+        grey = torch.outer(luma, luma)
+        cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=device) / math.sqrt(3)
+        return grey, torch.eye(3, device=device) - grey, cross

@@ -28,6 +28,7 @@ from ltgc_local.tgn.adversarial_losses import (
     r1_penalty,
 )
 from ltgc_local.tgn.consistency import ClipJudge, consistency_loss
+from ltgc_local.tgn.convolution import differentiable_twice
 from ltgc_local.tgn.discriminator import Discriminator
 from ltgc_local.tgn.network import TailNetwork
 from ltgc_local.tgn.real_images import RealImages, flipped_at_random
@@ -83,6 +84,8 @@ class CdtgSteps:
         # What a penalty differentiates twice is not compiled: torch.compile has no second derivative.
         self._generate = torch.compile(generator) if compiling else generator
         self._discriminate = torch.compile(discriminator) if compiling else discriminator
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # every step has the same shapes
         self._of_generator, self._of_discriminator = trained_parameters(generator), trained_parameters(discriminator)
         self._generator_optimizer = _lazy_adam(settings, self._of_generator.values(), settings.path_every)
         self._discriminator_optimizer = _lazy_adam(settings, self._of_discriminator.values(), settings.r1_every)
@@ -123,7 +126,8 @@ class CdtgSteps:
         self._note("discriminator", loss)
 
     def _r1_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        penalty = r1_penalty(lambda seen: self.discriminator(seen, labels), self._augmented(images))
+        with differentiable_twice():
+            penalty = r1_penalty(lambda seen: self.discriminator(seen, labels), self._augmented(images))
         weight = self._settings.r1_weight / 2 * self._settings.r1_every
         self._descend(weight * penalty, self._of_discriminator, self._discriminator_optimizer)
         self._note("r1", penalty)
@@ -155,7 +159,8 @@ class CdtgSteps:
     def _path_step(self, labels: torch.Tensor, features: torch.Tensor | None) -> None:
         random, labels, features, r = self._drawn(labels, features)
         styles = self.generator.styles(random, labels, features, r)
-        images = self.generator.generator.synthesise(styles, random.maps)
+        with differentiable_twice():
+            images = self.generator.generator.synthesise(styles, random.maps)
         noise = torch.randn(images.shape, generator=self._rng, device=self.device)
         lengths = path_lengths(images, styles, noise)
         penalty, self._path_mean = path_penalty(lengths, self._path_mean, self._settings.path_decay)

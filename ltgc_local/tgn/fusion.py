@@ -10,6 +10,7 @@ plain linear map would move z by many times its size in each step of Adam.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -30,8 +31,10 @@ class FeatureFusion(nn.Module):
         self.form, self.feature_shape = form, feature_shape
         self.linear = EqualLinear(inputs, style_dim, lr_factor=lr_factor)
 
-    def forward(self, noise: torch.Tensor, features: torch.Tensor, r: torch.Tensor | float) -> torch.Tensor:
-        """Fuse noise (B, D) with maps (B, C, h, w); ``r`` in [0, 1] is the noise's share, one or (B, 1)."""
+    def forward(
+        self, noises: Sequence[torch.Tensor], features: torch.Tensor, r: torch.Tensor | float
+    ) -> tuple[torch.Tensor, ...]:
+        """Fuse each noise (B, D) with maps (B, C, h, w); ``r`` in [0, 1] is the noise's share, one or (B, 1)."""
         values = features.flatten(1) if self.form == "flatten" else features.mean((2, 3))
-        fused: torch.Tensor = r * noise + (1 - r) * self.linear(values)
-        return fused
+        mapped = (1 - r) * self.linear(values)
+        return tuple(r * noise + mapped for noise in noises)

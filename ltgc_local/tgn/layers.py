@@ -12,6 +12,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from ltgc_local.tgn.convolution import convolve
 from ltgc_local.tgn.resampling import blur_kernel, upfirdn
 
 SLOPE = 0.2  # of the leaky ReLU
@@ -35,7 +36,8 @@ class EqualLinear(nn.Module):
         self.activation = activation
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        values = F.linear(values, self.weight * self.scale, self.bias * self.bias_scale)
+        # The inputs are scaled, not the weights: the fusion map has 134 million of them at 256 px.
+        values = F.linear(values * self.scale, self.weight, self.bias * self.bias_scale)
         return F.leaky_relu(values, SLOPE) if self.activation else values
 
 
@@ -53,8 +55,8 @@ class EqualConv(nn.Module):
         if self.down:
             before, after = (size + 2) // 2, (size + 1) // 2
             maps = upfirdn(maps, blur_kernel(maps), pad=(before, after))
-            return F.leaky_relu(F.conv2d(maps, weight, bias, stride=2), SLOPE)
-        return F.leaky_relu(F.conv2d(maps, weight, bias, padding=size // 2), SLOPE)
+            return F.leaky_relu(convolve(maps, weight, bias, stride=2), SLOPE)
+        return F.leaky_relu(convolve(maps, weight, bias, padding=size // 2), SLOPE)
 
 
 class ModulatedConv(nn.Module):
@@ -80,10 +82,10 @@ class ModulatedConv(nn.Module):
         scales = self.modulation(style)  # (B, I)
         maps = maps * (scales * (1 if self.demodulate else gain))[:, :, None, None].to(maps.dtype)
         if self.up:
-            maps = F.conv_transpose2d(maps, weight.transpose(0, 1), stride=2)
+            maps = convolve(maps, weight.transpose(0, 1), stride=2, transposed=True)
             maps = upfirdn(maps, blur_kernel(maps, 4), pad=(1, 1))
         else:
-            maps = F.conv2d(maps, weight, padding=weight.shape[-1] // 2)
+            maps = convolve(maps, weight, padding=weight.shape[-1] // 2)
         if self.demodulate:
             # In float32 also under autocast: the squares of many weights lose too much in 8 bits.
             with torch.autocast(maps.device.type, enabled=False):

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ltgc_local.backends.transfer import onto
 from ltgc_local.training.balance_mix import BalancedSampler, shuffled
 
 
@@ -28,8 +29,8 @@ class RealImages:
 
     def take(self, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images (B, 3, S, S) in [-1, 1], channels last, and labels (B,) on a device."""
-        pixels = self.pixels[torch.from_numpy(rows)].to(device, memory_format=torch.channels_last)
-        return pixels.float() / 127.5 - 1, torch.from_numpy(self.labels[rows]).to(device)
+        pixels = onto(self.pixels[torch.from_numpy(rows)], device).contiguous(memory_format=torch.channels_last)
+        return pixels.float() / 127.5 - 1, onto(torch.from_numpy(self.labels[rows]), device)
 
 
 def row_batches(

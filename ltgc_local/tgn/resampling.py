@@ -6,16 +6,30 @@ that they run on any device and can be differentiated twice, which R1 and the pa
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
+
+from ltgc_local.tgn.convolution import convolve
 
 BLUR = (1.0, 3.0, 3.0, 1.0)  # StyleGAN2's kernel along one axis, before it is divided by its sum
 
 
 def blur_kernel(like: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
     """Return the 4 x 4 blur whose values add up to ``gain``, on the device and of the dtype of ``like``."""
-    taps = torch.tensor(BLUR, device=like.device, dtype=like.dtype)
-    return torch.outer(taps, taps) * (gain / taps.sum() ** 2)
+    make = _make_blur if torch.compiler.is_compiling() else _kept_blur
+    return make(like.device, like.dtype, gain)
+
+
+def _make_blur(device: torch.device, dtype: torch.dtype, gain: float) -> torch.Tensor:
+    with torch.inference_mode(False):
+        taps = torch.tensor(BLUR, device=device, dtype=dtype)
+        return torch.outer(taps, taps) * (gain / taps.sum() ** 2)
+
+
+#: A copy from the CPU waits for all that the GPU has to do yet: not one a layer. What is compiled has it as a constant.
+_kept_blur = cache(_make_blur)
 
 
 def upfirdn(
@@ -42,7 +56,7 @@ def upfirdn(
     if before != after:
         images, before = F.pad(images, (before, after, before, after)), 0
     with torch.autocast(images.device.type, enabled=False):
-        return F.conv2d(images, weights, stride=down, padding=before, groups=channels)
+        return convolve(images, weights, stride=down, padding=before, groups=channels)
 
 
 def upsample(images: torch.Tensor) -> torch.Tensor:

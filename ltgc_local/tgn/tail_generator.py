@@ -65,10 +65,10 @@ class TailGenerator(nn.Module):
         r: torch.Tensor | float = 1.0,
     ) -> torch.Tensor:
         """Return styles (B, num_latents, D); ``r``, one or (B, 1), is the noise's share in both latents."""
-        latents = random.one, random.other
+        one, other = random.one, random.other
         if self.fusion is not None and features is not None:
-            latents = self.fusion(random.one, features, r), self.fusion(random.other, features, r)
-        return self.generator.mixed_styles(latents, labels, random.crossover)
+            one, other = self.fusion((one, other), features, r)
+        return self.generator.mixed_styles((one, other), labels, random.crossover)
 
     def forward(
         self,

@@ -29,7 +29,8 @@ state = PartialState(cpu=True)
 assert state.num_processes == 2
 steps, training = build_training(**OPTIONS)
 training.run(lambda images: None)
-save_file(steps.generator.state_dict(), f"{sys.argv[1]}/{state.process_index}.safetensors")
+weights = {name: tensor.contiguous() for name, tensor in steps.generator.state_dict().items()}
+save_file(weights, f"{sys.argv[1]}/{state.process_index}.safetensors")
 state.destroy_process_group()
 """
 

@@ -1,0 +1,116 @@
+"""Convolutions whose second derivative costs what their first does.
+
+torch differentiates a convolution twice by convolutions with kernels as large as the maps, and of grouped ones by one a
+group: a path length of 256 px takes thousands of them. Here the gradients of a convolution are convolutions again, and
+theirs too, as in StyleGAN2-ADA's ``conv2d_gradfix``; where nothing is differentiated twice torch's own are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+_TWICE: ContextVar[bool] = ContextVar("differentiable_twice", default=False)
+
+
+@contextmanager
+def differentiable_twice() -> Iterator[None]:
+    """What is convolved in here may be differentiated twice; it is neither compiled nor autocast."""
+    token = _TWICE.set(True)
+    try:
+        yield
+    finally:
+        _TWICE.reset(token)
+
+
+def convolve(
+    maps: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int = 1,
+    padding: int = 0,
+    groups: int = 1,
+    transposed: bool = False,
+) -> torch.Tensor:
+    """Convolve (B, I, H, W) with weights (O, I / groups, k, k), or if ``transposed`` (I, O / groups, k, k)."""
+    if torch.compiler.is_compiling() or not _TWICE.get():
+        if transposed:
+            return torch.nn.functional.conv_transpose2d(maps, weight, bias, stride, padding, groups=groups)
+        return torch.nn.functional.conv2d(maps, weight, bias, stride, padding, groups=groups)
+    convolved: torch.Tensor = _Convolution.apply(maps, weight, _Geometry(stride, padding, groups, transposed))
+    return convolved if bias is None else convolved + bias[:, None, None]
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    stride: int
+    padding: int
+    groups: int
+    transposed: bool
+    output_padding: tuple[int, int] = (0, 0)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        both = (self.stride, self.stride), (self.padding, self.padding), (1, 1)
+        return (*both, self.transposed, self.output_padding, self.groups)
+
+    def back(self, inputs: torch.Size, outputs: torch.Size, kernel: torch.Size) -> _Geometry:
+        """Return the convolution that takes gradients of ``outputs`` to those of ``inputs``, by the same weights."""
+        if self.transposed:
+            return replace(self, transposed=False, output_padding=(0, 0))
+        height, width = (
+            inputs[axis] - ((outputs[axis] - 1) * self.stride - 2 * self.padding + kernel[axis]) for axis in (2, 3)
+        )
+        return replace(self, transposed=True, output_padding=(height, width))
+
+
+class _Convolution(torch.autograd.Function):
+    """Bilinear in maps and weights, so that each gradient is one of the two again."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
+        ctx.geometry = geometry
+        ctx.save_for_backward(maps, weight)
+        convolved: torch.Tensor = torch.ops.aten.convolution(maps, weight, None, *geometry.arguments)
+        return convolved
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        maps, weight = ctx.saved_tensors
+        of_maps = of_weight = None
+        if ctx.needs_input_grad[0]:
+            back = ctx.geometry.back(maps.shape, gradient.shape, weight.shape)
+            of_maps = _Convolution.apply(gradient, weight, back)
+        if ctx.needs_input_grad[1]:
+            of_weight = _WeightGradient.apply(gradient, maps, weight, ctx.geometry)
+        return of_maps, of_weight, None
+
+
+class _WeightGradient(torch.autograd.Function):
+    """The gradient of a convolution's weights, bilinear in the gradient of its output and in its maps."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gradient: torch.Tensor, maps: torch.Tensor, weight: torch.Tensor, geometry: _Geometry
+    ) -> torch.Tensor:
+        ctx.geometry = geometry
+        ctx.save_for_backward(gradient, maps)
+        arguments = (None, *geometry.arguments, (False, True, False))
+        of_weight: torch.Tensor = torch.ops.aten.convolution_backward(gradient, maps, weight, *arguments)[1]
+        return of_weight
+
+    @staticmethod
+    def backward(ctx: Any, second: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        gradient, maps = ctx.saved_tensors
+        of_gradient = of_maps = None
+        if ctx.needs_input_grad[0]:
+            of_gradient = _Convolution.apply(maps, second, ctx.geometry)
+        if ctx.needs_input_grad[1]:
+            back = ctx.geometry.back(maps.shape, gradient.shape, second.shape)
+            of_maps = _Convolution.apply(gradient, second, back)
+        return of_gradient, of_maps, None, None
