@@ -34,7 +34,7 @@ from ltgc_local.backends.protocols import LoadSettings
 
 MINIATURE = Path(__file__).resolve().parents[1] / "data/miniatures/clip"
 CLASSES = 1000
-LOOP_IMAGES = 256  # at most, of the loop of one image at a time
+LOOP_IMAGES = 64  # at most, of the loop of one image at a time
 
 
 class EncodedImages(Dataset):  # type: ignore[type-arg]

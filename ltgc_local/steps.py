@@ -16,7 +16,7 @@ SHARDED = frozenset({
 })  # fmt: skip
 
 #: Stages that several workers run together: each takes its share of every batch, and the first writes what they make.
-TOGETHER = frozenset({"train"})
+TOGETHER = frozenset({"train", "train_alone", "distill", "train_generator", "train_classifier"})
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class Models(Block):
     """bitsandbytes quantization of vlm and llm by transformers; vLLM reads AWQ, GPTQ and FP8 folders as they are.
     Ours."""
     text_encoders: Literal["8bit"] | None = None
-    """bitsandbytes quantization of the t2i's two text encoders; null loads them whole. Half their memory, slower, and
+    """bitsandbytes quantization of the t2i's two text encoders; null loads them whole. Half their memory, and
     slightly other pictures; they are on the GPU only while prompts are encoded, in either case. Ours."""
     max_model_len: int = Field(default=4096, ge=64)
     """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
@@ -119,8 +119,8 @@ class Models(Block):
     the card's number, else 1. Ours."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes of this machine that share the shards of a step with a model, each with its own copy of the model on
-    its own GPU (or its own ``tensor_parallel`` GPUs); and LTGC's training, each with its share of every batch, which
-    changes the result by rounding alone. Ours."""
+    its own GPU (or its own ``tensor_parallel`` GPUs); and a training, each with its share of every batch. That changes
+    LTGC's result by rounding alone; in TGN's, batch statistics and what augmentation draws are of a share. Ours."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.backend == "vllm" and self.quantization != "none":

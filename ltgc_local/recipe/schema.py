@@ -160,6 +160,8 @@ class Recipe(Block):
                 yield path, why_unused(self.variant, path)
         if self.method == "ltgc":
             yield from self._conflicts_of_ltgc()
+        else:
+            yield from self._conflicts_of_tgn()
         if "extend" not in UNUSED[self.variant]:
             yield from self._conflicts_of_extend()
 
@@ -173,6 +175,19 @@ class Recipe(Block):
                 f"{self.train.batch_size} pairs cannot be shared evenly by {self.models.workers} workers in "
                 f"{self.train.accumulation_steps} parts; write {-(-self.train.batch_size // each) * each}",
             )
+
+    def _conflicts_of_tgn(self) -> Iterator[tuple[str, str]]:
+        workers = self.models.workers
+        for block, key in (("kmdn", "batch_size"), ("kmdn", "distill_batch_size"), ("classifier", "batch_size")):
+            if (number := getattr(getattr(self, block), key)) < 2 * workers:
+                yield (
+                    f"{block}.{key}",
+                    f"{number} images leave one of {workers} workers fewer than the 2 that batch norm needs; write "
+                    f"{2 * workers}",
+                )
+        if not self.draws_by_diffusion and (number := self.cdtg.batch_size) % workers:
+            even = -(-number // workers) * workers
+            yield "cdtg.batch_size", f"{number} images cannot be shared evenly by {workers} workers; write {even}"
 
     def _conflicts_of_extend(self) -> Iterator[tuple[str, str]]:
         existing = self.describe.max_images_per_class

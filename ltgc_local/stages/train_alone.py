@@ -20,6 +20,7 @@ from ltgc_local.tgn.fitting import Fitting, Learner, Lesson, Validate
 from ltgc_local.tgn.network import Network, build_network, decoding_of
 from ltgc_local.training.arm_data import ImageSet
 from ltgc_local.training.pixels import Source
+from ltgc_local.training.together import first_process_first
 
 NUMBERED = False
 
@@ -66,8 +67,9 @@ def build_learner(context: StageContext, side: str, entries: Sequence[ClassEntry
 
 def decode(context: StageContext, settings: Backbone, source: Source) -> torch.Tensor:
     """Decode images at the network's size, (N, 3, H, W) uint8."""
-    folder = context.run.decoded
-    return decoding_of(settings, folder, settings.size_px, context.recipe.data.image_column).load(source)
+    decoding = decoding_of(settings, context.run.decoded, settings.size_px, context.recipe.data.image_column)
+    with first_process_first():  # which decodes for all
+        return decoding.load(source)
 
 
 def validate_on(context: StageContext, images: ImageSet, class_ids: Sequence[int], network: Network) -> Validate:

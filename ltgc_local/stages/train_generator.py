@@ -25,6 +25,7 @@ from ltgc_local.tgn.sample_grid import SampleGrid
 from ltgc_local.tgn.tail_generator import TailGenerator
 from ltgc_local.tgn.warm_start import start_from
 from ltgc_local.training.optimization import copy_of
+from ltgc_local.training.together import first_process_first
 
 NUMBERED = False
 ROWS, COLUMNS = 16, 8  # of the grids of samples: tail classes at most, and images of each
@@ -56,6 +57,8 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     draw_grid = _grid_drawer(context, steps, images, tail_network)
 
     def on_line(step: int) -> None:
+        if not steps.accelerator.is_main_process:
+            return
         write_atomically(draw_grid(), folder / f"samples-{step:07d}.png")
         line = training.history[-1]
         context.progress.note(f"D {line.discriminator:.2f} G {line.generator:.2f} p {line.ada_p:.2f}")
@@ -122,7 +125,8 @@ def load_images(context: StageContext, entries: Sequence[ClassEntry]) -> RealIma
     decoding = decoding_of(recipe.cdtg, folder, recipe.cdtg.size_px, recipe.data.image_column)
     place = {entry.class_id: number for number, entry in enumerate(entries)}
     labels = np.array([place[class_id] for class_id in part.labels.tolist()], dtype=np.int64)
-    return RealImages(decoding.load(part), labels)
+    with first_process_first():  # which decodes for all
+        return RealImages(decoding.load(part), labels)
 
 
 def kept_weights(generator: TailGenerator, behaviour: str) -> dict[str, torch.Tensor]:

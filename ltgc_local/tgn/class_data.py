@@ -80,12 +80,12 @@ class LabelledImages:
                 found[torch.from_numpy(mine)] = pixels[torch.from_numpy(rows[mine] - start)]
         return found
 
-    def num_batches(self, batch_size: int) -> int:
-        """Return the batches of an epoch; a last batch of one image is left out: batch norm cannot use it."""
+    def num_batches(self, batch_size: int, processes: int = 1) -> int:
+        """Return the batches of an epoch; a last batch that leaves a process one image is left out, for batch norm."""
         whole, rest = divmod(self.epoch_size, batch_size)
-        return max(1, whole + (rest > 1))
+        return max(1, whole + (rest >= 2 * processes))
 
-    def batches(self, batch_size: int, seed: int, epoch: int) -> Iterator[NDArray[np.int64]]:
+    def batches(self, batch_size: int, seed: int, epoch: int, processes: int = 1) -> Iterator[NDArray[np.int64]]:
         """Yield an epoch's rows, in an order of the seed and the epoch."""
         rng = np.random.default_rng(item_seed(seed, "order", epoch))
         if self.balanced:
@@ -94,7 +94,7 @@ class LabelledImages:
         else:
             passes = -(-self.epoch_size // len(self))
             order = np.concatenate([rng.permutation(len(self)) for _ in range(passes)])[: self.epoch_size]
-        for number in range(self.num_batches(batch_size)):
+        for number in range(self.num_batches(batch_size, processes)):
             yield order[number * batch_size : (number + 1) * batch_size]
 
     def tensors(

@@ -122,18 +122,17 @@ class Fitting:
     @property
     def num_images(self) -> int:
         """How many images all epochs together train on."""
-        return sum(self._learners[lesson.student].images.num_batches(self._batch_size) for lesson in self._lessons) * (
-            self._batch_size
-        )
+        return sum(self._num_batches(lesson) for lesson in self._lessons) * self._batch_size
 
     @property
     def num_done(self) -> int:
         """How many of them are done, where a checkpoint was taken up."""
-        whole = sum(
-            self._learners[lesson.student].images.num_batches(self._batch_size)
-            for lesson in self._lessons[: self.epoch]
-        )
+        whole = sum(self._num_batches(lesson) for lesson in self._lessons[: self.epoch])
         return (whole + self.step) * self._batch_size
+
+    def _num_batches(self, lesson: Lesson) -> int:
+        images = self._learners[lesson.student].images
+        return images.num_batches(self._batch_size, self._accelerator.num_processes)
 
     def run(self, on_step: Callable[[int], None]) -> list[EpochMetrics]:
         """Train to the end and put the selected weights into the networks; return one record an epoch.
@@ -149,7 +148,10 @@ class Fitting:
             lesson = self._lessons[epoch]
             learner = self._learners[lesson.student]
             lr = self._set_lr(lesson)
-            for number, rows in enumerate(learner.images.batches(self._batch_size, self._seed_of(learner), epoch)):
+            batches = learner.images.batches(
+                self._batch_size, self._seed_of(learner), epoch, self._accelerator.num_processes
+            )
+            for number, rows in enumerate(batches):
                 if number < self.step:
                     continue
                 self._losses.append(self._train_step(lesson, epoch, rows))

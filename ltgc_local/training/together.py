@@ -30,7 +30,7 @@ def joined(device: str, processes: int) -> Iterator[None]:
     state = PartialState(cpu=resolve_device(device) == "cpu")
     if state.num_processes != processes:
         raise BackendError(
-            f"train: {processes} processes were to train together, and accelerate sees {state.num_processes}; type "
+            f"{processes} processes were to train together, and accelerate sees {state.num_processes}; type "
             "--set models.workers=1"
         )
     try:

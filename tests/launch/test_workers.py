@@ -21,12 +21,13 @@ from ltgc_local.launch.gpus import join_gpus, share_gpus, visible_gpus
 from ltgc_local.launch.local import _threads, _wait, run_workers
 from ltgc_local.launch.pipeline import _environments
 from ltgc_local.plan import build_plan
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.records import Description, EpochMetrics, Exchange
 from ltgc_local.steps import Step
 from ltgc_local.store import find_card
 
 MakeRecipe = Callable[..., Recipe]
+QUICKSTART_OF_TGN = Path(__file__).resolve().parents[2] / "recipes/tgn_quickstart.yaml"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,7 @@ def test_a_step_has_workers_where_its_shards_are_independent(
     assert workers("extend", "llm", "models.tensor_parallel=1") == ["0", "1"]  # the recipe knows better
     assert workers("draw", "t2i") == ["0", "1"]
     assert workers("train", "clip") == ["0,1", "0,1"]  # which work on every batch together, see below
+    assert workers("train_generator", "clip") == workers("distill", None) == ["0,1", "0,1"]
     assert workers("collect", None) == [None]
     assert workers("draw", "t2i", "models.device=cpu") == [None, None]
 
@@ -155,6 +157,10 @@ def test_two_workers_train_what_one_does(make_recipe: MakeRecipe, tmp_path: Path
 def test_pairs_that_workers_cannot_share_evenly_are_an_error_of_the_recipe(make_recipe: MakeRecipe) -> None:
     with pytest.raises(RecipeError, match=r"128 pairs cannot be shared evenly by 3 workers in 1 parts; write 129"):
         make_recipe("models.workers=3")
+    with pytest.raises(RecipeError, match=r"32 images cannot be shared evenly by 3 workers; write 33"):
+        load_recipe(QUICKSTART_OF_TGN, ["models.workers=3"])
+    with pytest.raises(RecipeError, match=r"16 images leave one of 9 workers fewer than the 2 .* write 18"):
+        load_recipe(QUICKSTART_OF_TGN, ["models.workers=9"])
 
 
 def test_processes_that_do_not_meet_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

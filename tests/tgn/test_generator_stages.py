@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import DrawnImage, Images, decode_png, read_images
 from ltgc_local.errors import BackendError
+from ltgc_local.launch.gpus import join_gpus
+from ltgc_local.launch.local import run_workers
 from ltgc_local.run.worker import run_step
 from ltgc_local.stages import synthesize, train_generator
 from ltgc_local.tgn.budget import list_wanted
@@ -244,3 +247,18 @@ def test_a_step_that_was_killed_goes_on_from_its_checkpoint(
         for each in (run, tiny)
     )
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.slow
+def test_two_workers_train_the_networks_and_the_generator_together(start_tiny: Callable[..., TgnRun]) -> None:
+    """Real processes that meet by accelerate; what a process draws for its share alone differs from one process's."""
+    run = start_tiny("models.workers=2")
+    for step, kept in (("kmdn/tail", "network"), ("kmdn/distill", "tail"), ("cdtg/train", "generator")):
+        shutil.rmtree(run.run.folder(step), ignore_errors=True)
+        run.run.folder(step).mkdir(parents=True)
+        run_workers(run.run.root, step, join_gpus([], 2))
+        assert (run.run.folder(step) / "num_chunks").read_text() == "1"
+        run.run.write_manifest(step, {}, 1, 0.0)
+        assert all(tensor.isfinite().all() for tensor in load_file(run.run.files(step, kept)[0]).values())
+    assert [line.step for line in run.run.records("cdtg/train", "history", CdtgMetrics)] == [3, 6]
+    assert (run.run.folder("cdtg/train") / "samples-0000003.png").is_file()
