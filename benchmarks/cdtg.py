@@ -4,9 +4,10 @@
     python -m benchmarks.cdtg --device cuda    # 256 px, the published widths, batch 8, a ResNet-50 as tail network
 
 The plain version convolves each image with weights of its own by a grouped convolution, as StyleGAN2's code is usually
-ported, in float32. All contenders have the same weights, and their images are checked to be the same. A run is as many
-steps as there are between two R1 penalties, so that every penalty is in it as often as in training. Weights are random;
-the CLIP loss is left out, for its cost is that of whichever CLIP a card names.
+ported, in float32, channels first, and torch differentiates it twice. All contenders have the same weights, and their
+images are checked to be the same. A run is as many steps as there are between two R1 penalties, so that every penalty
+is in it as often as in training. Weights are random; the CLIP loss is left out, for its cost is that of whichever CLIP
+a card names.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import click
@@ -26,6 +27,7 @@ from benchmarks.contest import Contender, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
 from ltgc_local.recipe.schema import Cdtg, Kmdn
+from ltgc_local.tgn import cdtg_steps
 from ltgc_local.tgn.cdtg_steps import CdtgSteps
 from ltgc_local.tgn.discriminator import Discriminator
 from ltgc_local.tgn.generator import Widths
@@ -60,18 +62,20 @@ def plain_forward(self: ModulatedConv, maps: torch.Tensor, style: torch.Tensor, 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Put the plain form in the place of ours for a while, with each image's channels first, as torch has them."""
-    ours, take = ModulatedConv.forward, RealImages.take
+    """Put the plain form in the place of ours for a while: channels first, and torch's own second derivatives."""
+    ours, take, twice = ModulatedConv.forward, RealImages.take, cdtg_steps.differentiable_twice
 
     def take_plainly(self: RealImages, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = take(self, rows, device)
         return images.contiguous(), labels
 
     ModulatedConv.forward, RealImages.take = plain_forward, take_plainly  # type: ignore[method-assign]
+    cdtg_steps.differentiable_twice = nullcontext  # type: ignore[assignment]
     try:
         yield
     finally:
         ModulatedConv.forward, RealImages.take = ours, take  # type: ignore[method-assign]
+        cdtg_steps.differentiable_twice = twice
 
 
 def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
