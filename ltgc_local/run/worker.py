@@ -12,11 +12,13 @@ from ltgc_local import offline
 
 offline.set_environment()
 
-import errno  # noqa: E402 (the environment comes before every other import)
+import ctypes  # noqa: E402 (the environment comes before every other import)
+import errno  # noqa: E402
 import importlib  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import resource  # noqa: E402
+import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
@@ -33,6 +35,7 @@ from ltgc_local.recipe import Recipe  # noqa: E402
 from ltgc_local.stages.context import Stage, StageContext  # noqa: E402
 from ltgc_local.steps import TOGETHER  # noqa: E402
 
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 #: What the system says when a file has no room: the disk, the quota, or the largest file allowed.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -73,7 +76,17 @@ def _meeting(recipe: Recipe, workers: int) -> AbstractContextManager[None]:
     return joined(recipe.models.device, workers)
 
 
+def _end_with(launcher: int) -> None:
+    """Have the system end this process when its launcher ends, be it killed: the same command starts another one."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != launcher:
+        raise SystemExit(128 + signal.SIGTERM)
+
+
 def main(arguments: list[str]) -> int:
+    if launcher := os.environ.get("LTGC_LAUNCHER"):
+        _end_with(int(launcher))
     offline.forbid_network()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,3 +82,24 @@ def test_a_killed_worker_says_that_memory_may_be_short_and_that_the_command_goes
         "step draw: its process was killed (out of memory?); the same command goes on where it stopped"
     )
     assert _explain("draw", -signal.SIGSEGV).startswith("step draw: its process ended by SIGSEGV")
+
+
+def test_a_worker_ends_when_its_launcher_is_killed(tmp_path: Path) -> None:
+    """Else the same command would start a second one beside it."""
+    code = (
+        "import os, subprocess, sys, time\n"
+        "worker = 'import os, time; from ltgc_local.run.worker import _end_with; _end_with(int(os.environ[\"L\"])); '\n"
+        "worker += 'print(os.getpid(), flush=True); time.sleep(60)'\n"
+        "subprocess.Popen([sys.executable, '-c', worker], env=os.environ | {'L': str(os.getpid())})\n"
+        "time.sleep(60)\n"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout is not None
+    worker = int(launcher.stdout.readline())
+    launcher.kill()
+    launcher.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker goes on without its launcher")
