@@ -7,7 +7,7 @@ are in the schema's "huggingface" metadata (``datasets.ClassLabel``).
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,43 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltgc_local.corpora.decode import decode_image
+from ltgc_local.corpora.decode import decode_image, decode_several
 from ltgc_local.errors import DataError
 from ltgc_local.store import digest_file
 
 NAME_COLUMNS = ": name them by data.image_column and data.label_column"
+
+
+class PackedSplit:
+    """Base of a split whose images are packed in files, several to one; ``packed`` gives one row."""
+
+    keys: tuple[str, ...]
+
+    def packed(self, row: int) -> tuple[dict[str, Any] | None, Path]:
+        """Return a row of the column of images, and what names its place to a person."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def image(self, row: int) -> Image.Image:
+        """Return one image in mode L or RGB, upright.
+
+        Raises:
+            DataError: it does not decode; names its key and the place.
+            IndexError: there is no such row.
+        """
+        if not 0 <= row < len(self.keys):
+            raise IndexError(f"no row {row}; there are {len(self.keys)}")
+        packed, where = self.packed(row)
+        return decode_packed(packed, f"{where}: image {self.keys[row]}")
+
+    def images(self, rows: Iterable[int]) -> list[Image.Image]:
+        """Return several images, in the order of ``rows``."""
+        return decode_several(rows, self.image)
+
+    def missing(self) -> list[str]:
+        return []
 
 
 def check_columns(where: Path, schema: Any, image_column: str, label_column: str, hint: str = NAME_COLUMNS) -> None:

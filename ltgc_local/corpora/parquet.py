@@ -5,7 +5,7 @@ Read with pyarrow and Pillow alone: of Parquet ``datasets`` would first copy eve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -15,14 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
 from ltgc_local.corpora.arrow_columns import (
     NAME_COLUMNS,
+    PackedSplit,
     are_copies,
     check_columns,
     check_same_names,
-    decode_packed,
     first_line,
     number_keys,
     parse_class_names,
@@ -30,7 +29,6 @@ from ltgc_local.corpora.arrow_columns import (
 )
 from ltgc_local.corpora.base import Corpus
 from ltgc_local.corpora.class_names import read_class_names
-from ltgc_local.corpora.decode import decode_several
 from ltgc_local.corpora.lists import SPLIT_NAMES, SPLITS
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
@@ -40,7 +38,7 @@ CACHED_ROW_GROUPS = 6
 
 
 @dataclass(frozen=True, eq=False)
-class ParquetSplit:
+class ParquetSplit(PackedSplit):
     """One split in Parquet files. It pickles without images, so that worker processes can have it."""
 
     name: str
@@ -52,29 +50,11 @@ class ParquetSplit:
     mtimes_ns: tuple[int, ...] = field(repr=False)
     image_column: str = "image"
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def image(self, row: int) -> Image.Image:
-        """Return one image in mode L or RGB, upright.
-
-        Raises:
-            DataError: it does not decode; names its key and the file.
-            IndexError: there is no such row.
-        """
-        if not 0 <= row < len(self.keys):
-            raise IndexError(f"{self.files[0]}: no row {row}; there are {len(self.keys)}")
+    def packed(self, row: int) -> tuple[dict[str, Any] | None, Path]:
         place = int(np.searchsorted(self.starts, row, side="right")) - 1
         file, group = self.groups[place]
         column = _read_images(self.files[file], self.mtimes_ns[file], group, self.image_column)
-        return decode_packed(column[row - self.starts[place]].as_py(), f"{self.files[file]}: image {self.keys[row]}")
-
-    def images(self, rows: Iterable[int]) -> list[Image.Image]:
-        """Return several images, in the order of ``rows``."""
-        return decode_several(rows, self.image)
-
-    def missing(self) -> list[str]:
-        return []
+        return column[row - self.starts[place]].as_py(), self.files[file]
 
 
 def open_parquet_folder(data: Data) -> Corpus:

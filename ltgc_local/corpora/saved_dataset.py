@@ -9,7 +9,6 @@ a pickle. Images are decoded here and not by ``datasets``, so that they and thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from ltgc_local.corpora.arrow_columns import (
+    PackedSplit,
     are_copies,
     check_columns,
     check_same_names,
-    decode_packed,
     first_line,
     number_keys,
     parse_class_names,
@@ -31,7 +29,6 @@ from ltgc_local.corpora.arrow_columns import (
 )
 from ltgc_local.corpora.base import Corpus
 from ltgc_local.corpora.class_names import read_class_names
-from ltgc_local.corpora.decode import decode_several
 from ltgc_local.corpora.lists import SPLIT_NAMES, SPLITS
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
@@ -43,7 +40,7 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, Attrib
 
 
 @dataclass(frozen=True, eq=False)
-class SavedSplit:
+class SavedSplit(PackedSplit):
     """One split in Arrow files. It pickles as their paths, so that worker processes can have it."""
 
     name: str
@@ -54,26 +51,8 @@ class SavedSplit:
     encoded: Any = field(repr=False)  # the datasets.Dataset of the column of images alone, not decoded
     image_column: str
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def image(self, row: int) -> Image.Image:
-        """Return one image in mode L or RGB, upright.
-
-        Raises:
-            DataError: it does not decode; names its key and the folder.
-            IndexError: there is no such row.
-        """
-        if not 0 <= row < len(self.keys):
-            raise IndexError(f"{self.folder}: no row {row}; there are {len(self.keys)}")
-        return decode_packed(self.encoded[row][self.image_column], f"{self.folder}: image {self.keys[row]}")
-
-    def images(self, rows: Iterable[int]) -> list[Image.Image]:
-        """Return several images, in the order of ``rows``."""
-        return decode_several(rows, self.image)
-
-    def missing(self) -> list[str]:
-        return []
+    def packed(self, row: int) -> tuple[dict[str, Any] | None, Path]:
+        return self.encoded[row][self.image_column], self.folder
 
 
 def open_saved_dataset(data: Data) -> Corpus:
