@@ -4,7 +4,8 @@
     python -m benchmarks.cdtg --device cuda    # 256 px, the published widths, batch 8, a ResNet-50 as tail network
 
 The plain version convolves each image with weights of its own by a grouped convolution, as StyleGAN2's code is usually
-ported, in float32, channels first, and torch differentiates it twice. All contenders have the same weights, and their
+ported, and resamples pixels between two Haar transforms, as SWAGAN's does; in float32, channels first, and torch
+differentiates it twice. All contenders have the same weights, and their
 images are checked to be the same. A run is as many steps as there are between two R1 penalties, so that every penalty
 is in it as often as in training. Weights are random; the CLIP loss is left out, for its cost is that of whichever CLIP
 a card names.
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -27,14 +29,14 @@ from benchmarks.contest import Contender, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
 from ltgc_local.recipe.schema import Cdtg, Kmdn
-from ltgc_local.tgn import cdtg_steps
+from ltgc_local.tgn import cdtg_steps, discriminator, generator
 from ltgc_local.tgn.cdtg_steps import CdtgSteps
 from ltgc_local.tgn.discriminator import Discriminator
 from ltgc_local.tgn.generator import Widths
 from ltgc_local.tgn.layers import ModulatedConv
 from ltgc_local.tgn.network import TailNetwork, build_network
 from ltgc_local.tgn.real_images import RealImages
-from ltgc_local.tgn.resampling import blur_kernel, upfirdn
+from ltgc_local.tgn.resampling import blur
 from ltgc_local.tgn.tail_generator import TailGenerator
 
 CLASSES = 12
@@ -55,27 +57,52 @@ def plain_forward(self: ModulatedConv, maps: torch.Tensor, style: torch.Tensor, 
         turned = weight.transpose(1, 2).reshape(batch * inputs, outputs, size, size)
         maps = F.conv_transpose2d(maps, turned, stride=2, groups=batch)
         maps = maps.view(batch, outputs, *maps.shape[-2:])
-        return gain * upfirdn(maps, blur_kernel(maps, 4), pad=(1, 1))
+        return gain * blur(maps, (1, 1), gain=4)
     maps = F.conv2d(maps, weight.view(batch * outputs, inputs, size, size), padding=size // 2, groups=batch)
     return gain * maps.view(batch, outputs, height, width)
 
 
+def plain_to_wavelets(images: torch.Tensor) -> torch.Tensor:
+    a, b = images[..., 0::2, 0::2], images[..., 0::2, 1::2]
+    c, d = images[..., 1::2, 0::2], images[..., 1::2, 1::2]
+    return torch.cat([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
+
+
+def plain_from_wavelets(bands: torch.Tensor) -> torch.Tensor:
+    ll, lh, hl, hh = bands.chunk(4, 1)
+    upper = torch.stack([ll + lh + hl + hh, ll + lh - hl - hh], -1).flatten(-2)
+    lower = torch.stack([ll - lh + hl - hh, ll - lh - hl + hh], -1).flatten(-2)
+    return torch.stack([upper, lower], -2).flatten(-3, -2) / 2
+
+
+def plain_halved(bands: torch.Tensor) -> torch.Tensor:
+    return plain_to_wavelets(blur(plain_from_wavelets(bands), (1, 1))[..., ::2, ::2])
+
+
+def plain_doubled(bands: torch.Tensor) -> torch.Tensor:
+    images = plain_from_wavelets(bands)
+    spread = images.new_zeros(*images.shape[:2], images.shape[2], 2, images.shape[3], 2)
+    spread[:, :, :, 0, :, 0] = images
+    return plain_to_wavelets(blur(spread.flatten(2, 3).flatten(3, 4), (2, 1), gain=4))
+
+
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Put the plain form in the place of ours for a while: channels first, and torch's own second derivatives."""
-    ours, take, twice = ModulatedConv.forward, RealImages.take, cdtg_steps.differentiable_twice
+    """Put the plain form in the place of ours for a while."""
 
-    def take_plainly(self: RealImages, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        images, labels = take(self, rows, device)
+    def take(self: RealImages, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = ours_take(self, rows, device)
         return images.contiguous(), labels
 
-    ModulatedConv.forward, RealImages.take = plain_forward, take_plainly  # type: ignore[method-assign]
-    cdtg_steps.differentiable_twice = nullcontext  # type: ignore[assignment]
-    try:
+    ours_take = RealImages.take
+    with (
+        patch.object(ModulatedConv, "forward", plain_forward),
+        patch.object(RealImages, "take", take),
+        patch.object(cdtg_steps, "differentiable_twice", nullcontext),
+        patch.multiple(generator, from_wavelets=plain_from_wavelets, doubled=plain_doubled),
+        patch.multiple(discriminator, to_wavelets=plain_to_wavelets, halved=plain_halved),
+    ):
         yield
-    finally:
-        ModulatedConv.forward, RealImages.take = ours, take  # type: ignore[method-assign]
-        cdtg_steps.differentiable_twice = twice
 
 
 def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
@@ -88,10 +115,10 @@ def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
     with torch.no_grad():
         maps = tail_network.features(torch.zeros(1, 3, settings.size_px, settings.size_px, device=device))
     channels, height, width = maps.shape[1:]
-    generator = TailGenerator(widths, settings.fusion, (channels, height, width))
+    tail_generator = TailGenerator(widths, settings.fusion, (channels, height, width))
     pixels = torch.randint(0, 256, (8 * CLASSES, 3, settings.size_px, settings.size_px), dtype=torch.uint8)
     images = RealImages(pixels, np.repeat(np.arange(CLASSES), 8))
-    steps = CdtgSteps(settings, images, generator, Discriminator(widths), tail_network, None, device, 0)
+    steps = CdtgSteps(settings, images, tail_generator, Discriminator(widths), tail_network, None, device, 0)
     steps.ada.p = 0.3  # what augmentation costs belongs to the step
     return steps
 
@@ -117,13 +144,13 @@ def contender(settings: Cdtg, device: str, plain: bool = False) -> Contender:
 @torch.no_grad()
 def largest_difference(settings: Cdtg, device: str) -> float:
     """Return how far an image of the plain form is from ours, in [-1, 1]."""
-    generator = copy.deepcopy(build_steps(settings, device).generator)
-    random = generator.draw_seeded(range(4), 1.0).to(device)
+    tail_generator = copy.deepcopy(build_steps(settings, device).generator)
+    random = tail_generator.draw_seeded(range(4), 1.0).to(device)
     labels = torch.arange(4, device=device)
     with torch.backends.cudnn.flags(allow_tf32=False):  # which rounds to 10 bits, by an algorithm of its own for each
-        ours = generator(random, labels)
+        ours = tail_generator(random, labels)
         with plainly():
-            plain = generator(random, labels)
+            plain = tail_generator(random, labels)
     return float((ours - plain).abs().max())
 
 

@@ -92,11 +92,16 @@ def compare(clip: OpenClipVit, encoded: list[bytes], batch_size: int, rounds: in
             parts.append((F.normalize(features.float(), dim=-1) @ on_device.T).cpu())
         return torch.cat(parts)
 
+    loader = DataLoader(
+        EncodedImages(encoded, clip.preprocess),
+        batch_size,
+        num_workers=num_cpus(),
+        pin_memory=device == "cuda",
+        persistent_workers=True,  # started once, not once a round
+    )
+
     @torch.inference_mode()
     def plain() -> torch.Tensor:
-        loader = DataLoader(
-            EncodedImages(encoded, clip.preprocess), batch_size, num_workers=num_cpus(), pin_memory=device == "cuda"
-        )
         parts = []
         for images in loader:
             with torch.autocast(device, dtype, enabled=dtype != torch.float32):

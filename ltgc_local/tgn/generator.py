@@ -14,8 +14,7 @@ import torch
 import torch.nn as nn
 
 from ltgc_local.tgn.layers import EqualLinear, ModulatedConv, StyledConv, pixel_norm
-from ltgc_local.tgn.resampling import upsample
-from ltgc_local.tgn.wavelet import from_wavelets, to_wavelets
+from ltgc_local.tgn.wavelet import doubled, from_wavelets
 
 BANDS = 12  # 3 colours x 4 bands
 FIRST = 4  # height and width of the smallest maps
@@ -60,7 +59,7 @@ class ToBands(nn.Module):
         bands: torch.Tensor = self.conv(maps, style).float() + self.bias
         if smaller is None:
             return bands
-        return bands + to_wavelets(upsample(from_wavelets(smaller)))
+        return bands + doubled(smaller)
 
 
 class Generator(nn.Module):

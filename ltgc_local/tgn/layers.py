@@ -13,7 +13,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ltgc_local.tgn.convolution import convolve
-from ltgc_local.tgn.resampling import blur_kernel, upfirdn
+from ltgc_local.tgn.resampling import blur
 
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = math.sqrt(2)
@@ -54,7 +54,7 @@ class EqualConv(nn.Module):
         weight, bias, size = self.weight * self.scale, self.bias * GAIN, self.weight.shape[-1]
         if self.down:
             before, after = (size + 2) // 2, (size + 1) // 2
-            maps = upfirdn(maps, blur_kernel(maps), pad=(before, after))
+            maps = blur(maps, (before, after))
             return F.leaky_relu(convolve(maps, weight, bias, stride=2), SLOPE)
         return F.leaky_relu(convolve(maps, weight, bias, padding=size // 2), SLOPE)
 
@@ -83,7 +83,7 @@ class ModulatedConv(nn.Module):
         maps = maps * (scales * (1 if self.demodulate else gain))[:, :, None, None].to(maps.dtype)
         if self.up:
             maps = convolve(maps, weight.transpose(0, 1), stride=2, transposed=True)
-            maps = upfirdn(maps, blur_kernel(maps, 4), pad=(1, 1))
+            maps = blur(maps, (1, 1), gain=4)
         else:
             maps = convolve(maps, weight, padding=weight.shape[-1] // 2)
         if self.demodulate:

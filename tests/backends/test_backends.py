@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from ltgc_local.backends import choice
 from ltgc_local.backends.clip_tokens import load_clip_token_counter, load_token_counter
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.open_clip_vit import OpenClipVit, ResizeStep
 from ltgc_local.backends.pictures import shrink
 from ltgc_local.backends.protocols import LoadSettings, Sampling
 from ltgc_local.backends.registry import BACKENDS, load_model
@@ -174,6 +174,19 @@ def test_clip_encodes_an_image_alike_alone_in_a_batch_and_in_colour(clip: OpenCl
     rows = clip.encode_images(images)
     assert torch.allclose(clip.encode_images(images[1:2])[0], rows[1], atol=1e-5)
     assert torch.allclose(clip.encode_images([images[1].convert("RGB")])[0], rows[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_clip_resizes_as_its_own_preprocessing_but_for_rounding(mode: str) -> None:
+    preprocess = open_clip.image_transform((224, 224), is_train=False, mean=(0.0,) * 3, std=(1.0,) * 3)
+    noise = np.random.default_rng(1).integers(0, 256, (301, 257, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).convert(mode)
+    expected = 255 * preprocess(image.convert("RGB")).permute(1, 2, 0).numpy()
+    resized = ResizeStep(preprocess)(image)
+    assert (resized.mode, resized.size) == ("RGB", (224, 224))
+    difference = np.abs(np.asarray(resized) - expected)
+    assert difference.max() <= 2.01  # in pure noise; 1 in pictures
+    assert difference.mean() < 0.05
 
 
 def test_clip_encodes_texts_as_unit_rows_and_cuts_what_is_too_long(clip: OpenClipVit) -> None:

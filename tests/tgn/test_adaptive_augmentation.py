@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 
+from ltgc_local.tgn import adaptive_augmentation
 from ltgc_local.tgn.adaptive_augmentation import AdaptiveProbability, augment
 
 
@@ -84,20 +88,51 @@ def test_grey_images_stay_grey() -> None:
     assert not torch.allclose(changed, images, atol=0.1)
 
 
+NONE = {"zoom", "stretch", "fraction", "brightness", "contrast", "saturation", "invert", "hue", "before", "after"}
+
+
 def test_flips_quarter_turns_and_whole_shifts_blur_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ltgc_local.tgn import adaptive_augmentation
+    draw = adaptive_augmentation._draw
 
-    monkeypatch.setattr(adaptive_augmentation, "_colours", lambda num, p, rng: torch.eye(3, 4).expand(num, 3, 4))
-    chosen = adaptive_augmentation._Draws.chosen
-    calls = {"n": 0}
+    def draw_whole(num: int, size: int, p: float, rng: torch.Generator) -> object:
+        changes = draw(num, size, p, rng)
+        return replace(changes, **{name: torch.zeros_like(getattr(changes, name)) for name in NONE})
 
-    def only_whole(self: object, values: torch.Tensor, p: float, neutral: float) -> torch.Tensor:
-        calls["n"] += 1  # flip, quarter turn, two whole shifts come first
-        return chosen(self, values, 1.0 if calls["n"] <= 4 else 0.0, neutral)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(adaptive_augmentation._Draws, "chosen", only_whole)
+    monkeypatch.setattr(adaptive_augmentation, "_draw", draw_whole)
     images = torch.randint(0, 2, (16, 3, 8, 8)).float()
-    moved = augment(images, 0.5, rng())
-    assert calls["n"] > 4
+    moved = augment(images, 0.99, rng())
     assert torch.allclose(moved, moved.round(), atol=1e-4)  # every pixel is one of the image's
     assert not torch.equal(moved.round(), images)
+
+
+def test_each_change_is_chosen_with_probability_p_and_by_its_own_amounts() -> None:
+    changes = adaptive_augmentation._draw(50_000, 32, 0.4, rng())
+    for name, deviation in {"zoom": 0.2, "stretch": 0.2, "brightness": 0.2, "contrast": 0.5, "saturation": 1.0}.items():
+        values = getattr(changes, name)
+        assert float((values != 0).float().mean()) == pytest.approx(0.4, abs=0.02), name
+        assert float(values[values != 0].std()) == pytest.approx(deviation, rel=0.05), name
+    rotated = (changes.before != 0) | (changes.after != 0)
+    assert float(rotated.float().mean()) == pytest.approx(0.4, abs=0.02)
+    assert changes.flip.unique().tolist() == [0, 1] and changes.invert.unique().tolist() == [0, 1]
+    assert len(changes.quarter.unique()) == 4
+    assert float(changes.flip.mean()) == pytest.approx(0.2, abs=0.02)
+    assert float((changes.whole * 16).abs().max()) == 4  # an eighth of 32 pixels, in wholes
+    assert torch.equal(changes.whole * 16, (changes.whole * 16).round())
+
+
+def test_moves_are_the_product_of_their_matrices() -> None:
+    changes = adaptive_augmentation._draw(20, 32, 0.9, rng(3))
+    for row, found in enumerate(adaptive_augmentation._moves(changes)):
+        one = {field: getattr(changes, field)[..., row].double().numpy() for field in vars(changes)}
+
+        def turn(angle: float) -> np.ndarray:
+            return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+
+        def shift(x: float, y: float) -> np.ndarray:
+            return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+
+        zoom, stretch = np.exp2(one["zoom"]), np.exp2(one["stretch"])
+        whole = np.diag([1 - 2 * one["flip"], 1, 1]) @ turn(one["quarter"]) @ shift(*one["whole"])
+        sized = np.diag([1 / zoom, 1 / zoom, 1]) @ turn(one["before"]) @ np.diag([1 / stretch, stretch, 1])
+        expected = whole @ sized @ turn(one["after"]) @ shift(*one["fraction"])
+        assert np.allclose(found.numpy(), expected[:2], atol=1e-5)
