@@ -9,6 +9,7 @@ Greedy decoding, so that all write the same words. Where vLLM is installed it is
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,22 +50,29 @@ def make_prompts(number: int) -> list[list[Message]]:
 
 
 def time_transformers(
-    model: Any, tokenizer: Any, prompts: Sequence[list[Message]], sampling: Sampling, device: str, rounds: int
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[Message]],
+    alone: int,
+    sampling: Sampling,
+    device: str,
+    rounds: int,
 ) -> tuple[list[Timing], list[str], int]:
-    """Return the timings, the baseline's replies, and how many new tokens they have."""
+    """Return the timings, the baseline's replies to the first ``alone``, and how many new tokens all replies have."""
     ours = TransformersLlm.from_model(model, tokenizer)
 
     def one_by_one() -> list[list[int]]:
-        texts = (as_template(tokenizer, turns) for turns in prompts)
+        texts = (as_template(tokenizer, turns) for turns in prompts[:alone])
         inputs = (tokenizer(text, return_tensors="pt", add_special_tokens=False) for text in texts)
         return [generate_one(model, each, sampling.max_new_tokens) for each in inputs]
 
     tokens = one_by_one()
     replies = [tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
-    num_tokens = sum(map(len, tokens))
+    num_alone = sum(map(len, tokens))
+    num_tokens = num_alone * len(prompts) // alone
     flop = 2.0 * sum(p.numel() for p in model.parameters())  # of a new token; the prompt's are not counted
     contenders = {
-        "transformers generate, a prompt at a time": Contender(one_by_one, num_tokens, flop),
+        "transformers generate, a prompt at a time": Contender(one_by_one, num_alone, flop),
         "ours on transformers": Contender(lambda: ours.reply(prompts, sampling), num_tokens, flop),
     }
     return time_in_turns(contenders, device, rounds), replies, num_tokens
@@ -95,19 +103,22 @@ def time_vllm(
 @click.command()
 @click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--prompts", "number", default=48, show_default=True)
+@click.option("--alone", default=0, help="How many the baseline answers, one at a time; 0: all on a CPU, 8 on a GPU.")
 @click.option("--new-tokens", default=128, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--write/--no-write", default=True, help="Write the result under benchmarks/results.")
-def main(device: str, number: int, new_tokens: int, rounds: int, write: bool) -> None:
+def main(device: str, number: int, alone: int, new_tokens: int, rounds: int, write: bool) -> None:
     """Print the table of ratios."""
     device = pick_device(device)
+    alone = min(number, alone or (number if device == "cpu" else 8))
     prompts, sampling = make_prompts(number), Sampling(new_tokens)
     model, tokenizer = load_llm(device)
-    timings, replies, num_tokens = time_transformers(model, tokenizer, prompts, sampling, device, rounds)
+    timings, replies, num_tokens = time_transformers(model, tokenizer, prompts, alone, sampling, device, rounds)
     sections = {"against transformers": timings}
-    same = equal_share(TransformersLlm.from_model(model, tokenizer).reply(prompts, sampling), replies)
+    same = equal_share(TransformersLlm.from_model(model, tokenizer).reply(prompts, sampling)[:alone], replies)
     facts: dict[str, Any] = {
         "prompts": f"{number} of Prompt 2, {num_tokens} new tokens in all, {new_tokens} each at most",
+        "prompts of the baseline": f"the first {alone}",
         "replies equal to the baseline's": f"{same:.0%} on transformers",
     }
     if HAS_VLLM and device == "cpu":  # no folder of full-size weights is at hand
@@ -126,7 +137,7 @@ def main(device: str, number: int, new_tokens: int, rounds: int, write: bool) ->
         sections,
         unit="new tokens",
         weights="miniature" if device == "cpu" else "random (Qwen2.5-7B's shape)",
-        command=f"python -m benchmarks.llm --device {device}",
+        command=f"python -m benchmarks.llm {' '.join(sys.argv[1:])}".strip(),
         facts=facts,
         write=write,
     )

@@ -8,6 +8,7 @@ Greedy decoding, so that all write the same words. Where vLLM is installed it is
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,26 +51,33 @@ def shown(text: str, picture: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def time_transformers(
-    vlm: tuple[Any, Any], images: Sequence[Image.Image], prompts: Sequence[str], tokens: int, device: str, rounds: int
+    vlm: tuple[Any, Any],
+    images: Sequence[Image.Image],
+    prompts: Sequence[str],
+    alone: int,
+    tokens: int,
+    device: str,
+    rounds: int,
 ) -> tuple[list[Timing], list[str], int]:
-    """Return the timings, the baseline's replies, and how many new tokens they have."""
+    """Return the timings, the baseline's replies to the first ``alone``, and how many new tokens all replies have."""
     model, processor = vlm
     settings, turns = LoadSettings(device), [one_turn(prompt) for prompt in prompts]
     ours = TransformersVlm.from_model(model, processor, settings)
 
     def one_by_one() -> list[list[int]]:
         found = []
-        for image, prompt in zip(images, prompts, strict=True):
+        for image, prompt in zip(images[:alone], prompts[:alone], strict=True):
             text = as_template(processor, shown(prompt, {"type": "image"}))  # type: ignore[arg-type]
             found.append(generate_one(model, processor(text=[text], images=[image], return_tensors="pt"), tokens))
         return found
 
     ids = one_by_one()
     replies = processor.batch_decode(ids, skip_special_tokens=True)
-    num_tokens = sum(map(len, ids))
+    num_alone = sum(map(len, ids))
+    num_tokens = num_alone * len(images) // alone
     flop = 2.0 * sum(p.numel() for p in model.parameters())  # of a new token; picture and prompt are not counted
     contenders = {
-        "transformers generate, an image at a time": Contender(one_by_one, num_tokens, flop),
+        "transformers generate, an image at a time": Contender(one_by_one, num_alone, flop),
         "ours on transformers": Contender(lambda: ours.describe(images, turns, Sampling(tokens)), num_tokens, flop),
     }
     return time_in_turns(contenders, device, rounds), replies, num_tokens
@@ -105,21 +113,24 @@ def time_vllm(
 @click.command()
 @click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option("--images", "number", default=512, show_default=True)
+@click.option("--alone", default=0, help="How many the baseline answers, one at a time; 0: all on a CPU, 8 on a GPU.")
 @click.option("--new-tokens", default=96, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--write/--no-write", default=True, help="Write the result under benchmarks/results.")
-def main(device: str, number: int, new_tokens: int, rounds: int, write: bool) -> None:
+def main(device: str, number: int, alone: int, new_tokens: int, rounds: int, write: bool) -> None:
     """Print the table of ratios."""
     device = pick_device(device)
+    alone = min(number, alone or (number if device == "cpu" else 8))
     prompts = [fill_describe(CLASSES[i % len(CLASSES)]) for i in range(number)]
     images = make_images(number, 32 if device == "cpu" else 448)
     vlm = load_vlm(device)
-    timings, replies, items = time_transformers(vlm, images, prompts, new_tokens, device, rounds)
+    timings, replies, items = time_transformers(vlm, images, prompts, alone, new_tokens, device, rounds)
     sections = {"against transformers": timings}
     ours = TransformersVlm.from_model(*vlm, LoadSettings(device))
-    same = equal_share(ours.describe(images, [one_turn(p) for p in prompts], Sampling(new_tokens)), replies)
+    same = equal_share(ours.describe(images, [one_turn(p) for p in prompts], Sampling(new_tokens))[:alone], replies)
     facts: dict[str, Any] = {
         "images": f"{number} of {images[1].width} px under Prompt 1, {items} new tokens, {new_tokens} each at most",
+        "images of the baseline": f"the first {alone}",
         "replies equal to the baseline's": f"{same:.0%} on transformers",
     }
     if HAS_VLLM and device == "cpu":  # no folder of full-size weights is at hand
@@ -133,7 +144,7 @@ def main(device: str, number: int, new_tokens: int, rounds: int, write: bool) ->
         sections,
         unit="new tokens",
         weights="miniature" if device == "cpu" else "random (Qwen2.5-VL-7B's shape)",
-        command=f"python -m benchmarks.vlm --device {device}",
+        command=f"python -m benchmarks.vlm {' '.join(sys.argv[1:])}".strip(),
         facts=facts,
         write=write,
     )

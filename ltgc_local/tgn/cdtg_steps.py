@@ -84,8 +84,6 @@ class CdtgSteps:
         # What a penalty differentiates twice is not compiled: torch.compile has no second derivative.
         self._generate = torch.compile(generator) if compiling else generator
         self._discriminate = torch.compile(discriminator) if compiling else discriminator
-        if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # every step has the same shapes
         self._of_generator, self._of_discriminator = trained_parameters(generator), trained_parameters(discriminator)
         self._generator_optimizer = _lazy_adam(settings, self._of_generator.values(), settings.path_every)
         self._discriminator_optimizer = _lazy_adam(settings, self._of_discriminator.values(), settings.r1_every)
