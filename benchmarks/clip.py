@@ -115,7 +115,7 @@ def compare(clip: OpenClipVit, encoded: list[bytes], batch_size: int, rounds: in
         def pixels(block: list[bytes]) -> np.ndarray:
             return to_pixels([Image.open(io.BytesIO(content)) for content in block], clip.resize)
 
-        decoded = map_batches(pixels, batches, num_cpus())  # type: ignore[arg-type]
+        decoded = map_batches(pixels, batches, num_cpus(), device)  # type: ignore[arg-type]
         return torch.cat([clip.encode_pixels(torch.from_numpy(np.concatenate(blocks))) @ texts.T for blocks in decoded])
 
     flop = count_flop(lambda: clip.encode_images([Image.new("RGB", (8, 8))]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -32,22 +33,23 @@ class Timing:
 
 
 def time_in_turns(contenders: Mapping[str, Contender], device: str, rounds: int = 3) -> list[Timing]:
-    """Run every contender once to warm it up, then all of them ``rounds`` times in turns.
+    """Run every contender once to warm it up, then all of them ``rounds`` times in turns; tell how long each took.
 
     Args:
         contenders: by name; the first is the baseline that ratios are taken of.
         device: ``cuda`` waits for the GPU before a clock is read.
     """
-    for contender in contenders.values():
-        contender.run()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
+    for turn in range(-1, rounds):
         for name, contender in contenders.items():
             _wait(device)
             start = time.perf_counter()
             contender.run()
             _wait(device)
-            seconds[name].append(time.perf_counter() - start)
+            took = time.perf_counter() - start
+            print(f"{name}: {'warm-up' if turn < 0 else f'round {turn}'}, {took:.1f} s", file=sys.stderr, flush=True)
+            if turn >= 0:
+                seconds[name].append(took)
     medians = {name: contender.items / statistics.median(seconds[name]) for name, contender in contenders.items()}
     baseline = next(iter(medians.values()))
     return [

@@ -152,7 +152,7 @@ def compare(
             return to_pixels([Image.open(io.BytesIO(content)) for content in block], resize)
 
         batches = [encoded[start : start + 256] for start in range(0, len(encoded), 256)]
-        blocks = [block for found in map_batches(pixels, batches, num_cpus()) for block in found]
+        blocks = [block for found in map_batches(pixels, batches, num_cpus(), "cpu") for block in found]
         return ImageSet(torch.from_numpy(np.concatenate(blocks)), labels)
 
     sets = decode(original, labels), decode(generated, labels[: len(generated)])

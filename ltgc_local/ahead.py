@@ -47,21 +47,34 @@ BLOCKS_AHEAD = 64  # 512 images of 224 px are 77 MB
 
 
 def map_batches(
-    function: Callable[[Sequence[T]], R], batches: Iterable[Sequence[T]], workers: int
+    function: Callable[[Sequence[T]], R], batches: Iterable[Sequence[T]], workers: int, device: str
 ) -> Generator[list[R], None, None]:
-    """Yield, for each batch, the results of its blocks of 8 in order; the next batches are worked on meanwhile.
+    """Yield, for each batch, the results of its blocks of 8 in order.
 
-    ``batches`` is consumed in the thread of the caller, as far ahead as the results.
+    While a GPU uses a batch the next ones are worked on; a CPU does one after the other, for a model whose threads wait
+    for each other loses more to other work than it gains.
+
+    Args:
+        batches: none of them empty; consumed in the thread of the caller, as far ahead as the results.
+        device: where the batches are used.
     """
+    if device == "cpu":
+        with ThreadPoolExecutor(workers, thread_name_prefix="blocks") as pool:
+            for batch in batches:
+                yield list(pool.map(function, _blocks(batch)))
+        return
     blocks_of: deque[int] = deque()
 
     def blocks() -> Iterator[Sequence[T]]:
         for batch in batches:
-            cut = [batch[start : start + BLOCK] for start in range(0, len(batch), BLOCK)]
-            if cut:
-                blocks_of.append(len(cut))
-                yield from cut
+            cut = _blocks(batch)
+            blocks_of.append(len(cut))
+            yield from cut
 
     with closing(map_ahead(function, blocks(), workers, BLOCKS_AHEAD)) as results:
         for first in results:
             yield [first, *islice(results, blocks_of.popleft() - 1)]
+
+
+def _blocks(batch: Sequence[T]) -> list[Sequence[T]]:
+    return [batch[start : start + BLOCK] for start in range(0, len(batch), BLOCK)]

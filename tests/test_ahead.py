@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import closing
 
 import pytest
 
-from ltgc_local.ahead import map_ahead
+from ltgc_local.ahead import BLOCK, map_ahead, map_batches
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first() -> None:
@@ -49,3 +51,27 @@ def test_closing_waits_for_what_runs_and_leaves_no_thread() -> None:
 def test_two_things_are_done_at_once() -> None:
     both = threading.Barrier(2, timeout=5)  # each waits for the other: one after the other it would break
     assert sorted(map_ahead(lambda item: both.wait(), range(2), workers=2, ahead=2)) == [0, 1]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_come_whole_and_in_order_in_blocks(device: str) -> None:
+    sizes = [1, BLOCK, BLOCK + 1, 3 * BLOCK]
+    batches = [list(range(1000 * number, 1000 * number + size)) for number, size in enumerate(sizes)]
+    found = list(map_batches(list, batches, workers=3, device=device))
+    assert [[item for block in blocks for item in block] for blocks in found] == batches
+    assert [len(blocks) for blocks in found] == [1, 1, 2, 3]
+    assert list(map_batches(list, [], workers=3, device=device)) == []
+
+
+@pytest.mark.parametrize(("device", "is_ahead"), [("cpu", False), ("cuda", True)])
+def test_only_a_gpu_has_the_next_batch_prepared_while_it_uses_this_one(device: str, is_ahead: bool) -> None:
+    begun = threading.Event()
+
+    def prepare(block: Sequence[int]) -> Sequence[int]:
+        if block[0] == 1:
+            begun.set()
+        return block
+
+    with closing(map_batches(prepare, [[0], [1]], workers=1, device=device)) as results:
+        next(results)
+        assert begun.wait(5 if is_ahead else 0.2) == is_ahead

@@ -230,6 +230,8 @@ class AdapterLearner(Protocol):
 class ClipModel(Protocol):
     """Role ``clip``."""
 
+    device: str
+
     def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
         """Encode images as unit rows (N, D), float32, on the CPU."""
         ...
@@ -262,8 +264,6 @@ class ImageReader(Protocol):
 
 class TrainableClip(ClipModel, Protocol):
     """Role ``clip`` as training and evaluation use it: the vision tower by itself, and what it reads."""
-
-    device: str
 
     @property
     def visual(self) -> torch.nn.Module:

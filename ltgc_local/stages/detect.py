@@ -79,7 +79,7 @@ def _encode_templates(context: StageContext) -> Array:
 def _cosines(context: StageContext, class_id: int, chunk: Sequence[DrawnRow], texts: Array) -> tuple[Array, Array]:
     """Return the cosines of a class's photographs with its text (n_y,), and of its drawn images with all (N, C).
 
-    The next images are read, decoded and resized in threads while the model encodes these. Drawn images that were
+    Images are decoded and resized in threads, on a GPU the next ones while it encodes these. Drawn images that were
     encoded when they were drawn (``draw.clip_features``) are not read at all.
     """
     model: ClipModel = context.model
@@ -96,7 +96,7 @@ def _cosines(context: StageContext, class_id: int, chunk: Sequence[DrawnRow], te
     of_photographs, of_drawings = [np.empty(0)], [np.empty((0, len(texts)))]
     with closing(map_ahead(read_drawn, drawings, workers=1, ahead=1)) as drawn:
         batches = chain(photographs, drawn)
-        with closing(map_batches(pixels, batches, context.decode_threads)) as decoded:
+        with closing(map_batches(pixels, batches, context.decode_threads, model.device)) as decoded:
             for number, blocks in enumerate(decoded):
                 found: Array = model.encode_pixels(torch.from_numpy(np.concatenate(blocks))).numpy()
                 if number < len(photographs):

@@ -68,7 +68,7 @@ def run_chunk(context: StageContext, chunk: Sequence[ImagePlace]) -> list[Artefa
 
     digests, hashes, embeddings = [], [], []
     with closing(
-        map_batches(look_at, split(chunk, context.recipe.leaks.batch_size), context.decode_threads)
+        map_batches(look_at, split(chunk, context.recipe.leaks.batch_size), context.decode_threads, model.device)
     ) as batches:
         for blocks in batches:
             digests += [digest for digest, _, _ in blocks]

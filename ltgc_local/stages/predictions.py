@@ -58,7 +58,7 @@ def iterate_logits(
         shown = {view: [picture for image in images for picture in show(image)] for view, show in views.items()}
         return {view: np.stack([np.asarray(picture) for picture in pictures]) for view, pictures in shown.items()}
 
-    for batch, blocks in zip(batches, map_batches(pixels_of, batches, decode_threads), strict=True):
+    for batch, blocks in zip(batches, map_batches(pixels_of, batches, decode_threads, reader.device), strict=True):
         rows, logits = np.arange(batch.start, batch.stop), {}
         for view in views:
             arrays = np.concatenate([block[view] for block in blocks])  # (B * P, H, W, 3)

@@ -99,6 +99,8 @@ def test_a_class_without_photographs_is_judged_by_rank_and_the_log_says_so(
 class OverflowingClip:
     """The miniature, whose features of grey images, of all images or of all texts overflow."""
 
+    device = "cpu"
+
     def __init__(self, clip: Any, *, images: bool = False, texts: bool = False) -> None:
         self.clip, self.images, self.texts = clip, images, texts
 
