@@ -29,15 +29,16 @@ from benchmarks.contest import Contender, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
 from ltgc_local.recipe.schema import Cdtg, Kmdn
-from ltgc_local.tgn import cdtg_steps, discriminator, generator
+from ltgc_local.tgn import cdtg_steps
 from ltgc_local.tgn.cdtg_steps import CdtgSteps
 from ltgc_local.tgn.discriminator import Discriminator
 from ltgc_local.tgn.generator import Widths
 from ltgc_local.tgn.layers import ModulatedConv
 from ltgc_local.tgn.network import TailNetwork, build_network
 from ltgc_local.tgn.real_images import RealImages
-from ltgc_local.tgn.resampling import blur
+from ltgc_local.tgn.resampling import Blur
 from ltgc_local.tgn.tail_generator import TailGenerator
+from ltgc_local.tgn.wavelet import Haar
 
 CLASSES = 12
 SMALL = Cdtg(size_px=32, style_dim=64, mlp_layers=4, max_channels=32, batch_size=32, clip_weight=0.0, augment="ada")
@@ -53,37 +54,38 @@ def plain_forward(self: ModulatedConv, maps: torch.Tensor, style: torch.Tensor, 
         weight = weight * (weight.square().sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
     outputs, size = weight.shape[1], weight.shape[-1]
     maps = maps.reshape(1, batch * inputs, height, width)
-    if self.up:
+    if self.blur is not None:
         turned = weight.transpose(1, 2).reshape(batch * inputs, outputs, size, size)
         maps = F.conv_transpose2d(maps, turned, stride=2, groups=batch)
         maps = maps.view(batch, outputs, *maps.shape[-2:])
-        return gain * blur(maps, (1, 1), gain=4)
+        return gain * self.blur(maps)
     maps = F.conv2d(maps, weight.view(batch * outputs, inputs, size, size), padding=size // 2, groups=batch)
     return gain * maps.view(batch, outputs, height, width)
 
 
-def plain_to_wavelets(images: torch.Tensor) -> torch.Tensor:
+def plain_haar(haar: Haar | None, images: torch.Tensor) -> torch.Tensor:
     a, b = images[..., 0::2, 0::2], images[..., 0::2, 1::2]
     c, d = images[..., 1::2, 0::2], images[..., 1::2, 1::2]
     return torch.cat([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
 
 
-def plain_from_wavelets(bands: torch.Tensor) -> torch.Tensor:
+def plain_inverse(haar: Haar | None, bands: torch.Tensor) -> torch.Tensor:
     ll, lh, hl, hh = bands.chunk(4, 1)
     upper = torch.stack([ll + lh + hl + hh, ll + lh - hl - hh], -1).flatten(-2)
     lower = torch.stack([ll - lh + hl - hh, ll - lh - hl + hh], -1).flatten(-2)
     return torch.stack([upper, lower], -2).flatten(-3, -2) / 2
 
 
-def plain_halved(bands: torch.Tensor) -> torch.Tensor:
-    return plain_to_wavelets(blur(plain_from_wavelets(bands), (1, 1))[..., ::2, ::2])
+def plain_halved(haar: Haar, bands: torch.Tensor) -> torch.Tensor:
+    blur = Blur((1, 1)).to(bands.device)
+    return plain_haar(None, blur(plain_inverse(None, bands))[..., ::2, ::2])
 
 
-def plain_doubled(bands: torch.Tensor) -> torch.Tensor:
-    images = plain_from_wavelets(bands)
+def plain_doubled(haar: Haar, bands: torch.Tensor) -> torch.Tensor:
+    images, blur = plain_inverse(None, bands), Blur((2, 1), gain=4).to(bands.device)
     spread = images.new_zeros(*images.shape[:2], images.shape[2], 2, images.shape[3], 2)
     spread[:, :, :, 0, :, 0] = images
-    return plain_to_wavelets(blur(spread.flatten(2, 3).flatten(3, 4), (2, 1), gain=4))
+    return plain_haar(None, blur(spread.flatten(2, 3).flatten(3, 4)))
 
 
 @contextmanager
@@ -99,8 +101,7 @@ def plainly() -> Iterator[None]:
         patch.object(ModulatedConv, "forward", plain_forward),
         patch.object(RealImages, "take", take),
         patch.object(cdtg_steps, "differentiable_twice", nullcontext),
-        patch.multiple(generator, from_wavelets=plain_from_wavelets, doubled=plain_doubled),
-        patch.multiple(discriminator, to_wavelets=plain_to_wavelets, halved=plain_halved),
+        patch.multiple(Haar, forward=plain_haar, inverse=plain_inverse, halved=plain_halved, doubled=plain_doubled),
     ):
         yield
 
@@ -115,10 +116,10 @@ def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
     with torch.no_grad():
         maps = tail_network.features(torch.zeros(1, 3, settings.size_px, settings.size_px, device=device))
     channels, height, width = maps.shape[1:]
-    tail_generator = TailGenerator(widths, settings.fusion, (channels, height, width))
+    generator = TailGenerator(widths, settings.fusion, (channels, height, width))
     pixels = torch.randint(0, 256, (8 * CLASSES, 3, settings.size_px, settings.size_px), dtype=torch.uint8)
     images = RealImages(pixels, np.repeat(np.arange(CLASSES), 8))
-    steps = CdtgSteps(settings, images, tail_generator, Discriminator(widths), tail_network, None, device, 0)
+    steps = CdtgSteps(settings, images, generator, Discriminator(widths), tail_network, None, device, 0)
     steps.ada.p = 0.3  # what augmentation costs belongs to the step
     return steps
 
@@ -144,13 +145,13 @@ def contender(settings: Cdtg, device: str, plain: bool = False) -> Contender:
 @torch.no_grad()
 def largest_difference(settings: Cdtg, device: str) -> float:
     """Return how far an image of the plain form is from ours, in [-1, 1]."""
-    tail_generator = copy.deepcopy(build_steps(settings, device).generator)
-    random = tail_generator.draw_seeded(range(4), 1.0).to(device)
+    generator = copy.deepcopy(build_steps(settings, device).generator)
+    random = generator.draw_seeded(range(4), 1.0).to(device)
     labels = torch.arange(4, device=device)
     with torch.backends.cudnn.flags(allow_tf32=False):  # which rounds to 10 bits, by an algorithm of its own for each
-        ours = tail_generator(random, labels)
+        ours = generator(random, labels)
         with plainly():
-            plain = tail_generator(random, labels)
+            plain = generator(random, labels)
     return float((ours - plain).abs().max())
 
 

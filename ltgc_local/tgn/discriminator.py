@@ -11,7 +11,7 @@ import torch.nn as nn
 
 from ltgc_local.tgn.generator import BANDS, FIRST, Widths
 from ltgc_local.tgn.layers import EqualConv, EqualLinear
-from ltgc_local.tgn.wavelet import halved, to_wavelets
+from ltgc_local.tgn.wavelet import Haar
 
 GROUP = 4  # images whose deviation is one feature
 LabelFusion = Literal["concat", "projection"]
@@ -29,6 +29,7 @@ class Discriminator(nn.Module):
         # From the largest maps to 4 x 4. The largest have the channels of the image's own size, half those of the
         # generator's maps of that size: so do SWAGAN's.
         channels = [widths.channels(widths.size_px), *(widths.channels(r) for r in widths.resolutions[-2::-1])]
+        self.haar = Haar()
         self.from_bands = nn.ModuleList(EqualConv(BANDS, outputs, 1) for outputs in channels)
         self.blocks = nn.ModuleList(
             nn.Sequential(EqualConv(inputs, inputs, 3), EqualConv(inputs, outputs, 3, down=True))
@@ -44,10 +45,10 @@ class Discriminator(nn.Module):
         self.out = EqualLinear(last, last if label_fusion == "projection" else 1)
 
     def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        bands = to_wavelets(images)
+        bands = self.haar(images)
         maps = self.from_bands[0](bands)
         for block, from_bands in zip(self.blocks, list(self.from_bands)[1:], strict=True):
-            bands = halved(bands)
+            bands = self.haar.halved(bands)
             maps = block(maps) + from_bands(bands)
         embedded = self.label_embedding(labels)  # (B, C)
         if self.label_fusion == "concat":

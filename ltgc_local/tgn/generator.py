@@ -14,7 +14,7 @@ import torch
 import torch.nn as nn
 
 from ltgc_local.tgn.layers import EqualLinear, ModulatedConv, StyledConv, pixel_norm
-from ltgc_local.tgn.wavelet import doubled, from_wavelets
+from ltgc_local.tgn.wavelet import Haar
 
 BANDS = 12  # 3 colours x 4 bands
 FIRST = 4  # height and width of the smallest maps
@@ -54,12 +54,13 @@ class ToBands(nn.Module):
         super().__init__()
         self.conv = ModulatedConv(inputs, BANDS, 1, style_dim, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(1, BANDS, 1, 1))
+        self.haar = Haar()
 
     def forward(self, maps: torch.Tensor, style: torch.Tensor, smaller: torch.Tensor | None) -> torch.Tensor:
         bands: torch.Tensor = self.conv(maps, style).float() + self.bias
         if smaller is None:
             return bands
-        return bands + doubled(smaller)
+        return bands + self.haar.doubled(smaller)
 
 
 class Generator(nn.Module):
@@ -86,6 +87,7 @@ class Generator(nn.Module):
         self.constant = nn.Parameter(torch.randn(1, first, FIRST, FIRST))
         self.convs = nn.ModuleList([StyledConv(first, first, dim)])
         self.to_bands = nn.ModuleList([ToBands(first, dim)])
+        self.haar = Haar()
         for resolution in widths.resolutions[1:]:
             inputs, outputs = widths.channels(resolution // 2), widths.channels(resolution)
             self.convs += [StyledConv(inputs, outputs, dim, up=True), StyledConv(outputs, outputs, dim)]
@@ -109,7 +111,7 @@ class Generator(nn.Module):
             maps = self.convs[at](maps, styles[:, at], noise[at])
             maps = self.convs[at + 1](maps, styles[:, at + 1], noise[at + 1])
             bands = to_bands(maps, styles[:, at + 2], bands)
-        return from_wavelets(bands)
+        return self.haar.inverse(bands)
 
     def mixed_styles(
         self, latents: tuple[torch.Tensor, torch.Tensor], labels: torch.Tensor, crossover: torch.Tensor

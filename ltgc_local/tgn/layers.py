@@ -13,7 +13,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ltgc_local.tgn.convolution import convolve
-from ltgc_local.tgn.resampling import blur
+from ltgc_local.tgn.resampling import Blur
 
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = math.sqrt(2)
@@ -48,15 +48,14 @@ class EqualConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.scale, self.down = GAIN / math.sqrt(inputs * kernel_size**2), down
+        self.scale = GAIN / math.sqrt(inputs * kernel_size**2)
+        self.blur = Blur(((kernel_size + 2) // 2, (kernel_size + 1) // 2)) if down else None
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        weight, bias, size = self.weight * self.scale, self.bias * GAIN, self.weight.shape[-1]
-        if self.down:
-            before, after = (size + 2) // 2, (size + 1) // 2
-            maps = blur(maps, (before, after))
-            return F.leaky_relu(convolve(maps, weight, bias, stride=2), SLOPE)
-        return F.leaky_relu(convolve(maps, weight, bias, padding=size // 2), SLOPE)
+        weight, bias = self.weight * self.scale, self.bias * GAIN
+        if self.blur is not None:
+            return F.leaky_relu(convolve(self.blur(maps), weight, bias, stride=2), SLOPE)
+        return F.leaky_relu(convolve(maps, weight, bias, padding=weight.shape[-1] // 2), SLOPE)
 
 
 class ModulatedConv(nn.Module):
@@ -74,16 +73,16 @@ class ModulatedConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel_size, kernel_size))
         self.modulation = EqualLinear(style_dim, inputs, bias=1.0)
-        self.scale, self.demodulate, self.up = 1 / math.sqrt(inputs * kernel_size**2), demodulate, up
+        self.scale, self.demodulate = 1 / math.sqrt(inputs * kernel_size**2), demodulate
+        self.blur = Blur((1, 1), gain=4) if up else None
 
     def forward(self, maps: torch.Tensor, style: torch.Tensor, gain: float = 1.0) -> torch.Tensor:
         """Convolve (B, I, H, W) under the styles (B, D) and multiply by ``gain``."""
         weight = self.weight * self.scale  # (O, I, k, k)
         scales = self.modulation(style)  # (B, I)
         maps = maps * (scales * (1 if self.demodulate else gain))[:, :, None, None].to(maps.dtype)
-        if self.up:
-            maps = convolve(maps, weight.transpose(0, 1), stride=2, transposed=True)
-            maps = blur(maps, (1, 1), gain=4)
+        if self.blur is not None:
+            maps = self.blur(convolve(maps, weight.transpose(0, 1), stride=2, transposed=True))
         else:
             maps = convolve(maps, weight, padding=weight.shape[-1] // 2)
         if self.demodulate:

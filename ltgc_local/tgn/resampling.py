@@ -6,9 +6,8 @@ path length need. Images, as Haar bands, are resampled by ``wavelet``.
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 
 from ltgc_local.tgn.convolution import convolve
@@ -16,31 +15,26 @@ from ltgc_local.tgn.convolution import convolve
 BLUR = (1.0, 3.0, 3.0, 1.0)  # along one axis, before it is divided by its sum
 
 
-def blur(maps: torch.Tensor, pad: tuple[int, int], gain: float = 1.0) -> torch.Tensor:
-    """Put zeros around the maps and convolve each with the 4 x 4 blur, whose values add up to ``gain``.
+class Blur(nn.Module):
+    """Put zeros around maps (B, C, H, W) and convolve each with the 4 x 4 blur, whose values add up to ``gain``.
 
-    Args:
-        maps: (B, C, H, W).
-        pad: zeros before and after, of height and width alike.
-
-    Returns:
-        (B, C, H + sum(pad) - 3, W + sum(pad) - 3), of the maps' dtype, also under autocast.
+    ``pad`` is how many zeros there are before and after, of height and width alike: the result is
+    (B, C, H + sum(pad) - 3, W + sum(pad) - 3), of the maps' dtype, also under autocast.
     """
-    before, after = pad
-    if before != after:
-        maps, before = F.pad(maps, (before, after, before, after)), 0
-    make = _make_kernel if torch.compiler.is_compiling() else _kept_kernel
-    channels = maps.shape[1]
-    kernel = make(maps.device, maps.dtype, gain).expand(channels, 1, -1, -1)
-    with torch.autocast(maps.device.type, enabled=False):
-        return convolve(maps, kernel, padding=before, groups=channels)
 
+    kernel: torch.Tensor
 
-def _make_kernel(device: torch.device, dtype: torch.dtype, gain: float) -> torch.Tensor:
-    with torch.inference_mode(False):
-        taps = torch.tensor(BLUR, device=device, dtype=dtype)
-        return torch.outer(taps, taps) * (gain / taps.sum() ** 2)
+    def __init__(self, pad: tuple[int, int], gain: float = 1.0) -> None:
+        super().__init__()
+        taps = torch.tensor(BLUR) / sum(BLUR)
+        self.register_buffer("kernel", gain * torch.outer(taps, taps), persistent=False)
+        self.pad = pad
 
-
-#: A copy from the CPU waits for all that the GPU has to do yet: not one a layer. What is compiled has it as a constant.
-_kept_kernel = cache(_make_kernel)
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        before, after = self.pad
+        if before != after:
+            maps, before = F.pad(maps, (before, after, before, after)), 0
+        channels = maps.shape[1]
+        kernel = self.kernel.to(maps.dtype).expand(channels, 1, -1, -1)
+        with torch.autocast(maps.device.type, enabled=False):
+            return convolve(maps, kernel, padding=before, groups=channels)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.tgn.resampling import blur
-from ltgc_local.tgn.wavelet import doubled, from_wavelets, halved, to_wavelets
+from ltgc_local.tgn.resampling import Blur
+from ltgc_local.tgn.wavelet import Haar
 
 TAPS = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 
@@ -32,53 +32,56 @@ def upfirdn(images: torch.Tensor, kernel: np.ndarray, up: int, down: int, pad: t
 @pytest.mark.parametrize("pad", [(1, 1), (2, 2), (2, 1)])
 def test_the_blur_is_of_each_channel_by_itself(pad: tuple[int, int]) -> None:
     maps = torch.randn(2, 5, 6, 6, dtype=torch.float64)
-    assert torch.allclose(blur(maps, pad), upfirdn(maps, TAPS, 1, 1, pad))
-    assert torch.allclose(blur(maps, pad, gain=4), 4 * upfirdn(maps, TAPS, 1, 1, pad))
+    assert torch.allclose(Blur(pad).double()(maps), upfirdn(maps, TAPS, 1, 1, pad))
+    assert torch.allclose(Blur(pad, gain=4).double()(maps), 4 * upfirdn(maps, TAPS, 1, 1, pad))
 
 
 @pytest.mark.parametrize("colours", [1, 3])
 def test_bands_are_halved_and_doubled_as_their_image_is(colours: int) -> None:
-    bands = torch.randn(2, 4 * colours, 6, 6, dtype=torch.float64)
-    image = from_wavelets(bands)
-    assert torch.allclose(halved(bands), to_wavelets(upfirdn(image, TAPS, 1, 2, (1, 1))))
-    assert torch.allclose(doubled(bands), to_wavelets(upfirdn(image, 4 * TAPS, 2, 1, (2, 1))))
+    bands, haar = torch.randn(2, 4 * colours, 6, 6, dtype=torch.float64), Haar(colours).double()
+    image = haar.inverse(bands)
+    assert torch.allclose(haar.halved(bands), haar(upfirdn(image, TAPS, 1, 2, (1, 1))), atol=1e-6)
+    assert torch.allclose(haar.doubled(bands), haar(upfirdn(image, 4 * TAPS, 2, 1, (2, 1))), atol=1e-6)
 
 
 def test_a_constant_image_stays_constant_away_from_the_edge() -> None:
-    bands = to_wavelets(torch.ones(1, 2, 16, 16))
-    larger, smaller = from_wavelets(doubled(bands)), from_wavelets(halved(bands))
+    haar = Haar(2)
+    bands = haar(torch.ones(1, 2, 16, 16))
+    larger, smaller = haar.inverse(haar.doubled(bands)), haar.inverse(haar.halved(bands))
     assert torch.allclose(larger[..., 2:-2, 2:-2], torch.ones(1, 2, 28, 28))
     assert torch.allclose(smaller[..., 1:-1, 1:-1], torch.ones(1, 2, 6, 6))
 
 
 def test_autocast_does_not_round_what_is_resampled() -> None:
-    bands = torch.rand(1, 12, 8, 8)
+    bands, haar, blur = torch.rand(1, 12, 8, 8), Haar(), Blur((1, 1))
+    changes = (haar.doubled, haar.halved, haar.inverse, blur)
     with torch.autocast("cpu", torch.bfloat16):
-        assert doubled(bands.bfloat16()).dtype == torch.bfloat16
-        under = [change(bands) for change in (doubled, halved, from_wavelets, lambda maps: blur(maps, (1, 1)))]
+        assert blur(bands.bfloat16()).dtype == torch.bfloat16
+        under = [change(bands) for change in changes]
     assert all(maps.dtype == torch.float32 for maps in under)
-    assert torch.equal(under[0], doubled(bands)) and torch.equal(under[1], halved(bands))
+    assert all(torch.equal(maps, change(bands)) for maps, change in zip(under, changes, strict=True))
 
 
 def test_resampling_can_be_differentiated_twice() -> None:
     bands = torch.randn(1, 4, 4, 4, dtype=torch.float64, requires_grad=True)
-    for change in (doubled, halved, lambda maps: blur(maps, (2, 1))):
+    haar = Haar(1).double()
+    for change in (haar.doubled, haar.halved, Blur((2, 1)).double()):
         assert torch.autograd.gradgradcheck(lambda x, change=change: change(x).square(), bands)
 
 
 def test_the_haar_bands_of_four_pixels() -> None:
     # a b / c d = 1 2 / 3 5: LL = 11 / 2, LH = (1 + 2 - 3 - 5) / 2, HL = (1 - 2 + 3 - 5) / 2, HH = (1 - 2 - 3 + 5) / 2
-    bands = to_wavelets(torch.tensor([[[[1.0, 2.0], [3.0, 5.0]]]]))
+    bands = Haar(1)(torch.tensor([[[[1.0, 2.0], [3.0, 5.0]]]]))
     assert bands.flatten().tolist() == pytest.approx([5.5, -2.5, -1.5, 0.5])
 
 
 def test_the_haar_transform_is_inverted_and_keeps_energy() -> None:
-    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    bands = to_wavelets(images)
+    images, haar = torch.randn(2, 3, 8, 8), Haar()
+    bands = haar(images)
     assert bands.shape == (2, 12, 4, 4)
-    assert torch.allclose(from_wavelets(bands), images)
-    assert torch.allclose(to_wavelets(from_wavelets(bands)), bands)
-    assert float(bands.square().sum()) == pytest.approx(float(images.square().sum()))
+    assert torch.allclose(haar.inverse(bands), images, atol=1e-5)
+    assert torch.allclose(haar(haar.inverse(bands)), bands, atol=1e-5)
+    assert float(bands.square().sum()) == pytest.approx(float(images.square().sum()), rel=1e-5)
 
 
 def test_the_haar_transform_is_the_released_filters() -> None:
@@ -86,4 +89,8 @@ def test_the_haar_transform_is_the_released_filters() -> None:
     kernels = [np.outer(low, low), np.outer(high, low), np.outer(low, high), np.outer(high, high)]
     images = torch.randn(1, 2, 6, 6, dtype=torch.float64)
     expected = [upfirdn(images, kernel, 1, 2, (0, 0)) for kernel in kernels]
-    assert torch.allclose(to_wavelets(images), torch.cat(expected, 1))
+    assert torch.allclose(Haar(2).double()(images), torch.cat(expected, 1), atol=1e-6)
+
+
+def test_constants_are_in_no_file_of_weights() -> None:
+    assert not Haar().state_dict() and not Blur((1, 1)).state_dict()
