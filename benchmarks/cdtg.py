@@ -5,10 +5,9 @@
 
 The plain version convolves each image with weights of its own by a grouped convolution, as StyleGAN2's code is usually
 ported, and resamples pixels between two Haar transforms, as SWAGAN's does; in float32, channels first, and torch
-differentiates it twice. All contenders have the same weights, and their
-images are checked to be the same. A run is as many steps as there are between two R1 penalties, so that every penalty
-is in it as often as in training. Weights are random; the CLIP loss is left out, for its cost is that of whichever CLIP
-a card names.
+differentiates it twice. All contenders have the same weights, and their images are checked to be the same. A run is as
+many steps as there are between two R1 penalties, so that every penalty is in it as often as in training. Weights are
+random; the CLIP loss is left out, for its cost is that of whichever CLIP a card names.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -63,29 +63,34 @@ def plain_forward(self: ModulatedConv, maps: torch.Tensor, style: torch.Tensor, 
     return gain * maps.view(batch, outputs, height, width)
 
 
-def plain_haar(haar: Haar | None, images: torch.Tensor) -> torch.Tensor:
+def plain_haar(haar: Haar, images: torch.Tensor) -> torch.Tensor:
     a, b = images[..., 0::2, 0::2], images[..., 0::2, 1::2]
     c, d = images[..., 1::2, 0::2], images[..., 1::2, 1::2]
     return torch.cat([a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
 
 
-def plain_inverse(haar: Haar | None, bands: torch.Tensor) -> torch.Tensor:
+def plain_inverse(haar: Haar, bands: torch.Tensor) -> torch.Tensor:
     ll, lh, hl, hh = bands.chunk(4, 1)
     upper = torch.stack([ll + lh + hl + hh, ll + lh - hl - hh], -1).flatten(-2)
     lower = torch.stack([ll - lh + hl - hh, ll - lh - hl + hh], -1).flatten(-2)
     return torch.stack([upper, lower], -2).flatten(-3, -2) / 2
 
 
+@cache  # a copy to the GPU would wait for all that it has to do
+def plain_blurs(device: torch.device) -> tuple[Blur, Blur]:
+    """Return the blurs of halving and of doubling."""
+    return Blur((1, 1)).to(device), Blur((2, 1), gain=4).to(device)
+
+
 def plain_halved(haar: Haar, bands: torch.Tensor) -> torch.Tensor:
-    blur = Blur((1, 1)).to(bands.device)
-    return plain_haar(None, blur(plain_inverse(None, bands))[..., ::2, ::2])
+    return plain_haar(haar, plain_blurs(bands.device)[0](plain_inverse(haar, bands))[..., ::2, ::2])
 
 
 def plain_doubled(haar: Haar, bands: torch.Tensor) -> torch.Tensor:
-    images, blur = plain_inverse(None, bands), Blur((2, 1), gain=4).to(bands.device)
+    images = plain_inverse(haar, bands)
     spread = images.new_zeros(*images.shape[:2], images.shape[2], 2, images.shape[3], 2)
     spread[:, :, :, 0, :, 0] = images
-    return plain_haar(None, blur(spread.flatten(2, 3).flatten(3, 4)))
+    return plain_haar(haar, plain_blurs(bands.device)[1](spread.flatten(2, 3).flatten(3, 4)))
 
 
 @contextmanager
