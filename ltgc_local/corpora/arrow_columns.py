@@ -7,6 +7,7 @@ are in the schema's "huggingface" metadata (``datasets.ClassLabel``).
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,14 @@ from ltgc_local.store import digest_file
 NAME_COLUMNS = ": name them by data.image_column and data.label_column"
 
 
-class PackedSplit:
+class PackedSplit(ABC):
     """Base of a split whose images are packed in files, several to one; ``packed`` gives one row."""
 
     keys: tuple[str, ...]
 
+    @abstractmethod
     def packed(self, row: int) -> tuple[dict[str, Any] | None, Path]:
         """Return a row of the column of images, and what names its place to a person."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         return len(self.keys)
