@@ -2,6 +2,7 @@
 
     python -m benchmarks.t2i --device cpu     # the miniature at the quickstart's settings, 1 minute
     python -m benchmarks.t2i --device cuda    # SDXL at full size, random weights, 1024 px, 30 steps with guidance
+    python -m benchmarks.t2i --device cuda --unet fp8    # ours as with models.unet: fp8
 
 The stock pipeline is used as documented: a loop with one prompt a call; and the same with lists of prompts. Ours draws
 the same pictures, which is checked, and then what a learner of 224 px needs: fewer pixels and steps.
@@ -119,11 +120,13 @@ def compare(one: list[Image.Image], other: list[Image.Image]) -> str:
     return f"largest {int(apart.max())}, mean {apart.mean():.3f} of 255 grey levels"
 
 
-def run(size: Size, device: str, compiled: str | None, rounds: int) -> tuple[list[Timing], dict[str, Any]]:
+def run(
+    size: Size, device: str, compiled: str | None, unet: str | None, rounds: int
+) -> tuple[list[Timing], dict[str, Any]]:
     """Time the contenders; return the timings and what was checked."""
     stock = build_full_size(device) if device == "cuda" else load_miniature()
     ours = DiffusersSdxl.from_pipeline(
-        copy.deepcopy(stock), LoadSettings(device, compile=compiled), "benchmark"  # type: ignore[arg-type]
+        copy.deepcopy(stock), LoadSettings(device, compile=compiled, unet=unet), "benchmark"  # type: ignore[arg-type]
     )  # fmt: skip
     asked, loop = size.settings, replace(size.settings, batch_size=1)
 
@@ -140,7 +143,9 @@ def run(size: Size, device: str, compiled: str | None, rounds: int) -> tuple[lis
             f"stock diffusers, batches of {asked.batch_size}": Contender(
                 stock_run(asked, size.images), size.images, flop
             ),
-            "ours, the same pictures": Contender(our_run(asked, size.images), size.images, flop),
+            f"ours, {'its UNet in ' + unet if unet else 'the same pictures'}": Contender(
+                our_run(asked, size.images), size.images, flop
+            ),
             f"ours, {_words(size.small)}": Contender(our_run(size.small, size.small_images), size.small_images),
             f"ours, distilled: {_words(size.few)}": Contender(
                 our_run(size.few, size.small_images), size.small_images, count_image_flop(stock, size.few, device)
@@ -186,6 +191,7 @@ def _words(settings: DrawSettings) -> str:
 @click.option("--images", type=int, help="Images a run of stock batches and ours.")
 @click.option("--batch", type=int, help="Images drawn at once.")
 @click.option("--compile", "compiled", type=click.Choice(["none", "regional", "full"]), help="As draw.compile.")
+@click.option("--unet", type=click.Choice(["fp8"]), help="As models.unet.")
 @click.option("--rounds", type=int, default=3, show_default=True)
 @click.option("--write/--no-write", default=True, show_default=True, help="Write benchmarks/results/.")
 def main(
@@ -195,6 +201,7 @@ def main(
     images: int | None,
     batch: int | None,
     compiled: str | None,
+    unet: str | None,
     rounds: int,
     write: bool,
 ) -> None:
@@ -204,9 +211,9 @@ def main(
     given = {"size_px": px, "steps": steps, "batch_size": batch}
     settings = replace(size.settings, **{key: value for key, value in given.items() if value is not None})
     size = replace(size, settings=settings, images=images or size.images)
-    timings, facts = run(size, device, compiled, rounds)
+    timings, facts = run(size, device, compiled, unet, rounds)
     report(
-        "t2i",
+        f"t2i-{unet}" if unet else "t2i",
         device,
         {f"{settings.size_px} px, {settings.steps} steps, guidance {settings.guidance:g}, to PNG bytes": timings},
         unit="images",

@@ -160,7 +160,7 @@ def _diffusion(recipe: Recipe, tail: str) -> list[Step]:
     settings = recipe.diffusion
     network = (tail,) if settings.conditioning == "features" else ()
     learnt = ("diffusion", *(["kmdn.feature"] if network else []))
-    later = (*OF_DRAWING, *OF_ACCEPTING, ATTEMPTS)
+    later = (*OF_DRAWING, *OF_ACCEPTING, ATTEMPTS, "models.unet")
     steps = []
     if settings.prompts == "descriptions":
         steps = [

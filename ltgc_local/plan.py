@@ -14,7 +14,7 @@ from ltgc_local.steps import Role, Step
 LOADING: dict[Role, tuple[str, ...]] = {
     "vlm": ("models.device", "models.dtype", "models.quantization", "models.max_pixels", "models.max_model_len"),
     "llm": ("models.device", "models.dtype", "models.quantization", "models.max_model_len"),
-    "t2i": ("models.device", "models.dtype", "models.text_encoders"),
+    "t2i": ("models.device", "models.dtype", "models.text_encoders", "models.unet"),
     "clip": ("models.device", "models.dtype"),
     "backbone": ("models.device",),
 }

@@ -111,11 +111,14 @@ def test_a_plan_says_that_images_are_by_a_tiny_decoder(recipe_file: Path, tmp_pa
     assert "t2i: miniature-sdxl (miniature, diffusers): images by its tiny decoder\n" in plan
 
 
-def test_a_plan_says_that_text_encoders_are_quantised(recipe_file: Path) -> None:
-    plan = call("plan", recipe_file, "--set", "models.text_encoders=8bit").stdout
-    assert "t2i: miniature-sdxl (miniature, diffusers): its text encoders in 8bit by bitsandbytes\n" in plan
-    result = call("plan", recipe_file, "--set", "models.text_encoders=4bit")
-    assert result.exit_code == 2 and "models.text_encoders: expected '8bit'" in result.stderr
+def test_a_plan_says_what_of_a_t2i_is_quantised(recipe_file: Path) -> None:
+    asked = ("--set", "models.text_encoders=8bit", "--set", "models.unet=fp8")
+    plan = call("plan", recipe_file, *asked).stdout
+    assert "t2i: miniature-sdxl (miniature, diffusers): its text encoders in 8bit by bitsandbytes; its UNet's " in plan
+    assert "; its UNet's matrices in fp8\n" in plan
+    for key, wrong, right in (("text_encoders", "4bit", "8bit"), ("unet", "int8", "fp8")):
+        result = call("plan", recipe_file, "--set", f"models.{key}={wrong}")
+        assert result.exit_code == 2 and f"models.{key}: expected '{right}'" in result.stderr
 
 
 def test_a_recipes_problems_are_exit_code_2_all_at_once_without_a_traceback(recipe_file: Path) -> None:

@@ -187,6 +187,12 @@ def test_every_key_of_diffusion_shapes_the_step_that_it_should_and_none_before()
     assert set(first) | set(SHAPED[""]) == set(type(recipe.diffusion).model_fields)
 
 
+def test_a_unet_in_fp8_shapes_what_is_drawn_and_not_the_adapter() -> None:
+    recipe = tgn_recipe(*BY_DIFFUSION, "models.unet=fp8")
+    shaped = {step.name for step in build_plan(recipe) if "models.unet" in step_settings(step, recipe.dump())}
+    assert shaped == {f"diffusion/{attempt}/draw" for attempt in range(recipe.diffusion.attempts)}
+
+
 def test_descriptions_are_made_by_ltgcs_steps_of_tgns_tail() -> None:
     steps = {s.name: s for s in build_plan(tgn_recipe(*BY_DIFFUSION, *DESCRIBED, "extend.max_descriptions=120"))}
     assert (steps["describe"].model_role, steps["extend"].model_role) == ("vlm", "llm")

@@ -26,7 +26,8 @@ def reason_of(role: Role, recipe: Recipe) -> str:
     if role == "t2i":
         quantised, decoder = recipe.models.text_encoders, recipe.draw.decoder
         encoders = f"its text encoders in {quantised} by bitsandbytes" if quantised else ""
-        return "; ".join(filter(None, (encoders, f"images by its {decoder} decoder" if decoder else "")))
+        unet = f"its UNet's matrices in {recipe.models.unet}" if recipe.models.unet else ""
+        return "; ".join(filter(None, (encoders, unet, f"images by its {decoder} decoder" if decoder else "")))
     if role not in TEXT_ROLES:
         return ""
     why = _text_backend(recipe)[1]

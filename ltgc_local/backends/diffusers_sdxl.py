@@ -20,6 +20,7 @@ from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings
 from ltgc_local.backends.sdxl_adapter import FeatureTokens, fuse_adapter
 from ltgc_local.backends.sdxl_batches import FittingBatches, is_out_of_memory
 from ltgc_local.backends.sdxl_denoise import Denoiser, Text, strength_of
+from ltgc_local.backends.sdxl_fp8 import check_fp8
 from ltgc_local.backends.sdxl_learner import SdxlLearner
 from ltgc_local.backends.sdxl_prompts import PromptEncoder
 from ltgc_local.backends.sdxl_speed import speed_up
@@ -37,6 +38,8 @@ class DiffusersSdxl:
         diffusers_logging.disable_progress_bar()
         device = torch.device(resolve_device(settings.device))
         dtype = resolve_dtype(settings.dtype, str(device))
+        if settings.unet == "fp8":
+            check_fp8(device, dtype)
         pipeline = load_sdxl(folder, dtype, settings.few_step, settings.text_encoders)
         decoder = None
         if settings.tiny_decoder is not None:
@@ -67,7 +70,7 @@ class DiffusersSdxl:
         pipeline.vae.to(device)
         self._pipeline, self._device = pipeline, device
         self._features = None if features is None else features.to(device)
-        self._store = speed_up(pipeline, device, compiled, self._features)
+        self._store = speed_up(pipeline, device, compiled, self._features, settings.unet)
         self._prompts = PromptEncoder(pipeline, device)
         self._denoiser, self._vae = Denoiser(pipeline, device), Vae(pipeline, device, decoder)
         self._batches = FittingBatches(settings.batch_sizes, name, where)

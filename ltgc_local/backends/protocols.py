@@ -56,8 +56,8 @@ class LoadSettings:
     ``max_pixels`` bounds the pictures that a vlm sees: pictures with more pixels are shrunk. A t2i has the rest:
     ``compile`` (None: as suits the device), ``few_step`` of a distilled checkpoint, the file in which batches that
     fit into memory are remembered (None: nowhere), the file of an ``AdapterLearner`` that changes what it draws,
-    bitsandbytes bits of its text encoders (None: whole), and the folder within its own of what decodes in its VAE's
-    place.
+    bitsandbytes bits of its text encoders (None: whole), the format of its UNet's matrices (None: the dtype), and the
+    folder within its own of what decodes in its VAE's place.
     """
 
     device: str = "cpu"
@@ -71,6 +71,7 @@ class LoadSettings:
     batch_sizes: Path | None = None
     adapter: Path | None = None
     text_encoders: Literal["8bit"] | None = None
+    unet: Literal["fp8"] | None = None
     tiny_decoder: str | None = None
 
 

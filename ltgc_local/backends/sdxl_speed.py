@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 
 from ltgc_local.backends.sdxl_adapter import FeatureTokens, attentions
+from ltgc_local.backends.sdxl_fp8 import to_fp8
 from ltgc_local.backends.sdxl_unet import ReusingAttention, TextKeys, set_attention
 
 Compile = Literal["none", "regional", "full"]
@@ -26,19 +27,30 @@ _BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 
 
 def speed_up(
-    pipeline: Any, device: torch.device, compile: Compile, features: FeatureTokens | None = None
+    pipeline: Any,
+    device: torch.device,
+    compile: Compile,
+    features: FeatureTokens | None = None,
+    unet: Literal["fp8"] | None = None,
 ) -> TextKeys | None:
-    """Prepare UNet and VAE, which are on the device already; return the store of the prompts' keys if there is one."""
+    """Prepare UNet and VAE, which are on the device already; return the store of the prompts' keys if there is one.
+
+    Args:
+        unet: ``fp8`` changes pictures by more than rounding (``sdxl_fp8``).
+    """
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # static shapes
         torch.set_float32_matmul_precision("high")  # for what is float32: an upcast VAE
     for module in (pipeline.unet, pipeline.vae):
         module.to(memory_format=torch.channels_last)
+    if compile != "none":
+        pipeline.unet.fuse_qkv_projections()
+    if unet == "fp8":
+        to_fp8(pipeline.unet)
     if compile == "none":
         store = TextKeys()
         set_attention(pipeline.unet, store, features)
         return store
-    pipeline.unet.fuse_qkv_projections()
     for name, attention in attentions(pipeline.unet).items():
         if features is not None and name.endswith(".attn2"):
             attention.set_processor(ReusingAttention(None, features, features.branch(name)))

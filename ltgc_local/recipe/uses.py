@@ -21,7 +21,7 @@ NEEDED_ROLES = {
     DESCRIBED: ("vlm", "llm", "t2i", "clip"),
 }
 _TEXT_MODELS = ("vlm", "llm", "backend", "quantization", "max_model_len", "max_pixels", "tensor_parallel")
-_OF_T2I = ("models.t2i", "models.text_encoders")
+_OF_T2I = ("models.t2i", "models.text_encoders", "models.unet")
 _OF_CLIP = (
     "zero_shot", "vlm_classifier", "vlm_images_per_class", "vlm_names_in_prompt", "five_crop", "five_crop_margin",
     "zero_shot_weight", "zero_shot_prior",

@@ -64,6 +64,7 @@ class StageContext:
             self.run.root / "batch_sizes.json",
             self.run.files(ADAPTER, "adapter")[0] if role == "t2i" and ADAPTER in self.step.reads else None,
             models.text_encoders,
+            None if self.step.name == ADAPTER else models.unet,  # float8 products have no gradient
             card.tiny_decoder if self.recipe.draw.decoder == "tiny" else None,
         )
         return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)

@@ -55,7 +55,7 @@ def test_diffusion_needs_a_t2i_and_only_it_may_name_one(workplace: Path) -> None
     assert problems_of(DIFFUSION.replace("  t2i: draw\n", "")) == [
         "6: models: missing key 't2i'; write for example 't2i: tiny-t2i'"
     ]
-    for line in ("t2i: draw", "text_encoders: 8bit"):
+    for line in ("t2i: draw", "text_encoders: 8bit", "unet: fp8"):
         assert problems_of(TGN.replace("score\n", f"score\n  {line}\n")) == [
             f"8: models.{line.split(':')[0]}: the generator 'wavelet_gan' does not use it; remove it, or write "
             "'generator: diffusion'"

@@ -54,12 +54,13 @@ def test_what_a_distilled_models_card_says_is_in_the_fingerprint_of_what_it_draw
     assert next(name for name in found[1] if found[1][name] != found[2][name]) == "draw"
 
 
-def test_quantised_text_encoders_redo_what_is_drawn_and_are_nowhere_where_nobody_asks_for_them(
-    make_recipe: MakeRecipe, tmp_path: Path
+@pytest.mark.parametrize(("key", "asked"), [("models.text_encoders", "8bit"), ("models.unet", "fp8")])
+def test_a_quantised_part_redoes_what_is_drawn_and_is_nowhere_where_nobody_asks_for_it(
+    make_recipe: MakeRecipe, tmp_path: Path, key: str, asked: str
 ) -> None:
-    assert changed(make_recipe, tmp_path / "a", "models.text_encoders=8bit")[0] == "draw"
+    assert changed(make_recipe, tmp_path / "a", f"{key}={asked}")[0] == "draw"
     plain = fingerprints(make_recipe(), tmp_path / "b")
-    assert not [key for found in plain.values() for key in found if "text_encoders" in key]
+    assert not [found for each in plain.values() for found in each if key in found]
 
 
 def test_a_tiny_decoder_redoes_what_is_drawn_only_where_a_recipe_asks_for_it(

@@ -201,7 +201,9 @@ def test_img2img_by_the_miniature_is_the_same_in_every_batch_and_nearer_the_sour
     assert near < 0.5 * far
 
 
-def test_a_recipe_that_asks_for_the_tiny_decoder_and_8_bit_draws_with_them(make_context: Any, tmp_path: Path) -> None:
+def test_a_recipe_that_asks_for_the_tiny_decoder_8_bit_and_fp8_draws_with_them(
+    make_context: Any, tmp_path: Path
+) -> None:
     shutil.copytree(FOLDER, tmp_path / "sdxl")
     make_tiny(tmp_path / "sdxl/tiny")
     cards = Path(__file__).resolve().parents[2] / "model_cards"
@@ -209,10 +211,10 @@ def test_a_recipe_that_asks_for_the_tiny_decoder_and_8_bit_draws_with_them(make_
     card = (cards / "miniature-sdxl.md").read_text("utf-8")
     card = card.replace("path: ../data/miniatures/sdxl", "path: ../sdxl\ntiny_decoder: tiny")
     (tmp_path / "cards/miniature-sdxl.md").write_text(card, encoding="utf-8")
-    asked = ("draw.size_px=32", "draw.steps=2", "draw.decoder=tiny", "models.text_encoders=8bit")
+    asked = ("draw.size_px=32", "draw.steps=2", "draw.decoder=tiny", "models.text_encoders=8bit", "models.unet=fp8")
     context = make_context("draw", f"models.cards={tmp_path / 'cards'}", *asked)
     (artefact,) = draw.run_chunk(context, [described(0), described(1)])
     assert len(artefact.rows) == 2
     assert type(context.model._vae._decoder).__name__ == "AutoencoderTiny"
-    kinds = {type(module).__name__ for module in context.model._pipeline.text_encoder.modules()}
-    assert "Linear8bitLt" in kinds
+    for part, kind in (("text_encoder", "Linear8bitLt"), ("unet", "Fp8Linear")):
+        assert kind in {type(module).__name__ for module in getattr(context.model._pipeline, part).modules()}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import DrawnImage, Images, Json, decode_png, write_atomically
@@ -133,6 +134,24 @@ def test_merge_says_how_many_were_wanted_and_made(run: DiffusionRun) -> None:
     assert sum(each["wanted"] for each in classes) == len(drawn(run, "diffusion/0/draw"))
     assert sum(each["generated"] for each in classes) == len(drawn(run, "generated"))
     assert all(each["generated"] <= each["wanted"] for each in classes)
+
+
+def test_a_unet_in_fp8_draws_and_is_whole_while_its_adapter_trains(
+    run: DiffusionRun, again: Callable[..., DiffusionRun]
+) -> None:
+    other = again("models.unet=fp8", "diffusion.shard_size=4")
+    context = other.context("diffusion/0/draw")
+    (artefact,) = draw_tail.run_chunk(context, draw_tail.plan_chunks(context)[0])
+    assert isinstance(artefact, Images) and "Fp8Linear" in kinds_of(context.model._pipeline.unet)
+    rows = {row.key: row for row in drawn(run, "diffusion/0/draw")}
+    for row in artefact.rows:
+        found, whole = (np.asarray(decode_png(each.image), np.int16) for each in (row, rows[row.key]))
+        assert np.abs(found - whole).mean() < 8, "nearly the same picture, with the adapter and the features"
+    assert "Fp8Linear" not in kinds_of(other.context("diffusion/train").model._pipeline.unet)
+
+
+def kinds_of(module: torch.nn.Module) -> set[str]:
+    return {type(each).__name__ for each in module.modules()}
 
 
 def test_an_image_does_not_depend_on_shards_and_batches(run: DiffusionRun, again: Callable[..., DiffusionRun]) -> None:
