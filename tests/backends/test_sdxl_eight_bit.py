@@ -27,11 +27,6 @@ SETTINGS = DrawSettings(size_px=32, steps=8, guidance=7.0)
 
 
 @pytest.fixture(scope="module")
-def whole() -> DiffusersSdxl:
-    return DiffusersSdxl(FOLDER, LoadSettings())
-
-
-@pytest.fixture(scope="module")
 def quantised() -> DiffusersSdxl:
     return DiffusersSdxl(FOLDER, LoadSettings(text_encoders="8bit"))
 
