@@ -14,10 +14,10 @@ from pathlib import Path
 from ltgc_local import offline
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
 
-#: An idle OpenMP thread spins, about a millisecond here, and then sleeps. By a step of TGN's generator on two cores: a
-#: quarter of that takes 0.18 s instead of 0.14, and at bad times of a virtual machine, which wakes threads slowly, 0.6;
-#: libgomp's default takes 6 s, instead of 0.75, where two processes share the cores.
-WAITING = {"GOMP_SPINCOUNT": "20000"}
+#: An idle OpenMP thread spins for some hundred microseconds and then sleeps. A step of TGN's generator on two cores:
+#: half of this 0.18 s, and 0.6 when the machine, a virtual one, wakes threads slowly; this 0.16; libgomp's default
+#: 0.15, but 6 instead of 0.6 where two processes share the cores. LoRA's training cannot tell them apart.
+WAITING = {"GOMP_SPINCOUNT": "10000"}
 #: What torch compiles is kept on the node: on a shared file system the ranks' caches race. A user's own choice counts.
 COMPILED = {"TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"ltgc_local_compiled_{os.getuid()}")}
 ERRORS: dict[int, type[LtgcError]] = {
