@@ -5,7 +5,7 @@
 One scale a row of weights, computed once, and one a token, computed at each call (as LLM.int8() does without its
 outliers; the format is of Micikevicius et al. 2022, arXiv:2209.05433). Convolutions, embeddings of time and text,
 normalisations and projections into and out of the blocks stay whole. Rounding by the batch's size, which no picture
-shows otherwise, tips an operand here and there: pictures are the same again for the same batches only.
+shows otherwise, tips operands: pictures of other batches differ as much as float8's differ from whole ones.
 """
 
 from __future__ import annotations
