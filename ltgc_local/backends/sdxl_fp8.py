@@ -1,11 +1,11 @@
-"""The matrices of a UNet's transformer blocks in float8: half their memory, and GPUs that have it multiply it faster.
+"""The matrices of a UNet's transformer blocks in float8: half the bytes of bfloat16. Not timed on a GPU yet.
 
     y = x W^T + b  ~  (s_x q(x / s_x)) (s_w q(W / s_w))^T + b        q: to float8 e4m3, nearest; s: largest / 448
 
 One scale a row of weights, computed once, and one a token, computed at each call (as LLM.int8() does without its
 outliers; the format is of Micikevicius et al. 2022, arXiv:2209.05433). Convolutions, embeddings of time and text,
 normalisations and projections into and out of the blocks stay whole. Rounding by the batch's size, which no picture
-shows otherwise, tips operands: pictures of other batches differ as much as float8's differ from whole ones.
+shows otherwise, tips operands: pictures of other batches differ about as much as float8's do from whole ones.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 from ltgc_local import offline
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
 
-#: An idle OpenMP thread spins for some hundred microseconds and then sleeps. A step of TGN's generator on two cores:
+#: An idle OpenMP thread spins so many times and then sleeps. A step of TGN's generator on two cores:
 #: half of this 0.18 s, and 0.6 when the machine, a virtual one, wakes threads slowly; this 0.16; libgomp's default
 #: 0.15, but 6 instead of 0.6 where two processes share the cores. LoRA's training cannot tell them apart.
 WAITING = {"GOMP_SPINCOUNT": "10000"}

@@ -109,9 +109,9 @@ class Models(Block):
     """bitsandbytes quantization of the t2i's two text encoders; null loads them whole. Half their memory, and
     slightly other pictures; they are on the GPU only while prompts are encoded, in either case. Ours."""
     unet: Literal["fp8"] | None = None
-    """Format of the matrices in the t2i's transformer blocks while it draws: ``fp8`` halves their memory and changes
-    pictures slightly, as then does ``draw.batch_size``. Ada, Hopper and later GPUs multiply it faster, CPUs slower;
-    null leaves them as ``dtype``. Ours."""
+    """Format of the matrices in the t2i's transformer blocks while it draws: ``fp8`` has half bfloat16's bytes and
+    changes pictures slightly, as then does ``draw.batch_size``. For Ada, Hopper and later GPUs, where it is not timed
+    yet; CPUs are slower. null leaves them as ``dtype``. Ours."""
     max_model_len: int = Field(default=4096, ge=64)
     """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
     max_pixels: int = Field(default=1024 * 1024, ge=64)
