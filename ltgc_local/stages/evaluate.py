@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -19,11 +18,9 @@ from safetensors.torch import load_file
 from ltgc_local.artefacts.files import Artefact, Json, Tensors
 from ltgc_local.artefacts.tables import Table
 from ltgc_local.backends.protocols import TrainableClip
-from ltgc_local.intervals import Resampling, accuracy_intervals, difference_intervals
-from ltgc_local.longtail import shot_of
-from ltgc_local.metrics import measure
 from ltgc_local.stages import classify
 from ltgc_local.stages.context import Chunk, StageContext
+from ltgc_local.stages.figures import columns_of, list_classes, measure_answers
 from ltgc_local.stages.predictions import PLAIN, Answers, build_views, iterate_logits
 from ltgc_local.stages.train import build_classifier
 from ltgc_local.training.classifier import Classifier, CosineHead
@@ -86,37 +83,6 @@ def build_arms(context: StageContext, clip: TrainableClip) -> dict[str, torch.nn
     return arms
 
 
-def measure_answers(context: StageContext, answers: Answers) -> dict[str, dict[str, Any]]:
-    """Return {arm: figures}; an ensemble of an arm is a value in it, the method minus its control ``minus_control``."""
-    settings, labels, counts = context.recipe.evaluate, context.corpus.test.labels, context.corpus.class_counts()
-    resampling = Resampling(settings.interval_level, settings.resamples, context.seed("bootstrap"))
-    metrics: dict[str, dict[str, Any]] = {}
-    for name, predicted in answers.predicted.items():
-        arm, _, variant = name.partition(".")
-        figures: dict[str, Any] = measure(predicted, answers.confidence[name], labels, counts)
-        correct = predicted == labels
-        figures["interval"] = accuracy_intervals(correct, labels, counts, resampling)
-        control = "control" + name.removeprefix(arm)
-        if arm == context.recipe.method and control in answers.predicted:
-            figures["minus_control"] = difference_intervals(
-                correct, answers.predicted[control] == labels, labels, counts, resampling
-            )
-        if variant:
-            metrics[arm][variant] = figures
-        else:
-            metrics[arm] = figures
-    return metrics
-
-
-def list_classes(context: StageContext) -> list[dict[str, Any]]:
-    """Return every class's name, number of training images and group: what ``compare`` needs beside predictions."""
-    counts, names = context.corpus.class_counts(), context.corpus.class_names
-    return [
-        {"class_id": class_id, "name": names[class_id], "num_train": count, "shot": shot_of(count)}
-        for class_id, count in counts.items()
-    ]
-
-
 def _zero_shot_prior(context: StageContext, clip: TrainableClip, model: torch.nn.Module) -> torch.Tensor | None:
     """Return log pi_zs of zero-shot CLIP on the training images, or None where no prior is to be taken off."""
     settings, train = context.recipe.evaluate, context.corpus.train
@@ -129,15 +95,6 @@ def _zero_shot_prior(context: StageContext, clip: TrainableClip, model: torch.nn
     ):
         prior.add(logits[ZERO_SHOT, PLAIN], torch.from_numpy(train.labels[rows].copy()))
     return prior.log()
-
-
-def columns_of(context: StageContext, answers: Answers) -> dict[str, Any]:
-    """Return what is stored of every test image: its key and label, and each arm's prediction and confidence."""
-    test = context.corpus.test
-    columns: dict[str, Any] = {"key": list(test.keys), "label": test.labels}
-    for name, predicted in answers.predicted.items():
-        columns |= {f"{name}.predicted": predicted, f"{name}.confidence": answers.confidence[name]}
-    return columns
 
 
 def _name(arm: str, *variant: str) -> str:

@@ -20,7 +20,7 @@ from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.intervals import Resampling, accuracy_intervals, difference_intervals
 from ltgc_local.metrics import accuracies, f1_scores
 from ltgc_local.stages.context import Chunk, StageContext
-from ltgc_local.stages.evaluate import columns_of, list_classes, measure_answers
+from ltgc_local.stages.figures import columns_of, list_classes, measure_answers
 from ltgc_local.stages.predictions import PLAIN, Answers, View, iterate_logits
 from ltgc_local.tgn.class_data import part_of
 from ltgc_local.tgn.class_manifest import ClassManifest, read_manifest

@@ -13,6 +13,7 @@ from ltgc_local.ahead import map_batches
 from ltgc_local.backends.protocols import ImageReader, TrainableClip
 from ltgc_local.backends.transfer import onto
 from ltgc_local.recipe import Recipe
+from ltgc_local.training.arm_data import ImageSet
 from ltgc_local.training.test_time import five_crops
 
 PLAIN, FIVE_CROP = "", "five_crop"
@@ -89,3 +90,15 @@ class Answers:
         confidence, predicted = logits.softmax(-1).max(-1)
         self.predicted[name][rows] = predicted.numpy()
         self.confidence[name][rows] = confidence.numpy()
+
+
+@torch.inference_mode()
+def predict(
+    model: torch.nn.Module, images: ImageSet, norm: tuple[torch.Tensor, torch.Tensor], batch_size: int
+) -> np.ndarray:
+    """Return the class (N,) that a classifier gives each image."""
+    device = next(model.parameters()).device
+    mean, std = (tensor.to(device) for tensor in norm)
+    batches = torch.split(images.pixels, batch_size)
+    parts = [model((batch.to(device).float() / 255 - mean) / std).argmax(1) for batch in batches]
+    return torch.cat(parts).cpu().numpy()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from ltgc_local.artefacts.drawn import DrawnSplit
@@ -14,7 +13,9 @@ from ltgc_local.metrics import accuracies
 from ltgc_local.prompts import zero_shot_text
 from ltgc_local.recipe import Recipe
 from ltgc_local.stages.context import Chunk, StageContext
+from ltgc_local.stages.predictions import predict
 from ltgc_local.training.arm_data import ArmData, ImageSet
+from ltgc_local.training.checkpoints import CHECKPOINT
 from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.loop import Training
 from ltgc_local.training.lora import adapter_state, add_lora
@@ -22,7 +23,6 @@ from ltgc_local.training.pixels import Decoding, Source
 from ltgc_local.training.together import first_process_first
 
 NUMBERED = False
-CHECKPOINT = "checkpoint.safetensors"
 
 
 def plan_chunks(context: StageContext) -> list[Chunk]:
@@ -78,15 +78,3 @@ def load_split(context: StageContext, split: Source) -> ImageSet:
         clip.resize, preprocessing, context.run.decoded, settings.in_memory_mib, settings.decode_workers
     )
     return ImageSet(decoding.load(split), split.labels)
-
-
-@torch.inference_mode()
-def predict(
-    model: torch.nn.Module, images: ImageSet, norm: tuple[torch.Tensor, torch.Tensor], batch_size: int
-) -> np.ndarray:
-    """Return the class (N,) that a classifier gives each image."""
-    device = next(model.parameters()).device
-    mean, std = (tensor.to(device) for tensor in norm)
-    batches = torch.split(images.pixels, batch_size)
-    parts = [model((batch.to(device).float() / 255 - mean) / std).argmax(1) for batch in batches]
-    return torch.cat(parts).cpu().numpy()

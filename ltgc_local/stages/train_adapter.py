@@ -14,12 +14,12 @@ from ltgc_local.artefacts.files import Artefact, Lines, Tensors
 from ltgc_local.backends.protocols import AdapterLearner, AdapterSettings, TextToImageModel
 from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.stages.context import Chunk, StageContext, split
-from ltgc_local.stages.train import CHECKPOINT
 from ltgc_local.tgn.adapter_training import AdapterMetrics, AdapterTraining, TailImages
 from ltgc_local.tgn.class_data import Part, part_of
 from ltgc_local.tgn.class_manifest import read_manifest
 from ltgc_local.tgn.network import load_tail_network
 from ltgc_local.tgn.tail_features import FeatureSpace, features_of
+from ltgc_local.training.checkpoints import CHECKPOINT
 
 NUMBERED = False
 ENCODED_AT_ONCE = 64  # images

@@ -13,12 +13,13 @@ from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.metrics import accuracies, f1_scores
 from ltgc_local.recipe.schema import Backbone
 from ltgc_local.stages.context import Chunk, StageContext
-from ltgc_local.stages.train import CHECKPOINT, predict
+from ltgc_local.stages.predictions import predict
 from ltgc_local.tgn.class_data import LabelledImages, part_of
 from ltgc_local.tgn.class_manifest import ClassEntry, read_manifest
 from ltgc_local.tgn.fitting import Fitting, Learner, Lesson, Validate
 from ltgc_local.tgn.network import Network, build_network, decoding_of
 from ltgc_local.training.arm_data import ImageSet
+from ltgc_local.training.checkpoints import CHECKPOINT
 from ltgc_local.training.pixels import Source
 from ltgc_local.training.together import first_process_first
 

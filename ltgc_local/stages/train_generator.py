@@ -11,7 +11,6 @@ from ltgc_local.artefacts.files import Artefact, Lines, Tensors, write_atomicall
 from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.errors import BackendError
 from ltgc_local.stages.context import Chunk, StageContext
-from ltgc_local.stages.train import CHECKPOINT
 from ltgc_local.tgn.cdtg_steps import CdtgSteps
 from ltgc_local.tgn.cdtg_training import CdtgTraining
 from ltgc_local.tgn.class_data import part_of
@@ -24,6 +23,7 @@ from ltgc_local.tgn.real_images import RealImages
 from ltgc_local.tgn.sample_grid import SampleGrid
 from ltgc_local.tgn.tail_generator import TailGenerator
 from ltgc_local.tgn.warm_start import start_from
+from ltgc_local.training.checkpoints import CHECKPOINT
 from ltgc_local.training.optimization import copy_of
 from ltgc_local.training.together import first_process_first
 

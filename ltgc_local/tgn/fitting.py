@@ -107,7 +107,7 @@ class Fitting:
         self._plain = [with_channels_last(learner.network.backbone, self._accelerator.device) for learner in learners]
         self._prepared = [self._accelerator.prepare(network) for network in self._plain]
         self._optimizers = [
-            torch.optim.Adam(network.parameters(), settings.lr, weight_decay=settings.weight_decay)
+            torch.optim.Adam(network.parameters(), settings.lr, weight_decay=settings.weight_decay, fused=True)
             for network in self._plain
         ]
         self._history: list[EpochMetrics] = []

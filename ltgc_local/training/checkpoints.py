@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from ltgc_local.artefacts.files import Tensors, write_atomically
 from ltgc_local.errors import ArtefactError
 
+CHECKPOINT = "checkpoint.safetensors"  # of a training step, in the step's folder
+
 Groups = Mapping[str, Mapping[str, torch.Tensor]]
 
 
