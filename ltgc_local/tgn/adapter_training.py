@@ -31,6 +31,7 @@ from ltgc_local.training.checkpoints import (
     write_checkpoint,
 )
 from ltgc_local.training.optimization import lr_factor, put_into
+from ltgc_local.training.together import average_gradients
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class AdapterTraining:
             if is_first:
                 self._learner.check_gradients()
                 is_first = False
-            self._average_gradients()
+            average_gradients(self._parameters.values())
             self._optimizer.step()
             self._sum += loss.detach()
             self.step += 1
@@ -153,11 +154,6 @@ class AdapterTraining:
     @property
     def _share(self) -> slice:
         return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-
-    def _average_gradients(self) -> None:
-        if self.accelerator.num_processes > 1:
-            for parameter in self._parameters.values():
-                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
 
     def _set_lr(self) -> float:
         lr = self._settings.lr * lr_factor(self.step, self._settings.warmup_steps, self._settings.steps)

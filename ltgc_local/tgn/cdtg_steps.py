@@ -4,8 +4,10 @@
     L_G = softplus(-D(x~, y)) + class_weight * L_class(x~, y) + clip_weight * L_clip(x~, y)
                                                                  + path_weight * path length   every path_every steps
 
-Image x~_i is made with the label and the features of the batch's real image x_i. A penalty that is taken every k steps
-counts k times, and its optimiser's rate and betas are changed to fit (lazy regularisation, StyleGAN2).
+Image x~_i is made with the label and the features of the batch's real image x_i. Both losses are of the same images,
+the generator's by the discriminator that has just learnt from them; StyleGAN2 makes others for it. A penalty that is
+taken every k steps counts k times, and its optimiser's rate and betas are changed to fit (lazy regularisation,
+StyleGAN2).
 """
 
 from __future__ import annotations
@@ -31,10 +33,12 @@ from ltgc_local.tgn.consistency import ClipJudge, consistency_loss
 from ltgc_local.tgn.convolution import differentiable_twice
 from ltgc_local.tgn.discriminator import Discriminator
 from ltgc_local.tgn.network import TailNetwork
-from ltgc_local.tgn.real_images import RealImages, flipped_at_random
+from ltgc_local.tgn.real_features import RealFeatures
+from ltgc_local.tgn.real_images import RealImages, mirror
 from ltgc_local.tgn.tail_generator import Randomness, TailGenerator
 from ltgc_local.training.checkpoints import load_optimizer_tensors, optimizer_tensors
 from ltgc_local.training.optimization import MovingAverage, trained_parameters
+from ltgc_local.training.together import average_gradients
 
 LOSSES = ("discriminator", "generator", "class_loss", "clip_loss", "r1", "path_length")
 Tensors = Mapping[str, torch.Tensor]
@@ -80,10 +84,13 @@ class CdtgSteps:
         self.discriminator = with_channels_last(discriminator, self.device)
         if self._is_released and generator.fusion is not None:
             generator.fusion.requires_grad_(False)
+        self._features: RealFeatures | None = None
+        if generator.fusion is not None:
+            self._features = RealFeatures(tail_network, data, settings.flip, self._autocast(), self.device)
         compiling = settings.compile and self.device.type == "cuda"
         # What a penalty differentiates twice is not compiled: torch.compile has no second derivative.
-        self._generate = torch.compile(generator) if compiling else generator
-        self._discriminate = torch.compile(discriminator) if compiling else discriminator
+        self._generate = torch.compile(generator, dynamic=False) if compiling else generator
+        self._discriminate = torch.compile(discriminator, dynamic=False) if compiling else discriminator
         self._of_generator, self._of_discriminator = trained_parameters(generator), trained_parameters(discriminator)
         self._generator_optimizer = _lazy_adam(settings, self._of_generator.values(), settings.path_every)
         self._discriminator_optimizer = _lazy_adam(settings, self._of_discriminator.values(), settings.r1_every)
@@ -97,14 +104,20 @@ class CdtgSteps:
         """Train on the real images ``rows``; ``step`` counts from 0."""
         settings = self._settings
         images, labels = self._data.take(rows, self.device)
+        mirrored = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
         if settings.flip:
-            images = flipped_at_random(images, self._rng)
+            mirrored = torch.rand(len(rows), generator=self._rng, device=self.device) < 0.5
+            images = mirror(images, mirrored)
         images, labels = self._mine(images), self._mine(labels)
-        features = self._features(images)
-        self._discriminator_step(images, labels, features)
+        features = None
+        if self._features is not None:
+            features = self._features.take(images, rows[self._share], self._mine(mirrored))
+        with self._autocast():
+            fakes = self._generate(*self._drawn(labels, features))
+        self._discriminator_step(images, fakes.detach(), labels)
         if settings.r1_weight and step % settings.r1_every == 0:
             self._r1_step(images, labels)
-        self._generator_step(labels, features)
+        self._generator_step(fakes, labels)
         if settings.path_weight and step % settings.path_every == 0:
             few = _part(len(labels), settings.path_batch_shrink)
             self._path_step(labels[few], None if features is None else features[few])
@@ -112,12 +125,10 @@ class CdtgSteps:
         if settings.augment == "ada" and (step + 1) % settings.ada_every == 0:
             self.ada.adapt(self.accelerator.reduce(self.ada.signs, "sum"))
 
-    def _discriminator_step(self, images: torch.Tensor, labels: torch.Tensor, features: torch.Tensor | None) -> None:
+    def _discriminator_step(self, images: torch.Tensor, fakes: torch.Tensor, labels: torch.Tensor) -> None:
+        both = self._augmented(torch.cat([images, fakes.float()]))
         with self._autocast():
-            with torch.no_grad():
-                fakes = self._generate(*self._drawn(labels, features))
-            fake_logits = self._discriminate(self._augmented(fakes), labels)
-            real_logits = self._discriminate(self._augmented(images), labels)
+            real_logits, fake_logits = self._discriminate(both, labels.repeat(2), sets=2).chunk(2)
         self.ada.count(real_logits)
         loss = discriminator_loss(real_logits, fake_logits)
         self._descend(loss, self._of_discriminator, self._discriminator_optimizer)
@@ -130,11 +141,10 @@ class CdtgSteps:
         self._descend(weight * penalty, self._of_discriminator, self._discriminator_optimizer)
         self._note("r1", penalty)
 
-    def _generator_step(self, labels: torch.Tensor, features: torch.Tensor | None) -> None:
+    def _generator_step(self, fakes: torch.Tensor, labels: torch.Tensor) -> None:
         settings = self._settings
+        self.discriminator.requires_grad_(False)
         with self._autocast():
-            fakes = self._generate(*self._drawn(labels, features))
-            self.discriminator.requires_grad_(False)
             loss = generator_loss(self._discriminate(self._augmented(fakes), labels))
         self._note("generator", loss)
         few = _part(len(labels), settings.consistency_shrink)
@@ -167,14 +177,6 @@ class CdtgSteps:
         self._descend(weight * penalty, self._of_generator, self._generator_optimizer)
         self._note("path_length", lengths.mean())
 
-    @torch.no_grad()
-    def _features(self, images: torch.Tensor) -> torch.Tensor | None:
-        """Return the tail network's maps of real images, or None where the generator reads none."""
-        if self.generator.fusion is None:
-            return None
-        with self._autocast():
-            return self._tail_network.features(images).float()
-
     def _drawn(
         self, labels: torch.Tensor, features: torch.Tensor | None
     ) -> tuple[Randomness, torch.Tensor, torch.Tensor | None, torch.Tensor]:
@@ -204,10 +206,7 @@ class CdtgSteps:
     ) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.accelerator.num_processes > 1:
-            for parameter in parameters.values():
-                if parameter.grad is not None:
-                    parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+        average_gradients(parameters.values())
         optimizer.step()
 
     def _note(self, name: str, loss: torch.Tensor) -> None:

@@ -44,7 +44,8 @@ class Discriminator(nn.Module):
         self.hidden = EqualLinear(last * FIRST**2, last, activation=True)
         self.out = EqualLinear(last, last if label_fusion == "projection" else 1)
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, labels: torch.Tensor, sets: int = 1) -> torch.Tensor:
+        """Return logits of a batch, or of several at once, one after the other: no image sees those of another set."""
         bands = self.haar(images)
         maps = self.from_bands[0](bands)
         for block, from_bands in zip(self.blocks, list(self.from_bands)[1:], strict=True):
@@ -54,22 +55,25 @@ class Discriminator(nn.Module):
         if self.label_fusion == "concat":
             spread = embedded[:, :, None, None].expand(-1, -1, FIRST, FIRST)
             maps = self.fusion_conv(torch.cat([maps, spread.to(maps.dtype)], 1))
-        maps = self.final_conv(with_deviation(maps))
+        maps = self.final_conv(with_deviation(maps, sets))
         values: torch.Tensor = self.out(self.hidden(maps.flatten(1))).float()
         if self.label_fusion == "projection":
             values = (values * embedded).sum(1, keepdim=True) / math.sqrt(values.shape[1])
         return values
 
 
-def with_deviation(maps: torch.Tensor) -> torch.Tensor:
+def with_deviation(maps: torch.Tensor, sets: int = 1) -> torch.Tensor:
     """Add a channel: the standard deviation within groups of GROUP images, averaged over channels and places.
 
-    A batch that GROUP does not divide has groups as large as divide it.
+    A batch that GROUP does not divide has groups as large as divide it. Of ``sets`` batches, one after the other, each
+    has its own groups.
     """
-    batch, channels, height, width = maps.shape
+    images, channels, height, width = maps.shape
+    batch = images // sets
     group = next(size for size in range(min(GROUP, batch), 0, -1) if batch % size == 0)
-    grouped = maps.view(group, -1, channels, height, width).float()
-    variance = (grouped - grouped.mean(0)).square().mean(0)  # torch's own is three times slower along the first axis
-    deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))  # (B / group,)
-    spread = deviation.repeat(group)[:, None, None, None].expand(-1, 1, height, width)
+    grouped = maps.view(sets, group, -1, channels, height, width).float()
+    # Not torch's own variance, which is three times slower along such an axis.
+    variance = (grouped - grouped.mean(1, keepdim=True)).square().mean(1)
+    deviation = (variance + 1e-8).sqrt().mean((2, 3, 4))  # (sets, B / group)
+    spread = deviation[:, None].expand(-1, group, -1).reshape(-1, 1, 1, 1).expand(-1, -1, height, width)
     return torch.cat([maps, spread.to(maps.dtype)], 1)

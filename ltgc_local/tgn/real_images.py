@@ -47,7 +47,6 @@ def row_batches(
         yield np.array([next(every) for _ in range(size)])
 
 
-def flipped_at_random(images: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Mirror each image with probability one half; ``rng`` is on the images' device."""
-    mirrored = torch.rand(len(images), 1, 1, 1, generator=rng, device=rng.device) < 0.5
-    return torch.where(mirrored, images.flip(-1), images)
+def mirror(images: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Mirror those images (B, 3, H, W) for which ``mirrored`` (B,) is true."""
+    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)

@@ -65,7 +65,7 @@ def test_each_loss_changes_what_the_generator_learns(loss: str) -> None:
         steps = build_steps(**{loss: weight, other: 0.0, "augment": "none"})
         labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
         features = steps._tail_network.features(torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
-        steps._generator_step(labels, features)
+        steps._generator_step(steps.generator(*steps._drawn(labels, features)), labels)
         gradients[weight] = {name: p.grad.clone() for name, p in steps._of_generator.items() if p.grad is not None}
     changed = [n for n in gradients[0.0] if not torch.allclose(gradients[0.0][n], gradients[1.0][n], rtol=1e-3)]
     assert "fusion.linear.weight" in changed

@@ -89,6 +89,17 @@ def test_the_deviation_is_of_each_group_of_four() -> None:
     assert torch.allclose(with_deviation(maps)[:, 2], torch.full((8, 4, 4), 0.5), atol=1e-3)
 
 
+@pytest.mark.parametrize("label_fusion", ["concat", "projection"])
+def test_two_batches_at_once_are_seen_as_each_by_itself(label_fusion: str) -> None:
+    torch.manual_seed(0)
+    network = Discriminator(Widths(16, 5, **SMALL), label_fusion)  # type: ignore[arg-type]
+    one, other = torch.randn(8, 3, 16, 16), 3 * torch.randn(8, 3, 16, 16)
+    labels = torch.arange(8) % 5
+    both = network(torch.cat([one, other]), labels.repeat(2), sets=2)
+    assert torch.allclose(both, torch.cat([network(one, labels), network(other, labels)]), atol=1e-4)
+    assert not torch.allclose(both, network(torch.cat([one, other]), labels.repeat(2)), atol=1e-4)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 5, 6])
 def test_a_batch_that_four_does_not_divide_has_a_deviation_too(batch: int) -> None:
     assert with_deviation(torch.randn(batch, 2, 4, 4)).shape == (batch, 3, 4, 4)
