@@ -5,9 +5,11 @@
 
 The plain version convolves each image with weights of its own by a grouped convolution, as StyleGAN2's code is usually
 ported, and resamples pixels between two Haar transforms, as SWAGAN's does; in float32, channels first, and torch
-differentiates it twice. All contenders have the same weights, and their images are checked to be the same. A run is as
-many steps as there are between two R1 penalties, so that every penalty is in it as often as in training. Weights are
-random; the CLIP loss is left out, for its cost is that of whichever CLIP a card names.
+differentiates it twice. Its step is as StyleGAN2's: images for each of the two losses, real and generated ones through
+the discriminator one after the other, and the real images' features anew. All contenders have the same weights, and
+their images are checked to be the same. A run is as many steps as there are between two R1 penalties, so that every
+penalty is in it as often as in training. Weights are random; the CLIP loss is left out, for its cost is that of
+whichever CLIP a card names.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from benchmarks.machine import pick_device
 from benchmarks.results import report
 from ltgc_local.recipe.schema import Cdtg, Kmdn
 from ltgc_local.tgn import cdtg_steps
+from ltgc_local.tgn.adversarial_losses import discriminator_loss
 from ltgc_local.tgn.cdtg_steps import CdtgSteps
 from ltgc_local.tgn.discriminator import Discriminator
 from ltgc_local.tgn.generator import Widths
@@ -111,7 +114,33 @@ def plainly() -> Iterator[None]:
         yield
 
 
-def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
+class PlainSteps(CdtgSteps):
+    """Steps as StyleGAN2's training loop has them."""
+
+    def take(self, rows: np.ndarray, step: int) -> None:
+        settings = self._settings
+        images, labels = self._data.take(rows, self.device)
+        with torch.no_grad():
+            features = self._tail_network.features(images)
+            fakes = self.generator(*self._drawn(labels, features))
+        real_logits = self.discriminator(self._augmented(images), labels)
+        fake_logits = self.discriminator(self._augmented(fakes), labels)
+        self.ada.count(real_logits)
+        loss = discriminator_loss(real_logits, fake_logits)
+        self._descend(loss, self._of_discriminator, self._discriminator_optimizer)
+        self._note("discriminator", loss)
+        if step % settings.r1_every == 0:
+            self._r1_step(images, labels)
+        self._generator_step(self.generator(*self._drawn(labels, features)), labels)
+        if settings.path_weight and step % settings.path_every == 0:
+            few = slice(0, max(1, len(labels) // settings.path_batch_shrink))
+            self._path_step(labels[few], features[few])
+        self.average.update()
+        if (step + 1) % settings.ada_every == 0:
+            self.ada.adapt(self.ada.signs)
+
+
+def build_steps(settings: Cdtg, device: str, kind: type[CdtgSteps] = CdtgSteps) -> CdtgSteps:
     torch.manual_seed(0)
     is_small = settings.size_px <= 32
     kmdn = Kmdn(architecture="test_resnet" if is_small else "resnet50", stem="no_pool" if is_small else "full")
@@ -124,13 +153,13 @@ def build_steps(settings: Cdtg, device: str) -> CdtgSteps:
     generator = TailGenerator(widths, settings.fusion, (channels, height, width))
     pixels = torch.randint(0, 256, (8 * CLASSES, 3, settings.size_px, settings.size_px), dtype=torch.uint8)
     images = RealImages(pixels, np.repeat(np.arange(CLASSES), 8))
-    steps = CdtgSteps(settings, images, generator, Discriminator(widths), tail_network, None, device, 0)
+    steps = kind(settings, images, generator, Discriminator(widths), tail_network, None, device, 0)
     steps.ada.p = 0.3  # what augmentation costs belongs to the step
     return steps
 
 
 def contender(settings: Cdtg, device: str, plain: bool = False) -> Contender:
-    steps = build_steps(settings, device)
+    steps = build_steps(settings, device, PlainSteps if plain else CdtgSteps)
     if plain:
         for network in (steps.generator, steps.discriminator):
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
