@@ -138,11 +138,25 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_text_step_does_not_bring_what_only_images_need() -> None:
+TEXT_STEPS = ("stages.extend", "stages.refine", "stages.summarize", "backends.transformers_llm")
+TGN_STEPS = (
+    *("stages.train_alone", "stages.distill", "stages.train_generator", "stages.synthesize", "stages.measure"),
+    *("stages.train_classifier", "stages.evaluate_networks"),
+)
+
+
+@pytest.mark.parametrize(
+    ("parts", "heavy"),
+    [
+        (TEXT_STEPS, {"open_clip", "timm", "diffusers", "peft"}),
+        (TGN_STEPS, {"peft", "bitsandbytes", "transformers", "open_clip", "diffusers"}),
+    ],
+    ids=["text", "TGN"],
+)
+def test_a_step_does_not_bring_what_only_other_steps_need(parts: tuple[str, ...], heavy: set[str]) -> None:
     """Each step is a process of its own, so that what it imports is paid for at every step."""
-    parts = ("stages.extend", "stages.refine", "stages.summarize", "backends.transformers_llm")
     imports = "; ".join(f"import ltgc_local.{part}" for part in parts)
-    code = f"import sys; {imports}; print(sorted({{'open_clip', 'timm', 'diffusers', 'peft'}} & set(sys.modules)))"
+    code = f"import sys; {imports}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -23,8 +23,10 @@ PROGRAM = """
 import sys
 from safetensors.torch import save_file
 from accelerate import PartialState
+from ltgc_local.training import together
 from tests.tgn.cdtg_parts import build_training
 from tests.tgn.test_cdtg_distributed import OPTIONS
+together.BUCKET_BYTES = 2000  # or all gradients of these small networks went in one message
 state = PartialState(cpu=True)
 assert state.num_processes == 2
 steps, training = build_training(**OPTIONS)
