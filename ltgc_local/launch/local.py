@@ -15,8 +15,8 @@ from ltgc_local import offline
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
 
 #: An idle OpenMP thread spins so many times and then sleeps. A step of TGN's generator on two cores takes 1.2 times as
-#: long as with libgomp's default, for a virtual machine wakes threads slowly; and where two processes share the cores, a
-#: tenth. LoRA's training cannot tell them apart.
+#: long as with libgomp's default, for a virtual machine wakes threads slowly, and a tenth where two processes share the
+#: cores. LoRA's training cannot tell them apart.
 WAITING = {"GOMP_SPINCOUNT": "10000"}
 #: What torch compiles is kept on the node: on a shared file system the ranks' caches race. A user's own choice counts.
 COMPILED = {"TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"ltgc_local_compiled_{os.getuid()}")}
