@@ -11,7 +11,7 @@ from ltgc_local.backends.transfer import onto
 from ltgc_local.tgn.network import TailNetwork
 from ltgc_local.tgn.real_images import RealImages
 
-MOST_BYTES = 256 * 1024**2  # kept on the device: every image of the quickstart; of ResNet-50's at 256 px none
+MOST_BYTES = 256 * 1024**2  # kept on the device: all of the quickstart; of ResNet-50 at 256 px 256 images
 BATCH = 64
 
 
