@@ -14,7 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "ltgc_local"
 #: From the bottom up; a module imports its own layer and those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "errors", "records", "seeding", "offline", "steps", "ahead"),
+    (
+        *("__init__", "errors", "records", "seeding", "offline", "steps", "ahead"),
+        *("regular_files", "out_of_memory", "printable", "yaml_tree"),
+    ),
     ("longtail", "prompts", "replies", "answers", "metrics", "intervals", "duplicates"),
     ("recipe", "corpora", "store", "artefacts"),
     ("backends", "training", "reporting", "comparison", "tgn"),

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.errors import ModelError
-from ltgc_local.recipe.lines import Entry, Problem, locate
 from ltgc_local.recipe.schema import Recipe
 from ltgc_local.recipe.words import did_you_mean
 from ltgc_local.store import ROLES, FewStepCard, ModelCard, find_card, list_cards
+from ltgc_local.yaml_tree import Entry, Problem, locate
 
 #: What makes a shipped benchmark's files, for the message that says they are missing.
 DATA_COMMANDS = {"fashion_mnist_lt": "python data/make_fashion_mnist_lt.py"}

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltgc_local.recipe.lines import MAX_BYTES, Entry, Place, Problem, parse_yaml
 from ltgc_local.recipe.words import did_you_mean
+from ltgc_local.yaml_tree import MAX_BYTES, Entry, Place, Problem, parse_yaml
 
 Block = dict[str, Entry]
 

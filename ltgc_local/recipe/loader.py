@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from ltgc_local.errors import RecipeError
 from ltgc_local.recipe.files import check_files_of, check_use_of_t2i
 from ltgc_local.recipe.layers import Block, Layers, apply_override, is_path, merge, read_layers
-from ltgc_local.recipe.lines import Entry, Place, Problem, locate
 from ltgc_local.recipe.schema import Name, Recipe
 from ltgc_local.recipe.uses import missing_roles, variant_of
 from ltgc_local.recipe.words import (
@@ -29,6 +28,7 @@ from ltgc_local.recipe.words import (
     is_path_field,
     sort_problems,
 )
+from ltgc_local.yaml_tree import Entry, Place, Problem, locate
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
 

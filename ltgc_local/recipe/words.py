@@ -12,9 +12,9 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ltgc_local.recipe.lines import Entry, Problem, resolve_scalar
 from ltgc_local.recipe.schema import Recipe
 from ltgc_local.recipe.uses import NEEDED_ROLES, UNUSED
+from ltgc_local.yaml_tree import Entry, Problem, resolve_scalar
 
 #: What people write for a key: the paper's symbols and other libraries' names.
 SYNONYMS = {
