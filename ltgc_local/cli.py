@@ -186,7 +186,7 @@ def compare(
 @click.option("--json", "as_json", is_flag=True, help="Print the states as JSON.")
 def status(run_directory: Path, as_json: bool) -> None:
     """Say how far a run is. Example: ltgc-local status runs/quickstart"""
-    from ltgc_local.launch.pipeline import read_run_recipe
+    from ltgc_local.artefacts.run_facts import read_run_recipe
     from ltgc_local.launch.pipeline import status as states_of
 
     states = states_of(read_run_recipe(run_directory), run_directory)

@@ -11,8 +11,9 @@ import errno
 import json
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 MIB = 2**20
 #: The largest JSON file that is parsed: the manifest of a million images has about 60 MB.
@@ -28,7 +29,7 @@ _KINDS = (
 )
 
 
-def open_regular(path: Path | str, max_bytes: int | None = None) -> BinaryIO:
+def open_regular(path: Path | str, max_bytes: int | None = None) -> BufferedReader:
     """Open a regular file for reading; a link to one counts as one.
 
     Raises:

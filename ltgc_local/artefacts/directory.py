@@ -2,35 +2,53 @@
 
 <run>/recipe.json                    the resolved recipe
 <run>/provenance.json                version, packages, machine, card and data digests
+<run>/.lock-<host>-<pid>-<random>    while a launcher runs here (``artefacts.lock``)
 <run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
 <run>/draw/features-00000.safetensors  a clip's rows of images-00000.parquet, keyed by item (draw.clip_features)
+<run>/<step>/begun.json              the fingerprint of a step that is begun
 <run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
+<run>/<step>/verified.json           which large files were found whole, and when (``artefacts.verify``)
 <run>/<training>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
 <run>/decoded/<split>-<digest>.npy   decoded images that memory does not hold; removed when the run is complete
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
 <runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
 <runs>/<table>/table.json            the table's rows, in its order
+
+Every JSON file above ends with its own sha256 (``artefacts.sealed``), and the manifest holds that of each file of its
+step, which is compared before the file is used. Files are regular files of the step's own folder, never links.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from ltgc_local.artefacts.drawn import DrawnRow, read_rows
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Json, cannot_write, read_images, write_atomically
+from ltgc_local.artefacts.files import Artefact, DrawnImage, cannot_write, read_images, write_atomically
+from ltgc_local.artefacts.lock import locked
+from ltgc_local.artefacts.redo import RECIPE, redo
+from ltgc_local.artefacts.schemas import Chunk, FileFacts, Manifest, TableOrder
+from ltgc_local.artefacts.sealed import first_problem, read_object, read_sealed, write_sealed
+from ltgc_local.artefacts.verify import digest_of, find_damage
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
+from ltgc_local.regular_files import MAX_JSON_BYTES, parse_json, read_text
 
-_FILE_NAME = re.compile(r"(?P<kind>.+?)(-[0-9]{5})?\.[a-z]+")
+_FILE_NAME = re.compile(r"(?P<kind>.+?)(-(?P<number>[0-9]{5,}))?\.[a-z]+")
+_TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # of ``write_atomically`` and of decoding
+Schema = TypeVar("Schema", bound=BaseModel)
+
+log = logging.getLogger(__name__)
 
 
 class RunDirectory:
@@ -38,6 +56,7 @@ class RunDirectory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._whole: set[Path] = set()  # files that this process has verified
 
     @property
     def decoded(self) -> Path:
@@ -47,58 +66,85 @@ class RunDirectory:
     def folder(self, step: str) -> Path:
         return self.root / step
 
-    def manifest(self, step: str) -> dict[str, Any] | None:
+    def manifest(self, step: str) -> Manifest | None:
         """Return the manifest of a complete step, or None.
 
         Raises:
             ArtefactError: it is there and cannot be read.
         """
-        path = self.folder(step) / "manifest.json"
-        if not path.is_file():
-            return None
+        return read_sealed(self.folder(step) / "manifest.json", Manifest, redo(self.root, step))
+
+    def begun(self, step: str) -> dict[str, Any] | None:
+        """Return the fingerprint of a step that is begun, or None.
+
+        Raises:
+            ArtefactError: it is there and cannot be read.
+        """
+        return read_object(self.folder(step) / "begun.json", redo(self.root, step))
+
+    def begin(self, step: str, fingerprint: dict[str, Any]) -> None:
+        """Note what a step that is begun is made from."""
+        folder = self.folder(step)
         try:
-            manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as problem:
-            raise ArtefactError(f"{path}: damaged ({problem}); type: ltgc-local run … --from {step}") from None
-        return manifest
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ArtefactError(f"{folder}: a file where the step's folder belongs; move it away") from None
+        except OSError as problem:
+            raise cannot_write(folder, problem) from None
+        write_sealed(folder / "begun.json", fingerprint)
 
     def digest(self, step: str) -> str:
-        """Return sha256 of a step's manifest: what the steps that read it put in their fingerprint."""
-        files = (self.manifest(step) or {}).get("files", {})
+        """Return sha256 of a step's files' names and digests: what the steps that read it put in their fingerprint."""
+        manifest = self.manifest(step)
+        files = {} if manifest is None else {name: dict(facts) for name, facts in manifest.files.items()}
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
     def files(self, step: str, kind: str) -> list[Path]:
-        """Return a complete step's files of one kind, in the order of their chunks.
+        """Return a complete step's files of one kind, in the order of their chunks, each found whole.
 
         Raises:
-            ArtefactError: the step is not complete, or a file is missing or has another size than when it was written.
+            ArtefactError: the step is not complete, or a file is not what was written: its name, what is wrong, and the
+                command that makes it again.
         """
         manifest = self.manifest(step)
         if manifest is None:
-            raise ArtefactError(
-                f"{self.folder(step)}: step {step} is not complete; type: ltgc-local run … --from {step}"
-            )
-        found = []
-        for name, facts in manifest["files"].items():
-            if _FILE_NAME.fullmatch(name).group("kind") != kind:  # type: ignore[union-attr]
-                continue
-            path = self.folder(step) / name
-            if not path.is_file() or path.stat().st_size != facts["bytes"]:
-                raise ArtefactError(f"{path}: missing or cut short; type: ltgc-local run … --from {step}")
-            found.append(path)
-        return sorted(found)
+            raise ArtefactError(f"{self.folder(step)}: step {step} is not complete; {redo(self.root, step)}")
+        folder = self.folder(step)
+        names = sorted((name for name in manifest.files if _kind(name) == kind), key=_number)
+        self._verify(step, {name: manifest.files[name] for name in names})
+        return [folder / name for name in names]
+
+    def _verify(self, step: str, wanted: dict[str, FileFacts]) -> None:
+        folder = self.folder(step)
+        new = {name: facts for name, facts in wanted.items() if folder / name not in self._whole}
+        problems = list(find_damage(folder, new))
+        if problems:
+            path, problem = problems[0]
+            more = f" (and {len(problems) - 1} more files of this step)" if len(problems) > 1 else ""
+            raise ArtefactError(f"{path}: damaged: {problem}{more}; {redo(self.root, step)}")
+        self._whole.update(folder / name for name in new)
+
+    def find_damage(self, step: str, *, afresh: bool = False) -> list[tuple[Path, str]]:
+        """Return a complete step's files that are not what was written, each with what is wrong.
+
+        Args:
+            afresh: hash all files, whatever was found whole before.
+        """
+        manifest = self.manifest(step)
+        return [] if manifest is None else list(find_damage(self.folder(step), manifest.files, afresh=afresh))
 
     def lines(self, step: str, kind: str) -> list[dict[str, Any]]:
         """Read all lines of one kind that a step wrote, whatever record they are of."""
-        return [
-            json.loads(line) for path in self.files(step, kind) for line in path.read_text("utf-8").split("\n") if line
-        ]
+        return [line for path in self.files(step, kind) for line in self._parsed(path, step, _parse_lines)]
 
     def records(self, step: str, kind: str, record: type[R]) -> list[R]:
         """Read all records of one kind that a step wrote."""
-        # Not splitlines(): it also splits at U+2028 and U+0085, which JSON leaves inside a model's words.
-        paths = self.files(step, kind)
-        return [r for path in paths for r in parse_records(record, path.read_text("utf-8").split("\n"))]
+
+        def parse(text: str) -> list[R]:
+            # Not splitlines(): it also splits at U+2028 and U+0085, which JSON leaves inside a model's words.
+            return parse_records(record, text.split("\n"))
+
+        return [found for path in self.files(step, kind) for found in self._parsed(path, step, parse)]
 
     def images(self, step: str, kind: str = "images") -> list[DrawnImage]:
         """Read all drawn images that a step wrote."""
@@ -110,20 +156,50 @@ class RunDirectory:
 
     def value(self, step: str, kind: str) -> Any:
         """Read the JSON value that a one-chunk step wrote."""
-        return json.loads(self.files(step, kind)[0].read_text("utf-8"))
+        paths = self.files(step, kind)
+        if not paths:
+            raise ArtefactError(f"{self.folder(step)}: holds no {kind}; {redo(self.root, step)}")
+        return self._parsed(paths[0], step, parse_json)
 
-    def complete_chunks(self, step: str) -> dict[int, dict[str, Any]]:
-        """Return the facts of the chunks that are complete and whose files are whole."""
+    def checked(self, step: str, kind: str, schema: type[Schema]) -> Schema:
+        """Read the JSON value that a one-chunk step wrote, as its schema's.
+
+        Raises:
+            ArtefactError: it does not fit the schema; and as ``files``.
+        """
+        value = self.value(step, kind)
+        try:
+            return schema.model_validate(value)
+        except ValidationError as problem:
+            raise self._misfit(self.files(step, kind)[0], step, first_problem(problem)) from None
+
+    def _parsed(self, path: Path, step: str, parse: Callable[[str], Any]) -> Any:
+        """Parse a file that is whole, of which a received run may still say anything."""
+        try:
+            return parse(read_text(path, MAX_JSON_BYTES))
+        except OSError as problem:
+            raise ArtefactError(f"{path}: cannot be read: {problem.strerror}; {redo(self.root, step)}") from None
+        except (ValueError, TypeError) as problem:
+            raise self._misfit(path, step, str(problem)) from None
+
+    def _misfit(self, path: Path, step: str, problem: str) -> ArtefactError:
+        return ArtefactError(f"{path}: not what this version of ltgc-local writes ({problem}); {redo(self.root, step)}")
+
+    def complete_chunks(self, step: str) -> dict[int, Chunk]:
+        """Return the facts of the chunks that are complete and whose files are there, by number."""
         chunks = {}
-        for path in sorted((self.folder(step) / "chunks").glob("?????.json")):
-            try:
-                facts = json.loads(path.read_text("utf-8"))
-            except ValueError:  # cut short by a crash of the machine: the chunk is made again
+        folder = self.folder(step)
+        for path in (folder / "chunks").glob("*.json"):
+            if not path.stem.isdecimal():
                 continue
-            sizes = {name: self.folder(step) / name for name in facts["files"]}
-            if all(p.is_file() and p.stat().st_size == facts["files"][n]["bytes"] for n, p in sizes.items()):
-                chunks[int(path.stem)] = facts
-        return chunks
+            try:
+                chunk = read_sealed(path, Chunk, "the chunk is made again")
+            except ArtefactError as problem:  # cut short by a crash of the machine, say
+                log.warning("%s", problem)
+                continue
+            if chunk is not None and all(_has_size(folder / name, facts) for name, facts in chunk.files.items()):
+                chunks[int(path.stem)] = chunk
+        return dict(sorted(chunks.items()))
 
     def write_chunk(
         self, step: str, number: int, artefacts: list[Artefact], facts: dict[str, Any], numbered: bool = True
@@ -140,9 +216,8 @@ class RunDirectory:
             stem = f"{artefact.kind}-{number:05d}" if numbered else artefact.kind
             path = folder / f"{stem}.{artefact.suffix}"
             write_atomically(artefact, path)
-            content = path.read_bytes()
-            files[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        write_atomically(Json("chunk", {"files": files, **facts}), folder / "chunks" / f"{number:05d}.json")
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
+        write_sealed(folder / "chunks" / f"{number:05d}.json", {"files": files, **facts})
 
     def write_manifest(self, step: str, fingerprint: dict[str, Any], num_chunks: int, wall_seconds: float) -> None:
         """Declare a step complete.
@@ -154,17 +229,27 @@ class RunDirectory:
         missing = [number for number in range(num_chunks) if number not in chunks]
         if missing:
             raise ArtefactError(f"{step}: {len(missing)} of {num_chunks} chunks are missing (first: {missing[0]})")
-        manifest = {
-            "step": step,
-            "fingerprint": fingerprint,
-            "seconds": round(sum(chunks[n]["seconds"] for n in range(num_chunks)), 2),
-            "wall_seconds": wall_seconds,
-            "peak_mib": max((chunks[n]["peak_mib"] for n in range(num_chunks)), default=0),
-            "items": sum(chunks[n]["items"] for n in range(num_chunks)),
-            "files": {name: facts for n in range(num_chunks) for name, facts in chunks[n]["files"].items()},
-        }
+        done = [chunks[number] for number in range(num_chunks)]
+        manifest = Manifest(
+            step=step,
+            fingerprint=fingerprint,
+            seconds=round(sum(chunk.seconds for chunk in done), 2),
+            wall_seconds=wall_seconds,
+            peak_mib=max((chunk.peak_mib for chunk in done), default=0),
+            items=sum(chunk.items for chunk in done),
+            files={name: facts for chunk in done for name, facts in chunk.files.items()},
+        )
         self.folder(step).mkdir(parents=True, exist_ok=True)  # a step with nothing to do has written nothing
-        write_atomically(Json("manifest", manifest), self.folder(step) / "manifest.json")
+        write_sealed(self.folder(step) / "manifest.json", manifest.model_dump(exclude_none=True))
+
+    def reopen(self, step: str) -> None:
+        """Have a complete step done again in its place; only of what nothing else reads."""
+        folder = self.folder(step)
+        for path in (folder / "manifest.json", *(folder / "chunks").glob("*.json")):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as problem:
+                raise cannot_write(path, problem) from None
 
     def supersede(self, steps: list[str]) -> None:
         """Move steps' folders to superseded/<n>/, for the first n that is free."""
@@ -176,77 +261,108 @@ class RunDirectory:
             number += 1
         for step in present:
             target = self.root / "superseded" / str(number) / step
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self.folder(step), target)
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self.folder(step), target)
+            except OSError as problem:
+                raise cannot_write(target, problem) from None
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run for this process, by a file created exclusively (no flock: shared file systems ignore it).
+    def locked(self, say: Callable[[str], None] = log.warning) -> Iterator[None]:
+        """Hold the run for this process, and remove what killed writers left.
+
+        Args:
+            say: is told why it takes a while, if it does.
 
         Raises:
-            ArtefactError: another live process holds it, or one on another machine; or it cannot be a folder.
+            ArtefactError: another live process holds it; or it cannot be a folder, or cannot be written to.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ArtefactError(f"{self.root}: cannot be made a run directory: a file is in its place") from None
         except OSError as problem:
-            raise ArtefactError(f"{self.root}: cannot be made a run directory ({problem.strerror})") from None
-        path = self.root / ".lock"
-        mine = f"{socket.gethostname()} {os.getpid()}"
-        try:
-            with path.open("x") as file:
-                file.write(mine)
-        except FileExistsError:
-            holder = path.read_text()
-            host, _, pid = holder.partition(" ")
-            if host != socket.gethostname() or (pid.isdigit() and _is_alive(int(pid))):
-                raise ArtefactError(
-                    f"{self.root}: process {pid} on {host} runs here; wait for it, or if it is gone type: rm {path}"
-                ) from None
-            path.write_text(mine)
-        except OSError as problem:  # a full disk: no lock that names nobody stays
-            path.unlink(missing_ok=True)
-            raise cannot_write(path, problem) from None
-        try:
+            raise cannot_write(self.root, problem) from None
+        with locked(self.root, say):
+            self._sweep()
             yield
-        finally:
-            path.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove temporary files: nobody writes here but this process, so that their writers are dead."""
+        for folder, folders, names in os.walk(self.root):
+            if Path(folder) == self.root:
+                folders[:] = [name for name in folders if name != "superseded"]
+            for name in names:
+                if _TEMPORARY.fullmatch(name):
+                    Path(folder, name).unlink(missing_ok=True)
+
+
+def _kind(name: str) -> str:
+    return _FILE_NAME.fullmatch(name)["kind"]  # type: ignore[index]
+
+
+def _number(name: str) -> int:
+    return int(_FILE_NAME.fullmatch(name)["number"] or 0)  # type: ignore[index]
+
+
+def _has_size(path: Path, facts: FileFacts) -> bool:
+    return path.is_file() and path.stat().st_size == facts.bytes
+
+
+def _parse_lines(text: str) -> list[dict[str, Any]]:
+    return [parse_json(line) for line in text.split("\n") if line]
+
+
+MAX_FOLDERS = 20_000  # that are looked into for runs
 
 
 def find_runs(folder: Path, depth: int = 4) -> list[Path]:
-    """Return the run directories in a folder: the folder itself, or those within it.
+    """Return the run directories in a folder: the folder itself, or those within it; what is not readable is left out.
 
     They are in order of name, but the rows of a table in the table's order, which its folder's table.json says.
+
+    Raises:
+        ArtefactError: there are too many folders to be a folder of runs.
     """
-    if (folder / "recipe.json").is_file():
-        return [folder]
-    if depth == 0 or not folder.is_dir():
-        return []
-    rows = _row_order(folder)
-    children = sorted(
-        (child for child in folder.iterdir() if child.is_dir()),
-        key=lambda child: (rows.index(child.name) if child.name in rows else len(rows), child.name),
-    )
-    return [run for child in children for run in find_runs(child, depth - 1)]
+    looked = 0
+
+    def visit(folder: Path, depth: int) -> Iterator[Path]:
+        nonlocal looked
+        looked += 1
+        if looked > MAX_FOLDERS:
+            raise ArtefactError(f"{folder}: more than {MAX_FOLDERS} folders to look for runs in; name a folder of runs")
+        if os.path.lexists(folder / RECIPE):
+            yield folder
+            return
+        try:
+            children = [folder / entry.name for entry in os.scandir(folder) if entry.is_dir()] if depth else []
+        except OSError:
+            return
+        rows = _row_order(folder)
+        order = {name: number for number, name in enumerate(rows)}
+        for child in sorted(children, key=lambda child: (order.get(child.name, len(rows)), child.name)):
+            yield from visit(child, depth - 1)
+
+    return list(visit(folder, depth))
 
 
 def write_row_order(folder: Path, rows: list[str]) -> None:
-    """Note in a table's folder in which order its rows are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(Json("table", {"rows": rows}), folder / "table.json")
+    """Note in a table's folder in which order its rows are.
+
+    Raises:
+        ArtefactError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise cannot_write(folder, problem) from None
+    write_sealed(folder / "table.json", {"rows": rows})
 
 
 def _row_order(folder: Path) -> list[str]:
     try:
-        return list(json.loads((folder / "table.json").read_text("utf-8"))["rows"])
-    except (OSError, ValueError, KeyError, TypeError):  # only an order: without it, by name
+        order = read_sealed(folder / "table.json", TableOrder, "rows are in the order of their names")
+    except ArtefactError as problem:  # only an order
+        log.warning("%s", problem)
         return []
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return order.rows if order is not None else []

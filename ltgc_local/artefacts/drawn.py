@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltgc_local.artefacts.files import DrawnImage, decode_png, read_images
+from ltgc_local.artefacts.redo import redo_file
+from ltgc_local.artefacts.tables import read_parquet
+from ltgc_local.artefacts.tensors import read_arrays
 from ltgc_local.errors import ArtefactError
 
 Key = tuple[int, int, int]  # class_id, description_id, round
@@ -38,21 +41,17 @@ class DrawnRow:
 
 def read_rows(paths: Iterable[Path]) -> list[DrawnRow]:
     """Read what shards say of their images, and not the images."""
-    import pyarrow.parquet as pq
-
     columns = ["class_id", "description_id", "round", "description"]
     return [
         DrawnRow(**fields, path=path, row=row)
         for path in paths
-        for row, fields in enumerate(pq.read_table(path, columns=columns).to_pylist())
+        for row, fields in enumerate(read_parquet(path, columns).to_pylist())
     ]
 
 
 def read_init_images(paths: Iterable[Path]) -> dict[Key, str]:
     """Read from which training image each image was made ("" for noise alone), and not the images."""
-    import pyarrow.parquet as pq
-
-    tables = [pq.read_table(path, columns=["class_id", "description_id", "round", "init_image"]) for path in paths]
+    tables = [read_parquet(path, ["class_id", "description_id", "round", "init_image"]) for path in paths]
     rows = (row for table in tables for row in table.to_pylist())
     return {(row["class_id"], row["description_id"], row["round"]): row["init_image"] for row in rows}
 
@@ -74,18 +73,16 @@ def read_features(rows: Sequence[DrawnRow]) -> NDArray[np.float32]:
     Raises:
         ArtefactError: an image's are not there.
     """
-    from safetensors.numpy import load_file
-
     wanted = {row.key for row in rows}
     found: dict[Key, NDArray[np.float32]] = {}
     for path in dict.fromkeys(row.path for row in rows):
         beside = path.with_name(path.name.replace("images", "features")).with_suffix(".safetensors")
-        written = load_file(beside)
+        written = read_arrays(beside)
         keys = map(tuple, written["keys"].tolist())
         found |= {key: features for key, features in zip(keys, written["features"], strict=True) if key in wanted}
     for row in rows:
         if row.key not in found:
-            raise ArtefactError(f"{row.path}: no features of its image {row.key} are beside it; type: --from draw")
+            raise ArtefactError(f"{row.path}: no features of its image {row.key} are beside it; {redo_file(row.path)}")
     return np.stack([found[row.key] for row in rows])
 
 
@@ -93,10 +90,8 @@ class DrawnSplit:
     """Drawn images by row, in the order of the files; labels and keys are there without decoding. It pickles."""
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
-        import pyarrow.parquet as pq
-
         self.name, self.files = name, tuple(files)
-        tables = [pq.read_table(file, columns=["class_id", "description_id", "round"]) for file in files]
+        tables = [read_parquet(file, ["class_id", "description_id", "round"]) for file in files]
         rows = [row for table in tables for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
         self.labels = np.array([class_id for class_id, _, _ in rows], dtype=np.int64)  # (N,)
         self.keys = tuple("_".join(map(str, row)) for row in rows)
@@ -116,6 +111,4 @@ class DrawnSplit:
 @lru_cache(maxsize=CACHED_FILES)
 def _read_images(file: Path) -> Any:
     """Return one file's encoded images."""
-    import pyarrow.parquet as pq
-
-    return pq.read_table(file, columns=["image"])["image"]
+    return read_parquet(file, ["image"])["image"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from safetensors import SafetensorError
 
+from ltgc_local.artefacts.tables import read_parquet
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Record
 
@@ -57,8 +60,8 @@ class Json:
 
 
 @dataclass(frozen=True)
-class Html:
-    """A page for people."""
+class Text:
+    """A text, such as a page for people."""
 
     kind: str
     text: str
@@ -147,9 +150,8 @@ def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
 
 def read_images(paths: Iterable[Path], rows: Sequence[int] | None = None) -> list[DrawnImage]:
     """Read image shards, in the order of ``paths``; of each all rows, or those at ``rows``."""
-    import pyarrow.parquet as pq
-
-    tables = map(pq.read_table, paths)
+    columns = [name for name, _ in _columns()[0]]
+    tables = (read_parquet(path, columns) for path in paths)
     found = (row for table in tables for row in (table if rows is None else table.take(rows)).to_pylist())
     return [DrawnImage(**(row | {"image": row["image"]["bytes"]})) for row in found]
 
@@ -180,7 +182,21 @@ def write_atomically(artefact: Artefact, path: Path) -> None:
     except (OSError, SafetensorError) as problem:  # safetensors wraps the system's error in its own
         raise cannot_write(path, problem) from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk there is nothing to remove, and that is an error, too
+            temporary.unlink(missing_ok=True)
+
+
+#: What the system says when a file has no room: the disk, the quota, or the largest file allowed.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ADVICE = {
+    **dict.fromkeys(NO_ROOM, "make room, and the same command goes on where it stopped"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM),
+        "this user may not write there: change the owner or the mode, or give another --out; then the same command "
+        "goes on where it stopped",
+    ),
+    errno.EROFS: "give an --out on a disk that can be written to; a finished run is shown by: ltgc-local report",
+}
 
 
 def cannot_write(path: Path | str, problem: Exception) -> ArtefactError:
@@ -189,7 +205,5 @@ def cannot_write(path: Path | str, problem: Exception) -> ArtefactError:
     if number is None and (found := re.search(r"(?:os error|errno) (\d+)", str(problem), re.IGNORECASE)):
         number = int(found.group(1))
     words = os.strerror(number) if number is not None else str(problem).strip()
-    return ArtefactError(
-        f"{path}: cannot be written: {words}; what is complete is kept: make room, and the same command goes on where "
-        "it stopped"
-    )
+    advice = _ADVICE.get(number or 0, "when that is mended, the same command goes on where it stopped")
+    return ArtefactError(f"{path}: cannot be written: {words}; what is complete is kept: {advice}")

@@ -1,13 +1,18 @@
-"""Columns of numbers and names as Parquet: what a model said of every test image."""
+"""Columns as Parquet: what a model said of every test image, and the reading of every Parquet file of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ltgc_local.artefacts.redo import redo_file
+from ltgc_local.errors import ArtefactError
+from ltgc_local.out_of_memory import is_out_of_memory
+from ltgc_local.regular_files import check_regular
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,34 @@ class Table:
 
 
 def read_table(path: Path) -> dict[str, np.ndarray]:
-    """Read the columns of one file."""
+    """Read the columns of one file.
+
+    Raises:
+        ArtefactError: as ``read_parquet``.
+    """
+    table = read_parquet(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """Read a Parquet file of a run, or some of its columns, as a pyarrow table.
+
+    Raises:
+        ArtefactError: it is damaged, or lacks a column.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
-    return {name: table[name].to_numpy() for name in table.column_names}
+    try:
+        check_regular(path)
+        table = pq.read_table(path, columns=columns, partitioning=None)
+        table.validate()
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as problem:
+        if is_out_of_memory(problem):
+            raise
+        words = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise ArtefactError(f"{path}: damaged ({words}); {redo_file(path)}") from problem
+    missing = [name for name in columns or () if name not in table.column_names]
+    if missing:
+        raise ArtefactError(f"{path}: has no column '{missing[0]}'; {redo_file(path)}")
+    return table

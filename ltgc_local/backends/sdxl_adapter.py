@@ -21,9 +21,10 @@ import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from ltgc_local.artefacts.redo import redo_file
+from ltgc_local.artefacts.tensors import read_tensors
 from ltgc_local.backends.protocols import AdapterSettings
 from ltgc_local.errors import ArtefactError
 
@@ -129,9 +130,8 @@ def fuse_adapter(unet: UNet2DConditionModel, path: Path) -> FeatureTokens | None
         ArtefactError: the file is damaged, or of another model.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = AdapterFacts(**json.loads(file.metadata()["sdxl_adapter"]))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        weights, written = read_tensors(path, "sdxl_adapter")
+        facts = AdapterFacts(**written)
         # Before the LoRA is fused: K' is replaced by the file's, and its shapes are the plain UNet's.
         tokens = None
         if facts.feature_size is not None:
@@ -139,10 +139,8 @@ def fuse_adapter(unet: UNet2DConditionModel, path: Path) -> FeatureTokens | None
             tokens.load_state_dict(_part(weights, FEATURES))
             tokens.requires_grad_(False).eval().float()
         _fuse(unet, _part(weights, LORA), facts.lora_alpha / facts.lora_rank)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
-        raise ArtefactError(
-            f"{path}: no adapter of this model ({problem}); type: ltgc-local run … --from diffusion/train"
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
+        raise ArtefactError(f"{path}: no adapter of this model ({problem}); {redo_file(path)}") from problem
     return tokens
 
 

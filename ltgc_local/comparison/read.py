@@ -11,6 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ltgc_local.artefacts.directory import RunDirectory, find_runs
+from ltgc_local.artefacts.redo import redo
+from ltgc_local.artefacts.run_facts import read_settings
+from ltgc_local.artefacts.schemas import Metrics
 from ltgc_local.artefacts.tables import read_table
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.schema import NOT_SHAPING
@@ -91,7 +94,7 @@ def _measured_by(root: Path, split: Split) -> str:
     """Return the step that measures a run: after it the run can be compared."""
     if split == "test":
         return "evaluate"
-    return f"train/{json.loads((root / 'recipe.json').read_text('utf-8')).get('method', 'ltgc')}"
+    return f"train/{read_settings(root).get('method', 'ltgc')}"
 
 
 def read_run(root: Path, split: Split = "test") -> Run:
@@ -100,23 +103,28 @@ def read_run(root: Path, split: Split = "test") -> Run:
     Raises:
         ArtefactError: a file is missing or damaged.
     """
-    run = RunDirectory(root)
     try:
-        if split == "val":
-            settings = flatten(json.loads((root / "recipe.json").read_text("utf-8")))
-            nothing = np.empty(0, np.int64)
-            tail, nothing_of_tgn = frozenset[int](), dict[str, Any]()
-            return Run(
-                root, settings, _validation(run), nothing, {}, {}, tail, nothing_of_tgn, nothing_of_tgn,
-                read_provenance(run),
-            )  # fmt: skip
-        settings = flatten(json.loads((root / "recipe.json").read_text("utf-8")))
-        metrics = run.value("evaluate", "metrics")
-        classes = run.value("evaluate", "classes") if run.files("evaluate", "classes") else []
-        stored = run.files("evaluate", "predictions")
-        table = read_table(stored[0]) if stored else {"label": np.empty(0, np.int64)}
-    except ValueError as problem:
-        raise ArtefactError(f"{root}: damaged ({problem}); type: ltgc-local run … --from evaluate") from None
+        return _read_run(RunDirectory(root), split)
+    except (ValueError, TypeError, LookupError, AttributeError) as problem:  # a received run may say anything
+        raise ArtefactError(
+            f"{root}: what its files say does not fit together ({problem!r}); {redo(root, 'evaluate')}"
+        ) from problem
+
+
+def _read_run(run: RunDirectory, split: Split) -> Run:
+    root = run.root
+    settings = flatten(read_settings(root))
+    if split == "val":
+        nothing = np.empty(0, np.int64)
+        tail, nothing_of_tgn = frozenset[int](), dict[str, Any]()
+        return Run(
+            root, settings, _validation(run), nothing, {}, {}, tail, nothing_of_tgn, nothing_of_tgn,
+            read_provenance(run),
+        )  # fmt: skip
+    metrics = {name: arm.model_dump() for name, arm in run.checked("evaluate", "metrics", Metrics).root.items()}
+    classes = run.value("evaluate", "classes") if run.files("evaluate", "classes") else []
+    stored = run.files("evaluate", "predictions")
+    table = read_table(stored[0]) if stored else {"label": np.empty(0, np.int64)}
     suffix = ".predicted"
     return Run(
         root,

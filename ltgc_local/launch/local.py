@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -39,12 +40,17 @@ def run_workers(root: Path, step: str, environments: Sequence[Mapping[str, str]]
     """
     workers = len(environments)
     environment = {**WAITING, **COMPILED, **_threads(workers), **os.environ, **offline.OFFLINE_ENVIRONMENT}
+    environment |= safe_path(environment)
     environment["LTGC_LAUNCHER"] = str(os.getpid())  # with which the worker ends
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for worker, more in enumerate(environments):
-            command = [sys.executable, "-m", "ltgc_local.run.worker", str(root), step, str(worker), str(workers)]
-            processes.append(subprocess.Popen(command, env=environment | dict(more)))
+            arguments = [str(root), step, str(worker), str(workers)]
+            command = [sys.executable, "-P", "-m", "ltgc_local.run.worker", *arguments]
+            # Where standard error is closed, the worker's would be the first file that it opens.
+            quiet = subprocess.DEVNULL if sys.stderr is None else None
+            processes.append(subprocess.Popen(command, env=environment | dict(more), stderr=quiet))
         code = _wait(processes)
     finally:  # also of an interrupt: no step leaves a process behind
         for process in processes:
@@ -53,7 +59,7 @@ def run_workers(root: Path, step: str, environments: Sequence[Mapping[str, str]]
         for process in processes:
             process.wait()
     if code:
-        raise ERRORS.get(code, BackendError)(_explain(step, code))
+        raise ERRORS.get(code, BackendError)(_explain(step, code, _cpu_seconds_since(before)))
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
@@ -77,7 +83,27 @@ def _threads(workers: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // workers))}
 
 
-def _explain(step: str, code: int) -> str:
+def safe_path(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what keeps a process, and those that it starts, from importing out of the current folder.
+
+    An empty or relative entry of PYTHONPATH means the current folder, whatever lies there: those are left out.
+    """
+    paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _cpu_seconds_since(before: resource.struct_rusage) -> float:
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _explain(step: str, code: int, cpu_seconds: float) -> str:
+    limit, _ = resource.getrlimit(resource.RLIMIT_CPU)
+    if code in (-signal.SIGXCPU, -signal.SIGKILL) and limit != resource.RLIM_INFINITY and cpu_seconds >= limit - 1:
+        return (
+            f"step {step}: its process reached the limit of {limit} s of CPU time (ulimit -t); raise it, and the same "
+            "command goes on where it stopped"
+        )
     if code == -signal.SIGKILL:
         return f"step {step}: its process was killed (out of memory?); the same command goes on where it stopped"
     if code < 0:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.run_facts import read_settings
+from ltgc_local.artefacts.schemas import Metrics
 from ltgc_local.backends.choice import backend_of, reason_of
 from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.errors import ArtefactError, ModelError
@@ -150,22 +151,19 @@ def metrics_as_text(out: Path) -> str:
     run = RunDirectory(out)
     if not (out / "recipe.json").is_file():
         raise ArtefactError(f"{out}: no run directory; of a folder of runs, type: ltgc-local compare {out}")
+    settings = read_settings(out)
     if run.manifest("evaluate") is None:
         raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {out}")
-    metrics = run.value("evaluate", "metrics")
-    columns = GROUPS[read_run_method(run)]
+    metrics = run.checked("evaluate", "metrics", Metrics).root
+    columns = GROUPS.get(str(settings.get("method", "ltgc")), ("all",))
     lines = [f"{'percent of test images':36}" + "".join(f"{column:>8}" for column in columns)]
-    titles = ARM_TITLES | ({"tgn": DIFFUSION_TITLE} if _is_diffusion(run) else {})
-    for arm, values in metrics.items():
-        cells = "".join(f"{values[c]:8.1f}" if values[c] is not None else f"{'-':>8}" for c in columns)
+    is_diffusion = settings.get("generator") == "diffusion"
+    titles = ARM_TITLES | ({"tgn": DIFFUSION_TITLE} if is_diffusion else {})
+    for arm, measured in metrics.items():
+        cells = "".join(_cell(measured.of(column)) for column in columns)
         lines.append(f"{titles.get(arm, arm):36}{cells}")
     return "\n".join([*lines, f"report: {out / 'report' / 'report.html'}"])
 
 
-def _is_diffusion(run: RunDirectory) -> bool:
-    return bool(json.loads((run.root / "recipe.json").read_text("utf-8")).get("generator") == "diffusion")
-
-
-def read_run_method(run: RunDirectory) -> str:
-    """Return the method of a run's recipe."""
-    return str(json.loads((run.root / "recipe.json").read_text("utf-8")).get("method", "ltgc"))
+def _cell(value: float | None) -> str:
+    return f"{'-':>8}" if value is None else f"{value:8.1f}"

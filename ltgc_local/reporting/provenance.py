@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.run_facts import read_provenance_file
 from ltgc_local.errors import ArtefactError
 
 ROLE_NAMES = {
@@ -74,14 +73,15 @@ class Provenance:
 
 def read_provenance(run: RunDirectory) -> Provenance:
     """Read the run's provenance."""
-    path = run.root / "provenance.json"
-    values: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    found = read_provenance_file(run.root)
+    if found is None:
+        return Provenance({}, {}, ())
     models = tuple(
-        ModelFacts(role, *(str(model.get(key, "")) for key in ("card", "evidence", "licence", "digest")))
-        for role, model in values.get("models", {}).items()
+        ModelFacts(role, model.card, model.evidence, model.licence, model.digest)
+        for role, model in found.models.items()
     )
-    facts = {key: str(value) for key, value in values.items() if key not in ("packages", "models")}
-    return Provenance(facts, values.get("packages", {}), models)
+    facts = {key: str(value) for key, value in found.model_dump(exclude={"packages", "models"}).items()}
+    return Provenance(facts, found.packages, models)
 
 
 def judge_evidence(models: Sequence[ModelFacts]) -> Evidence:
@@ -111,7 +111,7 @@ def list_steps(run: RunDirectory, reads: Sequence[str]) -> tuple[str, ...]:
             manifest = run.manifest(name)
             if manifest is None:
                 raise ArtefactError(f"{run.folder(name)}: step {name} is not complete, and the report reads it")
-            yield from visit([key.removeprefix(READS) for key in manifest["fingerprint"] if key.startswith(READS)])
+            yield from visit([key.removeprefix(READS) for key in manifest.fingerprint if key.startswith(READS)])
             yield name
 
     return tuple(visit(reads))
@@ -119,11 +119,8 @@ def list_steps(run: RunDirectory, reads: Sequence[str]) -> tuple[str, ...]:
 
 def read_timings(run: RunDirectory, steps: Sequence[str]) -> tuple[Timing, ...]:
     """Read the steps' manifests."""
-    manifests = {step: run.manifest(step) or {} for step in steps}
-    return tuple(
-        Timing(step, float(m.get("wall_seconds", 0)), int(m.get("items", 0)), int(m.get("peak_mib", 0)))
-        for step, m in manifests.items()
-    )
+    manifests = {step: run.manifest(step) for step in steps}
+    return tuple(Timing(step, m.wall_seconds, m.items, m.peak_mib) for step, m in manifests.items() if m is not None)
 
 
 def _listed(names: Sequence[str]) -> str:

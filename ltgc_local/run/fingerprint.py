@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import Json, write_atomically
 from ltgc_local.backends.choice import backend_of
 from ltgc_local.errors import ArtefactError
 from ltgc_local.plan import step_settings
@@ -60,8 +59,7 @@ def check_fingerprint(
         ArtefactError: the folder was made, or begun, with another one.
     """
     manifest = run.manifest(step.name)
-    begun = run.folder(step.name) / "begun.json"
-    found = manifest["fingerprint"] if manifest else _read_begun(begun, step)
+    found = manifest.fingerprint if manifest else run.begun(step.name)
     if found is not None and found != wanted:
         keys = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         changes = "\n".join(f"  {key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in keys)
@@ -73,19 +71,8 @@ def check_fingerprint(
             f"to keep this run and start another, type:\n  {command} --out {place}-2"
         )
     if found is None:
-        run.folder(step.name).mkdir(parents=True, exist_ok=True)
-        write_atomically(Json("begun", wanted), begun)
+        run.begin(step.name, wanted)
     return manifest is not None
-
-
-def _read_begun(path: Path, step: Step) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as problem:
-        raise ArtefactError(f"{path}: damaged ({problem}); type: ltgc-local run … --from {step.name}") from None
-    return found
 
 
 def _short(value: Any) -> str:

@@ -25,25 +25,28 @@ import traceback  # noqa: E402
 import warnings  # noqa: E402
 from contextlib import AbstractContextManager, nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
+from textwrap import shorten  # noqa: E402
 
 from ltgc_local.artefacts.directory import RunDirectory  # noqa: E402
-from ltgc_local.artefacts.files import cannot_write  # noqa: E402
+from ltgc_local.artefacts.files import NO_ROOM, Text, cannot_write, write_atomically  # noqa: E402
 from ltgc_local.artefacts.progress import Progress  # noqa: E402
-from ltgc_local.errors import LtgcError  # noqa: E402
+from ltgc_local.artefacts.run_facts import read_run_recipe  # noqa: E402
+from ltgc_local.errors import ArtefactError, BackendError, LtgcError  # noqa: E402
+from ltgc_local.out_of_memory import is_out_of_memory  # noqa: E402
 from ltgc_local.plan import build_plan  # noqa: E402
+from ltgc_local.printable import printable  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
 from ltgc_local.stages.context import Stage, StageContext  # noqa: E402
 from ltgc_local.steps import TOGETHER  # noqa: E402
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
-#: What the system says when a file has no room: the disk, the quota, or the largest file allowed.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITING = (*NO_ROOM, errno.EROFS)  # what the system says of writing alone
 
 
 def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
     """Execute this worker's chunks of a step, and the step's manifest by the last one standing (the launcher)."""
     run = RunDirectory(root)
-    recipe = Recipe.model_validate_json((root / "recipe.json").read_text("utf-8"))
+    recipe = read_run_recipe(root)
     step = next(step for step in build_plan(recipe) if step.name == step_name)
     stage: Stage = importlib.import_module(f"ltgc_local.stages.{step.stage}")
     is_together = step.stage in TOGETHER and workers > 1
@@ -67,7 +70,7 @@ def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
             facts = {"items": len(chunks[number]), "seconds": round(time.monotonic() - start, 3), "peak_mib": peak_mib}
             run.write_chunk(step_name, number, artefacts, facts, getattr(stage, "NUMBERED", True))
     if worker == 0:
-        (run.folder(step_name) / "num_chunks").write_text(str(len(chunks)))
+        write_atomically(Text("num_chunks", str(len(chunks))), run.folder(step_name) / "num_chunks")
 
 
 def _meeting(recipe: Recipe, workers: int) -> AbstractContextManager[None]:
@@ -84,30 +87,53 @@ def _end_with(launcher: int) -> None:
         raise SystemExit(128 + signal.SIGTERM)
 
 
+class _Printable(logging.Formatter):
+    """Shows control characters, which models' words and others' files may hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def main(arguments: list[str]) -> int:
     if launcher := os.environ.get("LTGC_LAUNCHER"):
         _end_with(int(launcher))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the launcher says so, and ends this one
     offline.forbid_network()
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    if sys.stderr is not None:
+        logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+        logging.getLogger().handlers[0].setFormatter(_Printable(logging.BASIC_FORMAT))
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
     root, step_name, worker, workers = arguments
     try:
         run_step(Path(root), step_name, int(worker), int(workers))
-    except LtgcError as error:
+    except Exception as problem:
+        error = _explained(problem, step_name)
+        if error is None:
+            raise
         if os.environ.get("LTGC_TRACEBACK"):
             traceback.print_exc()
         else:
-            print(error, file=sys.stderr)
+            print(printable(str(error)), file=sys.stderr)
         return error.exit_code
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        message = cannot_write(error.filename or Path(root) / step_name, error)
-        print(message, file=sys.stderr)
-        return message.exit_code
     return 0
+
+
+def _explained(problem: Exception, step: str) -> LtgcError | None:
+    """Return what a user is told; None where it is a mistake of the program, whose traceback says more."""
+    if is_out_of_memory(problem) and not isinstance(problem, BackendError):
+        return BackendError(
+            f"step {step}: out of memory ({shorten(str(problem), 300, placeholder=' …')}); end what else uses it, or "
+            "raise the limit (ulimit -v, or the job's); batch sizes and models.decode_threads lower the need"
+        )
+    if isinstance(problem, LtgcError):
+        return problem
+    if isinstance(problem, OSError) and problem.errno in WRITING:
+        return cannot_write(problem.filename or step, problem)
+    if isinstance(problem, PermissionError) and problem.filename is not None:
+        return ArtefactError(f"{problem.filename}: no permission ({problem.strerror}); change its owner or mode")
+    return None
 
 
 if __name__ == "__main__":

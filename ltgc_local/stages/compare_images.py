@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from ltgc_local.artefacts.drawn import read_rows
 from ltgc_local.artefacts.files import Artefact, Json, Lines
+from ltgc_local.artefacts.tensors import read_arrays
 from ltgc_local.duplicates import HASH_BITS, closest_by_cosine, closest_by_hash, equal_rows
 from ltgc_local.recipe.schema import Leaks
 from ltgc_local.records import NearPair
@@ -130,7 +130,7 @@ def _read_groups(context: StageContext) -> list[ImageGroup]:
     groups = []
     for name, keys, class_ids in names:
         step = of_generated if name == "generated" else of_originals
-        parts = [load_file(path) for path in context.run.files(step, name)]
+        parts = [read_arrays(path) for path in context.run.files(step, name)]
         digests = np.concatenate([np.empty((0, 16), np.uint8), *(part["digest"] for part in parts)])
         hashes = np.concatenate([np.empty(0, np.int64), *(part["hash"] for part in parts)]).view(np.uint64)
         embedded = np.flatnonzero(np.concatenate([np.empty(0, bool), *(part["is_embedded"] for part in parts)]))

@@ -13,10 +13,10 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from safetensors.torch import load_file
 
 from ltgc_local.artefacts.files import Artefact, Json, Tensors
 from ltgc_local.artefacts.tables import Table
+from ltgc_local.artefacts.tensors import read_tensors
 from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.stages import classify
 from ltgc_local.stages.context import Chunk, StageContext
@@ -75,7 +75,7 @@ def build_arms(context: StageContext, clip: TrainableClip) -> dict[str, torch.nn
         head = CosineHead(classifier.head.weight.detach(), clip.logit_scale, trainable=False)
         arms[ZERO_SHOT] = Classifier(plain, head).eval()
     for step in sorted(step for step in context.step.reads if step.startswith("train/")):
-        tensors = load_file(context.run.files(step, "adapter")[0])
+        tensors, _ = read_tensors(context.run.files(step, "adapter")[0])
         classifier.head.weight.data.copy_(tensors.pop("head.weight"))
         load_adapter(classifier.tower, tensors)
         merged = Classifier(merge(copy.deepcopy(classifier.tower)), copy.deepcopy(classifier.head))

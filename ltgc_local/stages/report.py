@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ltgc_local.artefacts.files import Artefact, Html, Json
+from ltgc_local.artefacts.files import Artefact, Json, Text
 from ltgc_local.reporting import gather, render, summarize
 from ltgc_local.stages.context import Chunk, StageContext
 
@@ -18,4 +18,4 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     report = gather(context.run, context.recipe, context.corpus, context.step.reads)
     context.progress.advance()
-    return [Json("summary", summarize(report)), Html("report", render(report))]
+    return [Json("summary", summarize(report)), Text("report", render(report))]

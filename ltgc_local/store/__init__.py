@@ -9,7 +9,7 @@ from ltgc_local.store.cards import (
     list_cards,
     read_card,
 )
-from ltgc_local.store.digest import check_safetensors, digest_file, digest_folder
+from ltgc_local.store.digest import check_safetensors, digest_file, digest_folder, model_files
 from ltgc_local.store.folders import check_model_folder, model_folder
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "digest_folder",
     "find_card",
     "list_cards",
+    "model_files",
     "model_folder",
     "read_card",
 ]

@@ -9,15 +9,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Tensors
+from ltgc_local.artefacts.redo import redo_file
+from ltgc_local.artefacts.tensors import read_tensors
 from ltgc_local.backends.timm_backbone import TimmBackbone, normalisation_of
 from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
@@ -75,13 +76,11 @@ def load_network(path: Path) -> Network:
         ArtefactError: it is damaged.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["network"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        weights, facts = read_tensors(path, "network")
         backbone = TimmBackbone(facts["architecture"], facts["num_classes"], facts["feature"], facts["stem"])
         backbone.load_state_dict(weights)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
-        raise ArtefactError(f"{path}: not a network of this method ({problem}); do its step again") from None
+    except (ValueError, KeyError, TypeError, RuntimeError) as problem:
+        raise ArtefactError(f"{path}: not a network of this method ({problem}); {redo_file(path)}") from problem
     return Network(backbone.eval(), tuple(facts["mean"]), tuple(facts["std"]), facts["size_px"])
 
 

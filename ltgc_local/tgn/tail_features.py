@@ -9,7 +9,7 @@ few images has none of its own that could be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -17,9 +17,9 @@ from typing import Self
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from ltgc_local.artefacts.redo import redo_file
+from ltgc_local.artefacts.tensors import read_tensors
 from ltgc_local.errors import ArtefactError
 from ltgc_local.tgn.network import SquareResize, TailNetwork
 
@@ -72,10 +72,9 @@ class FeatureSpace:
             ArtefactError: the file is damaged.
         """
         try:
-            found: Mapping[str, torch.Tensor] = load_file(path)
-            return cls(**found)
-        except (SafetensorError, OSError, TypeError) as problem:
-            raise ArtefactError(f"{path}: damaged ({problem}); type: ltgc-local run … --from diffusion/train") from None
+            return cls(**read_tensors(path)[0])
+        except TypeError as problem:
+            raise ArtefactError(f"{path}: damaged ({problem}); {redo_file(path)}") from None
 
 
 @torch.inference_mode()

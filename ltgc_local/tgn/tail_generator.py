@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
-from safetensors import SafetensorError, safe_open
 
+from ltgc_local.artefacts.redo import redo_file
+from ltgc_local.artefacts.tensors import read_tensors
 from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
 from ltgc_local.tgn.fusion import FeatureFusion, FusionForm
@@ -117,16 +118,14 @@ def load_tail_generator(path: Path, device: str) -> TailGenerator:
         ArtefactError: the file is damaged, or of another kind.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["tail_generator"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        tensors, facts = read_tensors(path, "tail_generator")
         fusion = facts["fusion"] or {"form": None, "feature_shape": None}
         shape = fusion["feature_shape"] and tuple(fusion["feature_shape"])
         texts = tensors.get("generator.text_features")
         network = TailGenerator(Widths(**facts["widths"]), fusion["form"], shape, texts)
         missing, unknown = network.load_state_dict(tensors, strict=False)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as problem:
-        raise ArtefactError(f"{path}: no generator ({problem}); type: ltgc-local run … --from cdtg/train") from None
+    except (ValueError, KeyError, TypeError, RuntimeError) as problem:
+        raise ArtefactError(f"{path}: no generator ({problem}); {redo_file(path)}") from problem
     if unknown or any(not name.startswith("fusion.") for name in missing):
-        raise ArtefactError(f"{path}: not the weights of this generator; type: ltgc-local run … --from cdtg/train")
+        raise ArtefactError(f"{path}: not the weights of this generator; {redo_file(path)}")
     return with_channels_last(network.eval(), device)

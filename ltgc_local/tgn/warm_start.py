@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
+from ltgc_local.artefacts.schemas import Manifest
+from ltgc_local.artefacts.sealed import read_sealed
+from ltgc_local.artefacts.tensors import read_tensors
+from ltgc_local.artefacts.verify import find_damage
 from ltgc_local.errors import ArtefactError
+
+WANTED = "cdtg.start_from is the folder of a finished step: RUN/cdtg/train"
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +27,16 @@ def start_from(folder: Path, generator: nn.Module, discriminator: nn.Module) -> 
     Raises:
         ArtefactError: there are no such files, or nothing in them fits.
     """
+    manifest = read_sealed(folder / "manifest.json", Manifest, WANTED)
+    if manifest is None:
+        raise ArtefactError(f"{folder / 'manifest.json'}: not there; {WANTED}")
     for name, network in (("generator", generator), ("discriminator", discriminator)):
         path = folder / f"{name}.safetensors"
-        try:
-            found = load_file(path)
-        except (OSError, SafetensorError) as problem:
-            raise ArtefactError(
-                f"{path}: cannot be read ({problem}); cdtg.start_from is the folder of a finished step: RUN/cdtg/train"
-            ) from None
+        if path.name not in manifest.files:
+            raise ArtefactError(f"{path}: not there; {WANTED}")
+        for _, problem in find_damage(folder, {path.name: manifest.files[path.name]}):
+            raise ArtefactError(f"{path}: damaged: {problem}; {WANTED}")
+        found, _ = read_tensors(path)
         own = network.state_dict()
         fitting = {key: tensor for key, tensor in found.items() if key in own and own[key].shape == tensor.shape}
         if not fitting:

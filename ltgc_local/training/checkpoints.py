@@ -1,20 +1,22 @@
 """Checkpoints of a training: one safetensors file with the numbers as its metadata, written whole; never a pickle.
 
-It holds the trained weights and their average, the best epoch's, the optimiser's state and the states of the random
-number generators. What the batches draw depends on seed and step alone.
+It holds the trained weights and their average, the best epoch's, the optimiser's state, the states of the random number
+generators, and the sha256 of all that. What the batches draw depends on seed and step alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from ltgc_local.artefacts.files import Tensors, write_atomically
+from ltgc_local.artefacts.tensors import read_tensors
 from ltgc_local.errors import ArtefactError
 
 CHECKPOINT = "checkpoint.safetensors"  # of a training step, in the step's folder
@@ -28,7 +30,8 @@ def write_checkpoint(path: Path, groups: Groups, facts: Mapping[str, Any]) -> No
         f"{group}/{name}": tensor.detach().cpu() for group, named in groups.items() for name, tensor in named.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(Tensors("checkpoint", tensors, metadata={"facts": json.dumps(facts)}), path)
+    sealed = json.dumps({"facts": facts, "sha256": _digest(tensors, facts)})
+    write_atomically(Tensors("checkpoint", tensors, metadata={"sealed": sealed}), path)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dict[str, Any]] | None:
@@ -39,18 +42,29 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
     """
     if not path.is_file():
         return None
-    groups: dict[str, dict[str, torch.Tensor]] = {}
+    again = f"to train this arm from the beginning type: rm {shlex.quote(str(path))}"
     try:
-        with safe_open(path, framework="pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["facts"])
-            for key in file.keys():  # noqa: SIM118 (not a mapping)
-                group, _, name = key.partition("/")
-                groups.setdefault(group, {})[name] = file.get_tensor(key)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as problem:
-        raise ArtefactError(
-            f"{path}: damaged checkpoint ({problem}); to train this arm from the beginning type: rm {path}"
-        ) from None
+        tensors, sealed = read_tensors(path, "sealed")
+        facts: dict[str, Any] = sealed["facts"]
+        seal = sealed["sha256"]
+    except (ArtefactError, KeyError, TypeError) as problem:
+        raise ArtefactError(f"{path}: damaged checkpoint ({problem.__cause__ or problem}); {again}") from None
+    if _digest(tensors, facts) != seal:
+        raise ArtefactError(f"{path}: damaged checkpoint (its sha256 is not the one that it was written with); {again}")
+    groups: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = tensor
     return groups, facts
+
+
+def _digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
+    """Return the sha256 of all that a checkpoint holds."""
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ digest of what it was made from, so that an arm finds what another made, and not
 from __future__ import annotations
 
 import hashlib
+import logging
 import multiprocessing
 import os
 import socket
@@ -28,10 +29,13 @@ from ltgc_local import offline
 from ltgc_local.ahead import num_cpus
 from ltgc_local.backends.clip_pixels import Resize, to_pixels
 from ltgc_local.errors import BackendError
+from ltgc_local.training.decoded_file import BLOCK, find_problem, write_blocks
 
 MIB = 2**20
-BLOCK = 256  # images that a process decodes at a time
 ABANDONED_S = 3600  # without a write for so long, a file that was being made is one of a process that was killed
+
+
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -72,6 +76,9 @@ class Decoding:
         if np.prod(shape, dtype=float) <= self.in_memory_mib * MIB:
             return torch.from_numpy(decode_rows(source, self.resize, range(len(source))))
         path = self.folder / f"{source.name}-{self._digest(source)}.npy"
+        if path.is_file() and (problem := find_problem(path, shape)):
+            log.warning("%s: damaged: %s; the images are decoded again", path, problem)
+            path.unlink()
         if not path.is_file():
             self._write(source, shape, path)
         with warnings.catch_warnings():
@@ -97,11 +104,8 @@ class Decoding:
                     abandoned.unlink(missing_ok=True)
             file = temporary.open("wb")
         try:
-            with file:
-                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                for array in self._arrays(source):
-                    with _writing(path, shape):
-                        file.write(array.tobytes())
+            with file, _writing(path, shape):
+                write_blocks(file, shape, self._arrays(source))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from ltgc_local.artefacts.files import (
     DrawnImage,
-    Html,
+    Text,
     Images,
     Json,
     Lines,
@@ -63,7 +63,7 @@ def test_a_full_disk_leaves_no_file_and_no_temporary_one(tmp_path: Path) -> None
 
 
 def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path) -> None:
-    write_atomically(Html("a", "before"), tmp_path / "a.txt")
+    write_atomically(Text("a", "before"), tmp_path / "a.txt")
     with pytest.raises(ArtefactError, match="cannot be written: No space left"):
         write_atomically(FullDisk(), tmp_path / "a.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_the_file_that_was_there(tmp_path: Path) -> None:
 
 def test_writing_again_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
     for text in ("one", "two"):
-        write_atomically(Html("page", text), tmp_path / "page.html")
+        write_atomically(Text("page", text), tmp_path / "page.html")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"page.html": "two"}
 
 

@@ -1,0 +1,112 @@
+"""What the JSON files of a run directory hold, as schemas: nothing in a received run is used before it fits one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+#: A file of a step: never a path, so that nothing outside the step's folder is named.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*\.[a-z]+$", max_length=200)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class RunFile(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FileFacts(RunFile):
+    """Size and digest of a file when it was written."""
+
+    bytes: Count
+    sha256: Digest
+
+
+class Chunk(RunFile):
+    """``<step>/chunks/00000.json``: the chunk is complete."""
+
+    files: dict[FileName, FileFacts]
+    items: Count
+    seconds: Seconds
+    peak_mib: Count
+
+
+class Manifest(RunFile):
+    """``<step>/manifest.json``: the step is complete, and this is what it was made from."""
+
+    step: str
+    fingerprint: dict[str, Any]
+    seconds: Seconds
+    wall_seconds: Seconds
+    peak_mib: Count
+    items: Count
+    files: dict[FileName, FileFacts]
+    taken_from: str | None = None  # the run that made it, where it was taken from another one
+
+
+class Begun(RootModel[dict[str, Any]]):
+    """``<step>/begun.json``: the fingerprint of a step that is not complete yet."""
+
+
+class ModelFile(RunFile):
+    """One role of ``provenance.json``."""
+
+    card: str
+    evidence: str
+    licence: str
+    digest: str
+
+
+class ProvenanceFile(RunFile):
+    """``provenance.json``."""
+
+    ltgc_local: str
+    date: str
+    command: str
+    seed: int
+    python: str
+    machine: str
+    packages: dict[str, str]
+    data_digest: str
+    models: dict[str, ModelFile]
+
+
+class FolderDigest(RunFile):
+    """A model folder's digest, and the stamp (names, sizes, times) of the files that it was made from."""
+
+    stamp: str
+    digest: str
+
+
+class ModelDigests(RootModel[dict[str, FolderDigest]]):
+    """``model_digests.json``, by role."""
+
+
+class TableOrder(RunFile):
+    """``table.json``: the rows of a table, in its order."""
+
+    rows: list[str]
+
+
+class ArmMetrics(BaseModel):
+    """One arm of ``evaluate/metrics.json``: percent by group, by class, and whatever else was measured."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    all: float | None
+    per_class: dict[str, float]
+
+    def of(self, group: str) -> float | None:
+        """Return the accuracy of a group; None where the group has no class."""
+        value = self.model_dump(include={group}).get(group)
+        return float(value) if isinstance(value, int | float) else None
+
+
+class Metrics(RootModel[dict[str, ArmMetrics]]):
+    """``evaluate/metrics.json``, by arm."""
+
+
+class Verified(RootModel[dict[FileName, list[str | int]]]):
+    """``<step>/verified.json``: file -> size, times, inode and sha256 of when it was last found whole."""
