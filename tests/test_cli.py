@@ -16,6 +16,8 @@ from PIL import Image
 from ltgc_local import __version__
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json
+from ltgc_local.artefacts.run_facts import write_run_recipe
+from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.cli import main
 from ltgc_local.recipe import Recipe
 
@@ -210,7 +212,7 @@ def test_status_says_what_is_complete_begun_and_not_begun(tmp_path: Path, make_r
     for step in ("describe", "extend"):
         run.write_chunk(step, 0, [Json("x", 1)], FACTS)
     run.write_manifest("describe", {}, 1, 2.5)
-    (run.root / "recipe.json").write_text(json.dumps(make_recipe().dump()))
+    write_run_recipe(run.root, make_recipe())
     lines = call("status", run.root).stdout.splitlines()
     assert [line.split(maxsplit=1) for line in lines[:3]] == [
         ["describe", "3 items, 2.5 s, 5 MiB"],
@@ -227,7 +229,7 @@ def test_report_prints_the_table_of_a_run_that_was_evaluated(tmp_path: Path) -> 
     run.write_manifest("evaluate", {}, 1, 0)
     refused = call("report", tmp_path)
     assert refused.exit_code == 5 and f"{tmp_path}: no run directory" in refused.stderr
-    (tmp_path / "recipe.json").write_text("{}")
+    write_sealed(tmp_path / "recipe.json", {"name": "x"})
     lines = call("report", tmp_path).stdout.splitlines()
     assert lines[0].split()[-4:] == ["all", "many", "medium", "few"]
     assert lines[1].split()[-4:] == lines[2].split()[-4:] == ["50.0", "60.0", "-", "7.5"]
@@ -303,7 +305,7 @@ def test_compare_prints_or_writes_each_format(tmp_path: Path, make_recipe: Calla
     groups = {"all": 50.0, "many": 60.0, "medium": None, "few": 7.5, "per_class": {}}
     run.write_chunk("evaluate", 0, [Json("metrics", {"zero_shot": groups, "ltgc": groups})], FACTS, numbered=False)
     run.write_manifest("evaluate", {}, 1, 0)
-    (run.root / "recipe.json").write_text(json.dumps(make_recipe().dump()))
+    write_run_recipe(run.root, make_recipe())
     starts = {"markdown": "# fashion", "csv": "source,", "latex": "% needs", "html": "<!DOCTYPE html>"}
     for kind, start in starts.items():
         printed = call("compare", run.root, "--format", kind)

@@ -96,7 +96,7 @@ class ArmMetrics(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     all: float | None
-    per_class: dict[str, float]
+    per_class: dict[str, float | None]
 
     def of(self, group: str) -> float | None:
         """Return the accuracy of a group; None where the group has no class."""

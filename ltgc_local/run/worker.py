@@ -97,7 +97,6 @@ class _Printable(logging.Formatter):
 def main(arguments: list[str]) -> int:
     if launcher := os.environ.get("LTGC_LAUNCHER"):
         _end_with(int(launcher))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the launcher says so, and ends this one
     offline.forbid_network()
     if sys.stderr is not None:
         logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
@@ -137,4 +136,5 @@ def _explained(problem: Exception, step: str) -> LtgcError | None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the launcher says so, and ends this one
     sys.exit(main(sys.argv[1:]))

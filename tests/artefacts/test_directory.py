@@ -38,7 +38,7 @@ def refusal(run: RunDirectory, *call: Any) -> str:
 def test_a_step_is_not_complete_before_its_manifest(run: RunDirectory) -> None:
     assert run.manifest("extend") is None
     assert refusal(run, run.records, "extend", "rejected", Rejected) == (
-        "RUN/extend: step extend is not complete; type: ltgc-local run … --from extend"
+        "RUN/extend: step extend is not complete; type: ltgc-local run RUN --from extend"
     )
 
 
@@ -49,14 +49,14 @@ def test_the_manifest_is_written_only_when_all_chunks_are_there(run: RunDirector
     manifest = run.manifest("extend")
     assert manifest is not None
     # Two chunks of 2 items and 1.5 s each; the peak is the larger one's.
-    assert (manifest["items"], manifest["seconds"], manifest["peak_mib"], manifest["wall_seconds"]) == (
+    assert (manifest.items, manifest.seconds, manifest.peak_mib, manifest.wall_seconds) == (
         4,
         3.0,
         100,
         9.5,
     )
-    assert list(manifest["files"]) == ["rejected-00000.jsonl", "rejected-00001.jsonl"]
-    assert manifest["fingerprint"] == {"seed": 0}
+    assert list(manifest.files) == ["rejected-00000.jsonl", "rejected-00001.jsonl"]
+    assert manifest.fingerprint == {"seed": 0}
 
 
 def test_records_come_back_in_the_order_of_chunks_whatever_a_model_wrote(run: RunDirectory) -> None:
@@ -83,12 +83,14 @@ def test_files_of_a_stage_with_one_chunk_have_no_number(run: RunDirectory) -> No
 def test_a_file_that_is_cut_or_gone_names_the_step_to_redo(run: RunDirectory, keep: int | None) -> None:
     run.write_manifest("extend", {}, 2, 0)
     path = run.folder("extend") / "rejected-00001.jsonl"
+    size = path.stat().st_size
     if keep is None:
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[:keep])
+    problem = "not there" if keep is None else f"{keep} bytes, where {size} were written"
     assert refusal(run, run.files, "extend", "rejected") == (
-        "RUN/extend/rejected-00001.jsonl: missing or cut short; type: ltgc-local run … --from extend"
+        f"RUN/extend/rejected-00001.jsonl: damaged: {problem}; type: ltgc-local run RUN --from extend"
     )
 
 
@@ -97,7 +99,7 @@ def test_a_damaged_manifest_names_the_step_to_redo(run: RunDirectory, content: s
     (run.folder("extend") / "manifest.json").write_text(content)
     text = refusal(run, run.manifest, "extend")
     assert text.startswith("RUN/extend/manifest.json: damaged (")
-    assert text.endswith("type: ltgc-local run … --from extend")
+    assert text.endswith("type: ltgc-local run RUN --from extend")
 
 
 def test_a_chunk_whose_file_was_cut_is_not_complete(run: RunDirectory) -> None:

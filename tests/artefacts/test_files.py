@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from ltgc_local.artefacts.files import (
     DrawnImage,
-    Text,
     Images,
     Json,
     Lines,
     Tensors,
+    Text,
     decode_png,
     encode_png,
     read_images,

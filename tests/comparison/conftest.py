@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import pytest
 
 from ltgc_local.artefacts.directory import RunDirectory, write_row_order
 from ltgc_local.artefacts.files import Json, Lines
+from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.artefacts.tables import Table
 from ltgc_local.longtail import shot_of
 from ltgc_local.metrics import measure
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import EpochMetrics
+from tests.provenances import write_provenance
 
 COUNTS = {0: 500, 1: 50, 2: 5}  # training images: many, medium, few
 IMAGES_A_CLASS = 20
@@ -49,9 +50,8 @@ def write_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> WriteRun:
         facts = {"items": 1, "seconds": 0.0, "peak_mib": 0}
         run.write_chunk("evaluate", 0, artefacts, facts, numbered=False)
         run.write_manifest("evaluate", {}, 1, 0)
-        (run.root / "recipe.json").write_text(json.dumps(make_recipe(*overrides).dump()))
-        models = {"clip": {"card": "m", "evidence": "miniature", "licence": "MIT", "digest": "1"}}
-        (run.root / "provenance.json").write_text(json.dumps({"data_digest": digest, "models": models}))
+        write_run_recipe(run.root, make_recipe(*overrides))
+        write_provenance(run.root, "miniature", digest=digest)
         return run.root
 
     return write
@@ -71,9 +71,8 @@ def trained_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Callable[
             artefacts = [Lines("history", history), Json("selected", {"select": "last", "epoch": kept})]
             run.write_chunk(f"train/{arm}", 0, artefacts, {"items": 1, "seconds": 0, "peak_mib": 0}, numbered=False)
             run.write_manifest(f"train/{arm}", {}, 1, 0)
-        (run.root / "recipe.json").write_text(json.dumps(make_recipe(*overrides).dump()))
-        models = {"clip": {"card": "m", "evidence": "miniature", "licence": "MIT", "digest": "1"}}
-        (run.root / "provenance.json").write_text(json.dumps({"data_digest": "d1", "models": models}))
+        write_run_recipe(run.root, make_recipe(*overrides))
+        write_provenance(run.root, "miniature", digest="d1")
         return run.root
 
     return write

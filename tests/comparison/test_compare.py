@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.comparison import Comparison, compare_runs
 from ltgc_local.comparison.arms import describe_arm, paper_method
 from ltgc_local.comparison.fold import Cell
@@ -157,7 +158,7 @@ def test_rows_of_one_name_are_told_apart_by_what_differs(write_run: WriteRun, tm
 def test_a_run_named_twice_counts_once_and_an_unfinished_one_is_named(write_run: WriteRun, table: Path) -> None:
     unfinished = table / "mixup/seed-0"
     unfinished.mkdir(parents=True)
-    (unfinished / "recipe.json").write_text("{}")
+    write_sealed(unfinished / "recipe.json", {"name": "x"})
     comparison = compare_runs([table, table / "balance_mix", table / "balance_mix/seed-1"])
     assert comparison.unfinished == (unfinished,)
     (line,) = [each for each in comparison.benchmarks[0].lines if each.label == "balance_mix"]
@@ -167,7 +168,7 @@ def test_a_run_named_twice_counts_once_and_an_unfinished_one_is_named(write_run:
 def test_folders_without_an_evaluated_run_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no run directory here"):
         compare_runs([tmp_path])
-    (tmp_path / "recipe.json").write_text("{}")
+    write_sealed(tmp_path / "recipe.json", {"name": "x"})
     with pytest.raises(ArtefactError, match="step evaluate is not complete; type: ltgc-local status"):
         compare_runs([tmp_path])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from PIL import Image
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import DrawnImage, Images, encode_png
+from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
 from ltgc_local.launch.local import ERRORS, _explain, run_workers
 from ltgc_local.recipe import Recipe
@@ -30,7 +30,7 @@ def run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> RunDirectory:
     rows = [DrawnImage(png, 1, "bag", i, f"text {i}", 0, seed=i) for i in (1, 0)]
     directory.write_chunk("draw", 0, [Images("images", rows)], FACTS)
     directory.write_manifest("draw", {}, 1, 0)
-    (directory.root / "recipe.json").write_text(json.dumps(make_recipe("assess.enabled=false").dump()))
+    write_run_recipe(directory.root, make_recipe("assess.enabled=false"))
     directory.folder("generated").mkdir()  # the pipeline notes the fingerprint there first
     return directory
 
@@ -42,7 +42,7 @@ def test_a_step_runs_in_a_process_of_its_own_and_says_how_many_chunks(run: RunDi
     run.write_manifest("generated", {}, 1, 0.1)
     assert [image.key for image in run.images("generated")] == [(1, 0, 0), (1, 1, 0)]
     manifest = run.manifest("generated")
-    assert manifest is not None and manifest["peak_mib"] > 0
+    assert manifest is not None and manifest.peak_mib > 0
 
 
 def test_a_chunk_that_is_complete_is_not_run_again_and_one_that_was_cut_is(run: RunDirectory) -> None:
@@ -68,7 +68,10 @@ def test_a_workers_error_is_raised_with_its_kind_and_its_words_are_on_standard_e
     ):
         run_workers(run.root, "generated")
     printed = capfd.readouterr().err
-    assert printed.strip().endswith("images-00000.parquet: missing or cut short; type: ltgc-local run … --from draw")
+    size = len(shard.read_bytes())
+    assert printed.strip() == (
+        f"{shard}: damaged: {size} bytes, where {size + 1} were written; type: ltgc-local run {run.root} --from draw"
+    )
     assert "Traceback" not in printed
 
 
@@ -78,10 +81,10 @@ def test_every_exit_code_becomes_its_kind_again(kind: type[LtgcError]) -> None:
 
 
 def test_a_killed_worker_says_that_memory_may_be_short_and_that_the_command_goes_on() -> None:
-    assert _explain("draw", -signal.SIGKILL) == (
+    assert _explain("draw", -signal.SIGKILL, 9.0) == (
         "step draw: its process was killed (out of memory?); the same command goes on where it stopped"
     )
-    assert _explain("draw", -signal.SIGSEGV).startswith("step draw: its process ended by SIGSEGV")
+    assert _explain("draw", -signal.SIGSEGV, 9.0).startswith("step draw: its process ended by SIGSEGV")
 
 
 def test_a_worker_ends_when_its_launcher_is_killed(tmp_path: Path) -> None:

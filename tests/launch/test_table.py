@@ -12,6 +12,8 @@ from PIL import Image
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import DrawnImage, Images, Json, encode_png
+from ltgc_local.artefacts.run_facts import write_run_recipe
+from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.artefacts.tables import Table
 from ltgc_local.corpora import open_corpus
 from ltgc_local.errors import ArtefactError, ModelError, RecipeError
@@ -44,7 +46,7 @@ def complete(recipe: Recipe, root: Path, up_to: str) -> RunDirectory:
     """Complete a run's steps up to one, as if models had done them; the draw step has two real images."""
     run = RunDirectory(root)
     root.mkdir(parents=True, exist_ok=True)
-    (root / "recipe.json").write_text(json.dumps(recipe.dump()))
+    write_run_recipe(root, recipe)
     digests = _digests(
         open_corpus(recipe.data),
         {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in recipe.roles},
@@ -221,5 +223,5 @@ def test_a_new_seed_runs_and_the_complete_one_is_not_touched(make_table: MakeTab
 def test_the_run_itself_is_not_among_the_others_however_it_is_written(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "recipe.json").write_text("{}")
+        write_sealed(tmp_path / name / "recipe.json", {"name": "x"})
     assert list_others(tmp_path / "b/../a", (tmp_path, tmp_path / "b")) == (tmp_path / "b",)

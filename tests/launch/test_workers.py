@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Lines
+from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.errors import BackendError, LtgcError, RecipeError
 from ltgc_local.launch.gpus import join_gpus, share_gpus, visible_gpus
 from ltgc_local.launch.local import _threads, _wait, run_workers
@@ -100,7 +101,7 @@ def test_two_workers_extend_what_one_does(make_recipe: MakeRecipe, tmp_path: Pat
     for workers in (1, 2):
         run = RunDirectory(tmp_path / f"{workers}")
         run.root.mkdir()
-        (run.root / "recipe.json").write_text(json.dumps(recipe.dump()))
+        write_run_recipe(run.root, recipe)
         existing = [Description(c, 0, 0, "A photo of the class bag with a handle.", "existing") for c in range(10)]
         run.write_chunk("describe", 0, [Lines("descriptions", existing)], {"items": 1, "seconds": 0.0, "peak_mib": 0})
         run.write_manifest("describe", {}, 1, 0)
@@ -136,7 +137,7 @@ def test_two_workers_train_what_one_does(make_recipe: MakeRecipe, tmp_path: Path
         run = RunDirectory(tmp_path / f"{workers}")
         run.root.mkdir()
         recipe = make_recipe("train.epochs=1", "train.lora_rank=4", f"models.workers={workers}")
-        (run.root / "recipe.json").write_text(json.dumps(recipe.dump()))
+        write_run_recipe(run.root, recipe)
         run.folder("train/control").mkdir(parents=True)
         step = next(step for step in build_plan(recipe) if step.name == "train/control")
         run_workers(run.root, step.name, _environments(step, recipe, {}))
@@ -184,7 +185,7 @@ def test_when_one_worker_fails_the_others_are_stopped_and_none_is_left() -> None
 
 
 def test_a_step_that_fails_in_one_of_two_workers_leaves_no_process(tmp_path: Path, make_recipe: MakeRecipe) -> None:
-    (tmp_path / "recipe.json").write_text(json.dumps(make_recipe("assess.enabled=false").dump()))
+    write_run_recipe(tmp_path, make_recipe("assess.enabled=false"))
     with pytest.raises(LtgcError, match="step generated: failed"):
         run_workers(tmp_path, "generated", [{}, {}])
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()

@@ -24,7 +24,6 @@ from ltgc_local.artefacts.files import (
     Lines,
     decode_png,
     encode_png,
-    write_atomically,
 )
 from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.duplicates import perceptual_hashes, pixel_digests
@@ -35,6 +34,7 @@ from ltgc_local.recipe.schema import Data
 from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejected, Score
 from ltgc_local.stages.collect import choose
 from ltgc_local.stages.compare_images import ImageGroup, compare
+from tests.provenances import write_provenance
 
 REPOSITORY = Path(__file__).parents[2]
 ROLES = ("vlm", "llm", "t2i", "clip")
@@ -285,20 +285,7 @@ class RunWriter:
         ]
 
     def write_provenance(self, evidence: str) -> None:
-        provenance = {
-            "ltgc_local": "0.1.0",
-            "command": "ltgc-local run recipes/small.yaml",
-            "seed": self.recipe.seed,
-            "python": "3.11.2",
-            "machine": "Linux x86_64, 2 cores",
-            "packages": {"torch": "2.13.0", "numpy": "2.4.0"},
-            "data_digest": "0123456789abcdef",
-            "models": {
-                role: {"card": f"tiny-{role}", "evidence": evidence, "licence": "Apache-2.0", "digest": "ab" * 32}
-                for role in ROLES
-            },
-        }
-        write_atomically(Json("provenance", provenance), self.run.root / "provenance.json")
+        write_provenance(self.run.root, evidence, ROLES, "0123456789abcdef", self.recipe.seed)
 
 
 def report_reads(recipe: Recipe) -> tuple[str, ...]:

@@ -3,7 +3,6 @@ file size, which the system refuses in the same way, everywhere."""
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 
 from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json, Lines, Tensors, write_atomically
+from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.artefacts.tables import Table
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe import Recipe
@@ -40,7 +40,7 @@ def write_extend(root: Path, recipe: Recipe, number: int) -> RunDirectory:
     """Write a run whose descriptions wait to be drawn."""
     run = RunDirectory(root)
     root.mkdir(exist_ok=True)
-    (root / "recipe.json").write_text(json.dumps(recipe.dump()))
+    write_run_recipe(root, recipe)
     texts = [Description(8, i, 0, f"A photo of the class bag with handle {i}.", "extended") for i in range(number)]
     run.write_chunk("extend", 0, [Lines("descriptions", texts)], FACTS)
     run.write_manifest("extend", {}, 1, 0)

@@ -8,6 +8,7 @@ import pytest
 
 from ltgc_local.artefacts.directory import RunDirectory, find_runs
 from ltgc_local.artefacts.files import Json
+from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.run.reuse import find_finished, take_step
 from ltgc_local.steps import Step
 
@@ -29,7 +30,7 @@ def test_a_step_of_equal_fingerprint_is_taken_whole_and_says_from_where(tmp_path
     assert source is not None
     take_step(STEP.name, source, second)
     before, after = first.manifest(STEP.name), second.manifest(STEP.name)
-    assert before is not None and after == before | {"taken_from": str(first.root)}
+    assert before is not None and after == before.model_copy(update={"taken_from": str(first.root)})
     assert second.digest(STEP.name) == first.digest(STEP.name)
     assert sorted(second.complete_chunks(STEP.name)) == [0, 1]
     assert second.value(STEP.name, "made") == "made"
@@ -43,7 +44,7 @@ def test_what_was_taken_is_taken_on_with_its_first_origin(tmp_path: Path) -> Non
     take_step(STEP.name, first, second)
     take_step(STEP.name, second, third)
     manifest = third.manifest(STEP.name)
-    assert manifest is not None and manifest["taken_from"] == str(first.root)
+    assert manifest is not None and manifest.taken_from == str(first.root)
 
 
 @pytest.mark.parametrize("fingerprint", [{"seed": 2}, {"seed": 1, "data": "x"}, {}])
@@ -52,7 +53,7 @@ def test_another_fingerprint_is_not_taken(tmp_path: Path, fingerprint: dict[str,
     assert find_finished(STEP, {"seed": 1}, [run.root]) is None
 
 
-@pytest.mark.parametrize("damage", ["begun", "cut", "gone", "manifest"])
+@pytest.mark.parametrize("damage", ["begun", "cut", "gone", "manifest", "flipped", "link"])
 def test_what_is_not_complete_and_whole_is_not_taken(tmp_path: Path, damage: str) -> None:
     run = finished(tmp_path / "a", {"seed": 1})
     file = run.folder(STEP.name) / "made-00001.json"
@@ -62,6 +63,11 @@ def test_what_is_not_complete_and_whole_is_not_taken(tmp_path: Path, damage: str
         (run.folder(STEP.name) / "manifest.json").write_text("{")
     elif damage == "cut":
         file.write_text("x")
+    elif damage == "flipped":  # the same size
+        file.write_text(file.read_text().replace("made", "nade"))
+    elif damage == "link":  # to the very same content
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
     else:
         file.unlink()
     assert find_finished(STEP, {"seed": 1}, [run.root]) is None
@@ -99,7 +105,7 @@ def test_redoing_a_step_in_one_run_leaves_the_other_as_it_was(tmp_path: Path) ->
 def test_runs_are_found_in_a_folder_and_not_within_runs(tmp_path: Path) -> None:
     for name in ("t/b/seed-0", "t/a/seed-1", "t/a/seed-0", "t/a/seed-0/superseded/0"):
         (tmp_path / name).mkdir(parents=True)
-        (tmp_path / name / "recipe.json").write_text("{}")
+        write_sealed(tmp_path / name / "recipe.json", {"name": "x"})
     names = [run.relative_to(tmp_path).as_posix() for run in find_runs(tmp_path)]
     assert names == ["t/a/seed-0", "t/a/seed-1", "t/b/seed-0"]
     assert find_runs(tmp_path / "t/b/seed-0") == [tmp_path / "t/b/seed-0"]

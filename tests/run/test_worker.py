@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.recipe import Recipe
 from ltgc_local.run.worker import main
 
 
 @pytest.fixture
 def root(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Path:
-    (tmp_path / "recipe.json").write_text(json.dumps(make_recipe("assess.enabled=false").dump()))
+    write_run_recipe(tmp_path, make_recipe("assess.enabled=false"))
     return tmp_path
 
 
 def test_an_error_is_one_line_and_its_exit_code(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(root), "generated", "0", "1"]) == 5
     printed = capsys.readouterr().err
-    assert printed == f"{root}/draw: step draw is not complete; type: ltgc-local run … --from draw\n"
+    assert printed == f"{root}/draw: step draw is not complete; type: ltgc-local run {root} --from draw\n"
 
 
 def test_a_traceback_is_shown_when_it_is_asked_for_with_the_same_exit_code(

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Json, encode_png, write_atomically
+from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Json, encode_png
 from ltgc_local.artefacts.progress import Progress
+from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.stages.context import StageContext
@@ -94,7 +95,7 @@ def start_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TgnRun]
     def start(*overrides: str) -> TgnRun:
         recipe = load_recipe(ROOT / "recipes/tgn_quickstart.yaml", [*SMALL, *overrides])
         root = tmp_path_factory.mktemp("tgn")
-        write_atomically(Json("recipe", recipe.dump()), root / "recipe.json")
+        write_run_recipe(root, recipe)
         return TgnRun(recipe, RunDirectory(root))
 
     return start

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ltgc_local.artefacts.run_facts import read_settings
+from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.comparison import compare_runs, write_comparison
 from ltgc_local.comparison.grid import Grid
 from ltgc_local.comparison.tables import Comparison
@@ -19,14 +21,14 @@ from tests.tgn.conftest import TgnRun
 def copy_run(run: TgnRun, root: Path, **changes: object) -> Path:
     """Copy a run under another seed, or with another r."""
     shutil.copytree(run.run.root, root)
-    recipe = json.loads((root / "recipe.json").read_text())
+    recipe = read_settings(root)
     for path, value in changes.items():
         block, _, key = path.partition("__")
         if key:
             recipe[block][key] = value
         else:
             recipe[block] = value
-    (root / "recipe.json").write_text(json.dumps(recipe))
+    write_sealed(root / "recipe.json", recipe)
     return root
 
 

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import DrawnImage, Images, Json, decode_png, write_atomically
+from ltgc_local.artefacts.files import DrawnImage, Images, decode_png
+from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.comparison.arms import describe_arm
 from ltgc_local.comparison.read import flatten
 from ltgc_local.errors import BackendError
@@ -68,7 +69,7 @@ class DiffusionRun(TgnRun):
 def start(folder: Path, *overrides: str) -> DiffusionRun:
     small = [each for each in SMALL if not each.startswith("cdtg.")]
     recipe = load_recipe(RECIPE, [*small, *TINY, *overrides])
-    write_atomically(Json("recipe", recipe.dump()), folder / "recipe.json")
+    write_run_recipe(folder, recipe)
     return DiffusionRun(recipe, RunDirectory(folder))
 
 

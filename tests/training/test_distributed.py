@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.backends.open_clip_vit import OpenClipVit
 from ltgc_local.recipe import Recipe
 from tests.training.test_loop import run
@@ -51,7 +51,7 @@ def test_two_processes_train_what_one_does(
     options = ("train.batch_size=8", "train.epochs=2", "train.lora_rank=4", "train.real_epochs=1")
     options = (*options, "train.last_layer_epochs=1", "train.accumulation_steps=2")
     recipe = make_recipe(*options)
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe.dump()))
+    write_run_recipe(tmp_path, recipe)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     arguments = [sys.executable, "-c", PROGRAM, tmp_path / "recipe.json", ROOT / "data/miniatures/clip", tmp_path]
     ranks = [{"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]

@@ -106,7 +106,9 @@ def test_a_file_holds_the_same_bytes_as_memory(
     mapped = decoding(0, workers=workers).load(source)
     assert torch.equal(mapped, in_memory)
     (file,) = (tmp_path / "decoded").iterdir()
-    assert file.name.startswith("train-") and file.stat().st_size == in_memory.nbytes + 128  # the header
+    assert (
+        file.name.startswith("train-") and file.stat().st_size == in_memory.nbytes + 128 + 32 * 3
+    )  # header, digests of two blocks, seal
     rows = torch.tensor([BLOCK + 9, 0])
     assert torch.equal(mapped[rows], in_memory[rows])
 
