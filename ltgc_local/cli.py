@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal  # noqa: E402
 import click  # noqa: E402
 
 from ltgc_local import __version__  # noqa: E402
-from ltgc_local.errors import ArtefactError, LtgcError  # noqa: E402
+from ltgc_local.errors import ArtefactError, LtgcError, RecipeError  # noqa: E402
 
 if TYPE_CHECKING:
     from ltgc_local.recipe import Recipes
@@ -139,14 +139,20 @@ def run(
 
     Example: ltgc-local run recipes/quickstart.yaml --set seed=1 --out runs/seed1
     """
-    from ltgc_local.launch.table import Invocation, start
+    from ltgc_local.launch.table import Invocation, recipes_of_run, start
 
-    loaded = _load(recipe, overrides, base, presets)
+    again = (recipe / "recipe.json").is_file()
+    loaded = recipes_of_run(recipe) if again else _load(recipe, overrides, base, presets)
+    changes = [str(word) for word in (*overrides, *presets, *only, base, out, seeds) if word]
+    if again and changes:
+        raise RecipeError(
+            f"{changes[0]}: {recipe} is a run, which goes on by its own recipe; give the recipe to change something"
+        )
     options = {"--set": overrides, "--preset": presets, "--base": (base,), "--seeds": (seeds,), "--row": only}
     options |= {"--to": (to_step,)}  # not --reuse, which --from refuses, nor --out, which a remedy gives itself
     given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
-    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse)
+    asked = Invocation(loaded, command, recipe if again else out, from_step, to_step, seeds, only, reuse, again)
     click.echo(start(asked, lambda line: click.echo(line, err=True)))
 
 
@@ -184,24 +190,38 @@ def compare(
 @main.command()
 @click.argument("run_directory", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the states as JSON.")
-def status(run_directory: Path, as_json: bool) -> None:
-    """Say how far a run is. Example: ltgc-local status runs/quickstart"""
+@click.option("--check", is_flag=True, help="Also compare every file with its sha256; name what is damaged.")
+def status(run_directory: Path, as_json: bool, check: bool) -> None:
+    """Say how far a run is. Example: ltgc-local status runs/quickstart --check"""
     from ltgc_local.artefacts.run_facts import read_run_recipe
+    from ltgc_local.launch.pipeline import find_all_damage
     from ltgc_local.launch.pipeline import status as states_of
 
-    states = states_of(read_run_recipe(run_directory), run_directory)
+    recipe = read_run_recipe(run_directory)
+    if check and (damage := find_all_damage(recipe, run_directory)):
+        raise ArtefactError("\n".join(damage))
+    states = states_of(recipe, run_directory)
     if as_json:
         click.echo(_json(dict(states)))
         return
     width = max(len(name) for name, _ in states)
     for name, state in states:
         click.echo(f"{name:{width}}  {state}")
+    if check:
+        click.echo("every file of every complete step is what was written")
 
 
 @main.command()
 @click.argument("run_directory", type=click.Path(path_type=Path))
 def report(run_directory: Path) -> None:
-    """Print a run's table and where its report is. Example: ltgc-local report runs/quickstart"""
+    """Print a run's table and where its report is; make the report again if it is gone.
+
+    Example: ltgc-local report runs/quickstart
+    """
+    from ltgc_local.launch.pipeline import make_report_again
+
+    _summary(run_directory)  # says what is missing, where it is more than the report
+    make_report_again(run_directory, lambda line: click.echo(line, err=True))
     click.echo(_summary(run_directory))
 
 

@@ -198,9 +198,20 @@ def test_a_folder_that_is_no_run_is_exit_code_5(tmp_path: Path, command: str) ->
 @pytest.mark.parametrize("content", ["", "{", '{"name": "x", "of_another_version": 1}', "\xff"])
 def test_a_damaged_recipe_of_a_run_is_exit_code_5(tmp_path: Path, content: str) -> None:
     (tmp_path / "recipe.json").write_bytes(content.encode("latin-1"))
-    result = call("status", tmp_path)
-    assert result.exit_code == 5
-    assert "recipe.json: damaged, or of another version" in result.stderr
+    for command in ("status", "report", "run"):
+        result = call(command, tmp_path)
+        assert result.exit_code == 5
+        assert "recipe.json: damaged (it does not end with its sha256: cut short, or not written by" in result.stderr
+        assert f"type: ltgc-local run RECIPE --out {tmp_path}, with its recipe for RECIPE" in result.stderr
+
+
+@pytest.mark.parametrize("settings", [{}, {"name": "x", "of_another_version": 1}, {"name": "x", "data": []}])
+def test_a_recipe_of_another_version_is_exit_code_5(tmp_path: Path, settings: dict[str, object]) -> None:
+    write_sealed(tmp_path / "recipe.json", settings)
+    for command in ("status", "run"):
+        result = call(command, tmp_path)
+        assert result.exit_code == 5
+        assert "recipe.json: of another version of ltgc-local (" in result.stderr
 
 
 def test_a_file_as_run_directory_is_exit_code_5(recipe_file: Path) -> None:
@@ -222,18 +233,20 @@ def test_status_says_what_is_complete_begun_and_not_begun(tmp_path: Path, make_r
     assert json.loads(call("status", run.root, "--json").stdout)["extend"] == "1 chunks"
 
 
-def test_report_prints_the_table_of_a_run_that_was_evaluated(tmp_path: Path) -> None:
+def test_report_prints_the_table_of_a_run_that_was_evaluated(
+    tmp_path: Path, make_recipe: Callable[..., Recipe]
+) -> None:
     run = RunDirectory(tmp_path)
     groups = {"all": 50.0, "many": 60.04, "medium": None, "few": 7.5, "per_class": {}}
     run.write_chunk("evaluate", 0, [Json("metrics", {"zero_shot": groups, "ltgc": groups})], FACTS, numbered=False)
     run.write_manifest("evaluate", {}, 1, 0)
     refused = call("report", tmp_path)
     assert refused.exit_code == 5 and f"{tmp_path}: no run directory" in refused.stderr
-    write_sealed(tmp_path / "recipe.json", {"name": "x"})
+    write_run_recipe(tmp_path, make_recipe())
     lines = call("report", tmp_path).stdout.splitlines()
     assert lines[0].split()[-4:] == ["all", "many", "medium", "few"]
     assert lines[1].split()[-4:] == lines[2].split()[-4:] == ["50.0", "60.0", "-", "7.5"]
-    assert lines[3] == f"report: {tmp_path / 'report' / 'report.html'}"
+    assert lines[3] == f"report: not made yet; type: ltgc-local run {tmp_path}"
 
 
 def test_validate_with_images_decodes_every_one(recipe_file: Path, tmp_path: Path) -> None:

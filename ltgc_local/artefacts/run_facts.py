@@ -25,7 +25,7 @@ def read_run_recipe(root: Path) -> Recipe:
         ArtefactError: there is none, or it is damaged or another version's.
     """
     path = root / RECIPE
-    mend = f"type: {command_of(root)}"
+    mend = _mend(root)
     value = read_object(path, mend)
     if value is None:
         raise ArtefactError(
@@ -44,7 +44,7 @@ def read_settings(root: Path) -> dict[str, Any]:
     Raises:
         ArtefactError: it is damaged or not there.
     """
-    mend = f"type: {command_of(root)}"
+    mend = _mend(root)
     value = read_object(root / RECIPE, mend)
     if value is None or not isinstance(value.get("name"), str):
         raise ArtefactError(f"{root / RECIPE}: not there, or no recipe; {mend}")
@@ -78,8 +78,8 @@ def write_provenance_file(root: Path, provenance: ProvenanceFile) -> None:
     _write_changed(root / PROVENANCE, provenance.model_dump())
 
 
-def command_of(root: Path) -> str:
-    """Return the command that made a run, as far as it can be told, to be typed again.
+def _mend(root: Path) -> str:
+    """Return what to type so that a run's recipe is written again: the command that made it, if that can be told.
 
     What a run says may be anybody's: only the arguments of ``ltgc-local run`` are believed, and quoted.
     """
@@ -92,14 +92,10 @@ def command_of(root: Path) -> str:
     except ValueError:
         words = []
     if words[:2] != ["ltgc-local", "run"] or len(words) < 3 or any(word in ("--out", "--from") for word in words):
-        words = ["ltgc-local", "run", "RECIPE"]
-    return shlex.join([*words, "--out", str(_folder_of_runs(root) if "--seeds" in words else root)])
-
-
-def _folder_of_runs(root: Path) -> Path:
-    """Return the folder that ``--out`` named when several runs were made at once."""
-    table = next((parent for parent in root.parents[:2] if (parent / "table.json").is_file()), None)
-    return table or root.parent
+        return f"type: ltgc-local run RECIPE --out {shlex.quote(str(root))}, with its recipe for RECIPE"
+    table = next((parent for parent in root.parents if (parent / "table.json").is_file()), None)
+    named = table or (root.parent if "--seeds" in words else root)  # what ``--out`` meant
+    return "type: " + shlex.join([*words, "--out", str(named)])
 
 
 def _write_changed(path: Path, value: dict[str, Any]) -> None:

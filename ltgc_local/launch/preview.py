@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,9 @@ def metrics_as_text(out: Path) -> str:
     for arm, measured in metrics.items():
         cells = "".join(_cell(measured.of(column)) for column in columns)
         lines.append(f"{titles.get(arm, arm):36}{cells}")
-    return "\n".join([*lines, f"report: {out / 'report' / 'report.html'}"])
+    page = out / "report" / "report.html"
+    there = str(page) if page.is_file() else f"not made yet; type: {shlex.join(['ltgc-local', 'run', str(out)])}"
+    return "\n".join([*lines, f"report: {there}"])
 
 
 def _cell(value: float | None) -> str:

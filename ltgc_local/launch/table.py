@@ -6,14 +6,18 @@ others what they have finished with an equal fingerprint: the rows of a table mo
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ltgc_local.artefacts.directory import RunDirectory, find_runs, write_row_order
+from ltgc_local.artefacts.files import Text, write_atomically
+from ltgc_local.artefacts.run_facts import read_run_recipe
+from ltgc_local.artefacts.schemas import ModelDigests
+from ltgc_local.artefacts.sealed import read_sealed, write_sealed
 from ltgc_local.comparison import FORMATS, compare_runs, write_comparison
-from ltgc_local.errors import RecipeError
+from ltgc_local.errors import ArtefactError, RecipeError
 from ltgc_local.launch.pipeline import Request, run_pipeline
 from ltgc_local.launch.preview import metrics_as_text
 from ltgc_local.plan import build_plan, match_steps, with_dependents
@@ -32,6 +36,7 @@ class Invocation:
     seeds: str | None = None
     only: tuple[str, ...] = ()
     reuse: tuple[Path, ...] = ()  # run directories, or folders of them, from which finished steps are taken
+    again: bool = False  # a run goes on by its own recipe
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,20 @@ def start(asked: Invocation, log: Callable[[str], None]) -> str:
     out = asked.out or Path("runs") / name
     recipe = asked.recipes.rows[name]
     others = list_others(out, asked.reuse)
-    run_pipeline(Request(recipe, out, asked.command, asked.from_step, asked.to_step, others), log)
-    finished = (out / "report" / "report.html").is_file()
-    return metrics_as_text(out) if finished else f"{out}: done up to {asked.to_step}"
+    run_pipeline(Request(recipe, out, asked.command, asked.from_step, asked.to_step, others, again=asked.again), log)
+    if asked.to_step and RunDirectory(out).manifest("report") is None:
+        return f"{out}: done up to {asked.to_step}"
+    return metrics_as_text(out)
+
+
+def recipes_of_run(root: Path) -> Recipes:
+    """Return the recipe of a run directory, as if its file had been named.
+
+    Raises:
+        ArtefactError: it is damaged.
+    """
+    recipe = read_run_recipe(root)
+    return Recipes(recipe.name, {recipe.name: recipe}, is_table=False)
 
 
 def check_steps(asked: Invocation) -> None:
@@ -95,7 +111,7 @@ def write_beside(root: Path) -> str:
     """Write the comparison of all runs in a folder into it, in every format; return it as Markdown."""
     comparison = compare_runs([root])
     for kind, suffix in FORMATS.items():
-        (root / f"comparison.{suffix}").write_text(write_comparison(comparison, kind), encoding="utf-8")
+        write_atomically(Text("comparison", write_comparison(comparison, kind)), root / f"comparison.{suffix}")
     return f"{write_comparison(comparison, 'markdown')}\nalso: {root / 'comparison.html'}, .csv, .tex, .md"
 
 
@@ -141,7 +157,7 @@ def list_jobs(
 def run_jobs(jobs: Sequence[Job], root: Path, asked: Invocation, log: Callable[[str], None]) -> None:
     """Run every job that is not complete; stop at the first that fails, and go on there when called again."""
     if asked.from_step is not None:
-        _supersede(jobs, asked.from_step)
+        _supersede(jobs, asked.from_step, log)
     for job in jobs:
         others = list_others(job.out, (root, *asked.reuse))
         if asked.from_step is not None:  # what is done again is not taken from a row that was not asked to
@@ -158,7 +174,7 @@ def list_others(out: Path, folders: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(run for run in runs if run.resolve() != out.resolve())
 
 
-def _supersede(jobs: Sequence[Job], from_step: str) -> None:
+def _supersede(jobs: Sequence[Job], from_step: str, log: Callable[[str], None]) -> None:
     """Put away what ``--from`` does again, in every run before any: else one run would take it from the next."""
     for job in jobs:
         steps, run = build_plan(job.recipe), RunDirectory(job.out)
@@ -167,13 +183,16 @@ def _supersede(jobs: Sequence[Job], from_step: str) -> None:
         except RecipeError:  # a row without that step: it shares nothing that is done again
             continue
         if run.root.is_dir():
-            with run.locked():
+            with run.locked(log):
                 run.supersede(redone)
 
 
 def _take_digests(out: Path, others: Sequence[Path]) -> None:
     """Copy what another run knows of the models' digests (by size and time): large weights are read once a table."""
     known = next((run / "model_digests.json" for run in others if (run / "model_digests.json").is_file()), None)
-    if known is not None and not (out / known.name).exists():
+    if known is None or (out / known.name).exists():
+        return
+    with suppress(ArtefactError):  # only a memory: what is damaged is not taken
+        found = read_sealed(known, ModelDigests, "")
         out.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(known, out / known.name)
+        write_sealed(out / known.name, found.model_dump() if found is not None else {})
