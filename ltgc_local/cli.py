@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal  # noqa: E402
 import click  # noqa: E402
 
 from ltgc_local import __version__  # noqa: E402
-from ltgc_local.errors import ArtefactError, LtgcError, RecipeError  # noqa: E402
+from ltgc_local.errors import ArtefactError, BackendError, LtgcError, RecipeError  # noqa: E402
+from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
 
 if TYPE_CHECKING:
     from ltgc_local.recipe import Recipes
@@ -35,7 +36,11 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except LtgcError as error:
+        except Exception as problem:
+            error = BackendError(describe_lack(problem)) if is_out_of_memory(problem) else problem
+            error = problem if isinstance(problem, BackendError) else error
+            if not isinstance(error, LtgcError):
+                raise
             click.echo(format_exc().rstrip() if ctx.params.get("traceback") else str(error), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:

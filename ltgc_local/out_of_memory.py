@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import re
+from textwrap import shorten
 
 #: What torch, Arrow, safetensors, Pillow and numpy say. torch's own error for GPUs is a RuntimeError, too.
 _WORDS = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|unable to allocate|failed to allocate"
-    r"|not enough memory|memory allocation of \d+ bytes failed|_STATUS_ALLOC_FAILED|bad_alloc|malloc of size",
+    r"|not enough memory|memory allocation of \d+ bytes failed|_STATUS_ALLOC_FAILED|bad_alloc|malloc of size"
+    r"|failed to map segment",
     re.IGNORECASE,
 )
 
@@ -24,3 +26,9 @@ def is_out_of_memory(problem: BaseException | None) -> bool:
             return True
         problem = problem.__cause__ or problem.__context__
     return False
+
+
+def describe_lack(problem: BaseException) -> str:
+    """Return what a user is told of a lack of memory, in the middle of a sentence."""
+    words = shorten(str(problem) or type(problem).__name__, 300, placeholder=" …")
+    return f"out of memory ({words}): end what else uses it, or raise the limit (ulimit -v, or the job's)"

@@ -61,10 +61,12 @@ def read_bytes(path: Path | str, max_bytes: int) -> bytes:
         OSError: as ``open_regular``.
     """
     with open_regular(path, max_bytes) as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:  # it grew, or is one of /proc's, which have no size
-        raise _too_large(len(content), path, max_bytes)
-    return content
+        content = bytearray()
+        while part := file.read(MIB if content else MIB // 16):  # as much as it has, not as it says: /proc says 0
+            content += part
+            if len(content) > max_bytes:
+                raise _too_large(len(content), path, max_bytes)
+    return bytes(content)
 
 
 def read_text(path: Path | str, max_bytes: int, encoding: str = "utf-8") -> str:

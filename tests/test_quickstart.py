@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset
+
+from tests.drills.flipped_bits import flip_bits, flipped
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALLER = [
@@ -43,6 +49,13 @@ def command(out: Path, *more: str) -> list[str]:
 
 def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(out, *more), capture_output=True, text=True, cwd=out.parent, timeout=600)
+
+
+def call(words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command as a message gives it."""
+    assert words.startswith("ltgc-local ")
+    whole = [sys.executable, "-m", "ltgc_local.cli", *shlex.split(words)[1:]]
+    return subprocess.run(whole, **{"capture_output": True, "text": True, "timeout": 600, **options})
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +138,198 @@ def test_a_kill_in_the_middle_of_draw_changes_nothing_in_the_end(finished: Path,
     assert shards
     for file in ("evaluate/metrics.json", *shards):
         assert (out / file).read_bytes() == (finished / file).read_bytes()
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def remedy(said: str) -> str:
+    """Return the command that a message gives."""
+    found = re.search(r"type: (ltgc-local [^\n]*)", said)
+    assert found is not None, said
+    return found[1]
+
+
+def test_every_flipped_bit_in_any_file_that_a_step_reads_is_named(copy: Path) -> None:
+    counts, silent = flip_bits(copy, 200)
+    assert silent == [] and sum(counts.values()) == 200
+
+
+def test_what_a_step_would_read_is_compared_when_its_worker_starts(copy: Path) -> None:
+    shutil.rmtree(copy / "generated")
+    path = next(iter((copy / "draw").glob("images-*.parquet")))
+    arguments = [sys.executable, "-m", "ltgc_local.run.worker", str(copy), "generated", "0", "1"]
+    with flipped(path, 8 * 1000):
+        done = subprocess.run(arguments, capture_output=True, text=True)
+    assert done.returncode == 5
+    assert done.stderr == (
+        f"{path}: damaged: its sha256 is not the one that it was written with; "
+        f"type: ltgc-local run {copy} --from draw\n"
+    )
+
+
+def test_a_report_that_is_gone_is_made_again_by_run_and_by_report(copy: Path) -> None:
+    page = copy / "report/report.html"
+    for words in (f"ltgc-local run {copy}", f"ltgc-local report {copy}"):
+        for damage in (page.unlink, lambda: page.write_text("x"), lambda: shutil.rmtree(copy / "report")):
+            damage()
+            done = call(words)
+            assert done.returncode == 0, done.stderr
+            assert f"report: {page}" in done.stdout and page.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"name": "quickstart"}'])
+def test_a_damaged_recipe_is_written_again_by_the_command_that_the_message_gives(copy: Path, damage: str) -> None:
+    before = (copy / "recipe.json").read_text()
+    (copy / "recipe.json").write_text(damage)
+    refused = call(f"ltgc-local status {copy}")
+    assert refused.returncode == 5 and f"{copy}/recipe.json: damaged (" in refused.stderr
+    done = call(remedy(refused.stderr))
+    assert done.returncode == 0, done.stderr
+    assert (copy / "recipe.json").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["provenance.json", "model_digests.json"])
+def test_damaged_facts_are_written_again_by_the_same_command(copy: Path, name: str) -> None:
+    before = json.loads((copy / name).read_text())
+    (copy / name).write_text("[]")
+    if name == "provenance.json":
+        refused = call(f"ltgc-local compare {copy}")
+        assert refused.returncode == 5 and f"{copy}/{name}: damaged (" in refused.stderr
+    done = call(f"ltgc-local run {copy}")
+    assert done.returncode == 0, done.stderr
+    after = json.loads((copy / name).read_text())
+    changing = ("sha256", "date", "command")
+    if name == "provenance.json":
+        assert {k: v for k, v in after.items() if k not in changing} == {
+            k: v for k, v in before.items() if k not in changing
+        }
+
+
+def test_a_damaged_manifest_is_mended_by_the_command_that_the_message_gives(copy: Path) -> None:
+    manifest = copy / "leaks/compare/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"items": 1', '"items": 2'))
+    refused = call(f"ltgc-local run {copy}")
+    assert refused.returncode == 5 and f"{manifest}: damaged (" in refused.stderr
+    assert remedy(refused.stderr) == f"ltgc-local run {copy} --from leaks/compare"
+    done = call(remedy(refused.stderr))
+    assert done.returncode == 0, done.stderr
+    assert call(f"ltgc-local status {copy} --check").returncode == 0
+
+
+def test_a_step_that_is_damaged_elsewhere_is_not_taken_from_there(copy: Path, finished: Path, tmp_path: Path) -> None:
+    path = copy / "describe/descriptions-00000.jsonl"
+    with flipped(path, 80):
+        done = run(tmp_path / "new", "--reuse", str(copy), "--to", "describe")
+        assert f"describe: not taken from {copy}: {path}: its sha256 is not the one" in done.stderr
+    assert "describe: taken from" not in done.stderr and done.returncode == 0
+
+
+HOSTILE = ("random", "json", "torch", "numpy", "copy", "ltgc_local", "sitecustomize", "logging", "PIL", "pyarrow")
+
+
+def test_nothing_is_imported_from_a_folder_of_hostile_names(copy: Path, tmp_path: Path) -> None:
+    """Not by the program as it is installed, nor by what it starts, not even where PYTHONPATH has an empty entry."""
+    place = tmp_path / "place"
+    place.mkdir()
+    for name in HOSTILE:
+        (place / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\nraise SystemExit\n")
+    program = [str(Path(sys.executable).with_name("ltgc-local")), "run", str(copy), "--from", "report"]
+    done = subprocess.run(program, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    code = (
+        "import sys; sys.path[:] = [p for p in sys.path if p != sys.argv[1]]\n"  # this one was started there, too
+        "from pathlib import Path; from ltgc_local.launch.local import run_workers; import os\n"
+        "os.environ['PYTHONPATH'] = os.pathsep + 'relative'\n"
+        "run_workers(Path(sys.argv[2]), 'report')"
+    )
+    (copy / "report/chunks/00000.json").unlink()
+    arguments = [sys.executable, "-P", "-c", code, str(place), str(copy)]
+    done = subprocess.run(arguments, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a file system")
+def test_a_finished_run_on_a_read_only_disk_is_shown_and_not_run(copy: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        shutil.copytree(copy, disk / "run")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        refused = call(f"ltgc-local run {disk}/run")
+        assert (refused.returncode, refused.stderr) == (
+            5,
+            f"{disk}/run: cannot be written: Read-only file system; what is complete is kept: give an --out on a disk "
+            "that can be written to; a finished run is shown by: ltgc-local report\n",
+        )
+        for words in ("report", "status --check", "compare"):
+            done = call(f"ltgc-local {words} {disk}/run")
+            assert (done.returncode, done.stderr) == (0, "")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def without_root(words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command for which modes count, though root runs the tests."""
+    may_drop = os.geteuid() == 0 and shutil.which("setpriv")
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if may_drop else []
+    return subprocess.run(
+        [*drop, sys.executable, "-m", "ltgc_local.cli", *shlex.split(words)[1:]],
+        capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("place", ["recipe.json", "evaluate/metrics.json", "evaluate", "provenance.json", "."])
+def test_permission_is_named_as_permission(copy: Path, place: str) -> None:
+    target = copy / place
+    mode = target.stat().st_mode
+    target.chmod(0)
+    try:
+        if os.access(target, os.R_OK) and not shutil.which("setpriv"):
+            pytest.skip("modes do not count for root, and setpriv is not there")
+        for words in ("report", "run", "compare", "status"):
+            done = without_root(f"ltgc-local {words} {copy}")
+            assert done.returncode in (0, 5) and "Traceback" not in done.stderr, done.stderr
+            if done.returncode:
+                assert "ermission" in done.stderr and "make room" not in done.stderr, done.stderr
+        assert without_root(f"ltgc-local report {copy}").returncode == (0 if place == "provenance.json" else 5)
+    finally:
+        target.chmod(mode)
+
+
+def test_a_run_goes_on_without_standard_error(copy: Path) -> None:
+    shutil.rmtree(copy / "report")
+    line = shlex.join([sys.executable, "-m", "ltgc_local.cli", "run", str(copy)])
+    done = subprocess.run(["sh", "-c", f"{line} 2>&-"], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0 and f"report: {copy}/report/report.html" in done.stdout
+
+
+def test_an_interrupt_is_one_line(copy: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ltgc_local.cli", "run", str(copy), "--from", "evaluate"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stderr.readline() == "evaluate …\n"
+    time.sleep(3)  # the worker is there
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr.read() == "interrupted; the same command goes on where it stopped\n"
+    assert process.wait() == 130
+    assert [path.name for path in copy.glob(".lock*")] == []
+
+
+def test_a_limit_of_memory_is_named_as_memory_and_one_of_time_as_time(copy: Path) -> None:
+    shutil.rmtree(copy / "report")
+    words = f"ltgc-local run {copy}"
+    for kind, limit in ((resource.RLIMIT_AS, 700 * 2**20), (resource.RLIMIT_AS, 300 * 2**20)):
+        done = call(words, preexec_fn=lambda kind=kind, limit=limit: resource.setrlimit(kind, (limit, limit)))
+        assert done.returncode == 6 and "out of memory (" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr and "damaged" not in done.stderr.split("out of memory (")[0]
+    shutil.rmtree(copy / "evaluate")
+    done = call(words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (6, 6)))
+    assert done.returncode == 6 and "the limit of 6 s of CPU time (ulimit -t)" in done.stderr, done.stderr

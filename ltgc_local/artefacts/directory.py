@@ -36,8 +36,8 @@ from pydantic import BaseModel, ValidationError
 from ltgc_local.artefacts.drawn import DrawnRow, read_rows
 from ltgc_local.artefacts.files import Artefact, DrawnImage, cannot_write, read_images, write_atomically
 from ltgc_local.artefacts.lock import locked
-from ltgc_local.artefacts.redo import RECIPE, redo
-from ltgc_local.artefacts.schemas import Chunk, FileFacts, Manifest, TableOrder
+from ltgc_local.artefacts.redo import redo
+from ltgc_local.artefacts.schemas import Chunk, FileFacts, Manifest
 from ltgc_local.artefacts.sealed import first_problem, read_object, read_sealed, write_sealed
 from ltgc_local.artefacts.verify import digest_of, find_damage
 from ltgc_local.errors import ArtefactError
@@ -311,58 +311,3 @@ def _has_size(path: Path, facts: FileFacts) -> bool:
 
 def _parse_lines(text: str) -> list[dict[str, Any]]:
     return [parse_json(line) for line in text.split("\n") if line]
-
-
-MAX_FOLDERS = 20_000  # that are looked into for runs
-
-
-def find_runs(folder: Path, depth: int = 4) -> list[Path]:
-    """Return the run directories in a folder: the folder itself, or those within it; what is not readable is left out.
-
-    They are in order of name, but the rows of a table in the table's order, which its folder's table.json says.
-
-    Raises:
-        ArtefactError: there are too many folders to be a folder of runs.
-    """
-    looked = 0
-
-    def visit(folder: Path, depth: int) -> Iterator[Path]:
-        nonlocal looked
-        looked += 1
-        if looked > MAX_FOLDERS:
-            raise ArtefactError(f"{folder}: more than {MAX_FOLDERS} folders to look for runs in; name a folder of runs")
-        if os.path.lexists(folder / RECIPE):
-            yield folder
-            return
-        try:
-            children = [folder / entry.name for entry in os.scandir(folder) if entry.is_dir()] if depth else []
-        except OSError:
-            return
-        rows = _row_order(folder)
-        order = {name: number for number, name in enumerate(rows)}
-        for child in sorted(children, key=lambda child: (order.get(child.name, len(rows)), child.name)):
-            yield from visit(child, depth - 1)
-
-    return list(visit(folder, depth))
-
-
-def write_row_order(folder: Path, rows: list[str]) -> None:
-    """Note in a table's folder in which order its rows are.
-
-    Raises:
-        ArtefactError: it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise cannot_write(folder, problem) from None
-    write_sealed(folder / "table.json", {"rows": rows})
-
-
-def _row_order(folder: Path) -> list[str]:
-    try:
-        order = read_sealed(folder / "table.json", TableOrder, "rows are in the order of their names")
-    except ArtefactError as problem:  # only an order
-        log.warning("%s", problem)
-        return []
-    return order.rows if order is not None else []

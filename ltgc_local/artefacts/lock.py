@@ -155,7 +155,7 @@ def _write_claim(root: Path, me: Holder) -> Path:
     except OSError as problem:
         with suppress(OSError):  # of a full disk: no claim that names nobody stays; of a read-only one there is none
             path.unlink(missing_ok=True)
-        raise cannot_write(path, problem) from None
+        raise cannot_write(root, problem) from None
     return path
 
 

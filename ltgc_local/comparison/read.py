@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ltgc_local.artefacts.directory import RunDirectory, find_runs
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.find_runs import find_runs
 from ltgc_local.artefacts.redo import redo
 from ltgc_local.artefacts.run_facts import read_settings
 from ltgc_local.artefacts.schemas import Metrics

@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltgc_local.artefacts.directory import RunDirectory, find_runs, write_row_order
+from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Text, write_atomically
+from ltgc_local.artefacts.find_runs import find_runs, write_row_order
 from ltgc_local.artefacts.run_facts import read_run_recipe
 from ltgc_local.artefacts.schemas import ModelDigests
 from ltgc_local.artefacts.sealed import read_sealed, write_sealed

@@ -25,14 +25,13 @@ import traceback  # noqa: E402
 import warnings  # noqa: E402
 from contextlib import AbstractContextManager, nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
-from textwrap import shorten  # noqa: E402
 
 from ltgc_local.artefacts.directory import RunDirectory  # noqa: E402
 from ltgc_local.artefacts.files import NO_ROOM, Text, cannot_write, write_atomically  # noqa: E402
 from ltgc_local.artefacts.progress import Progress  # noqa: E402
 from ltgc_local.artefacts.run_facts import read_run_recipe  # noqa: E402
 from ltgc_local.errors import ArtefactError, BackendError, LtgcError  # noqa: E402
-from ltgc_local.out_of_memory import is_out_of_memory  # noqa: E402
+from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
 from ltgc_local.plan import build_plan  # noqa: E402
 from ltgc_local.printable import printable  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
@@ -123,8 +122,7 @@ def _explained(problem: Exception, step: str) -> LtgcError | None:
     """Return what a user is told; None where it is a mistake of the program, whose traceback says more."""
     if is_out_of_memory(problem) and not isinstance(problem, BackendError):
         return BackendError(
-            f"step {step}: out of memory ({shorten(str(problem), 300, placeholder=' …')}); end what else uses it, or "
-            "raise the limit (ulimit -v, or the job's); batch sizes and models.decode_threads lower the need"
+            f"step {step}: {describe_lack(problem)}; batch sizes and models.decode_threads lower the need"
         )
     if isinstance(problem, LtgcError):
         return problem

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ltgc_local.artefacts.directory import RunDirectory, write_row_order
+from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json, Lines
+from ltgc_local.artefacts.find_runs import write_row_order
 from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.artefacts.tables import Table
 from ltgc_local.longtail import shot_of

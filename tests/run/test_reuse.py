@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.artefacts.directory import RunDirectory, find_runs
+from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Json
+from ltgc_local.artefacts.find_runs import find_runs
 from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.run.reuse import find_finished, take_step
 from ltgc_local.steps import Step
