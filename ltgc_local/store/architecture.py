@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 from ltgc_local.errors import ModelError
 from ltgc_local.store.cards import ModelCard
+from ltgc_local.store.files import read_json
 
 #: What the t2i engine draws with; other pipelines' folders have other parts.
 PIPELINE = "StableDiffusionXL"
 TINY_DECODER = "AutoencoderTiny"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ModelError: it cannot be read, or is no object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); copy it again") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: expected a JSON object; copy it again")
-    return value
 
 
 def weight_folders(card: ModelCard, folder: Path) -> list[Path]:
