@@ -62,11 +62,3 @@ class FittingBatches:
             return {}  # damaged: it is found out again
         is_whole = isinstance(found, dict) and all(type(size) is int and size > 0 for size in found.values())
         return found if is_whole else {}
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Return whether torch, or one of the libraries under it, could not allocate."""
-    import torch
-
-    words = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
-    return isinstance(problem, torch.OutOfMemoryError) or any(word in str(problem) for word in words)

@@ -20,32 +20,17 @@ from ltgc_local.regular_files import MIB, check_regular, parse_json, read_text
 from ltgc_local.store.cards import ModelCard
 
 #: Endings of pickles, and of other formats whose loading can run code, under every name that a library looks for.
-PICKLES = frozenset(
-    [
-        ".bin",
-        ".pt",
-        ".pth",
-        ".ckpt",
-        ".pkl",
-        ".pickle",
-        ".joblib",
-        ".dill",
-        ".npy",
-        ".npz",
-        ".ot",
-        ".pt2",
-        ".ptl",
-        ".torchscript",
-        ".nemo",
-    ]
-)
-OTHERS = frozenset([".h5", ".hdf5", ".keras", ".pb", ".mar"])
+PICKLES = {
+    ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz", ".ot", ".pt2", ".ptl",
+    ".torchscript", ".nemo",
+}  # fmt: skip
+OTHERS = {".h5", ".hdf5", ".keras", ".pb", ".mar"}
 #: Endings of programs, which no card can except.
 PROGRAMS = re.compile(
     r"\.(py[a-z]?|so(\.\d+)*|dll|dylib|exe|com|node|whl|egg|jar|class|wasm|o|a|elf|cubin|fatbin|ptx|sh|bash|bat|cmd|ps1)",
     re.IGNORECASE,
 )
-PROGRAM_FOLDERS = frozenset({"__pycache__", "custom_generate"})
+PROGRAM_FOLDERS = {"__pycache__", "custom_generate"}
 #: A PEFT adapter beside a model is put into it by transformers, without a word, and may name another base model.
 ADAPTER = "adapter_config.json"
 

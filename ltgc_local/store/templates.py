@@ -86,7 +86,7 @@ def problem_of(text: str, file: Path) -> str:
     return f"{file}: {printable(words)}; {REMEDY}" if words else ""
 
 
-def raise_too_slow(folder: Path, seconds: float) -> NoReturn:
+def raise_too_slow(folder: str, seconds: float) -> NoReturn:
     """Say that the template of a model that was loaded does not end.
 
     Raises:
