@@ -8,7 +8,8 @@ import re
 #: What torch, Arrow, safetensors, Pillow and numpy say. torch's own error for GPUs is a RuntimeError, too.
 _WORDS = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|unable to allocate|failed to allocate"
-    r"|not enough memory|memory allocation of \d+ bytes failed|_STATUS_ALLOC_FAILED|bad_alloc|malloc of size",
+    r"|not enough memory|failed to map segment|memory allocation of \d+ bytes failed|_STATUS_ALLOC_FAILED|bad_alloc"
+    r"|malloc of size",
     re.IGNORECASE,
 )
 

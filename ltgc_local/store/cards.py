@@ -23,8 +23,9 @@ Role = Literal["vlm", "llm", "t2i", "clip", "backbone"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 MAX_BYTES = 1_000_000
-#: Of the front matter, which is about 1,000 characters long: PyYAML reads 50,000 in a second.
-MAX_FRONT = 50_000
+#: Characters of front matter, which has about 1,000: PyYAML reads 50,000 a second; and brackets, of which it may take
+#: a second for a thousand.
+MAX_FRONT, MAX_BRACKETS = 50_000, 200
 #: A file of the model's folder, or several: * stands for any characters but those of hidden names' beginnings.
 _FILE = r"^[\w][\w .+@=-]*(/[\w][\w .+@=-]*)*$"
 _FILES = r"^[\w*][\w .+@=*-]*(/[\w*][\w .+@=*-]*)*$"
@@ -33,7 +34,9 @@ _FILES = r"^[\w*][\w .+@=*-]*(/[\w*][\w .+@=*-]*)*$"
 class FewStepCard(BaseModel):
     """How a distilled text-to-image checkpoint (Lightning, LCM, Hyper, Turbo) wants to be drawn with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     steps: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Numbers of steps that it was distilled for; ``draw.steps`` must be one of them."""
@@ -50,7 +53,9 @@ class FewStepCard(BaseModel):
 class ModelCard(BaseModel):
     """The front matter of one model card."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """What recipes call the model; the card's file is ``<name>.md``."""
@@ -165,13 +170,29 @@ def _parse_front_matter(path: Path, text: str) -> Entry:
     front = "\n".join(["", *lines[1:end]])  # an empty line in the place of the first '---': lines are the file's
     if len(front) > MAX_FRONT:
         raise ModelError(f"{path}:1: {len(front)} characters of front matter; a model card has at most {MAX_FRONT}")
+    if (brackets := front.count("[") + front.count("{")) > MAX_BRACKETS:
+        raise ModelError(f"{path}:1: {brackets} brackets in front matter; a model card has at most {MAX_BRACKETS}")
     problems: list[Problem] = []
     root = parse_yaml(front, Place(str(path), 0, path.parent), problems, "model card")
     if problems:
         raise ModelError("\n".join(map(str, problems)))
     if root is None or not isinstance(root.value, dict):
         raise ModelError(f"{path}:1: expected front matter with keys such as 'name:' and 'role:'")
+    _refuse_unprintable(root)
     return root
+
+
+def _refuse_unprintable(entry: Entry) -> None:
+    """Refuse values that no terminal, page or file name should be given: control characters, halves of characters.
+
+    Raises:
+        ModelError: with the line.
+    """
+    value = entry.value
+    if isinstance(value, str) and printable(value) != value:
+        raise ModelError(f"{entry.place}: a character that cannot be shown in '{printable(value)[:80]}'; remove it")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_unprintable(each)
 
 
 def _plain(entry: Entry) -> Any:

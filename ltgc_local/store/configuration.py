@@ -98,7 +98,7 @@ def _forbidden(key: str, value: Any) -> str:
         return "would load another model than this folder's"
     if ATTENTION.fullmatch(key) and "/" in str(value):
         return f"names a kernel from elsewhere ({str(value)[:80]!r}), which is native code"
-    if key in ("quantization_config", "compression_config") and isinstance(value, dict):
+    if key in ("quantization_config", "compression_config") and isinstance(value, dict) and value:
         method = str(value.get("quant_method", "")).lower()
         if method not in QUANTISED:
             return f"says quant_method {method[:80]!r}; read here are {', '.join(sorted(QUANTISED))}"

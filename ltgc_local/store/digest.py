@@ -9,7 +9,7 @@ from typing import cast
 
 from ltgc_local.errors import ModelError
 from ltgc_local.regular_files import open_regular
-from ltgc_local.store.files import model_files
+from ltgc_local.store.files import check_kind, model_files
 
 
 def digest_file(path: Path) -> str:
@@ -28,6 +28,7 @@ def digest_folder(folder: Path) -> str:
         raise ModelError(f"{folder}: no such folder")
     digest = hashlib.sha256()
     for file in model_files(folder):
+        check_kind(file)
         try:
             content = digest_file(file)
         except OSError as error:

@@ -73,7 +73,7 @@ def model_files(folder: Path) -> list[Path]:
         files += [Path(parent, name) for name in names if not name.startswith(".")]
     for file in files:
         if printable(file.name) != file.name:
-            raise ModelError(f"{file.parent}: a file's name is {printable(file.name)!r}; rename or remove it")
+            raise ModelError(f"{file.parent}: a file's name is '{printable(file.name)}'; rename or remove it")
     return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
 
 

@@ -109,9 +109,7 @@ def _forbidden(text: str) -> str:
     for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.NSRef, nodes.Filter)):
         name = _name_in(node)
         if name.startswith("_"):
-            return (
-                f"the chat template reaches for {name[:80]!r} (line {node.lineno}), an inner part of Python's objects"
-            )
+            return f"the chat template reaches for {name[:80]!r} (line {node.lineno}), a part of Python's own objects"
     return ""
 
 
