@@ -17,7 +17,7 @@ from ltgc_local.store.cards import ModelCard
 from ltgc_local.store.files import MAX_TOKENIZER_BYTES, read_json
 from ltgc_local.store.open_clip_folders import problems_of_open_clip
 from ltgc_local.store.pipelines import problems_of_component, problems_of_pipeline
-from ltgc_local.store.templates import problem_of, templates_in
+from ltgc_local.store.templates import templates_in
 
 REMEDY = "remove it, or use a model that needs none"
 #: Key at any depth -> what it could do.
@@ -42,9 +42,10 @@ TOKENS = re.compile(r"(tokenizer|vocab|added_tokens|tekken)(\..*)?\.json")
 CONFIGS = frozenset({"model_index.json", "chat_template.json", "special_tokens_map.json", "params.json"})
 
 
-def problems_of_configurations(card: ModelCard, folder: Path, files: list[Path]) -> list[str]:
-    """Return what the folder's JSON files ask for that is not given, or what they cannot be read for."""
+def read_configurations(card: ModelCard, folder: Path, files: list[Path]) -> tuple[list[str], list[tuple[Path, str]]]:
+    """Return what the folder's JSON files ask for that is not given or cannot be read for, and their chat templates."""
     problems: list[str] = []
+    templates: list[tuple[Path, str]] = []
     for file in files:
         try:
             if ".safetensors.index." in file.name and file.suffix == ".json":
@@ -52,20 +53,20 @@ def problems_of_configurations(card: ModelCard, folder: Path, files: list[Path])
             elif TOKENS.fullmatch(file.name):
                 read_json(file, MAX_TOKENIZER_BYTES)
             elif file.suffix == ".json" and ("config" in file.name or file.name in CONFIGS):
-                problems += _problems_of_config(card, folder, file)
+                config = read_json(file)
+                problems += _problems_of_config(card, folder, file, config)
+                found = (value for _, key, value in _entries(config) if key == "chat_template")
+                templates += ((file, text) for value in found for text in templates_in(value))
         except ModelError as problem:
             problems.append(str(problem))
-    return problems
+    return problems, templates
 
 
-def _problems_of_config(card: ModelCard, folder: Path, file: Path) -> Iterator[str]:
-    config = read_json(file)
+def _problems_of_config(card: ModelCard, folder: Path, file: Path, config: dict[str, Any]) -> Iterator[str]:
     for path, key, value in _entries(config):
         words = _forbidden(key, value)
         if words:
             yield f"{file}: {printable(path)[-200:]} {words}; {REMEDY}"
-        if key == "chat_template":
-            yield from filter(None, (problem_of(text, file) for text in templates_in(value)))
     if card.role == "clip" and file == folder / "open_clip_config.json":
         yield from problems_of_open_clip(file, config)
     if card.role == "t2i" and file == folder / "model_index.json":

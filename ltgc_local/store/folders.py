@@ -14,12 +14,12 @@ from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.store.architecture import check_architecture, weight_folders
 from ltgc_local.store.cards import ModelCard
-from ltgc_local.store.configuration import problems_of_configurations
+from ltgc_local.store.configuration import read_configurations
 from ltgc_local.store.digest import digest_file
 from ltgc_local.store.files import check_kind, model_files, problems_of_names
 from ltgc_local.store.open_clip_folders import open_clip_weights
 from ltgc_local.store.safetensors_files import check_safetensors
-from ltgc_local.store.templates import is_template_file, problem_of_file
+from ltgc_local.store.templates import is_template_file, problem_of_templates, read_template
 
 
 class NoWeightsError(ModelError):
@@ -64,8 +64,9 @@ def _check_content(card: ModelCard, folder: Path) -> None:
     for file in files:
         check_kind(file)
     problems = problems_of_names(card, folder, files)
-    problems += problems_of_configurations(card, folder, files)
-    problems += filter(None, (problem_of_file(file) for file in files if is_template_file(file)))
+    more, templates = read_configurations(card, folder, files)
+    templates += ((file, read_template(file)) for file in files if is_template_file(file))
+    problems += filter(None, [*more, problem_of_templates(templates)])
     if problems:
         raise ModelError("\n".join(problems))
     check_architecture(card, folder)

@@ -9,7 +9,8 @@ conversations, is no fault of its.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -56,34 +57,45 @@ def is_template_file(file: Path) -> bool:
     return file.suffix == ".jinja"
 
 
-def problem_of_file(file: Path) -> str:
-    """Return what is wrong with a template's file, or ""."""
+def read_template(file: Path) -> str:
+    """Read a template's file.
+
+    Raises:
+        ModelError: it cannot be read as text.
+    """
     try:
-        text = read_text(file, MAX_BYTES)
+        return read_text(file, MAX_BYTES)
     except OSError as error:
-        return f"{file}: cannot be read: {error.strerror}"
-    except UnicodeDecodeError:
-        return f"{file}: not text in UTF-8; {REMEDY}"
-    return problem_of(text, file)
+        raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{file}: not text in UTF-8; {REMEDY}") from error
 
 
-def problem_of(text: str, file: Path) -> str:
-    """Return why a template of this file is refused, or ""."""
+def problem_of_templates(templates: Iterable[tuple[Path, str]]) -> str:
+    """Return why the first of a folder's templates is refused that is, with its file, or ""; all within one time."""
+    end = time.monotonic() + SECONDS
+    for file, text in templates:
+        words = _problem_of(text, max(0.01, end - time.monotonic()))
+        if words:
+            return f"{file}: {printable(words)}; {REMEDY}"
+    return ""
+
+
+def _problem_of(text: str, seconds: float) -> str:
     if len(text) > MAX_BYTES:
-        return f"{file}: a chat template of {len(text)} characters, where at most {MAX_BYTES} are read; {REMEDY}"
+        return f"a chat template of {len(text)} characters, where at most {MAX_BYTES} are read"
     is_its_limit = False
     try:
-        with memory_limit(MEMORY_MIB * MIB) as is_its_limit, time_limit(SECONDS):
-            words = _forbidden(text) or _rendered(text)
+        with memory_limit(MEMORY_MIB * MIB) as is_its_limit, time_limit(seconds):
+            return _forbidden(text) or _rendered(text)
     except TooSlowError:
-        words = f"the chat template works for more than {SECONDS} s on a conversation of four turns"
+        return f"the chat template works for more than {SECONDS} s on a conversation of four turns"
     except MemoryError:
         if not is_its_limit:
             raise
-        words = f"the chat template asks for more than {MEMORY_MIB} MiB of memory"
+        return f"the chat template asks for more than {MEMORY_MIB} MiB of memory"
     except RecursionError:
-        words = "the chat template calls itself without end, or is nested too deeply"
-    return f"{file}: {printable(words)}; {REMEDY}" if words else ""
+        return "the chat template calls itself without end, or is nested too deeply"
 
 
 def raise_too_slow(folder: str, seconds: float) -> NoReturn:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.store.limits import TooSlowError, memory_limit, time_limit
-from ltgc_local.store.templates import problem_of
+from ltgc_local.store.templates import problem_of_templates
 from tests.store.folders_of_roles import ROOT, copy_folder, edit_json, validate
 
 SLOW = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -76,6 +76,10 @@ REAL = {
 }
 
 
+def problem_of(text: str, file: Path) -> str:
+    return problem_of_templates([(file, text)])
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_template_that_reaches_out_or_does_not_end_is_refused_by_name_soon(kind: str) -> None:
     text, words = REFUSED[kind]
@@ -123,6 +127,13 @@ def test_templates_are_found_wherever_a_library_reads_them(name: str, value: obj
     result = validate("vlm", folder)
     assert result.exit_code == 3
     assert result.stderr.startswith(f"{file}: the chat template reaches for '__mro__'")
+
+
+def test_many_templates_that_take_long_take_no_longer_together() -> None:
+    start = time.monotonic()
+    slow = "{% for i in range(99999) %}{% for j in range(60) %}{% endfor %}{% endfor %}"
+    told = problem_of_templates([(Path(str(number)), slow) for number in range(100)])
+    assert time.monotonic() - start < 6 and "works for more than 2 s" in told
 
 
 def test_in_another_thread_time_is_not_limited_and_memory_is() -> None:
