@@ -1,4 +1,4 @@
-"""What is loaded is what was checked: no code of a folder, no pickle, no template without end; and memory by its name."""
+"""What is loaded is what was checked: no code of a folder, no pickle, no endless template; and memory by its name."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_template_that_does_not_end_is_an_error_that_names_the_folder(
     (folder / "chat_template.jinja").write_text(SLOW)
     monkeypatch.setattr(chat, "RENDER_S", 0.5)
     model = TransformersLlm(folder, CPU)
-    with pytest.raises(ModelError, match=f"{folder}: its chat template works for more than 0.5 s on one conversation"):
+    with pytest.raises(ModelError, match=f"{folder}: its chat template works for more than"):
         model.reply(
             [[{"role": "user", "content": "x"}]], Sampling(seed=0, max_new_tokens=1, temperature=0.0, top_p=1.0)
         )
@@ -159,6 +159,6 @@ def test_a_pickle_alone_is_not_loaded_by_transformers(tmp_path: Path) -> None:
     shutil.copytree(MINIATURES / "qwen3", folder)
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Poison(tmp_path / "it-ran")))
-    with pytest.raises(ModelError, match="cannot be loaded as a llm by transformers: Error no file named model.safet"):
+    with pytest.raises(ModelError, match=r"cannot be loaded as a llm by transformers: Error no file named model\.s"):
         load_model("llm", "transformers", folder, CPU)
     assert not (tmp_path / "it-ran").exists()

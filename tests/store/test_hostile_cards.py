@@ -27,11 +27,14 @@ MORE = {
     "a key that is a list, at length": ("? [a]\n: 1\n", "CARD:9: a key must be a word"),
     "an alias bomb": (BOMB, TOO_MUCH),
     "an alias of itself": ("a: &a {b: *a}\n", TOO_MUCH),
-    "20,000 brackets": ("licence_note: " + "[" * 20_000, "CARD:1: 20000 brackets in front matter; a model card has at"),
+    "20,000 brackets": (
+        "licence_note: " + "[" * 20_000 + "\n",
+        "CARD:1: 20000 brackets in front matter; a model card has at",
+    ),
     "deep blocks": ("".join(" " * depth + "a:\n" for depth in range(200)), TOO_MUCH),
     "20,000 levels of lists": ("licence_note:\n  " + "- " * 20_000 + "\n", TOO_MUCH),
     "many keys": ("".join(f"k{number}: 1\n" for number in range(4000)), TOO_MUCH),
-    "a long value": ("licence_note: " + "x" * 60_000, "front matter; a model card has at most 50000"),
+    "a long value": ("licence_note: " + "x" * 60_000 + "\n", "front matter; a model card has at most 50000"),
     "a zero byte": ('licence_note: "a\\0b"\n', r"CARD:9: a character that cannot be shown in 'a\x00b'; remove it"),
     "half a character": (
         'licence_note: "\\ud800"\n',

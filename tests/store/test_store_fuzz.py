@@ -20,7 +20,8 @@ SECONDS = 2
 FRONT = (ROOT / "model_cards/miniature-sdxl.md").read_text("utf-8").split("---\n")[1]
 KEYS = [
     "auto_map", "chat_template", "quantization_config", "model_cfg", "text_cfg", "vision_cfg", "weight_map",
-    "_class_name", "model_type", "vision_config", "unet", "scheduler", "dtype", "shape", "data_offsets", "__metadata__", "a",
+    "_class_name", "model_type", "vision_config", "unet", "scheduler", "dtype", "shape", "data_offsets",
+    "__metadata__", "a",
 ]  # fmt: skip
 WORDS = st.sampled_from([*KEYS, "F32", "qwen3", "diffusers", "", "\0", "../x", "{{ 1 }}", "\ud800"]) | st.text(
     max_size=8
