@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ltgc_local.errors import ModelError
+from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.store import read_json
 
 
@@ -46,6 +47,10 @@ def load_clip_token_counter(folder: Path) -> Callable[[str], int]:
 
             inner = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as problem:
+        if is_out_of_memory(problem):
+            raise BackendError(
+                f"{folder}: out of memory while its tokenizer is loaded; end what else uses it"
+            ) from problem
         raise ModelError(f"{folder}: no tokenizer that can be read: {problem}") from problem
     return lambda text: len(inner(text, add_special_tokens=False, verbose=False).input_ids)
 

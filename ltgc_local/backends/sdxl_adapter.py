@@ -26,6 +26,7 @@ from torch import nn
 
 from ltgc_local.backends.protocols import AdapterSettings
 from ltgc_local.errors import ArtefactError
+from ltgc_local.out_of_memory import is_out_of_memory
 
 LORA, FEATURES = "lora.", "features."
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -140,6 +141,8 @@ def fuse_adapter(unet: UNet2DConditionModel, path: Path) -> FeatureTokens | None
             tokens.requires_grad_(False).eval().float()
         _fuse(unet, _part(weights, LORA), facts.lora_alpha / facts.lora_rank)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
+        if is_out_of_memory(problem):
+            raise
         raise ArtefactError(
             f"{path}: no adapter of this model ({problem}); type: ltgc-local run … --from diffusion/train"
         ) from None

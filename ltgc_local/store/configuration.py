@@ -19,7 +19,7 @@ from ltgc_local.store.open_clip_folders import problems_of_open_clip
 from ltgc_local.store.pipelines import problems_of_component, problems_of_pipeline
 from ltgc_local.store.templates import templates_in
 
-REMEDY = "remove it, or use a model that needs none"
+REMEDY = "delete or correct the key, or use another model"
 #: Key at any depth -> what it could do.
 FORBIDDEN = {
     "auto_map": "would run Python code of the folder or of another one",
@@ -32,6 +32,7 @@ FORBIDDEN = {
     "timm_model_name": "would load another model than this folder's",
 }
 #: Keys that may be there, but not with these values.
+LAYERS, MOST_LAYERS = re.compile(r"(\w*_)?(layers|depth|layers_per_block)"), 1_000  # the deepest have about 130
 ATTENTION = re.compile(r"_?(attn|experts|kernels?)_implementation(_internal)?")
 #: How weights may be quantised: by formats that are numbers alone.
 QUANTISED = frozenset(
@@ -95,6 +96,8 @@ def _forbidden(key: str, value: Any) -> str:
         return FORBIDDEN[key]
     if key == "trust_remote_code" and value:
         return "would let the folder's Python code run"
+    if LAYERS.fullmatch(key) and any(type(each) is int and each > MOST_LAYERS for each in _listed(value)):
+        return f"says {printable(str(value)[:80])}, and a model of more than {MOST_LAYERS} layers would not end loading"
     if key == "use_pretrained_backbone" and value:
         return "would load another model than this folder's"
     if ATTENTION.fullmatch(key) and "/" in str(value):
@@ -103,11 +106,14 @@ def _forbidden(key: str, value: Any) -> str:
         method = str(value.get("quant_method", "")).lower()
         if method not in QUANTISED:
             return f"says quant_method {method[:80]!r}; read here are {', '.join(sorted(QUANTISED))}"
-    if key in ("fast_tokenizer_files", "configuration_files") and value:
-        names = value if isinstance(value, list) else [value]
-        if not all(_is_plain_name(name, ".json") for name in names):
-            return "names files outside of the folder"
+    is_list_of_files = key in ("fast_tokenizer_files", "configuration_files") and value
+    if is_list_of_files and not all(_is_plain_name(name, ".json") for name in _listed(value)):
+        return "names files outside of the folder"
     return ""
+
+
+def _listed(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _problems_of_index(index: Path) -> Iterator[str]:

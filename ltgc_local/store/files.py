@@ -36,7 +36,9 @@ ADAPTER = "adapter_config.json"
 
 MAX_CONFIG_BYTES = 8 * MIB
 MAX_TOKENIZER_BYTES = 64 * MIB
-MAX_BRACKETS = 3_000_000  # a list takes 20 times as much memory as its two bytes; Gemma's tokenizer has 580,000
+#: Values in a JSON file, by its commas and brackets: a list takes 20 times as much memory as its two bytes. The largest
+#: tokenizers (Gemma's, with 262,000 words) have about 3,000,000.
+MAX_VALUES = 6_000_000
 
 
 def read_json(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
@@ -47,9 +49,7 @@ def read_json(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     """
     try:
         text = read_text(path, max_bytes)
-        if text.count("[") + text.count("{") > MAX_BRACKETS:
-            raise ValueError(f"more than {MAX_BRACKETS} lists and objects")
-        value = parse_json(text)
+        value = parse_limited(text)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error.strerror}); copy it again") from None
     except ValueError as error:
@@ -57,6 +57,17 @@ def read_json(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelError(f"{path}: expected a JSON object; copy it again")
     return value
+
+
+def parse_limited(text: str) -> Any:
+    """Parse JSON of no more values than any model's files have.
+
+    Raises:
+        ValueError: it has more, or is not JSON.
+    """
+    if sum(text.count(sign) for sign in "[{,") > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} values")
+    return parse_json(text)
 
 
 def model_files(folder: Path) -> list[Path]:

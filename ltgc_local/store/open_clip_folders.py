@@ -50,7 +50,7 @@ def problems_of_open_clip(file: Path, config: dict[str, Any]) -> Iterator[str]:
         if unknown:
             yield (
                 f"{file}: {name}.{printable(unknown[0][:80])} is no setting of a plain ViT of open_clip, and could "
-                "load other code or another model; use a model that needs none"
+                "load other code or another model; delete it, or use another model"
             )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.errors import ModelError
-from ltgc_local.regular_files import open_regular, parse_json
-from ltgc_local.store.files import MAX_BRACKETS
+from ltgc_local.regular_files import open_regular
+from ltgc_local.store.files import parse_limited
 
 _LFS_POINTER = b"version https://git-lfs"
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
@@ -49,9 +49,7 @@ def check_safetensors(path: Path) -> None:
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        if header.count(b"[") + header.count(b"{") > MAX_BRACKETS:
-            raise ValueError(f"more than {MAX_BRACKETS} lists and objects")
-        expected = 8 + header_size + _end_of(parse_json(header.decode()))
+        expected = 8 + header_size + _end_of(parse_limited(header.decode()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{path}: not a safetensors file (its header is not what the format says)") from error
     if size < expected:

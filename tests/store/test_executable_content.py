@@ -124,6 +124,32 @@ def test_executable_content_is_refused_by_validate_with_the_files_name(role: str
     assert not marker_of(folder).exists() and "Traceback" not in result.output
 
 
+NAMES = [
+    "config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json",
+    "generation_config.json", "video_preprocessor_config.json", "special_tokens_map.json", "image_processor_config.json", "config.4.0.0.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_auto_map_is_found_in_every_file_that_a_library_reads(name: str, tmp_path: Path) -> None:
+    folder = copy_folder("vlm", tmp_path)
+    if not (folder / name).exists():
+        (folder / name).write_text("{}")
+    edit_json(folder / name, vision_config={"a": [{"auto_map": MAP}]})
+    result = validate("vlm", folder)
+    assert result.exit_code == 3
+    assert f"{folder / name}: vision_config.a.auto_map would run Python code of the folder" in result.stderr
+
+
+def test_a_model_of_endless_layers_is_refused(tmp_path: Path) -> None:
+    folder = copy_folder("llm", tmp_path)
+    edit_json(folder / "config.json", num_hidden_layers=10**9)
+    told = validate("llm", folder).stderr
+    assert told.startswith(
+        f"{folder / 'config.json'}: num_hidden_layers says 1000000000, and a model of more than 1000 "
+    )
+
+
 def test_every_problem_of_a_folder_is_printed(tmp_path: Path) -> None:
     folder = copy_folder("llm", tmp_path)
     found = ["a Python module", "torch's pickle beside safetensors", "auto_map", "a chat template that escapes"]

@@ -98,10 +98,10 @@ def test_json_that_is_damaged_or_nested_without_end_is_named(name: str, content:
 
 def test_json_of_more_lists_or_bytes_than_any_models_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
     folder = copy_folder("llm", tmp_path)
-    (folder / "vocab.json").write_text("[" + "[]," * 3_000_000 + "[]]")
+    (folder / "vocab.json").write_text("[" + "[]," * 3_500_000 + "[]]")
     (folder / "config.json").write_text(" " * 9_000_000 + "{}")
     told = validate("llm", folder).stderr
-    assert f"{folder}/vocab.json: cannot be read as JSON (more than 3000000 lists and objects)" in told
+    assert f"{folder}/vocab.json: cannot be read as JSON (more than 6000000 values)" in told
     assert f"{folder}/config.json: cannot be read as JSON (9000002 bytes, where at most 8388608 are read)" in told
 
 
