@@ -44,7 +44,7 @@ CONFIGS = frozenset({"model_index.json", "chat_template.json", "special_tokens_m
 
 
 def read_configurations(card: ModelCard, folder: Path, files: list[Path]) -> tuple[list[str], list[tuple[Path, str]]]:
-    """Return what the folder's JSON files ask for that is not given or cannot be read for, and their chat templates."""
+    """Return what is wrong with the folder's JSON files, and the chat templates that are in them."""
     problems: list[str] = []
     templates: list[tuple[Path, str]] = []
     for file in files:

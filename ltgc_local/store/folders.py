@@ -21,6 +21,8 @@ from ltgc_local.store.open_clip_folders import open_clip_weights
 from ltgc_local.store.safetensors_files import check_safetensors
 from ltgc_local.store.templates import is_template_file, problem_of_templates, read_template
 
+MOST_PROBLEMS = 50  # that are told of one folder
+
 
 class NoWeightsError(ModelError):
     """The card's weights are not on this machine yet: nothing is wrong, but nothing can run."""
@@ -68,7 +70,8 @@ def _check_content(card: ModelCard, folder: Path) -> None:
     templates += ((file, read_template(file)) for file in files if is_template_file(file))
     problems += filter(None, [*more, problem_of_templates(templates)])
     if problems:
-        raise ModelError("\n".join(problems))
+        rest = len(problems) - MOST_PROBLEMS
+        raise ModelError("\n".join([*problems[:MOST_PROBLEMS], *([f"{folder}: {rest} more"] if rest > 0 else [])]))
     check_architecture(card, folder)
     for part in weight_folders(card, folder):
         if not any(file.parent == part and file.suffix == ".safetensors" for file in files):

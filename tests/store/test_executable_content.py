@@ -126,7 +126,8 @@ def test_executable_content_is_refused_by_validate_with_the_files_name(role: str
 
 NAMES = [
     "config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json",
-    "generation_config.json", "video_preprocessor_config.json", "special_tokens_map.json", "image_processor_config.json", "config.4.0.0.json",
+    "generation_config.json", "video_preprocessor_config.json", "special_tokens_map.json",
+    "image_processor_config.json", "config.4.0.0.json",
 ]  # fmt: skip
 
 
@@ -255,6 +256,13 @@ def test_an_index_lists_safetensors_files_beside_it_alone(name: str, index: str,
     result = validate("llm", folder)
     assert result.exit_code == 3
     assert result.stderr.startswith(f"{folder / index}: lists ")
+
+
+def test_of_endless_problems_the_first_are_printed(tmp_path: Path) -> None:
+    folder = copy_folder("llm", tmp_path)
+    edit_json(folder / "config.json", a=[{"auto_map": MAP}] * 1000)
+    lines = validate("llm", folder).stderr.splitlines()
+    assert len(lines) == 51 and lines[-1] == f"{folder}: 950 more"
 
 
 def test_words_of_a_vocabulary_are_no_keys(tmp_path: Path) -> None:
