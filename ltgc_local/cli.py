@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal  # noqa: E402
 import click  # noqa: E402
 
 from ltgc_local import __version__  # noqa: E402
-from ltgc_local.errors import ArtefactError, BackendError, LtgcError, RecipeError  # noqa: E402
+from ltgc_local.errors import ArtefactError, BackendError, LtgcError, ModelError, RecipeError  # noqa: E402
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
 
 if TYPE_CHECKING:
@@ -79,8 +79,12 @@ def validate(
 
     models = {str(row.models): row.models for row in loaded.rows.values()}
     rows = [next(row for row in loaded.rows.values() if row.models == one) for one in models.values()]
-    for problem in dict.fromkeys(problem for row in rows for problem in problems_of_models(row)):
+    problems = [problems_of_models(row) for row in rows]
+    for problem in dict.fromkeys(problem for missing, _ in problems for problem in missing):
         click.echo(f"cannot run yet: {problem}")
+    wrong = dict.fromkeys(problem for _, found in problems for problem in found)
+    for problem in wrong:
+        click.echo(problem, err=True)
     for note in dict.fromkeys(note for row in loaded.rows.values() for note in notes_of_memory(row)):
         click.echo(f"memory: {note}")
     if images:
@@ -90,6 +94,8 @@ def validate(
             corpus = open_corpus(data)
             corpus.check_images_are_there()
             click.echo(f"{data.root}: {corpus.check_images_decode()} images, all of them decode")
+    if wrong:
+        click.get_current_context().exit(ModelError.exit_code)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""YAML with positions: where every key of a recipe stands, so that every problem can say so.
+"""YAML with positions: where every key of a recipe or a model card stands, so that every problem can say so.
 
 Differs from YAML 1.1 on purpose: ``3e-4`` is a number, ``010`` is 10, ``1:30`` and ``2024-01-01`` are text. Tags and
 merge keys are refused, duplicate keys are problems, and the number of values is limited, aliases counted each time.
@@ -26,7 +26,7 @@ _WORDS = {
     "~": None,
     "": None,
 }
-_WHOLE = re.compile(r"[-+]?[0-9][0-9_]{0,29}")
+_WHOLE = re.compile(r"[-+]?[0-9](_?[0-9]){0,29}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.inf|\.nan", re.IGNORECASE)
 _PLAIN_WORDS = (
@@ -37,7 +37,7 @@ _PLAIN_WORDS = (
         "or no space after the colon of the line above)",
     ),
     ("could not find expected ':'", "a line without ': ' (a space must follow the colon)"),
-    ("expected a single document", "a second '---'; a recipe is one document"),
+    ("expected a single document", "a second '---'; a {noun} is one document"),
     ("found undefined alias", "an alias ('*name') without its anchor ('&name') above"),
     ("expected <block end>", "the indentation does not match the lines above"),
     ("expected '<document start>'", "the indentation does not match the lines above"),
@@ -111,20 +111,26 @@ class _TooMuchError(Exception):
     """The limit on values or depth was passed."""
 
 
-def parse_yaml(text: str, place: Place, problems: list[Problem]) -> Entry | None:
-    """Parse one YAML document; append what is wrong to ``problems``; return None where nothing can be read."""
+def parse_yaml(text: str, place: Place, problems: list[Problem], noun: str = "recipe") -> Entry | None:
+    """Parse one YAML document; append what is wrong to ``problems``; return None where nothing can be read.
+
+    Args:
+        noun: what the document is, for what is said of it.
+    """
     try:
         node = yaml.compose(text, _Loader)
-        return Entry(place, None) if node is None else _Walk(place, problems).entry(node, place, "", 0)
+        return Entry(place, None) if node is None else _Walk(place, problems, noun).entry(node, place, "", 0)
     except yaml.MarkedYAMLError as error:
-        problems.append(Problem(place.at(_syntax_line(error)), "", _syntax_words(error)))
+        problems.append(Problem(place.at(_syntax_line(error)), "", _syntax_words(error, noun)))
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         problems.append(
             Problem(place.at(line), "", f"a character that YAML does not allow: U+{_code_point(error.character):04X}")
         )
+    except (ValueError, OverflowError):  # PyYAML makes a character of any number that follows \\U
+        problems.append(Problem(place, "", "a character in quotes, written as \\U and 8 digits, that does not exist"))
     except (_TooMuchError, RecursionError):
-        limits = f"a recipe has at most {MAX_ENTRIES} values, {MAX_DEPTH} levels deep"
+        limits = f"a {noun} has at most {MAX_ENTRIES} values, {MAX_DEPTH} levels deep"
         problems.append(
             Problem(place, "", f"too many values, or nested too deeply ({limits}, aliases counted each time)")
         )
@@ -147,8 +153,8 @@ def resolve_scalar(text: str) -> bool | int | float | str | None:
 class _Walk:
     """Turns YAML's nodes into entries."""
 
-    def __init__(self, place: Place, problems: list[Problem]) -> None:
-        self.root, self.problems, self.visited = place, problems, 0
+    def __init__(self, place: Place, problems: list[Problem], noun: str) -> None:
+        self.root, self.problems, self.noun, self.visited = place, problems, noun, 0
 
     def entry(self, node: yaml.Node, place: Place, path: str, depth: int) -> Entry:
         self.visited += 1
@@ -178,7 +184,8 @@ class _Walk:
             key = key_node.value
             dotted = f"{path}.{key}" if path else key
             if key == "<<":
-                self.problems.append(Problem(place, path, "merge keys ('<<') are not used in recipes; use 'base:'"))
+                instead = "; use 'base:'" if self.noun == "recipe" else ""
+                self.problems.append(Problem(place, path, f"merge keys ('<<') are not used in {self.noun}s{instead}"))
                 continue
             if key in block:
                 first = block[key].place.line
@@ -189,16 +196,17 @@ class _Walk:
     def _refuse_tag(self, node: yaml.Node, place: Place, path: str, plain_tag: str) -> None:
         if node.tag != plain_tag:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self.problems.append(Problem(place, path, f"YAML tag '{tag}' is not used in recipes; remove it"))
+            self.problems.append(Problem(place, path, f"YAML tag '{tag}' is not used in {self.noun}s; remove it"))
 
 
 def _code_point(character: int | str | bytes) -> int:
     return character if isinstance(character, int) else ord(character)  # PyYAML gives a number; its stubs say text
 
 
-def _syntax_words(error: yaml.MarkedYAMLError) -> str:
+def _syntax_words(error: yaml.MarkedYAMLError, noun: str) -> str:
     raw = f"{error.context or ''} {error.problem or ''}".strip()
-    return "not valid YAML: " + next((words for sign, words in _PLAIN_WORDS if sign in raw), raw)
+    words = next((words for sign, words in _PLAIN_WORDS if sign in raw), raw)
+    return "not valid YAML: " + words.replace("{noun}", noun)
 
 
 def _syntax_line(error: yaml.MarkedYAMLError) -> int:

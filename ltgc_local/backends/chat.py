@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ from ltgc_local.backends.quantised import check_quantisation, check_widths_for_4
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.backends.weights import refuse_missing_weights
 from ltgc_local.errors import BackendError
+from ltgc_local.store import TooSlowError, raise_too_slow, time_limit
 
 #: Conversations that are generated side by side, by kind of device: a batch is done when its longest reply is. Batches
 #: are of similar length instead of refilled: transformers' continuous batching has no images and no seed a call, and
 #: on a CPU took 50 s for four short replies; who needs refilling has vLLM.
 BATCH_SIZE = {"cpu": 16, "cuda": 64}
+
+#: Seconds in which a chat template renders one conversation; it takes milliseconds.
+RENDER_S = 10
 
 #: Modules, as regular expressions, that bitsandbytes leaves whole: the output layer, and what sees, which is small
 #: beside what speaks.
@@ -78,6 +82,24 @@ def load_weights(auto_class: Any, folder: Path, settings: LoadSettings) -> Any:
 def template_arguments(template: object) -> dict[str, bool]:
     """Return what a chat template is told: not to think, if it knows how; a processor warns of what it does not."""
     return NO_THINKING if "enable_thinking" in str(template) else {}
+
+
+def render_all(parts: Any, conversations: Iterable[list[Any]]) -> list[str]:
+    """Return the conversations as the tokenizer's or processor's chat template renders them, ready to be replied to.
+
+    Raises:
+        ModelError: the template does not end on one of them.
+    """
+    told = template_arguments(parts.chat_template)
+    texts = []
+    for turns in conversations:
+        try:
+            with time_limit(RENDER_S):
+                texts.append(parts.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **told))
+        except TooSlowError:
+            folder = getattr(getattr(parts, "tokenizer", parts), "name_or_path", "")
+            raise_too_slow(folder, RENDER_S)
+    return texts
 
 
 @torch.inference_mode()

@@ -5,12 +5,14 @@ Libraries are imported where they are needed: open_clip brings torchvision and t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from ltgc_local.errors import ModelError
+from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.out_of_memory import is_out_of_memory
+from ltgc_local.store import read_json
 
 
 @cache
@@ -35,24 +37,36 @@ def load_clip_token_counter(folder: Path) -> Callable[[str], int]:
         ModelError: the folder of the CLIP has no tokenizer.
     """
     try:
-        config = folder / "open_clip_config.json"
-        if config.is_file() and not _has_own_tokenizer(config):
-            return _open_clip_counter(folder)
-        from transformers import AutoTokenizer
+        if (folder / "open_clip_config.json").is_file():
+            inner = load_open_clip_tokenizer(folder)
+            if not hasattr(inner, "tokenizer"):  # open_clip's own
+                return lambda text: len(inner.encode(text))
+            inner = inner.tokenizer
+        else:
+            from transformers import AutoTokenizer
 
-        inner = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            inner = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as problem:
+        if is_out_of_memory(problem):
+            raise BackendError(
+                f"{folder}: out of memory while its tokenizer is loaded; end what else uses it"
+            ) from problem
         raise ModelError(f"{folder}: no tokenizer that can be read: {problem}") from problem
     return lambda text: len(inner(text, add_special_tokens=False, verbose=False).input_ids)
 
 
-def _has_own_tokenizer(config: Path) -> bool:
-    """Return whether open_clip reads the tokenizer of the folder itself, by transformers, and not its own BPE file."""
-    return bool(json.loads(config.read_text("utf-8"))["model_cfg"].get("text_cfg", {}).get("hf_tokenizer_name"))
+def load_open_clip_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of an open_clip folder: by transformers where it has one of its own, else open_clip's BPE.
 
+    open_clip's ``get_tokenizer`` passes on to transformers what the configuration says, also to run the folder's code.
 
-def _open_clip_counter(folder: Path) -> Callable[[str], int]:
-    import open_clip
+    Raises:
+        ModelError: the configuration cannot be read.
+    """
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 
-    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
-    return lambda text: len(tokenizer.encode(text))
+    settings = read_json(folder / "open_clip_config.json")["model_cfg"].get("text_cfg", {})
+    length = settings.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    if not settings.get("hf_tokenizer_name"):
+        return SimpleTokenizer(context_length=length)
+    return HFTokenizer(str(folder), context_length=length, local_files_only=True, trust_remote_code=False)

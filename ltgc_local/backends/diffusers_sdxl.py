@@ -18,7 +18,7 @@ from PIL import Image
 
 from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, LoadSettings
 from ltgc_local.backends.sdxl_adapter import FeatureTokens, fuse_adapter
-from ltgc_local.backends.sdxl_batches import FittingBatches, is_out_of_memory
+from ltgc_local.backends.sdxl_batches import FittingBatches
 from ltgc_local.backends.sdxl_denoise import Denoiser, Text, strength_of
 from ltgc_local.backends.sdxl_fp8 import check_fp8
 from ltgc_local.backends.sdxl_learner import SdxlLearner
@@ -27,6 +27,7 @@ from ltgc_local.backends.sdxl_speed import speed_up
 from ltgc_local.backends.sdxl_vae import Decoding, Vae
 from ltgc_local.backends.sdxl_weights import load_sdxl, load_tiny_decoder
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
+from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.seeding import item_seed
 
 

@@ -1,27 +1,33 @@
 """Role ``clip`` on open_clip: a folder with open_clip_config.json, weights and tokenizer, never bare weights.
 
-The folder's config carries the preprocessing; with bare weights open_clip falls back to its default, silently.
+The folder's config carries the preprocessing; with bare weights open_clip falls back to its default, silently. The
+model is put together here from open_clip's classes: ``open_clip.create_model`` looks for weights itself, pickles too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
+from open_clip.factory import load_checkpoint
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from PIL import Image
 from torchvision.transforms import Resize, ToTensor
 from torchvision.transforms.v2.functional import resize
 
 from ltgc_local.backends.clip_pixels import encode_pixels, to_pixels
+from ltgc_local.backends.clip_tokens import load_open_clip_tokenizer
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.errors import ModelError
+from ltgc_local.regular_files import MIB, read_text
+from ltgc_local.store import open_clip_weights, read_json
 
 TEXTS_AT_ONCE = 256
 LORA_TARGETS = {
@@ -62,6 +68,22 @@ def normalisation_of(preprocess: Callable[[Image.Image], torch.Tensor]) -> tuple
     return torch.tensor(step.mean).view(1, 3, 1, 1), torch.tensor(step.std).view(1, 3, 1, 1)
 
 
+def load_towers(folder: Path) -> tuple[Any, Any]:
+    """Return the model, with the weights of its safetensors file, and the preprocessing of an image.
+
+    Raises:
+        ModelError: the configuration cannot be read, or there is no one file of weights.
+    """
+    config = read_json(folder / "open_clip_config.json")
+    settings = dict(config["model_cfg"])
+    kind = open_clip.CustomTextCLIP if settings.pop("custom_text", False) else open_clip.CLIP
+    model = kind(**settings)
+    load_checkpoint(model, str(open_clip_weights(folder)), strict=True)
+    chosen = merge_preprocess_dict(asdict(PreprocessCfg()), config.get("preprocess_cfg", {}))
+    chosen = PreprocessCfg(**chosen | {"size": model.visual.image_size})
+    return model, image_transform_v2(chosen, is_train=False)
+
+
 @final
 class OpenClipVit:
     """CLIP's two towers, as a ``TrainableClip``."""
@@ -73,12 +95,12 @@ class OpenClipVit:
             raise ModelError(f"{folder}: no open_clip_config.json: open_clip needs it for size and preprocessing")
         self.device = resolve_device(settings.device)
         self._dtype = resolve_dtype(settings.dtype, self.device)
-        self._model, _, self.preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+        self._model, self.preprocess = load_towers(folder)
         self._model.eval().to(self.device)
-        self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+        self._tokenizer = load_open_clip_tokenizer(folder)
         self.resize = ResizeStep(self.preprocess)
         self.normalisation = normalisation_of(self.preprocess)
-        self.preprocessing = (folder / "open_clip_config.json").read_text(encoding="utf-8")
+        self.preprocessing = read_text(folder / "open_clip_config.json", MIB)
 
     @property
     def visual(self) -> torch.nn.Module:

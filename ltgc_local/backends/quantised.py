@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
-from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.errors import BackendError
+from ltgc_local.store import read_json
 
 #: config.json's quant_method -> the package that transformers needs for it; None: it needs none but a GPU.
 PACKAGES: dict[str, str | None] = {
@@ -29,12 +29,9 @@ def quantised_by(folder: Path) -> str | None:
     Raises:
         ModelError: config.json is no JSON.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except FileNotFoundError:
+    if not (folder / "config.json").is_file():
         return None
-    except ValueError as problem:
-        raise ModelError(f"{folder / 'config.json'}: not JSON ({problem}); copy it again") from None
+    config = read_json(folder / "config.json")
     settings = config.get("quantization_config") or config.get("text_config", {}).get("quantization_config")
     return str(settings.get("quant_method", "unknown")).lower() if settings else None
 

@@ -27,6 +27,7 @@ from ltgc_local.artefacts.redo import redo_file
 from ltgc_local.artefacts.tensors import read_tensors
 from ltgc_local.backends.protocols import AdapterSettings
 from ltgc_local.errors import ArtefactError
+from ltgc_local.out_of_memory import is_out_of_memory
 
 LORA, FEATURES = "lora.", "features."
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -140,6 +141,8 @@ def fuse_adapter(unet: UNet2DConditionModel, path: Path) -> FeatureTokens | None
             tokens.requires_grad_(False).eval().float()
         _fuse(unet, _part(weights, LORA), facts.lora_alpha / facts.lora_rank)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
+        if is_out_of_memory(problem):
+            raise
         raise ArtefactError(f"{path}: no adapter of this model ({problem}); {redo_file(path)}") from problem
     return tokens
 

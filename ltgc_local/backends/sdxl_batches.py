@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from ltgc_local.artefacts.files import Json, write_atomically
 from ltgc_local.errors import BackendError
+from ltgc_local.regular_files import MIB, read_json
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +57,8 @@ class FittingBatches:
         if self._file is None or not self._file.is_file():
             return {}
         try:
-            found = json.loads(self._file.read_text("utf-8"))
-        except ValueError:
+            found = read_json(self._file, MIB)
+        except (OSError, ValueError):
             return {}  # damaged: it is found out again
         is_whole = isinstance(found, dict) and all(type(size) is int and size > 0 for size in found.values())
         return found if is_whole else {}
-
-
-def is_out_of_memory(problem: BaseException) -> bool:
-    """Return whether torch, or one of the libraries under it, could not allocate."""
-    import torch
-
-    words = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory")
-    return isinstance(problem, torch.OutOfMemoryError) or any(word in str(problem) for word in words)

@@ -40,6 +40,8 @@ PARTS = {
     "text_encoder": CLIPTextModel,
     "text_encoder_2": CLIPTextModelWithProjection,
 }
+#: What a pipeline's folder may hold and the engine never loads.
+UNUSED = {"feature_extractor": None, "image_encoder": None}
 
 
 def load_sdxl(
@@ -64,7 +66,9 @@ def load_sdxl(
             check_quantisation(folder / name, text_encoders, "cpu", "models.text_encoders=null")
             quantised[name] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["text_projection"])
     parts = {name: _load_part(kind, folder / name, dtype, quantised.get(name)) for name, kind in PARTS.items()}
-    pipeline = StableDiffusionXLPipeline.from_pretrained(folder, **parts, local_files_only=True, add_watermarker=False)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(
+        folder, **parts, **UNUSED, local_files_only=True, use_safetensors=True, add_watermarker=False
+    )
     if few_step is not None:
         if few_step.lora is not None:
             _fuse_lora(pipeline, folder / few_step.lora)

@@ -10,16 +10,18 @@ loads ImageNet's weights, because it calls them otherwise: here a weight that is
 from __future__ import annotations
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any, final
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ltgc_local.errors import ModelError
+from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.out_of_memory import is_out_of_memory
+from ltgc_local.store import read_json
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -92,7 +94,7 @@ class TimmBackbone(nn.Module):
         heads = (head,) if isinstance(head, str) else tuple(head)
         weights = {
             name: tensor
-            for name, tensor in load_file(folder / "model.safetensors").items()
+            for name, tensor in _read_weights(folder / "model.safetensors").items()
             if not name.startswith(tuple(f"{prefix}." for prefix in heads))
         }
         own = self.network.state_dict()
@@ -112,11 +114,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: it is missing or damaged.
     """
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder / 'config.json'}: not there; a timm folder has one, with its architecture")
+    return read_json(folder / "config.json")
+
+
+def _read_weights(file: Path) -> dict[str, torch.Tensor]:
     try:
-        config: dict[str, Any] = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError) as problem:
-        raise ModelError(f"{folder / 'config.json'}: {problem}; a timm folder has one, with its architecture") from None
-    return config
+        weights: dict[str, torch.Tensor] = load_file(file)
+    except (OSError, SafetensorError, RuntimeError, MemoryError) as problem:
+        if is_out_of_memory(problem):
+            raise BackendError(f"{file}: out of memory while it is loaded; end what else uses the memory") from problem
+        raise ModelError(f"{file}: cannot be loaded: {problem}; copy it again") from problem
+    return weights
 
 
 def normalisation_of(kind: str, architecture: str, folder: Path | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

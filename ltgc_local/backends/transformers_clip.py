@@ -6,7 +6,6 @@ tower is refused: class texts are needed for the score and for the head.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.backends.weights import refuse_missing_weights
 from ltgc_local.errors import ModelError
+from ltgc_local.regular_files import MIB, read_text
+from ltgc_local.store import read_json
 
 TEXTS_AT_ONCE = 256
 NEEDED = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -89,7 +90,7 @@ class TransformersClip:
         self.resize = ResizeStep(processor)
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (processor.image_mean, processor.image_std))
         self.normalisation = mean, std
-        self.preprocessing = (folder / "preprocessor_config.json").read_text(encoding="utf-8")
+        self.preprocessing = read_text(folder / "preprocessor_config.json", MIB)
 
     @property
     def visual(self) -> torch.nn.Module:
@@ -133,6 +134,6 @@ def _check_folder(folder: Path) -> None:
     missing = [name for name in NEEDED if not (folder / name).is_file()]
     if missing:
         raise ModelError(f"{folder}: no {' and no '.join(missing)}: transformers' CLIP needs it")
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    kind = read_json(folder / "config.json").get("model_type")
     if kind != "clip":
         raise ModelError(f"{folder / 'config.json'}: model_type is {kind!r}, expected 'clip' (both towers)")

@@ -8,7 +8,7 @@ from typing import Any, final
 
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ltgc_local.backends.chat import generate, load_weights, reply_in_batches, template_arguments
+from ltgc_local.backends.chat import generate, load_weights, render_all, reply_in_batches
 from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
 
 
@@ -34,11 +34,7 @@ class TransformersLlm:
     def reply(
         self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
     ) -> list[str]:
-        told = template_arguments(self._tokenizer.chat_template)
-        texts = [
-            self._tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **told)
-            for turns in conversations
-        ]
+        texts = render_all(self._tokenizer, map(list, conversations))
 
         def reply(rows: list[int]) -> list[str]:
             chosen = [texts[i] for i in rows]

@@ -9,7 +9,7 @@ from typing import Any, final
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from ltgc_local.backends.chat import generate, load_weights, reply_in_batches, template_arguments
+from ltgc_local.backends.chat import generate, load_weights, render_all, reply_in_batches
 from ltgc_local.backends.pictures import shrink
 from ltgc_local.backends.protocols import Conversation, LoadSettings, Sampling
 
@@ -43,11 +43,7 @@ class TransformersVlm:
         sampling: Sampling,
         schema: dict[str, Any] | None = None,
     ) -> list[str]:
-        told = template_arguments(self._processor.chat_template)
-        texts = [
-            self._processor.apply_chat_template(_with_image(turns), tokenize=False, add_generation_prompt=True, **told)
-            for turns in conversations
-        ]
+        texts = render_all(self._processor, map(_with_image, conversations))
         pictures = [[shrink(image.convert("RGB"), self._max_pixels)] for image in images]
 
         def reply(rows: list[int]) -> list[str]:

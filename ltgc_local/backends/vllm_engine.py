@@ -6,7 +6,6 @@ is on, because every prompt of a class begins alike. Only safetensors are read a
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 
 from ltgc_local.backends.protocols import NO_THINKING, LoadSettings, Sampling
 from ltgc_local.errors import BackendError
+from ltgc_local.store import read_json
 
 #: On a CPU the key-value cache is ordinary memory, of which vLLM takes 16 GiB if it is not told.
 CPU_CACHE_BYTES = 256 * 2**20
@@ -75,7 +75,7 @@ def load_engine(folder: Path, settings: LoadSettings, **arguments: Any) -> Any:
 
 def _length(folder: Path, wanted: int) -> int:
     """Return ``wanted`` tokens, or what the model's configuration allows if that is less."""
-    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config = read_json(folder / "config.json")
     return min(wanted, int(config.get("text_config", config).get("max_position_embeddings", wanted)))
 
 

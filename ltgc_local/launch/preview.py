@@ -16,7 +16,7 @@ from ltgc_local.longtail import SHOTS, num_extended, shot_of, tail_classes
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.reporting.accuracy import DIFFUSION_TITLE, GROUPS
-from ltgc_local.store import ModelCard, check_model_folder, find_card
+from ltgc_local.store import ModelCard, NoWeightsError, check_model_folder, find_card
 from ltgc_local.tgn.budget import count_wanted
 from ltgc_local.tgn.class_manifest import build_manifest
 
@@ -126,15 +126,17 @@ def notes_of_memory(recipe: Recipe) -> list[str]:
     return notes
 
 
-def problems_of_models(recipe: Recipe) -> list[str]:
-    """Return what is wrong with the cards of a recipe's models or with their weights, one problem a role at most."""
-    problems = []
+def problems_of_models(recipe: Recipe) -> tuple[list[str], list[str]]:
+    """Return what of a recipe's models is not on this machine yet, and what is wrong with cards or weights that are."""
+    missing, wrong = [], []
     for role in recipe.roles:
         try:
-            problems.append(_problem_of(find_card(recipe.models.cards, getattr(recipe.models, role), role)))
+            check_model_folder(find_card(recipe.models.cards, getattr(recipe.models, role), role), hash_files=False)
+        except NoWeightsError as problem:
+            missing.append(str(problem))
         except ModelError as problem:
-            problems.append(str(problem))
-    return list(filter(None, problems))
+            wrong.append(str(problem))
+    return missing, wrong
 
 
 def _drawn_by_class(to_draw: dict[str, int]) -> str:

@@ -9,14 +9,21 @@ from ltgc_local.store.cards import (
     list_cards,
     read_card,
 )
-from ltgc_local.store.digest import check_safetensors, digest_file, digest_folder, model_files
-from ltgc_local.store.folders import check_model_folder, model_folder
+from ltgc_local.store.digest import digest_file, digest_folder
+from ltgc_local.store.files import model_files, read_json
+from ltgc_local.store.folders import NoWeightsError, check_model_folder, model_folder
+from ltgc_local.store.limits import TooSlowError, time_limit
+from ltgc_local.store.open_clip_folders import open_clip_weights
+from ltgc_local.store.safetensors_files import check_safetensors
+from ltgc_local.store.templates import raise_too_slow
 
 __all__ = [
     "ROLES",
     "FewStepCard",
     "ModelCard",
+    "NoWeightsError",
     "Role",
+    "TooSlowError",
     "check_model_folder",
     "check_safetensors",
     "digest_file",
@@ -25,5 +32,9 @@ __all__ = [
     "list_cards",
     "model_files",
     "model_folder",
+    "open_clip_weights",
+    "raise_too_slow",
     "read_card",
+    "read_json",
+    "time_limit",
 ]

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 from ltgc_local.errors import ModelError
 from ltgc_local.store.cards import ModelCard
+from ltgc_local.store.files import read_json
 
 #: What the t2i engine draws with; other pipelines' folders have other parts.
 PIPELINE = "StableDiffusionXL"
 TINY_DECODER = "AutoencoderTiny"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ModelError: it cannot be read, or is no object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}); copy it again") from None
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: expected a JSON object; copy it again")
-    return value
 
 
 def weight_folders(card: ModelCard, folder: Path) -> list[Path]:
@@ -57,6 +41,8 @@ def check_architecture(card: ModelCard, folder: Path) -> None:
         _check_pipeline(card, folder)
     elif card.role == "clip":
         _check_clip(card, folder)
+    elif card.role == "backbone":
+        _check_backbone(folder)
     else:
         _check_text_model(card, folder)
 
@@ -89,6 +75,14 @@ def _check_clip(card: ModelCard, folder: Path) -> None:
         raise ModelError(f"{folder}: no {wanted}, which a clip of family {card.family} needs{hint}")
     if card.family == "transformers_clip" and (found := read_json(folder / wanted).get("model_type")) != "clip":
         raise ModelError(f"{folder / wanted}: model_type is {found!r}, expected 'clip' (both towers)")
+
+
+def _check_backbone(folder: Path) -> None:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder}: no config.json; a folder of timm has one, with its architecture")
+    if not isinstance(found := read_json(path).get("architecture"), str):
+        raise ModelError(f"{path}: architecture is {found!r}, expected timm's name of a network")
 
 
 def _check_text_model(card: ModelCard, folder: Path) -> None:

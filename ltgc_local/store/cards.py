@@ -6,23 +6,37 @@ A card names a folder of weights (``ltgc_local.store.folders``).
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from ltgc_local.errors import ModelError
+from ltgc_local.printable import printable
 from ltgc_local.records import Evidence
+from ltgc_local.regular_files import read_text
+from ltgc_local.yaml_tree import Entry, Place, Problem, Value, parse_yaml
 
 Role = Literal["vlm", "llm", "t2i", "clip", "backbone"]
 ROLES: tuple[Role, ...] = get_args(Role)
+
+MAX_BYTES = 1_000_000
+#: Characters of front matter, which has about 1,000: PyYAML reads 50,000 a second; and brackets, of which it may take
+#: a second for a thousand.
+MAX_FRONT, MAX_BRACKETS = 50_000, 200
+#: A file of the model's folder, or several: * stands for any characters but those of hidden names' beginnings.
+_FILE = r"^[\w][\w .+@=-]*(/[\w][\w .+@=-]*)*$"
+_FILES = r"^[\w*][\w .+@=*-]*(/[\w*][\w .+@=*-]*)*$"
 
 
 class FewStepCard(BaseModel):
     """How a distilled text-to-image checkpoint (Lightning, LCM, Hyper, Turbo) wants to be drawn with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     steps: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Numbers of steps that it was distilled for; ``draw.steps`` must be one of them."""
@@ -39,7 +53,9 @@ class FewStepCard(BaseModel):
 class ModelCard(BaseModel):
     """The front matter of one model card."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """What recipes call the model; the card's file is ``<name>.md``."""
@@ -48,7 +64,7 @@ class ModelCard(BaseModel):
     family: str = Field(min_length=1)
     """Architecture, e.g. ``qwen2.5-vl``, ``qwen3``, ``sdxl``; of a clip ``open_clip`` or ``transformers_clip``, which
     picks the code that loads it; of a backbone ``timm``."""
-    path: str = Field(min_length=1)
+    path: str = Field(min_length=1, max_length=4_000, pattern=r"^[^\x00-\x1f\x7f]+$")
     """Folder of the weights, relative to ``$LTGC_MODELS`` or to the card's folder; with ".." only to the latter."""
     evidence: Evidence
     """``real`` weights, a ``miniature`` that proves the machinery, or ``random`` weights for tests."""
@@ -71,8 +87,11 @@ class ModelCard(BaseModel):
     tiny_decoder: str | None = Field(default=None, pattern=r"^[\w][\w.-]*(/[\w][\w.-]*)*$")
     """Of a t2i: folder, in the model's folder, of a small decoder of its latents (diffusers' AutoencoderTiny), which
     recipes ask for by ``draw.decoder: tiny``."""
-    sha256: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+    sha256: dict[Annotated[str, Field(pattern=_FILE)], Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """File (relative to the folder) -> sha256 of its content."""
+    unused: list[Annotated[str, Field(pattern=_FILES)]] = []
+    """Files of the publisher that are never opened (names relative to the folder, ``*`` for any characters), such as
+    copies of the weights as pickles."""
 
     _file: Path = PrivateAttr(default=Path())
 
@@ -89,28 +108,22 @@ def read_card(path: Path) -> ModelCard:
         ModelError: it is missing, has no front matter, or its front matter is wrong; with every problem, one a line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, MAX_BYTES, "utf-8-sig")
     except FileNotFoundError:
         raise ModelError(f"{path}: no such model card") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise ModelError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    lines = text.splitlines()
-    end = next((i for i, line in enumerate(lines) if i and line.rstrip() == "---"), None)
-    if not lines or lines[0].rstrip() != "---" or end is None:
-        raise ModelError(f"{path}:1: expected front matter: YAML between two lines '---', then prose")
-    front = "\n".join(lines[1:end])
+    root = _parse_front_matter(path, text)
     try:
-        key_lines = _check_keys(path, yaml.compose(front, yaml.SafeLoader))
-        card = ModelCard.model_validate(yaml.safe_load(front))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        words = getattr(error, "problem", None) or error
-        raise ModelError(f"{path}:{mark.line + 2 if mark else 1}: front matter is not valid YAML: {words}") from error
+        card = ModelCard.model_validate(_plain(root))
     except ValidationError as error:
-        found = sorted((key_lines.get(str(e["loc"][0]), 1), _explain(dict(e))) for e in error.errors())
+        found = sorted((_line_of(root, dict(e)), _explain(dict(e))) for e in error.errors())
         raise ModelError("\n".join(f"{path}:{line}: {problem}" for line, problem in found)) from error
     if card.name != path.stem:
-        raise ModelError(f"{path}:{key_lines['name']}: name '{card.name}' is not the file's; expected '{path.stem}'")
+        line = _line_of(root, {"loc": ("name",)})
+        raise ModelError(f"{path}:{line}: name '{card.name}' is not the file's; expected '{path.stem}'")
     card._file = path
     return card
 
@@ -133,7 +146,7 @@ def find_card(folder: Path, name: str, role: Role) -> ModelCard:
         ModelError: no such card (with the closest name), or of another role.
     """
     path = folder / f"{name}.md"
-    if not path.is_file():
+    if not os.path.lexists(path):
         names = [card.stem for card in sorted(folder.glob("*.md")) if card.name.lower() != "readme.md"]
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"cards there: {', '.join(names) or 'none'}"
@@ -144,30 +157,64 @@ def find_card(folder: Path, name: str, role: Role) -> ModelCard:
     return card
 
 
-def _check_keys(path: Path, node: yaml.Node | None) -> dict[str, int]:
-    """Return the line of each key of the front matter (which starts in the file's line 2).
+def _parse_front_matter(path: Path, text: str) -> Entry:
+    """Return the front matter, with the lines of the file.
 
     Raises:
-        ModelError: it is no mapping, or a key is there twice.
+        ModelError: there is none, it is no mapping, or it is not YAML as cards use it; with every problem, one a line.
     """
-    if not isinstance(node, yaml.MappingNode):
+    lines = text.split("\n")
+    end = next((i for i, line in enumerate(lines) if i and line.rstrip() == "---"), None)
+    if lines[0].rstrip() != "---" or end is None:
+        raise ModelError(f"{path}:1: expected front matter: YAML between two lines '---', then prose")
+    front = "\n".join(["", *lines[1:end]])  # an empty line in the place of the first '---': lines are the file's
+    if len(front) > MAX_FRONT:
+        raise ModelError(f"{path}:1: {len(front)} characters of front matter; a model card has at most {MAX_FRONT}")
+    if (brackets := front.count("[") + front.count("{")) > MAX_BRACKETS:
+        raise ModelError(f"{path}:1: {brackets} brackets in front matter; a model card has at most {MAX_BRACKETS}")
+    problems: list[Problem] = []
+    root = parse_yaml(front, Place(str(path), 0, path.parent), problems, "model card")
+    if problems:
+        raise ModelError("\n".join(map(str, problems)))
+    if root is None or not isinstance(root.value, dict):
         raise ModelError(f"{path}:1: expected front matter with keys such as 'name:' and 'role:'")
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        line = key.start_mark.line + 2
-        if key.value in lines:
-            raise ModelError(
-                f"{path}:{line}: key '{key.value}' is there twice; the first is in line {lines[key.value]}"
-            )
-        lines[key.value] = line
-    return lines
+    _refuse_unprintable(root)
+    return root
+
+
+def _refuse_unprintable(entry: Entry) -> None:
+    """Refuse values that no terminal, page or file name should be given: control characters, halves of characters.
+
+    Raises:
+        ModelError: with the line.
+    """
+    value = entry.value
+    if isinstance(value, str) and printable(value) != value:
+        raise ModelError(f"{entry.place}: a character that cannot be shown in '{printable(value)[:80]}'; remove it")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_unprintable(each)
+
+
+def _plain(entry: Entry) -> Any:
+    """Return the values alone, without their places."""
+    value: Value = entry.value
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+def _line_of(root: Entry, error: dict[str, Any]) -> int:
+    """Return where the outermost key of a problem stands; of a missing one, the file's first line."""
+    child = root.value.get(error["loc"][0]) if isinstance(root.value, dict) else None
+    return 1 if child is None else child.place.line or 1
 
 
 def _explain(error: dict[str, Any]) -> str:
-    key = ".".join(map(str, error["loc"]))
+    key = printable(".".join(map(str, error["loc"])))
     if error["type"] == "missing":
         return f"missing key '{key}'"
     if error["type"] == "extra_forbidden":
         close = difflib.get_close_matches(key, ModelCard.model_fields, n=1)
         return f"unknown key '{key}'" + (f"; did you mean '{close[0]}'?" if close else "")
-    return f"{key}: {error['msg'].replace('Input should be', 'expected')}; found {error['input']!r}"
+    found = shorten(repr(error["input"]), 200, placeholder=" …")
+    return f"{key}: {error['msg'].replace('Input should be', 'expected')}; found {found}"

@@ -104,5 +104,5 @@ def test_quantising_what_is_quantised_is_refused(tmp_path: Path) -> None:
 
 def test_a_configuration_that_is_no_json_is_an_error_of_the_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="not JSON"):
+    with pytest.raises(ModelError, match="cannot be read as JSON"):
         quantised_by(tmp_path)

@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import DrawSettings, FewStep, LoadSettings
 from ltgc_local.backends.registry import load_model
-from ltgc_local.backends.sdxl_batches import FittingBatches, is_out_of_memory
+from ltgc_local.backends.sdxl_batches import FittingBatches
 from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.out_of_memory import is_out_of_memory
 from tests.backends.sdxl_stock import FOLDER, WANTED, difference, draw_ours, draw_stock, load_stock
 
 SETTINGS = DrawSettings(size_px=32, steps=4, guidance=3.0)

@@ -79,7 +79,7 @@ def say_siglip(path: Path) -> None:
     [
         (break_file("preprocessor_config.json", Path.unlink), "no preprocessor_config.json: transformers' CLIP needs"),
         (break_file("config.json", say_siglip), "model_type is 'siglip', expected 'clip'"),
-        (break_file("config.json", lambda path: path.write_text("{")), "cannot be loaded as a clip"),
+        (break_file("config.json", lambda path: path.write_text("{")), "config.json: cannot be read as JSON"),
         (break_file("model.safetensors", Path.unlink), "cannot be loaded as a clip"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,10 @@ MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
 EMPTY = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors
 
 
-def write_card(folder: Path, role: str, family: str, more: dict[str, str] | None = None) -> ModelCard:
-    front = {"name": "m", "role": role, "family": family, "path": "model", "evidence": "random"} | (more or {})
+def write_card(folder: Path, role: str, family: str, more: dict[str, Any] | None = None) -> ModelCard:
+    front: dict[str, Any] = {"name": "m", "role": role, "family": family, "path": "model", "evidence": "random"} | (
+        more or {}
+    )
     (folder / "m.md").write_text(f"---\n{json.dumps(front | {'licence': 'MIT', 'source': 'this test'})}\n---\n")
     return read_card(folder / "m.md")
 
@@ -45,6 +48,7 @@ def test_a_tiny_decoder_that_a_card_names_is_there_of_its_class_and_has_weights(
     assert "tiny: no *.safetensors in the folder of 'm'" in refusal(card)
     (config.parent / "diffusion_pytorch_model.bin").write_bytes(b"x")
     assert "weights as a pickle" in refusal(card)
+    (config.parent / "diffusion_pytorch_model.bin").unlink()
     (config.parent / "diffusion_pytorch_model.safetensors").write_bytes(EMPTY)
     assert check_model_folder(card) == tmp_path / "model"
 
@@ -99,6 +103,16 @@ def test_weights_without_their_configuration_are_refused(tmp_path: Path, role: s
     assert "config.json: cannot be read as JSON" in refusal(write_card(tmp_path, role, "qwen3"))
 
 
+def test_a_backbones_folder_is_timms_with_its_architecture(tmp_path: Path) -> None:
+    write_config(tmp_path, {"architecture": "resnet50"})
+    card = write_card(tmp_path, "backbone", "timm")
+    assert check_model_folder(card) == tmp_path / "model"
+    write_config(tmp_path, {"model_type": "resnet"})
+    assert refusal(card) == "ROOT/model/config.json: architecture is None, expected timm's name of a network"
+    (tmp_path / "model/config.json").unlink()
+    assert refusal(card).startswith("ROOT/model: no config.json")
+
+
 def test_another_pipelines_folder_is_refused_as_t2i(tmp_path: Path) -> None:
     write_config(tmp_path, {"_class_name": "StableDiffusionPipeline"}, "model_index.json")
     assert "_class_name is 'StableDiffusionPipeline', expected a StableDiffusionXL" in refusal(
@@ -133,11 +147,12 @@ def test_the_two_layouts_of_clip_are_told_apart_with_what_to_write(tmp_path: Pat
 
 
 def test_what_publishers_ship_beside_the_weights_is_left_alone(tmp_path: Path) -> None:
-    """Meta's original pickles, and the OpenVINO and ONNX copies of Stable Diffusion XL, are never read."""
+    """Meta's original pickles, which the card names, and the OpenVINO copies of Stable Diffusion XL are never read."""
     write_config(tmp_path, {"model_type": "llama"})
     (tmp_path / "model/original").mkdir()
     (tmp_path / "model/original/consolidated.00.pth").write_bytes(b"x")
-    check_model_folder(write_card(tmp_path, "llm", "llama"))
+    assert "original/consolidated.00.pth: weights as a pickle" in refusal(write_card(tmp_path, "llm", "llama"))
+    check_model_folder(write_card(tmp_path, "llm", "llama", {"unused": ["original/*"]}))
     shutil.rmtree(tmp_path / "model")
     shutil.copytree(MINIATURES / "sdxl", tmp_path / "model")
     for name in ("unet/openvino_model.bin", "vae_decoder/openvino_model.bin", "vae_decoder/config.json"):

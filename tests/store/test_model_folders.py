@@ -30,6 +30,19 @@ def write_card(folder: Path, sha256: dict[str, str]) -> ModelCard:
     return read_card(folder / "m.md")
 
 
+def tensor(first: int, last: int, shape: list[int] | None = None, dtype: str = "F32") -> dict[str, object]:
+    return {"dtype": dtype, "shape": shape or [1], "data_offsets": [first, last]}
+
+
+def header(tensors: dict[str, object]) -> bytes:
+    text = json.dumps(tensors).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+def nested(depth: int) -> bytes:
+    return depth.to_bytes(8, "little") + b"[" * depth
+
+
 def refusal(card: ModelCard) -> str:
     with pytest.raises(ModelError) as caught:
         check_model_folder(card)
@@ -93,9 +106,20 @@ def test_pickles_without_safetensors_beside_them_are_refused(card: ModelCard, tm
     assert refusal(card).startswith(f"ROOT/model/{name}: weights as a pickle, which can run any code when loaded")
 
 
-def test_pickles_beside_safetensors_are_left_alone(card: ModelCard, tmp_path: Path) -> None:
+def test_pickles_beside_safetensors_are_refused_unless_the_card_says_that_they_are_unused(
+    card: ModelCard, tmp_path: Path
+) -> None:
     (tmp_path / "model/pytorch_model.bin").write_bytes(b"x")
-    check_model_folder(card)
+    told = refusal(card)
+    assert told == (
+        "ROOT/model/pytorch_model.bin: weights as a pickle, which can run any code when loaded; never loaded here. "
+        f"Remove it (type: rm {tmp_path}/model/pytorch_model.bin), or, where the publisher ships it, write "
+        "'unused: [\"pytorch_model.bin\"]' in ROOT/m.md"
+    ).replace(str(tmp_path), "ROOT")
+    card.file.write_text(card.file.read_text().replace("{", '{"unused": ["pytorch_*.bin"], ', 1))
+    check_model_folder(read_card(card.file))
+    (tmp_path / "model/other.bin").write_bytes(b"x")
+    assert refusal(read_card(card.file)).startswith("ROOT/model/other.bin: weights as a pickle")
 
 
 def test_a_folder_without_weights_is_refused(card: ModelCard, tmp_path: Path) -> None:
@@ -121,6 +145,14 @@ def test_truncated_safetensors_are_refused(card: ModelCard, tmp_path: Path, keep
         ((2).to_bytes(8, "little") + b"[]", "not a safetensors file"),
         ((4).to_bytes(8, "little") + b"{{{{", "not a safetensors file"),
         ((8).to_bytes(8, "little") + b'{"a": 1}', "not a safetensors file"),
+        (header({"a": tensor(0, 4, dtype="F16")}) + bytes(4), "not a safetensors file"),  # 1 number of 2 bytes in 4
+        (header({"a": tensor(4, 8)}) + bytes(8), "not a safetensors file"),  # a gap
+        (header({"a": tensor(0, 4), "b": tensor(0, 4)}) + bytes(4), "not a safetensors file"),  # an overlap
+        (header({"a": tensor(0, 4, [-1, -1])}) + bytes(4), "not a safetensors file"),
+        (header({"a": tensor(0, 4, [2**70])}) + bytes(4), "not a safetensors file"),
+        (nested(20_000), "not a safetensors file"),
+        (nested(4_000_000), "not a safetensors file"),
+        ((2**40).to_bytes(8, "little") + b"{}", "not a safetensors file"),
         ((2).to_bytes(8, "little") + b"{}more", "4 bytes too long"),
     ],
 )
