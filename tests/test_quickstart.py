@@ -80,9 +80,9 @@ def test_metrics_have_every_arm_and_group_in_percent(finished: Path) -> None:
     assert metrics["zero_shot"]["all"] > 30  # chance is 10
 
 
-def test_the_images_that_train_open_with_datasets(finished: Path) -> None:
+def test_the_images_that_train_open_with_datasets(finished: Path, tmp_path: Path) -> None:
     files = sorted((finished / "generated").glob("images-*.parquet"))
-    rows = Dataset.from_parquet([str(file) for file in files], cache_dir=str(finished / "cache"))
+    rows = Dataset.from_parquet([str(file) for file in files], cache_dir=str(tmp_path))
     needed = {"image", "class_id", "class_name", "description", "score", "round", "seed"}
     assert needed <= set(rows.column_names)
     assert {row["class_name"] for row in rows} == {"dress", "coat"}

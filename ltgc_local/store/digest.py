@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from io import BufferedReader
 from pathlib import Path
-from typing import cast
 
 from ltgc_local.errors import ModelError
 from ltgc_local.regular_files import open_regular
@@ -15,7 +13,7 @@ from ltgc_local.store.files import check_kind, model_files
 def digest_file(path: Path) -> str:
     """Return the sha256 of a regular file's content, in hexadecimal."""
     with open_regular(path) as file:
-        return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_folder(folder: Path) -> str:
