@@ -21,7 +21,7 @@ import click
 
 from benchmarks.results import report
 from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.launch.pipeline import read_run_recipe
+from ltgc_local.artefacts.run_facts import read_run_recipe
 from ltgc_local.plan import build_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,13 +62,13 @@ def as_rows(out: Path, naive: dict[str, Any]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "step": step.name,
-                "items": facts["items"],
-                "wall s": facts["wall_seconds"],
-                "of it starting and loading": f"{1 - facts['seconds'] / facts['wall_seconds']:.0%}",
-                "work s": facts["seconds"],
-                "peak MiB": facts["peak_mib"],
+                "items": facts.items,
+                "wall s": facts.wall_seconds,
+                "of it starting and loading": f"{1 - facts.seconds / facts.wall_seconds:.0%}",
+                "work s": facts.seconds,
+                "peak MiB": facts.peak_mib,
                 "stock calls: work s": stock and round(stock["work"], 2),
-                "ratio of work": stock and f"{stock['work'] / max(facts['seconds'], 0.01):.2f}",
+                "ratio of work": stock and f"{stock['work'] / max(facts.seconds, 0.01):.2f}",
             }
         )
     return rows

@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.results import FOLDER
 from ltgc_local.artefacts.directory import RunDirectory, find_runs
 from ltgc_local.artefacts.files import decode_png
+from ltgc_local.artefacts.run_facts import read_run_recipe
 from ltgc_local.corpora import open_corpus
-from ltgc_local.launch.pipeline import read_run_recipe
 from ltgc_local.tgn.class_manifest import read_manifest
 from miniatures.judge import judge
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import Tensors
 from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.recipe.schema import Cdtg
@@ -174,8 +175,17 @@ def test_a_damaged_generator_says_what_to_type(tmp_path: Path, damage: str) -> N
     Tensors("generator", weights, metadata=metadata or None).write(path)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ArtefactError, match=r"type: ltgc-local run … --from cdtg/train"):
+    with pytest.raises(ArtefactError, match="do the step again that made it"):
         load_tail_generator(path, "cpu")
+
+
+def finish(root: Path, **tensors: dict[str, torch.Tensor]) -> Path:
+    """Write a finished step of these files; return its folder."""
+    run = RunDirectory(root)
+    facts = {"items": 1, "seconds": 0.0, "peak_mib": 0}
+    run.write_chunk("cdtg/train", 0, [Tensors(name, each) for name, each in tensors.items()], facts, numbered=False)
+    run.write_manifest("cdtg/train", {}, 1, 0)
+    return run.folder("cdtg/train")
 
 
 def test_networks_start_from_another_run_where_the_shapes_are_the_same(tmp_path: Path) -> None:
@@ -183,10 +193,10 @@ def test_networks_start_from_another_run_where_the_shapes_are_the_same(tmp_path:
     with torch.no_grad():
         for parameter in (*given.generator.parameters(), *given.discriminator.parameters()):
             parameter.add_(1)
-    for name, network in (("generator", given.generator), ("discriminator", given.discriminator)):
-        Tensors(name, network.state_dict()).write(tmp_path / f"{name}.safetensors")
+    networks = {"generator": given.generator.state_dict(), "discriminator": given.discriminator.state_dict()}
+    folder = finish(tmp_path, **networks)
     labels = numbers(steps.generator)["generator.label_embedding.weight"]
-    start_from(tmp_path, steps.generator, steps.discriminator)
+    start_from(folder, steps.generator, steps.discriminator)
     for one, other in ((given.generator, steps.generator), (given.discriminator, steps.discriminator)):
         for name, tensor in one.state_dict().items():
             assert "label_embedding" in name or torch.equal(tensor, other.state_dict()[name])
@@ -197,9 +207,13 @@ def test_what_cannot_be_started_from_says_what_to_type(tmp_path: Path) -> None:
     steps = build_steps()
     with pytest.raises(ArtefactError, match=r"cdtg\.start_from is the folder of a finished step: RUN/cdtg/train"):
         start_from(tmp_path, steps.generator, steps.discriminator)
-    Tensors("generator", {"other": torch.zeros(2)}).write(tmp_path / "generator.safetensors")
+    folder = finish(tmp_path, generator={"other": torch.zeros(2)})
     with pytest.raises(ArtefactError, match=r"none of its 1 weights .* --set cdtg\.start_from=null"):
-        start_from(tmp_path, steps.generator, steps.discriminator)
+        start_from(folder, steps.generator, steps.discriminator)
+    path = folder / "generator.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ArtefactError, match=r"generator\.safetensors: damaged: its sha256 is not .* RUN/cdtg/train"):
+        start_from(folder, steps.generator, steps.discriminator)
 
 
 def test_a_loss_that_is_no_number_says_what_to_type() -> None:

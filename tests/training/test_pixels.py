@@ -106,11 +106,33 @@ def test_a_file_holds_the_same_bytes_as_memory(
     mapped = decoding(0, workers=workers).load(source)
     assert torch.equal(mapped, in_memory)
     (file,) = (tmp_path / "decoded").iterdir()
-    assert (
-        file.name.startswith("train-") and file.stat().st_size == in_memory.nbytes + 128 + 32 * 3
-    )  # header, digests of two blocks, seal
+    assert file.name.startswith("train-")
+    assert file.stat().st_size == in_memory.nbytes + 128 + 32 * 3  # numpy's header, digests of two blocks, seal
     rows = torch.tensor([BLOCK + 9, 0])
     assert torch.equal(mapped[rows], in_memory[rows])
+
+
+@pytest.mark.parametrize("place", [5, 128 + 3000, -70, -1], ids=["header", "array", "digests", "seal"])
+def test_a_damaged_file_is_named_and_made_again(
+    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    decoding(0).load(source)
+    (path,) = (tmp_path / "decoded").iterdir()
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert torch.equal(decoding(0).load(source), decoding(100).load(source))
+    assert f"{path}: damaged: its sha256 is not the one" in caplog.text
+    caplog.clear()
+    decoding(0).load(source)
+    assert caplog.text == ""
+
+
+def test_a_file_that_is_cut_is_made_again(source: Noise, decoding: Callable[..., Decoding], tmp_path: Path) -> None:
+    decoding(0).load(source)
+    (path,) = (tmp_path / "decoded").iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert torch.equal(decoding(0).load(source), decoding(100).load(source))
 
 
 def test_a_file_is_made_once_and_again_when_what_it_is_made_from_changes(

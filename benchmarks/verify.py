@@ -1,0 +1,79 @@
+"""The cost of comparing files with their sha256, against coreutils' sha256sum, one process a CPU.
+
+python -m benchmarks.verify [--gib 10]
+
+Both read the same shards, out of the page cache where memory holds them, in turns. The third contender is what a step
+pays that finds them verified already.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import click
+
+from benchmarks.contest import Contender, time_in_turns
+from benchmarks.results import report
+from ltgc_local.ahead import num_cpus
+from ltgc_local.artefacts.schemas import FileFacts
+from ltgc_local.artefacts.verify import digest_of, find_damage, remember
+
+SHARD_MIB = 64
+MIB = 2**20
+
+
+def write_shards(folder: Path, gib: float) -> list[str]:
+    """Write files of random bytes; return their names."""
+    names = [f"images-{number:05d}.parquet" for number in range(round(gib * 1024 / SHARD_MIB))]
+    for name in names:
+        (folder / name).write_bytes(os.urandom(SHARD_MIB * MIB))
+    return names
+
+
+@click.command()
+@click.option("--gib", default=10.0, show_default=True, help="How much to check.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where the files are written; a temporary folder's.")
+@click.option("--write/--no-write", default=True, help="Write the result under benchmarks/results.")
+def main(gib: float, rounds: int, folder: Path | None, write: bool) -> None:
+    """Print rates in GiB/s."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        root = Path(place)
+        names = write_shards(root, gib)
+        listed = "\0".join(names)
+        command = ["xargs", "-0", "-n", "1", "-P", str(num_cpus()), "sha256sum", "--"]
+        whole = {name: FileFacts(bytes=SHARD_MIB * MIB, sha256=digest_of(root / name)) for name in names}
+
+        def sha256sum() -> None:
+            subprocess.run(command, input=listed, text=True, cwd=root, stdout=subprocess.DEVNULL, check=True)
+
+        def ours(afresh: bool) -> None:
+            assert list(find_damage(root, whole, afresh=afresh)) == []
+
+        remember(root, whole)
+        mib = len(names) * SHARD_MIB
+        timings = time_in_turns(
+            {
+                f"sha256sum, {num_cpus()} at once": Contender(sha256sum, mib),
+                "find_damage, everything afresh": Contender(lambda: ours(True), mib),
+                "find_damage, found whole before": Contender(lambda: ours(False), mib),
+            },
+            "cpu",
+            rounds,
+        )
+    report(
+        "verify",
+        "cpu",
+        {f"{gib:g} GiB in files of {SHARD_MIB} MiB": timings},
+        unit="MiB",
+        weights="no",
+        command=f"python -m benchmarks.verify --gib {gib:g}",
+        write=write,
+    )
+
+
+if __name__ == "__main__":
+    main()
