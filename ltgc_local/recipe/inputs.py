@@ -56,6 +56,21 @@ class Data(Block):
     label_column: str = Field(default="label", min_length=1)
     """csv, parquet and datasets: the column of labels. Ours: what ``datasets`` writes."""
 
+    max_pixels: int = Field(default=64_000_000, ge=1, le=178_956_970)
+    """Pixels of an image at most; a larger one is refused by its header, because it may take all memory. Ours; the
+    upper bound is Pillow's own."""
+    alpha_background: str = Field(
+        default="white",
+        pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$",
+        json_schema_extra={"expected": "white, black, grey or a colour such as '#ffcc00' (in quotes)"},
+    )
+    """What lies behind images with alpha: white, black, grey or #rrggbb. Ours."""
+
+    @property
+    def pixels_by(self) -> str:
+        """What decides which pixels an image has, for the names of files that hold decoded ones."""
+        return "\0".join((self.image_column, str(self.max_pixels), self.alpha_background))
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         for key, benchmarks in DATA_KEYS.items():
             default = type(self).model_fields[key].default
@@ -66,6 +81,7 @@ class Data(Block):
 _CIFAR = ("cifar10_lt", "cifar100_lt")
 _CROPS = ("dior", "fgsc23", "dota", "anno_lists")
 _LISTED = ("imagenet_lt", "places_lt", "inaturalist18", *_CROPS, "list_files", "csv")
+_ENCODED = (*_LISTED, "fashion_mnist_lt", "image_folder", "parquet", "datasets")
 #: Key of ``data`` -> the benchmarks that it has an effect on, where that is not all of them.
 DATA_KEYS = {
     "lists": _LISTED,
@@ -77,6 +93,8 @@ DATA_KEYS = {
     "val_percent": _CROPS,
     "image_column": ("csv", "parquet", "datasets"),
     "label_column": ("csv", "parquet", "datasets"),
+    "max_pixels": _ENCODED,
+    "alpha_background": _ENCODED,
 }
 
 
