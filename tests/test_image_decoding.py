@@ -219,7 +219,7 @@ def test_inks_are_converted_whether_inverted_or_not() -> None:
     adobe = encoded(flat, "JPEG", quality=100)  # which Pillow writes as Adobe does: inverted, with a marker
     assert b"Adobe" in adobe
     assert np.abs(np.subtract(pixels(adobe)[0][0], expected)).max() <= 1
-    # The same bytes without Adobe's marker mean what they say: 255 - ink. r = 51 * 102 / 255 = 20.4, g = 153 * 102 / 255.
+    # The same bytes without the marker mean what they say: 255 - ink. r = 51 * 102 / 255 = 20.4, g = 153 * 102 / 255.
     at = adobe.index(b"\xff\xee")
     plain = adobe[:at] + adobe[at + 2 + int.from_bytes(adobe[at + 2 : at + 4], "big") :]
     assert np.abs(np.subtract(pixels(plain)[0][0], [20, 61, 0])).max() <= 1
