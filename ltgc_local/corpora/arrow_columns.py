@@ -59,8 +59,8 @@ class PackedSplit(ABC):
         """Return several images, in the order of ``rows``."""
         return decode_several(rows, self.image)
 
-    def missing(self) -> list[str]:
-        return []
+    def missing(self) -> tuple[list[str], list[str]]:
+        return [], []
 
 
 def check_columns(where: Path, schema: Any, image_column: str, label_column: str, hint: str = NAME_COLUMNS) -> None:

@@ -50,8 +50,11 @@ class Split(Protocol):
     def images(self, rows: Iterable[int]) -> list[Image.Image]:
         """Return several images, in the order of ``rows``; a DataError names those that do not decode."""
 
-    def missing(self) -> list[str]:
-        """Return the paths of images that are not there or are no files; it lists folders, and opens nothing."""
+    def missing(self) -> tuple[list[str], list[str]]:
+        """Return the paths where there is no image, and those where there is no regular file but a FIFO or the like.
+
+        It lists folders, and opens nothing.
+        """
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,9 @@ class Corpus:
         problems = []
         for split in (self.train, self.val, self.test):
             missing = split.missing()
-            if missing:
-                problems.append(f"{self.name} {split.name}: {first_few(missing)} not there, of {len(split)} images")
+            for paths, words in zip(missing, ("not there", "there, but no regular files"), strict=True):
+                if paths:
+                    problems.append(f"{self.name} {split.name}: {first_few(paths)} {words}, of {len(split)} images")
         if problems:
             raise DataError("\n".join([*problems, "copy the missing images, or give the right data.root"]))
 

@@ -93,8 +93,8 @@ class RecordSplit:
         """Return several images, in the order of ``rows``."""
         return [self.image(int(row)) for row in rows]
 
-    def missing(self) -> list[str]:
-        return []
+    def missing(self) -> tuple[list[str], list[str]]:
+        return [], []
 
 
 def open_cifar10_lt(data: Data) -> Corpus:

@@ -75,20 +75,19 @@ class ImageFiles:
         rows = np.unique(np.linspace(0, len(self.paths) - 1, min(SAMPLED, len(self.paths))).astype(int))
         return [path for path in (self.root / self.paths[row] for row in rows) if is_there(path)]
 
-    def missing(self) -> list[str]:
-        """Return the paths that are not there or are no regular files, by listing the folders that the split uses."""
+    def missing(self) -> tuple[list[str], list[str]]:
+        """List the folders that the split uses, and no other."""
         wanted: dict[str, list[str]] = defaultdict(list)
         for path in self.paths:
             folder, _, name = path.rpartition("/")
             wanted[folder].append(name)
+        absent, irregular = [], []
         with ThreadPoolExecutor(LISTERS) as pool:
             listed = pool.map(lambda folder: _names_in(self.root / folder), wanted)
-            return [
-                str(self.root / folder / name) + ("" if name not in there else " (no regular file)")
-                for (folder, names), there in zip(wanted.items(), listed, strict=True)
-                for name in names
-                if not there.get(name)
-            ]
+            for (folder, names), there in zip(wanted.items(), listed, strict=True):
+                absent += [str(self.root / folder / name) for name in names if name not in there]
+                irregular += [str(self.root / folder / name) for name in names if there.get(name) is False]
+        return absent, irregular
 
 
 def build_image_files(

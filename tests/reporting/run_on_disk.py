@@ -67,8 +67,8 @@ class ListSplit:
     def images(self, rows: Any) -> list[Image.Image]:
         return [self.image(int(row)) for row in rows]
 
-    def missing(self) -> list[str]:
-        return []
+    def missing(self) -> tuple[list[str], list[str]]:
+        return [], []
 
 
 def list_corpus(names: Sequence[str], train: Sequence[int], test: int = 4, size_px: int = 8) -> Corpus:
