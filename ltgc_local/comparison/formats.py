@@ -68,7 +68,7 @@ def _marked(text: str) -> str:
 def _markdown(comparison: Comparison) -> str:
     parts = []
     for benchmark in comparison.benchmarks:
-        parts.append(f"# {_marked(benchmark.name)}\n\n{benchmark.worth}")
+        parts.append(f"# {_marked(benchmark.name)}\n\n{_marked(benchmark.worth)}")
         for grid in benchmark.grids:
             left = [isinstance(cell, str) for cell in grid.rows[0]]
             table = [
