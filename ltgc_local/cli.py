@@ -8,6 +8,8 @@ offline.set_environment()
 
 import os  # noqa: E402 (the environment comes before every other import)
 import shlex  # noqa: E402
+import sys  # noqa: E402
+from contextlib import suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from traceback import format_exc  # noqa: E402
 from typing import TYPE_CHECKING, Any, Literal  # noqa: E402
@@ -17,6 +19,7 @@ import click  # noqa: E402
 from ltgc_local import __version__  # noqa: E402
 from ltgc_local.errors import ArtefactError, BackendError, LtgcError, ModelError, RecipeError  # noqa: E402
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
+from ltgc_local.printable import printable  # noqa: E402
 
 if TYPE_CHECKING:
     from ltgc_local.recipe import Recipes
@@ -33,6 +36,16 @@ PRESET = click.option(
 class Commands(click.Group):
     """Prints a user's mistake as one message and exits with its code; ``--traceback`` shows where it was raised."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        _open_missing_streams()
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:  # click's own output, such as help
+            if error.filename is not None:  # an error of a file, not of a stream
+                raise
+            _log(str(_output_problem(error)))
+            sys.exit(ArtefactError.exit_code)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -41,10 +54,10 @@ class Commands(click.Group):
             error = problem if isinstance(problem, BackendError) else error
             if not isinstance(error, LtgcError):
                 raise
-            click.echo(format_exc().rstrip() if ctx.params.get("traceback") else str(error), err=True)
+            _log(format_exc().rstrip() if ctx.params.get("traceback") else str(error))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("interrupted; the same command goes on where it stopped", err=True)
+            _log("interrupted; the same command goes on where it stopped")
             ctx.exit(130)
 
 
@@ -59,6 +72,12 @@ def main(traceback: bool) -> None:
     if traceback:
         os.environ["LTGC_TRACEBACK"] = "1"
     offline.forbid_network()
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RecipeError(
+            f"the current folder cannot be read: {error.strerror}; type: cd, and the command again"
+        ) from None
 
 
 @main.command()
@@ -74,26 +93,33 @@ def validate(
     loaded = _load(recipe, overrides, base, presets)
     for name, row in loaded.rows.items():
         where = f"{recipe}, row {name}" if loaded.is_table else f"{recipe}"
-        click.echo(f"{where}: fine ({row.method} on {row.data.benchmark}, seed {row.seed})")
+        _print(f"{where}: fine ({row.method} on {row.data.benchmark}, seed {row.seed})")
     from ltgc_local.launch.preview import notes_of_memory, problems_of_models
 
     models = {str(row.models): row.models for row in loaded.rows.values()}
     rows = [next(row for row in loaded.rows.values() if row.models == one) for one in models.values()]
     problems = [problems_of_models(row) for row in rows]
     for problem in dict.fromkeys(problem for missing, _ in problems for problem in missing):
-        click.echo(f"cannot run yet: {problem}")
+        _print(f"cannot run yet: {problem}")
     wrong = dict.fromkeys(problem for _, found in problems for problem in found)
     for problem in wrong:
-        click.echo(problem, err=True)
+        _log(problem)
     for note in dict.fromkeys(note for row in loaded.rows.values() for note in notes_of_memory(row)):
-        click.echo(f"memory: {note}")
+        _print(f"memory: {note}")
     if images:
         from ltgc_local.corpora import open_corpus
 
         for data in {str(row.data): row.data for row in loaded.rows.values()}.values():
             corpus = open_corpus(data)
             corpus.check_images_are_there()
-            click.echo(f"{data.root}: {corpus.check_images_decode()} images, all of them decode")
+            found = corpus.check_images_decode()
+            _print(f"{data.root}: {found.images} images, all of them decode")
+            if found.with_alpha:
+                _print(
+                    f"{found.with_alpha} have alpha: they are laid on {data.alpha_background} (data.alpha_background)"
+                )
+            if found.of_16_bits:
+                _print(f"{found.of_16_bits} have 16 bits: they are scaled to 8")
     if wrong:
         click.get_current_context().exit(ModelError.exit_code)
 
@@ -111,9 +137,9 @@ def plan(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: t
     loaded = _load(recipe, overrides, base, presets)
     if as_json:
         plans = {name: plan_as_dict(row) for name, row in loaded.rows.items()}
-        click.echo(_json(plans if loaded.is_table else plans[loaded.name]))
+        _print(_json(plans if loaded.is_table else plans[loaded.name]))
     else:
-        click.echo("\n\n".join(map(plan_as_text, loaded.rows.values())))
+        _print("\n\n".join(map(plan_as_text, loaded.rows.values())))
 
 
 @main.command()
@@ -164,7 +190,7 @@ def run(
     given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     asked = Invocation(loaded, command, recipe if again else out, from_step, to_step, seeds, only, reuse, again)
-    click.echo(start(asked, lambda line: click.echo(line, err=True)))
+    _print(start(asked, _log))
 
 
 @main.command()
@@ -193,7 +219,7 @@ def compare(
 
     text = write_comparison(compare_runs(runs, level, resamples, split), kind)
     if out is None:
-        click.echo(text, nl=False)
+        _print(text, end="")
     else:
         _write(out, text)
 
@@ -213,13 +239,13 @@ def status(run_directory: Path, as_json: bool, check: bool) -> None:
         raise ArtefactError("\n".join(damage))
     states = states_of(recipe, run_directory)
     if as_json:
-        click.echo(_json(dict(states)))
+        _print(_json(dict(states)))
         return
     width = max(len(name) for name, _ in states)
     for name, state in states:
-        click.echo(f"{name:{width}}  {state}")
+        _print(f"{name:{width}}  {state}")
     if check:
-        click.echo("every file of every complete step is what was written")
+        _print("every file of every complete step is what was written")
 
 
 @main.command()
@@ -232,8 +258,48 @@ def report(run_directory: Path) -> None:
     from ltgc_local.launch.pipeline import make_report_again
 
     _summary(run_directory)  # says what is missing, where it is more than the report
-    make_report_again(run_directory, lambda line: click.echo(line, err=True))
-    click.echo(_summary(run_directory))
+    make_report_again(run_directory, _log)
+    _print(_summary(run_directory))
+
+
+def _print(text: str, end: str = "\n") -> None:
+    """Write to standard output, control characters shown: what a folder or a file is called may hold any.
+
+    Raises:
+        ArtefactError: it is closed, or on a full disk.
+    """
+    if sys.stdout is None:
+        raise ArtefactError("standard output is closed, and the result cannot be written")
+    try:
+        click.echo(printable(text) + end, nl=False)
+    except BrokenPipeError:
+        raise  # click ends quietly: who reads has seen enough
+    except OSError as error:
+        raise _output_problem(error) from None
+
+
+def _output_problem(error: OSError) -> ArtefactError:
+    """Return the error of a standard output that refuses, and leave it: else Python tries once more when it ends."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    return ArtefactError(f"standard output cannot be written: {error.strerror}")
+
+
+def _log(line: str) -> None:
+    """Write a line to standard error, control characters shown; where that cannot be written, nothing can be said."""
+    with suppress(OSError):
+        click.echo(printable(line), err=True)
+
+
+def _open_missing_streams() -> None:
+    """Open what the shell closed (``2>&-``) on nothing, else the next file that is opened would be standard error."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def _load(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: tuple[Path, ...]) -> Recipes:

@@ -18,6 +18,8 @@ LOADING: dict[Role, tuple[str, ...]] = {
     "clip": ("models.device", "models.dtype"),
     "backbone": ("models.device",),
 }
+#: Fields of ``data`` that shape what every step makes; the rest of it is in the data's digest.
+DATA_FIELDS = ("data.benchmark", "data.image_column", "data.max_pixels", "data.alpha_background")
 
 
 def build_plan(recipe: Recipe) -> tuple[Step, ...]:
@@ -36,7 +38,7 @@ def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     roles = [role for role in (step.model_role, step.beside) if role]
     model = dict.fromkeys(field for role in roles for field in (f"models.{role}", *LOADING[role]))
-    for path in ("seed", "data.benchmark", "data.image_column", *model, *step.settings):
+    for path in ("seed", *DATA_FIELDS, *model, *step.settings):
         value: Any = dumped
         for part in path.split("."):
             value = value[part]

@@ -102,9 +102,25 @@ def locate(root: Entry, loc: tuple[str, ...]) -> tuple[Place, Entry | None]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader that leaves every plain scalar text, so that a tag in the tree is one that somebody wrote."""
+    """Safe loader that leaves every plain scalar text, so that a tag in the tree is one that somebody wrote.
+
+    It counts while it reads: a megabyte of brackets or of short values takes PyYAML half a minute.
+    """
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._nodes = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._nodes += 1
+        self._depth += 1
+        if self._nodes > 2 * MAX_ENTRIES or self._depth > 2 * MAX_DEPTH:  # keys are nodes, too
+            raise _TooMuchError
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 class _TooMuchError(Exception):
@@ -171,6 +187,7 @@ class _Walk:
             )
         self._refuse_tag(node, place, path, "tag:yaml.org,2002:str")
         assert isinstance(node, yaml.ScalarNode)
+        self._refuse_surrogate(node.value, place, path)
         plain = node.style is None
         return Entry(place, resolve_scalar(node.value) if plain else node.value, node.value)
 
@@ -182,6 +199,7 @@ class _Walk:
                 self.problems.append(Problem(place, path, "a key must be a word"))
                 continue
             key = key_node.value
+            self._refuse_surrogate(key, place, path)
             dotted = f"{path}.{key}" if path else key
             if key == "<<":
                 instead = "; use 'base:'" if self.noun == "recipe" else ""
@@ -192,6 +210,12 @@ class _Walk:
                 self.problems.append(Problem(place, path, f"key '{key}' is there twice; the first is in line {first}"))
             block[key] = self.entry(value_node, place, dotted, depth + 1)
         return block
+
+    def _refuse_surrogate(self, text: str, place: Place, path: str) -> None:
+        """Half a character, which a text in quotes can be made to hold, is no text: it cannot be printed or written."""
+        half = next((letter for letter in text if "\ud800" <= letter <= "\udfff"), None)
+        if half is not None:
+            self.problems.append(Problem(place, path, f"a character that YAML does not allow: U+{ord(half):04X}"))
 
     def _refuse_tag(self, node: yaml.Node, place: Place, path: str, plain_tag: str) -> None:
         if node.tag != plain_tag:

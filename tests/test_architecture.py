@@ -16,7 +16,7 @@ PACKAGE = ROOT / "ltgc_local"
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("__init__", "errors", "records", "seeding", "offline", "steps", "ahead"),
-        *("regular_files", "out_of_memory", "printable", "yaml_tree"),
+        *("regular_files", "out_of_memory", "printable", "yaml_tree", "image_decoding"),
     ),
     ("longtail", "prompts", "replies", "answers", "metrics", "intervals", "duplicates"),
     ("recipe", "corpora", "store", "artefacts"),

@@ -76,6 +76,8 @@ def test_a_step_without_a_model_does_not_depend_on_models(make_recipe: MakeRecip
         "seed": 0,
         "data.benchmark": "fashion_mnist_lt",
         "data.image_column": "image",
+        "data.max_pixels": 64_000_000,
+        "data.alpha_background": "white",
     }
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+MAX_GENERATED_PIXELS = 4096 * 4096  # the largest that any recipe draws
+
 
 class Artefact(Protocol):
     """Something that becomes one file of a chunk: ``<kind>-<chunk>.<suffix>``, or ``<kind>.<suffix>``."""
@@ -164,9 +166,17 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def decode_png(data: bytes) -> Image.Image:
-    from PIL import Image
+    """Decode a generated image, in mode L or RGB.
 
-    return Image.open(io.BytesIO(data))
+    Raises:
+        ArtefactError: it is no PNG, or a damaged one.
+    """
+    from ltgc_local.image_decoding import PNG, ImageRules, UndecodableError, decode
+
+    try:
+        return decode(data, ImageRules(MAX_GENERATED_PIXELS, "white"), "a generated image", (PNG,)).image
+    except UndecodableError as problem:
+        raise ArtefactError(f"a generated image does not decode: {problem}; do its step again with --from") from problem
 
 
 def write_atomically(artefact: Artefact, path: Path) -> None:

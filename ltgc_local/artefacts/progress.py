@@ -9,11 +9,16 @@ from typing import Self
 from tqdm import tqdm
 
 
+def is_terminal() -> bool:
+    """Return whether standard error is a terminal; it may have been closed, and then there is none."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
+
+
 class Progress:
     """A bar with items, rate and remaining time; a context manager."""
 
     def __init__(self, label: str) -> None:
-        self._bar = tqdm(total=0, desc=label, disable=not sys.stderr.isatty(), leave=False, smoothing=0.1)
+        self._bar = tqdm(total=0, desc=label, disable=not is_terminal(), leave=False, smoothing=0.1)
 
     def expect(self, items: int) -> None:
         """Set how many items there are, once that is known."""

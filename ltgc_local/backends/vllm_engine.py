@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ltgc_local import offline
 from ltgc_local.backends.protocols import NO_THINKING, LoadSettings, Sampling
 from ltgc_local.errors import BackendError
 from ltgc_local.store import read_json
@@ -41,6 +42,7 @@ def load_engine(folder: Path, settings: LoadSettings, **arguments: Any) -> Any:
     # One process: a second one would cost half a minute to start, and this step's process is its own already.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    offline.listen_on_loopback()
     try:
         from vllm import LLM
         from vllm.platforms import current_platform

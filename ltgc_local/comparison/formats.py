@@ -13,6 +13,7 @@ from ltgc_local.comparison.fold import Cell
 from ltgc_local.comparison.grid import Grid
 from ltgc_local.comparison.paper import TABLES
 from ltgc_local.comparison.tables import Benchmark, Comparison
+from ltgc_local.printable import printable
 
 #: Format -> suffix of its file.
 FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
@@ -21,19 +22,23 @@ CSV_HEADING = ("source", "benchmark", "row", "arm", "variant", "training", "meas
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", ">": r"$>$",
-    "<": r"$<$",
+    "<": r"$<$", "\n": " ",
 }  # fmt: skip
+#: What begins HTML, a link or an image that a viewer would fetch, code, or another cell or line.
+_MARKDOWN = {"\\": r"\\", "|": r"\|", "<": "&lt;", "[": r"\[", "`": r"\`", "\n": " "}
+#: With what a spreadsheet takes a cell for a formula, which may start a program (OWASP, "CSV injection").
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_comparison(comparison: Comparison, kind: str) -> str:
-    """Return the comparison in one of ``FORMATS``."""
+    """Return the comparison in one of ``FORMATS``; names of runs are others' text, and made harmless in each."""
     writers: dict[str, Callable[[Comparison], str]] = {
         "markdown": _markdown,
         "csv": _csv,
         "latex": _latex,
         "html": _html,
     }
-    return writers[kind](comparison)
+    return printable(writers[kind](comparison))
 
 
 def figure(cell: Cell) -> str:
@@ -52,25 +57,31 @@ def spread(cell: Cell) -> str:
     return " ".join(parts)
 
 
-def _text(cell: str | Cell) -> str:
-    return cell if isinstance(cell, str) else " ".join(filter(None, (figure(cell), spread(cell))))
+def _text(cell: Cell) -> str:
+    return " ".join(filter(None, (figure(cell), spread(cell))))
+
+
+def _marked(text: str) -> str:
+    return "".join(_MARKDOWN.get(character, character) for character in text)
 
 
 def _markdown(comparison: Comparison) -> str:
     parts = []
     for benchmark in comparison.benchmarks:
-        parts.append(f"# {benchmark.name}\n\n{benchmark.worth}")
+        parts.append(f"# {_marked(benchmark.name)}\n\n{_marked(benchmark.worth)}")
         for grid in benchmark.grids:
             left = [isinstance(cell, str) for cell in grid.rows[0]]
             table = [
-                grid.heading,
+                list(map(_marked, grid.heading)),
                 [":--" if each else "--:" for each in left],
-                *([_text(c) for c in r] for r in grid.rows),
+                *([_marked(cell) if isinstance(cell, str) else _text(cell) for cell in row] for row in grid.rows),
             ]
-            lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in table]
+            lines = ["| " + " | ".join(row) + " |" for row in table]
             parts.append(f"## {grid.title}\n\n" + "\n".join(lines) + f"\n\n{grid.note}")
     if comparison.unfinished:
-        parts.append("Not measured yet, and so not here: " + ", ".join(map(str, comparison.unfinished)))
+        parts.append(
+            "Not measured yet, and so not here: " + ", ".join(_marked(str(run)) for run in comparison.unfinished)
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -79,7 +90,7 @@ def _csv(comparison: Comparison) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(CSV_HEADING)
     for benchmark in comparison.benchmarks:
-        writer.writerows(_tidy(benchmark, comparison.level))
+        writer.writerows(map(_without_formulas, _tidy(benchmark, comparison.level)))
     writer.writerows(
         ("paper", column, row.title, row.method, "", "", f"table {table.number}", group, value, *[""] * 5)
         for table in TABLES
@@ -87,6 +98,11 @@ def _csv(comparison: Comparison) -> str:
         for (column, group), value in row.values.items()
     )
     return file.getvalue()
+
+
+def _without_formulas(row: tuple[object, ...]) -> list[object]:
+    """Put an apostrophe, which spreadsheets do not show, before texts that they would compute; numbers stay."""
+    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in row]
 
 
 def _tidy(benchmark: Benchmark, level: float) -> Iterator[tuple[object, ...]]:

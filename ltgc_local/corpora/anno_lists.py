@@ -22,6 +22,7 @@ from ltgc_local.corpora.class_names import choose_class_names, read_class_names
 from ltgc_local.corpora.facts import CROPS, check_totals
 from ltgc_local.corpora.image_files import ImageFiles, build_image_files, check_no_overlap
 from ltgc_local.corpora.lists import check_folders, read_list
+from ltgc_local.corpora.looking import is_folder, is_there, list_names
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
 from ltgc_local.seeding import item_seed
@@ -71,7 +72,8 @@ def _folder(data: Data) -> Path:
 def _read(data: Data, split: str) -> ImageFiles:
     """Read the one list of a split; its keys begin with the split's folder."""
     folder = _folder(data)
-    lists = sorted(folder.glob(f"*{split}.txt")) if folder.is_dir() else []
+    names = list_names(folder) if is_folder(folder) else []
+    lists = [folder / name for name in names if name.endswith(f"{split}.txt")]
     if len(lists) != 1:
         found = f"found {', '.join(path.name for path in lists)}" if lists else "there is none"
         raise DataError(
@@ -83,13 +85,13 @@ def _read(data: Data, split: str) -> ImageFiles:
     for key, label, name in zip(keys, labels.tolist(), folders, strict=True):
         if name is not None and name.isdecimal() and int(name) != label:
             raise DataError(f"{lists[0]}: {key} has label {label}, but its folder is class {name}")
-    return build_image_files(split, data.root, [f"{split}/{key}" for key in keys], labels)
+    return build_image_files(split, data, [f"{split}/{key}" for key in keys], labels)
 
 
 def _own_names(data: Data, *splits: ImageFiles) -> tuple[str, ...]:
     num_classes = 1 + max(int(split.labels.max()) for split in splits)
     beside = _folder(data) / "class_names.txt"
-    path = data.class_names or (beside if beside.is_file() else None)
+    path = data.class_names or (beside if is_there(beside) else None)
     if path is not None:
         names = read_class_names(path)
         if len(names) < num_classes:
@@ -109,10 +111,10 @@ def _split(name: str, names: Sequence[str], train: ImageFiles, test: ImageFiles,
     check_no_overlap(str(_folder(data)), train, test)
     held_out = _hold_out(name, train.labels, data)
     if not held_out.any():
-        val = build_image_files("val", data.root, test.keys, test.labels)
+        val = build_image_files("val", data, test.keys, test.labels)
         return Corpus(name, tuple(names), train, val, test, val_is_test=True)
     parts = {
-        part: build_image_files(part, data.root, [train.keys[row] for row in np.flatnonzero(mask)], train.labels[mask])
+        part: build_image_files(part, data, [train.keys[row] for row in np.flatnonzero(mask)], train.labels[mask])
         for part, mask in (("train", ~held_out), ("val", held_out))
     }
     return Corpus(name, tuple(names), parts["train"], parts["val"], test)

@@ -6,7 +6,6 @@ are in the schema's "huggingface" metadata (``datasets.ClassLabel``).
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltgc_local.corpora.decode import decode_image, decode_several
-from ltgc_local.errors import DataError
+from ltgc_local.errors import BackendError, DataError
+from ltgc_local.image_decoding import MAX_ENCODED_BYTES, Decoded, ImageRules
+from ltgc_local.out_of_memory import is_out_of_memory
+from ltgc_local.regular_files import parse_json
 from ltgc_local.store import digest_file
 
 NAME_COLUMNS = ": name them by data.image_column and data.label_column"
@@ -28,6 +30,7 @@ class PackedSplit(ABC):
     """Base of a split whose images are packed in files, several to one; ``packed`` gives one row."""
 
     keys: tuple[str, ...]
+    rules: ImageRules
 
     @abstractmethod
     def packed(self, row: int) -> tuple[dict[str, Any] | None, Path]:
@@ -36,8 +39,8 @@ class PackedSplit(ABC):
     def __len__(self) -> int:
         return len(self.keys)
 
-    def image(self, row: int) -> Image.Image:
-        """Return one image in mode L or RGB, upright.
+    def decoded(self, row: int) -> Decoded:
+        """Return one image in mode L or RGB, upright, with what was in the file and is not in it.
 
         Raises:
             DataError: it does not decode; names its key and the place.
@@ -46,14 +49,18 @@ class PackedSplit(ABC):
         if not 0 <= row < len(self.keys):
             raise IndexError(f"no row {row}; there are {len(self.keys)}")
         packed, where = self.packed(row)
-        return decode_packed(packed, f"{where}: image {self.keys[row]}")
+        return decode_packed(packed, self.rules, f"{where}: image {self.keys[row]}")
+
+    def image(self, row: int) -> Image.Image:
+        """Return one image in mode L or RGB, upright; raises as ``decoded``."""
+        return self.decoded(row).image
 
     def images(self, rows: Iterable[int]) -> list[Image.Image]:
         """Return several images, in the order of ``rows``."""
         return decode_several(rows, self.image)
 
-    def missing(self) -> list[str]:
-        return []
+    def missing(self) -> tuple[list[str], list[str]]:
+        return [], []
 
 
 def check_columns(where: Path, schema: Any, image_column: str, label_column: str, hint: str = NAME_COLUMNS) -> None:
@@ -88,7 +95,7 @@ def parse_class_names(where: Path, schema: Any, column: str) -> tuple[str, ...]:
         DataError: there are none.
     """
     try:
-        names = json.loads(schema.metadata[b"huggingface"])["info"]["features"][column]["names"]
+        names = parse_json(schema.metadata[b"huggingface"].decode("utf-8"))["info"]["features"][column]["names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise TypeError
     except (KeyError, TypeError, ValueError) as error:
@@ -132,7 +139,7 @@ def number_keys(split: str, number: int) -> tuple[str, ...]:
     return tuple(f"{split}/{row:0{width}d}" for row in range(number))
 
 
-def decode_packed(packed: dict[str, Any] | None, where: str) -> Image.Image:
+def decode_packed(packed: dict[str, Any] | None, rules: ImageRules, where: str) -> Decoded:
     """Decode one row of a column of images.
 
     Raises:
@@ -142,7 +149,9 @@ def decode_packed(packed: dict[str, Any] | None, where: str) -> Image.Image:
         raise DataError(
             f"{where} has no bytes in the file; write it with embedded images, as Dataset.save_to_disk does"
         )
-    return decode_image(packed["bytes"], where)
+    if len(packed["bytes"]) > MAX_ENCODED_BYTES:
+        raise DataError(f"{where} has {len(packed['bytes'])} bytes, where at most {MAX_ENCODED_BYTES} are read")
+    return decode_image(packed["bytes"], rules, where)
 
 
 def are_copies(files: Sequence[Path], others: Sequence[Path]) -> bool:
@@ -150,6 +159,19 @@ def are_copies(files: Sequence[Path], others: Sequence[Path]) -> bool:
     if [path.stat().st_size for path in files] != [path.stat().st_size for path in others]:
         return False
     return all(digest_file(one) == digest_file(other) for one, other in zip(files, others, strict=True))
+
+
+def unreadable(error: Exception, kind: str) -> str:
+    """Return the words for a file that a library could not read: the system's where the system refused it.
+
+    Raises:
+        BackendError: there is not enough memory.
+    """
+    if is_out_of_memory(error):
+        raise BackendError(f"out of memory while reading {kind}: {first_line(error)}") from error
+    if isinstance(error, OSError) and error.strerror and error.errno is not None:
+        return f"cannot be read: {error.strerror}"
+    return f"not {kind}, or a damaged one: {first_line(error)}"
 
 
 def first_line(error: Exception) -> str:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltgc_local.errors import DataError
+from ltgc_local.image_decoding import Decoded
+from ltgc_local.regular_files import check_regular
+from ltgc_local.store import digest_file
 
 
 class Split(Protocol):
@@ -38,14 +41,29 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
+    def decoded(self, row: int) -> Decoded:
+        """Return one image with what was in its file and is not in it; raise DataError where it does not decode."""
+
     def image(self, row: int) -> Image.Image:
         """Return one image in mode L or RGB; raise DataError where it does not decode."""
 
     def images(self, rows: Iterable[int]) -> list[Image.Image]:
         """Return several images, in the order of ``rows``; a DataError names those that do not decode."""
 
-    def missing(self) -> list[str]:
-        """Return the paths of the images that are not there; it lists folders, and asks no file for its state."""
+    def missing(self) -> tuple[list[str], list[str]]:
+        """Return the paths where there is no image, and those where there is no regular file but a FIFO or the like.
+
+        It lists folders, and opens nothing.
+        """
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How many images were decoded, and how many of them had alpha, or 16 bits."""
+
+    images: int
+    with_alpha: int
+    of_16_bits: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +106,11 @@ class Corpus:
         for split in (self.train, self.val, self.test):
             digest.update("\n".join(split.keys).encode() + split.labels.astype("<i8").tobytes())
             for path in split.files:
-                with path.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                try:
+                    check_regular(path)
+                    content = digest_file(path)
+                except OSError as error:
+                    raise DataError(f"{path}: cannot be read: {error.strerror}") from error
                 digest.update(f"{split.name}/{path.name}\0{content}\n".encode())
         return digest.hexdigest()[:16]
 
@@ -114,35 +135,39 @@ class Corpus:
         problems = []
         for split in (self.train, self.val, self.test):
             missing = split.missing()
-            if missing:
-                problems.append(f"{self.name} {split.name}: {first_few(missing)} not there, of {len(split)} images")
+            for paths, words in zip(missing, ("not there", "there, but no regular files"), strict=True):
+                if paths:
+                    problems.append(f"{self.name} {split.name}: {first_few(paths)} {words}, of {len(split)} images")
         if problems:
             raise DataError("\n".join([*problems, "copy the missing images, or give the right data.root"]))
 
-    def check_images_decode(self) -> int:
-        """Decode every image once, several at a time; return how many there are.
+    def check_images_decode(self) -> Checked:
+        """Decode every image once, several at a time; return how many there are, and of which kinds.
 
         Raises:
             DataError: the first few that are missing or damaged, and how many there are.
         """
-        problems: list[str] = []
+        results: list[str | tuple[bool, bool]] = []
         splits = (self.train, self.val) if self.val_is_test else (self.train, self.val, self.test)
         with ThreadPoolExecutor() as pool:
             for split in splits:
-                problems += filter(None, pool.map(partial(_problem_of, split), range(len(split))))
+                results += pool.map(partial(_decode_once, split), range(len(split)))
+        problems = [result for result in results if isinstance(result, str)]
         if problems:
             raise DataError(
                 f"{self.name}: {len(problems)} images are missing or damaged:\n" + first_few(problems, 10, "\n")
             )
-        return sum(map(len, splits))
+        kinds = [result for result in results if not isinstance(result, str)]
+        return Checked(len(kinds), sum(alpha for alpha, _ in kinds), sum(wide for _, wide in kinds))
 
 
-def _problem_of(split: Split, row: int) -> str:
+def _decode_once(split: Split, row: int) -> str | tuple[bool, bool]:
+    """Return what is wrong with an image, or whether it had alpha and whether 16 bits."""
     try:
-        split.image(row)
+        found = split.decoded(row)
     except DataError as error:
         return str(error)
-    return ""
+    return found.had_alpha, found.had_16_bits
 
 
 def first_few(names: Sequence[str], number: int = 3, separator: str = ", ") -> str:
@@ -152,7 +177,7 @@ def first_few(names: Sequence[str], number: int = 3, separator: str = ", ") -> s
 
 
 def check_class_names(where: str, class_names: Sequence[str]) -> None:
-    """Refuse empty and duplicate class names (case and outer blanks do not tell two names apart).
+    """Refuse class names that are empty, duplicate (case and outer blanks do not tell two apart) or not UTF-8.
 
     Raises:
         DataError: naming the classes.
@@ -162,6 +187,8 @@ def check_class_names(where: str, class_names: Sequence[str]) -> None:
         normal = " ".join(name.casefold().split())
         if not normal:
             raise DataError(f"{where}: class {class_id} has no name; every class needs one, prompts are made of it")
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise DataError(f"{where}: class {class_id} has a name that is not UTF-8: {name!r}; rename it")
         if normal in first:
             raise DataError(
                 f"{where}: classes {first[normal]} and {class_id} are both named '{name}'; "

@@ -20,8 +20,11 @@ from PIL import Image
 
 from ltgc_local.corpora.base import Corpus
 from ltgc_local.corpora.class_names import choose_class_names
+from ltgc_local.corpora.looking import is_folder, is_there
 from ltgc_local.errors import DataError
+from ltgc_local.image_decoding import Decoded
 from ltgc_local.recipe.schema import Data
+from ltgc_local.regular_files import check_regular
 from ltgc_local.seeding import item_seed
 
 PIXELS = 3 * 32 * 32
@@ -71,6 +74,9 @@ class RecordSplit:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def decoded(self, row: int) -> Decoded:
+        return Decoded(self.image(row))
+
     def image(self, row: int) -> Image.Image:
         """Return one image, 32x32 RGB.
 
@@ -87,8 +93,8 @@ class RecordSplit:
         """Return several images, in the order of ``rows``."""
         return [self.image(int(row)) for row in rows]
 
-    def missing(self) -> list[str]:
-        return []
+    def missing(self) -> tuple[list[str], list[str]]:
+        return [], []
 
 
 def open_cifar10_lt(data: Data) -> Corpus:
@@ -108,7 +114,7 @@ def profile(num_classes: int, largest: int, imbalance: float) -> list[int]:
 
 
 def _open(form: Format, data: Data) -> Corpus:
-    folder = data.root / form.folder if (data.root / form.folder).is_dir() else data.root
+    folder = data.root / form.folder if is_folder(data.root / form.folder) else data.root
     train_files = tuple(folder / name for name in form.train)
     labels = np.concatenate([_labels(path, form, form.images_per_file[0]) for path in train_files])
     test_labels = _labels(folder / form.test, form, form.images_per_file[1])
@@ -148,7 +154,7 @@ def _open(form: Format, data: Data) -> Corpus:
 
 def _labels(path: Path, form: Format, num_images: int) -> NDArray[np.int64]:
     expected = num_images * (form.label_bytes + PIXELS)
-    if not path.is_file():
+    if not is_there(path):
         raise DataError(f"{path}: not there; {form.name} is read from the official binary version, {form.folder}")
     size = path.stat().st_size
     if size != expected:
@@ -163,4 +169,8 @@ def _labels(path: Path, form: Format, num_images: int) -> NDArray[np.int64]:
 @lru_cache(maxsize=16)
 def _map(path: Path, label_bytes: int) -> NDArray[np.uint8]:
     """Return the file's records (N, label_bytes + 3072), unread until they are used."""
-    return np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, label_bytes + PIXELS)
+    try:
+        check_regular(path)
+        return np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, label_bytes + PIXELS)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error

@@ -47,7 +47,7 @@ def open_csv(data: Data) -> Corpus:
         if unknown:
             raise DataError(f"{folder / split}.csv: {len(unknown)} labels without a class: {first_few(unknown)}")
         labels = np.array([ids[label] for _, label in rows], dtype=np.int64)
-        splits[split] = build_image_files(split, data.root, [key for key, _ in rows], labels)
+        splits[split] = build_image_files(split, data, [key for key, _ in rows], labels)
     check_no_overlap(str(folder), splits["train"], splits["val"], splits["test"])
     shared = not set(splits["val"].keys).isdisjoint(splits["test"].keys)
     return Corpus(NAME, names, splits["train"], splits["val"], splits["test"], val_is_test=shared)

@@ -1,35 +1,36 @@
-"""Encoded bytes -> an upright image in mode L or RGB."""
+"""Images of a data set: decoded as its recipe says, and what does not decode as the error of its data."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ltgc_local.corpora.base import first_few
 from ltgc_local.errors import DataError
+from ltgc_local.image_decoding import Decoded, ImageRules, UndecodableError, decode
+from ltgc_local.recipe.schema import Data
 
 
-def decode_image(content: bytes, where: str) -> Image.Image:
-    """Decode one image, turned as its EXIF says.
+def rules_of(data: Data) -> ImageRules:
+    """Return how a recipe's images are decoded."""
+    return ImageRules(data.max_pixels, data.alpha_background)
+
+
+def decode_image(content: bytes, rules: ImageRules, where: str) -> Decoded:
+    """Decode one image into mode L or RGB, turned as its EXIF says.
 
     Raises:
         DataError: it does not decode; ``where`` names it.
+        BackendError: there is not enough memory.
     """
     try:
-        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-        picture.load()
-        return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, zlib.error and others
-        raise DataError(f"{where} does not decode: {_words(error)}") from error
+        return decode(content, rules, where)
+    except UndecodableError as error:
+        raise DataError(f"{where} does not decode: {error}") from error
 
 
-def _words(error: Exception) -> str:
-    return "it is empty or no image" if isinstance(error, UnidentifiedImageError) else str(error)
-
-
-def decode_several(rows: Iterable[int], decode: Callable[[int], Image.Image]) -> list[Image.Image]:
+def decode_several(rows: Iterable[int], decode_row: Callable[[int], Image.Image]) -> list[Image.Image]:
     """Decode images by row, and go on past those that fail, so that one message names them.
 
     Raises:
@@ -38,7 +39,7 @@ def decode_several(rows: Iterable[int], decode: Callable[[int], Image.Image]) ->
     images, problems = [], []
     for row in rows:
         try:
-            images.append(decode(int(row)))
+            images.append(decode_row(int(row)))
         except DataError as error:
             problems.append(str(error))
     if problems:

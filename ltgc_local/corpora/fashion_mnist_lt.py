@@ -20,7 +20,7 @@ def open_fashion_mnist_lt(data: Data) -> Corpus:
     Raises:
         DataError: files are missing, damaged, or hold other numbers of images.
     """
-    corpus = open_parquet(NAME, data.root, made_by=MADE_BY)
+    corpus = open_parquet(NAME, data, MADE_BY)
     for split in (corpus.train, corpus.val, corpus.test):
         if len(split) != NUM_IMAGES[split.name]:
             raise DataError(

@@ -15,8 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltgc_local.corpora.base import first_few
-from ltgc_local.corpora.decode import decode_image, decode_several
-from ltgc_local.errors import DataError
+from ltgc_local.corpora.decode import decode_image, decode_several, rules_of
+from ltgc_local.corpora.looking import check_paths, is_folder, is_there
+from ltgc_local.errors import BackendError, DataError
+from ltgc_local.image_decoding import MAX_ENCODED_BYTES, Decoded, ImageRules
+from ltgc_local.recipe.schema import Data
+from ltgc_local.regular_files import read_bytes
 
 #: (path in the list, label) -> path in the tree.
 Layout = Callable[[str, int], str]
@@ -34,25 +38,32 @@ class ImageFiles:
     keys: tuple[str, ...] = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)  # (N,)
     paths: tuple[str, ...] = field(repr=False)  # under root
+    rules: ImageRules
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def image(self, row: int) -> Image.Image:
-        """Return one image in mode L or RGB, upright.
+    def decoded(self, row: int) -> Decoded:
+        """Return one image in mode L or RGB, upright, with what was in its file and is not in it.
 
         Raises:
-            DataError: it is not there or does not decode.
+            DataError: it is not there, is no regular file, or does not decode.
             IndexError: there is no such row.
         """
         if not 0 <= row < len(self.keys):
             raise IndexError(f"{self.root}: no row {row} in {self.name}; there are {len(self.keys)}")
         path = self.root / self.paths[row]
         try:
-            content = path.read_bytes()
+            content = read_bytes(path, MAX_ENCODED_BYTES)
+        except MemoryError as error:
+            raise BackendError(f"out of memory while reading {path}; lower models.decode_threads") from error
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-        return decode_image(content, f"{path}: the image")
+        return decode_image(content, self.rules, f"{path}: the image")
+
+    def image(self, row: int) -> Image.Image:
+        """Return one image in mode L or RGB, upright; raises as ``decoded``."""
+        return self.decoded(row).image
 
     def images(self, rows: Iterable[int]) -> list[Image.Image]:
         """Return several images, in the order of ``rows``."""
@@ -62,36 +73,37 @@ class ImageFiles:
     def files(self) -> Sequence[Path]:
         """Some of the images, the same ones each time."""
         rows = np.unique(np.linspace(0, len(self.paths) - 1, min(SAMPLED, len(self.paths))).astype(int))
-        return [path for path in (self.root / self.paths[row] for row in rows) if path.is_file()]
+        return [path for path in (self.root / self.paths[row] for row in rows) if is_there(path)]
 
-    def missing(self) -> list[str]:
-        """Return the paths that are not there, by listing the folders that the split uses, and no other."""
+    def missing(self) -> tuple[list[str], list[str]]:
+        """List the folders that the split uses, and no other."""
         wanted: dict[str, list[str]] = defaultdict(list)
         for path in self.paths:
             folder, _, name = path.rpartition("/")
             wanted[folder].append(name)
+        absent, irregular = [], []
         with ThreadPoolExecutor(LISTERS) as pool:
             listed = pool.map(lambda folder: _names_in(self.root / folder), wanted)
-            return [
-                str(self.root / folder / name)
-                for (folder, names), there in zip(wanted.items(), listed, strict=True)
-                for name in names
-                if name not in there
-            ]
+            for (folder, names), there in zip(wanted.items(), listed, strict=True):
+                absent += [str(self.root / folder / name) for name in names if name not in there]
+                irregular += [str(self.root / folder / name) for name in names if there.get(name) is False]
+        return absent, irregular
 
 
 def build_image_files(
-    name: str, root: Path, keys: Sequence[str], labels: NDArray[np.int64], layouts: Sequence[Layout] = ()
+    name: str, data: Data, keys: Sequence[str], labels: NDArray[np.int64], layouts: Sequence[Layout] = ()
 ) -> ImageFiles:
-    """Make a split of the tree under ``root``.
+    """Make a split of the tree under ``data.root``.
 
     Args:
         layouts: other layouts of the tree than the list's own, tried in this order where the list's folders are not
             there. A tree with none of them keeps the list's own, so that it can be planned without images.
 
     Raises:
-        DataError: a path is absolute or climbs out of the root.
+        DataError: a path is absolute, climbs out of the root, or is none that a file can have.
     """
+    root = data.root
+    check_paths(f"{root}: {name}", keys)
     outside = [key for key in keys if key.startswith(("/", "\\")) or ".." in key.replace("\\", "/").split("/")]
     if outside:
         raise DataError(f"{root}: {len(outside)} paths of {name} lead out of the root: {first_few(outside)}")
@@ -102,11 +114,11 @@ def build_image_files(
     if keys:
         probes = np.linspace(0, len(keys) - 1, min(PROBES, len(keys))).astype(int).tolist()
         for layout in (_as_listed, *layouts):
-            if any((root / layout(keys[row], int(labels[row]))).parent.is_dir() for row in probes):
+            if any(is_folder((root / layout(keys[row], int(labels[row]))).parent) for row in probes):
                 if layout is not _as_listed:
                     paths = [layout(key, label) for key, label in zip(keys, labels.tolist(), strict=True)]
                 break
-    return ImageFiles(name, root, tuple(keys), labels, tuple(paths))
+    return ImageFiles(name, root, tuple(keys), labels, tuple(paths), rules_of(data))
 
 
 def check_no_overlap(where: str, train: ImageFiles, *others: ImageFiles) -> None:
@@ -126,10 +138,12 @@ def _as_listed(key: str, label: int) -> str:
     return key
 
 
-def _names_in(folder: Path) -> set[str]:
+def _names_in(folder: Path) -> dict[str, bool]:
+    """Return the names in a folder, and whether each is a regular file: only of links is the state asked for."""
     try:
-        return set(os.listdir(folder))
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.is_file() for entry in entries}
     except (FileNotFoundError, NotADirectoryError):
-        return set()
+        return {}
     except OSError as error:
         raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error

@@ -14,6 +14,7 @@ from ltgc_local.corpora.base import Corpus, first_few
 from ltgc_local.corpora.class_names import read_class_names
 from ltgc_local.corpora.image_files import ImageFiles, build_image_files
 from ltgc_local.corpora.lists import SPLIT_NAMES, SPLITS
+from ltgc_local.corpora.looking import check_paths, is_folder
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
 
@@ -42,7 +43,7 @@ def open_image_folder(data: Data) -> Corpus:
             raise DataError(f"{data.class_names}: {len(names)} class names, but {len(classes)} folders of classes")
     if folders["train"].resolve() in (folders["val"].resolve(), folders["test"].resolve()):
         raise DataError(f"{folders['train']}: is also the folder of another split; each needs images of its own")
-    splits = {split: _read_split(split, data.root, folder, classes) for split, folder in folders.items()}
+    splits = {split: _read_split(split, data, folder, classes) for split, folder in folders.items()}
     empty = [classes[c] for c in sorted(set(range(len(classes))) - set(splits["train"].labels.tolist()))]
     if empty:
         raise DataError(
@@ -54,29 +55,40 @@ def open_image_folder(data: Data) -> Corpus:
 
 
 def _split_folder(root: Path, split: str) -> Path:
-    found = next((root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()), None)
+    found = next((root / name for name in SPLIT_NAMES[split] if is_folder(root / name)), None)
     if found is None:
         raise DataError(f"{root / split}: no such folder; {NAME} is train/, val/ and test/ with a folder a class")
     return found
 
 
 def _folders_in(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}") from error
+    check_paths(folder, names)  # class names are made of them
+    return names
 
 
-def _read_split(split: str, root: Path, folder: Path, classes: list[str]) -> ImageFiles:
+def _refuse(error: OSError) -> None:
+    """Raise what ``os.walk`` would pass over: a class whose folder may not be listed would have fewer images."""
+    if not isinstance(error, FileNotFoundError):  # a class that this split does not have
+        raise DataError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+
+
+def _read_split(split: str, data: Data, folder: Path, classes: list[str]) -> ImageFiles:
     keys: list[str] = []
     labels: list[int] = []
     for class_id, name in enumerate(classes):
         found = [
             os.path.join(parent, file)
-            for parent, _, files in os.walk(folder / name)
+            for parent, _, files in os.walk(folder / name, onerror=_refuse)
             for file in files
             if file.lower().endswith(SUFFIXES) and not file.startswith(".")
         ]
-        keys += sorted(Path(path).relative_to(root).as_posix() for path in found)
+        keys += sorted(Path(path).relative_to(data.root).as_posix() for path in found)
         labels += [class_id] * len(found)
     if not keys:
         raise DataError(f"{folder}: no images ({', '.join(SUFFIXES)}) in its folders of classes")
-    return build_image_files(split, root, keys, np.array(labels, dtype=np.int64))
+    return build_image_files(split, data, keys, np.array(labels, dtype=np.int64))

@@ -51,7 +51,7 @@ def open_imagenet_lt(data: Data) -> Corpus:
         ordered = [wnid for _, wnid in sorted({(int(n), w) for n, w in zip(labels, wnids, strict=True) if w})]
         if ordered != sorted(ordered):
             raise DataError(f"{path}: labels are not in the order of the WordNet ids, which class names go by")
-        splits[split] = build_image_files(split, data.root, keys, labels, LAYOUTS[split])
+        splits[split] = build_image_files(split, data, keys, labels, LAYOUTS[split])
     names = choose_class_names(data.class_names, "imagenet.txt", IMAGENET_LT.num_classes)
     corpus = Corpus(NAME, names, splits["train"], splits["val"], splits["test"])
     check_facts(corpus, IMAGENET_LT, str(folder))

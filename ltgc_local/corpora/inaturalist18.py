@@ -6,6 +6,7 @@ settings are fixed beforehand.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ltgc_local.corpora.base import Corpus
@@ -14,6 +15,7 @@ from ltgc_local.corpora.facts import INATURALIST18, check_facts
 from ltgc_local.corpora.image_files import ImageFiles, build_image_files, check_no_overlap
 from ltgc_local.corpora.inaturalist_json import read_annotations, read_category_names
 from ltgc_local.corpora.lists import check_folders, read_list
+from ltgc_local.corpora.looking import is_there
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
 
@@ -30,19 +32,19 @@ def open_inaturalist18(data: Data) -> Corpus:
         DataError: files are missing, damaged or others', or there are no class names.
     """
     folder = data.lists or data.root
-    train, val = (_read_split(split, folder, data.root) for split in ("train", "val"))
-    test = ImageFiles("test", val.root, val.keys, val.labels, val.paths)
+    train, val = (_read_split(split, folder, data) for split in ("train", "val"))
+    test = replace(val, name="test")
     corpus = Corpus(NAME, _find_names(data, folder), train, val, test, val_is_test=True)
     check_facts(corpus, INATURALIST18, str(folder))
     check_no_overlap(str(folder), train, val)
     return corpus
 
 
-def _read_split(split: str, folder: Path, root: Path) -> ImageFiles:
+def _read_split(split: str, folder: Path, data: Data) -> ImageFiles:
     path, annotations = folder / f"iNaturalist18_{split}.txt", folder / f"{split}2018.json"
-    if path.is_file():
+    if is_there(path):
         keys, labels = read_list(path)
-    elif annotations.is_file():
+    elif is_there(annotations):
         path = annotations
         keys, labels = read_annotations(path)
     else:
@@ -50,7 +52,7 @@ def _read_split(split: str, folder: Path, root: Path) -> ImageFiles:
     # train_val2018/<Supercategory>/<category id>/<hash>.jpg
     folders = ["/".join(key.split("/")[-3:-1]) or None for key in keys]
     check_folders(path, keys, labels, folders)
-    return build_image_files(split, root, keys, labels)
+    return build_image_files(split, data, keys, labels)
 
 
 def _find_names(data: Data, folder: Path) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ def _find_names(data: Data, folder: Path) -> tuple[str, ...]:
         path = data.class_names
     else:
         places = [place / name for name in NAME_SOURCES for place in dict.fromkeys((folder, data.root))]
-        found = next((place for place in places if place.is_file()), None)
+        found = next((place for place in places if is_there(place)), None)
         if found is None:
             raise DataError(
                 f"{folder}: no class names: put the competition's categories.json or train2018.json there, or name a "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from ltgc_local.corpora.lists import check_keys
 from ltgc_local.errors import DataError
+from ltgc_local.regular_files import MAX_LIST_BYTES, read_json
 
 
 def read_annotations(path: Path) -> tuple[list[str], NDArray[np.int64]]:
@@ -22,15 +22,16 @@ def read_annotations(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     value = _read_json(path)
     try:
         label_of = {each["image_id"]: int(each["category_id"]) for each in value["annotations"]}
-        images = [(str(image["file_name"]), image["id"]) for image in value["images"]]
-    except (KeyError, TypeError, ValueError) as error:
+        images = [(str(image["file_name"]), label_of.get(image["id"])) for image in value["images"]]
+        labels = np.array([-1 if label is None else label for _, label in images], dtype=np.int64)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: not iNaturalist's annotations (images, annotations with category_id)") from error
-    without = [name for name, image_id in images if image_id not in label_of]
+    without = [name for name, label in images if label is None]
     if without:
         raise DataError(f"{path}: {len(without)} images have no category, the first is {without[0]}")
     keys = [name for name, _ in images]
     check_keys(path, keys)
-    return keys, np.array([label_of[image_id] for _, image_id in images], dtype=np.int64)
+    return keys, labels
 
 
 def read_category_names(path: Path) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def read_category_names(path: Path) -> tuple[str, ...]:
     try:
         rows = value if isinstance(value, list) else value["categories"]
         names = {int(row["id"]): str(row["name"]) for row in rows}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: no iNaturalist categories (id, name)") from error
     if not names or sorted(names) != list(range(len(names))):
         raise DataError(f"{path}: category ids are not 0 to {len(names) - 1}")
@@ -56,9 +57,8 @@ def read_category_names(path: Path) -> tuple[str, ...]:
 
 def _read_json(path: Path) -> Any:
     try:
-        with path.open(encoding="utf-8") as file:
-            return json.load(file)
+        return read_json(path, MAX_LIST_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path}: damaged JSON: {error}; copy it again") from error

@@ -20,7 +20,7 @@ def open_list_files(data: Data) -> Corpus:
     folder = data.lists or data.root
     splits = {}
     for split in SPLITS:
-        splits[split] = build_image_files(split, data.root, *read_list(folder / f"{split}.txt"))
+        splits[split] = build_image_files(split, data, *read_list(folder / f"{split}.txt"))
     names = read_class_names(data.class_names or folder / "class_names.txt")
     check_no_overlap(str(folder), splits["train"], splits["val"], splits["test"])
     shared = not set(splits["val"].keys).isdisjoint(splits["test"].keys)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ltgc_local.corpora.base import first_few
 from ltgc_local.errors import DataError
+from ltgc_local.regular_files import MAX_LIST_BYTES, read_text
 
 SPLITS = ("train", "val", "test")
 #: What ``datasets`` and others call a split's folder or files.
@@ -46,7 +47,7 @@ def read_lines(path: Path) -> list[str]:
         DataError: it cannot be read, or is no UTF-8 text.
     """
     try:
-        return path.read_text("utf-8-sig").split("\n")
+        return read_text(path, MAX_LIST_BYTES, "utf-8-sig").split("\n")
     except FileNotFoundError:
         raise DataError(f"{path}: not there; data.lists names the folder of the lists") from None
     except OSError as error:

@@ -26,12 +26,18 @@ from ltgc_local.corpora.arrow_columns import (
     number_keys,
     parse_class_names,
     parse_labels,
+    unreadable,
 )
 from ltgc_local.corpora.base import Corpus
 from ltgc_local.corpora.class_names import read_class_names
+from ltgc_local.corpora.decode import rules_of
 from ltgc_local.corpora.lists import SPLIT_NAMES, SPLITS
-from ltgc_local.errors import DataError
+from ltgc_local.corpora.looking import is_folder, list_names
+from ltgc_local.errors import BackendError, DataError
+from ltgc_local.image_decoding import ImageRules
+from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.recipe.schema import Data
+from ltgc_local.regular_files import check_regular
 
 #: Row groups whose encoded images stay in memory; the shipped data have one a split.
 CACHED_ROW_GROUPS = 6
@@ -48,7 +54,8 @@ class ParquetSplit(PackedSplit):
     starts: tuple[int, ...] = field(repr=False)  # first row of each row group, over all files
     groups: tuple[tuple[int, int], ...] = field(repr=False)  # (file, row group in it)
     mtimes_ns: tuple[int, ...] = field(repr=False)
-    image_column: str = "image"
+    rules: ImageRules
+    image_column: str
 
     def packed(self, row: int) -> tuple[dict[str, Any] | None, Path]:
         place = int(np.searchsorted(self.starts, row, side="right")) - 1
@@ -59,37 +66,26 @@ class ParquetSplit(PackedSplit):
 
 def open_parquet_folder(data: Data) -> Corpus:
     """Open a folder of Parquet files as ``datasets`` writes them (benchmark ``parquet``)."""
-    names = None if data.class_names is None else read_class_names(data.class_names)
-    return open_parquet(
-        "parquet", data.root, class_names=names, image_column=data.image_column, label_column=data.label_column
-    )
+    return open_parquet("parquet", data)
 
 
-def open_parquet(
-    name: str,
-    root: Path,
-    *,
-    made_by: str = "",
-    class_names: tuple[str, ...] | None = None,
-    image_column: str = "image",
-    label_column: str = "label",
-) -> Corpus:
+def open_parquet(name: str, data: Data, made_by: str = "") -> Corpus:
     """Open a folder of train, val and test in Parquet; images stay in the files.
 
     Args:
         name: the benchmark's name.
-        root: the folder.
+        data: the folder, the columns, and class names in place of those in the files' schema.
         made_by: the command that makes the files, for messages.
-        class_names: instead of those in the files' schema.
 
     Raises:
         DataError: a file is missing or damaged, has not the columns, or its labels have no names.
     """
+    root, class_names = data.root, None if data.class_names is None else read_class_names(data.class_names)
     hint = f"; type: {made_by}" if made_by else ""
     files = {split: _find_files(root, split) for split in SPLITS}
     missing = [f"{split}.parquet" for split in SPLITS if not files[split]]
     if missing:
-        what = "no such folder" if not root.is_dir() else f"{' and '.join(missing)} not there"
+        what = "no such folder" if not is_folder(root) else f"{' and '.join(missing)} not there"
         raise DataError(f"{root}: {what}; {name} is train.parquet, val.parquet and test.parquet in this folder{hint}")
     names = class_names
     splits = {}
@@ -97,13 +93,14 @@ def open_parquet(
         parts = []
         for path in files[split]:
             try:
-                part, own = _open_file(path, image_column, label_column, class_names, hint or NAME_COLUMNS)
-            except (pa.ArrowException, OSError) as error:
-                raise DataError(f"{path}: not a Parquet file, or a damaged one: {first_line(error)}{hint}") from error
+                check_regular(path)
+                part, own = _open_file(path, data, class_names, hint or NAME_COLUMNS)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise DataError(f"{path}: {unreadable(error, 'a Parquet file')}{hint}") from error
             names = own if names is None else names
             check_same_names(path, names, own, "train.parquet", hint)
             parts.append(part)
-        splits[split] = _join(split, files[split], parts, image_column)
+        splits[split] = _join(split, files[split], parts, data)
     val_is_test = are_copies(files["val"], files["test"])
     return Corpus(name, names or (), splits["train"], splits["val"], splits["test"], val_is_test)
 
@@ -111,29 +108,30 @@ def open_parquet(
 def _find_files(root: Path, split: str) -> tuple[Path, ...]:
     """Return train.parquet, or train-00000-of-00004.parquet and so on, of the folder or of data/ under it."""
     for folder in (root, root / "data"):
+        names = list_names(folder) if is_folder(folder) else []
         for stem in SPLIT_NAMES[split]:
-            if (folder / f"{stem}.parquet").is_file():
+            if f"{stem}.parquet" in names:
                 return (folder / f"{stem}.parquet",)
-            if shards := sorted(folder.glob(f"{stem}-*.parquet")):
-                return tuple(shards)
+            if shards := [name for name in names if name.startswith(f"{stem}-") and name.endswith(".parquet")]:
+                return tuple(folder / name for name in shards)
     return ()
 
 
 def _open_file(
-    path: Path, image_column: str, label_column: str, class_names: tuple[str, ...] | None, hint: str
+    path: Path, data: Data, class_names: tuple[str, ...] | None, hint: str
 ) -> tuple[tuple[NDArray[np.int64], list[int]], tuple[str, ...]]:
     """Read the labels, row groups' sizes and class names of one file, not its images."""
     with pq.ParquetFile(path) as file:
         schema = file.schema_arrow
-        check_columns(path, schema, image_column, label_column, hint)
-        names = class_names or parse_class_names(path, schema, label_column)
-        labels = parse_labels(path, file.read(columns=[label_column])[label_column])
+        check_columns(path, schema, data.image_column, data.label_column, hint)
+        names = class_names or parse_class_names(path, schema, data.label_column)
+        labels = parse_labels(path, file.read(columns=[data.label_column])[data.label_column])
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     return (labels, sizes), names
 
 
 def _join(
-    split: str, files: tuple[Path, ...], parts: Sequence[tuple[NDArray[np.int64], list[int]]], image_column: str
+    split: str, files: tuple[Path, ...], parts: Sequence[tuple[NDArray[np.int64], list[int]]], data: Data
 ) -> ParquetSplit:
     labels = np.concatenate([labels for labels, _ in parts])
     labels.setflags(write=False)
@@ -141,18 +139,20 @@ def _join(
     sizes = [size for _, sizes in parts for size in sizes]
     starts = tuple(int(start) for start in np.cumsum([0, *sizes[:-1]])) if sizes else ()
     mtimes = tuple(path.stat().st_mtime_ns for path in files)
-    return ParquetSplit(
-        split, files, number_keys(split, len(labels)), labels, starts, tuple(groups), mtimes, image_column
-    )
+    keys = number_keys(split, len(labels))
+    return ParquetSplit(split, files, keys, labels, starts, tuple(groups), mtimes, rules_of(data), data.image_column)
 
 
 @lru_cache(maxsize=CACHED_ROW_GROUPS)
 def _read_images(path: Path, mtime_ns: int, group: int, column: str) -> Any:
     """Return one row group's encoded images; ``mtime_ns`` keeps a replaced file apart from the old one."""
     try:
+        check_regular(path)
         with pq.ParquetFile(path) as file:
             if path.stat().st_mtime_ns != mtime_ns:
                 raise DataError(f"{path}: changed while it was in use; run again")
             return file.read_row_group(group, columns=[column])[column]
     except (pa.ArrowException, OSError) as error:
+        if is_out_of_memory(error):
+            raise BackendError(f"out of memory while reading {path}; write it with smaller row groups") from error
         raise DataError(f"{path}: row group {group} cannot be read: {first_line(error)}") from error

@@ -65,7 +65,7 @@ def open_places_lt(data: Data) -> Corpus:
                 raise DataError(f"{path}: {key} has label {label}; Places365's are 0 to {len(categories()) - 1}")
             if found is not None and found != categories()[label][0]:
                 raise DataError(f"{path}: {key} has label {label}, which is category {categories()[label][0]}")
-        splits[split] = build_image_files(split, data.root, keys, labels, LAYOUTS[split])
+        splits[split] = build_image_files(split, data, keys, labels, LAYOUTS[split])
     names = tuple(name for _, name in categories())
     if data.class_names is not None:
         names = read_class_names(data.class_names)

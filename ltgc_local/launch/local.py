@@ -48,9 +48,7 @@ def run_workers(root: Path, step: str, environments: Sequence[Mapping[str, str]]
         for worker, more in enumerate(environments):
             arguments = [str(root), step, str(worker), str(workers)]
             command = [sys.executable, "-P", "-m", "ltgc_local.run.worker", *arguments]
-            # Where standard error is closed, the worker's would be the first file that it opens.
-            quiet = subprocess.DEVNULL if sys.stderr is None else None
-            processes.append(subprocess.Popen(command, env=environment | dict(more), stderr=quiet))
+            processes.append(subprocess.Popen(command, env=environment | dict(more)))
         code = _wait(processes)
     finally:  # also of an interrupt: no step leaves a process behind
         for process in processes:

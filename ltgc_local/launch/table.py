@@ -24,6 +24,9 @@ from ltgc_local.launch.preview import metrics_as_text
 from ltgc_local.plan import build_plan, match_steps, with_dependents
 from ltgc_local.recipe import Recipe, Recipes
 
+MAX_SEED, MAX_SEEDS = 2**63 - 1, 1000
+SHOWN_SEEDS = 60  # characters, of those that are wrong
+
 
 @dataclass(frozen=True)
 class Invocation:
@@ -120,12 +123,21 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Return the seeds of "0,1,2", or of "3" the first three.
 
     Raises:
-        RecipeError: it is neither.
+        RecipeError: it is neither, or a seed or their number is too large.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdecimal() for word in words) or ("," not in text and int(text) < 1):
-        raise RecipeError(f"--seeds {text}: expected seeds such as 0,1,2, or how many, such as 3")
-    return tuple(dict.fromkeys(map(int, words))) if "," in text else tuple(range(int(text)))
+    shown = text if len(text) <= SHOWN_SEEDS else f"{text[:SHOWN_SEEDS]}…"
+    expected = f"--seeds {shown}: expected seeds such as 0,1,2, or how many, such as 3; at most {MAX_SEEDS}"
+    if not words or not all(word.isascii() and word.isdecimal() for word in words):
+        raise RecipeError(expected)
+    # Numbers of more digits are not made from text at all: Python refuses beyond 4,300.
+    numbers = [int(word) if len(word.lstrip("0")) <= len(str(MAX_SEED)) else MAX_SEED + 1 for word in words]
+    if max(numbers) > MAX_SEED and "," in text:
+        raise RecipeError(f"--seeds {shown}: a seed is {MAX_SEED} at most")
+    seeds = tuple(dict.fromkeys(numbers)) if "," in text else range(numbers[0])
+    if not 1 <= (len(seeds) if "," in text else numbers[0]) <= MAX_SEEDS:
+        raise RecipeError(expected)
+    return tuple(seeds)
 
 
 def list_jobs(

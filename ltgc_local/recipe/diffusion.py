@@ -42,13 +42,13 @@ class Diffusion(Fitting):
     size_px: int = Field(default=512, ge=8, le=2048, multiple_of=8)
     """Width and height that are trained on and drawn; images are cropped to squares. Ours: SDXL's own 1024 costs four
     times as much, and crops of aerial images are small."""
-    steps: int = Field(default=2000, ge=1)
+    steps: int = Field(default=2000, ge=1, le=100_000_000)
     """Steps of training. Ours."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=65_536)
     """Images a step. Ours."""
     lr: float = Field(default=1e-4, gt=0, le=1)
     """Learning rate of AdamW; falls by half a cosine. Ours: the usual one of a LoRA on SDXL."""
-    warmup_steps: int = Field(default=100, ge=0)
+    warmup_steps: int = Field(default=100, ge=0, le=100_000_000)
     """Steps over which the rate rises. Ours."""
     weight_decay: float = Field(default=0.01, ge=0, le=10)
     """Of AdamW. Ours: torch's default."""
@@ -58,7 +58,7 @@ class Diffusion(Fitting):
     """Share of the features that training leaves out [IP-Adapter]; drawn independently of the prompts. Ours, that."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass, for less memory. Ours."""
-    log_every: int = Field(default=100, ge=1)
+    log_every: int = Field(default=100, ge=1, le=100_000_000)
     """Steps between lines of the history. Ours."""
     prompts: Literal["classes", "descriptions"] = "classes"
     """What is drawn: ``split.prompt`` of the class [paper], or LTGC's extended descriptions of it, by the blocks
@@ -86,11 +86,11 @@ class Diffusion(Fitting):
     """For ``tail_network`` and ``either``. Ours."""
     attempts: int = Field(default=3, ge=1, le=20)
     """Drawings of an image at most, the first included, each of other noise; then it is left out. Ours."""
-    draw_batch_size: int = Field(default=8, ge=1)
+    draw_batch_size: int = Field(default=8, ge=1, le=65_536)
     """Images drawn at once. Ours."""
-    accept_batch_size: int = Field(default=64, ge=1)
+    accept_batch_size: int = Field(default=64, ge=1, le=65_536)
     """Images that CLIP and the tail network see at once. Ours."""
-    shard_size: int = Field(default=64, ge=1)
+    shard_size: int = Field(default=64, ge=1, le=100_000)
     """Drawn images a file, which is what an interruption can lose. Ours."""
     stored_size_px: int | None = Field(default=None, ge=8, le=2048)
     """Size at which images are stored; null stores what is drawn. Ours: give the originals' size when they are small,

@@ -5,21 +5,48 @@ Reads ``ltgc_local.store``'s cards, the one sibling that ``ltgc_local.recipe`` i
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from ltgc_local.errors import ModelError
 from ltgc_local.recipe.schema import Recipe
 from ltgc_local.recipe.words import did_you_mean
-from ltgc_local.store import ROLES, FewStepCard, ModelCard, find_card, list_cards
+from ltgc_local.regular_files import check_regular
+from ltgc_local.store import ROLES, FewStepCard, ModelCard, list_cards
 from ltgc_local.yaml_tree import Entry, Problem, locate
 
 #: What makes a shipped benchmark's files, for the message that says they are missing.
 DATA_COMMANDS = {"fashion_mnist_lt": "python data/make_fashion_mnist_lt.py"}
 
 
-def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) -> None:
+class CardFolders:
+    """Folders of cards, each read once: the rows of a table mostly share theirs."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, dict[str, ModelCard] | ModelError] = {}
+
+    def cards(self, folder: Path) -> dict[str, ModelCard]:
+        """Return the cards of a folder by their names.
+
+        Raises:
+            ModelError: one of them is wrong.
+        """
+        found = self._read.get(folder)
+        if found is None:
+            try:
+                found = {card.name: card for card in list_cards(folder)}
+            except ModelError as error:
+                found = error
+            self._read[folder] = found
+        if isinstance(found, ModelError):
+            raise found
+        return found
+
+
+def check_files_of(plain: dict[str, Any], root: Entry, folders: CardFolders, problems: list[Problem]) -> None:
     """Check that the folders are there and that each role's card is in its folder, and of that role."""
     data, models = plain.get("data"), plain.get("models")
     if isinstance(data, dict):
@@ -33,7 +60,7 @@ def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) 
         problems.append(Problem(place, "models.cards", f"no folder {folder}; {hint}"))
         return
     try:
-        cards = {card.name: card for card in list_cards(folder)}
+        cards = folders.cards(folder)
     except ModelError as error:
         if not problems:
             raise
@@ -47,14 +74,16 @@ def check_files_of(plain: dict[str, Any], root: Entry, problems: list[Problem]) 
                 problems.append(Problem(locate(root, ("models", role))[0], f"models.{role}", text))
 
 
-def check_use_of_t2i(recipe: Recipe, root: Entry, problems: list[Problem]) -> None:
+def check_use_of_t2i(recipe: Recipe, root: Entry, folders: CardFolders, problems: list[Problem]) -> None:
     """Check that the model that draws is used as its card says."""
     if recipe.models.t2i is None:
         return
     try:
-        card = find_card(recipe.models.cards, recipe.models.t2i, "t2i")
+        card = folders.cards(recipe.models.cards).get(recipe.models.t2i)
     except ModelError:
         return  # told already
+    if card is None or card.role != "t2i":
+        return
     if recipe.draw.decoder == "tiny" and card.tiny_decoder is None:
         text = (
             f"'tiny', but {card.file} names none; remove it, or write there 'tiny_decoder: FOLDER' "
@@ -94,14 +123,26 @@ def _check_data(data: dict[str, Any], root: Entry, problems: list[Problem]) -> N
     benchmark = data.get("benchmark", "fashion_mnist_lt")
     command = DATA_COMMANDS.get(benchmark) if isinstance(benchmark, str) else None
     hint = f"; its files are made by: {command}" if command else "; data/README.md says what belongs there"
-    for key, kind, is_there in (
-        ("root", "folder", os.path.isdir),
-        ("lists", "folder", os.path.isdir),
-        ("class_names", "file", os.path.isfile),
+    for key, kind, look in (
+        ("root", "folder", _look_at_folder),
+        ("lists", "folder", _look_at_folder),
+        ("class_names", "file", check_regular),
     ):
         path = data.get(key)
-        if isinstance(path, Path) and not is_there(path):
+        if not isinstance(path, Path):
+            continue
+        try:
+            look(path)
+        except (FileNotFoundError, NotADirectoryError):
             problems.append(Problem(locate(root, ("data", key))[0], f"data.{key}", f"no {kind} {path}{hint}"))
+        except OSError as error:
+            text = f"{path}: cannot be read: {error.strerror}"
+            problems.append(Problem(locate(root, ("data", key))[0], f"data.{key}", text))
+
+
+def _look_at_folder(path: Path) -> None:
+    if not stat.S_ISDIR(os.stat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
 
 
 def _card_problem(name: str, role: str, cards: dict[str, ModelCard], folder: Path) -> str:

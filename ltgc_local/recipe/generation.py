@@ -13,14 +13,14 @@ from ltgc_local.recipe.block import Block
 class Describe(Block):
     """Existing descriptions: the vlm answers Prompt 1 for each image of a tail class."""
 
-    tail_below: int = Field(default=100, ge=1)
+    tail_below: int = Field(default=100, ge=1, le=10_000_000)
     """Classes with fewer training images than this are tail classes [released code]."""
-    max_images_per_class: int = Field(default=100, ge=1)
+    max_images_per_class: int = Field(default=100, ge=1, le=1_000_000)
     """Images of a class that are described at most; bounds M_y. Ours: the paper describes all."""
-    batch_size: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=256, ge=1, le=65_536)
     """Images that are handed to the vlm at once, which is what an interruption can lose; the backend forms its own
     batches of them. Ours: on vLLM 32 were 0.7 times as fast, because a batch ends with its longest reply."""
-    max_new_tokens: int = Field(default=96, ge=8)
+    max_new_tokens: int = Field(default=96, ge=8, le=100_000)
     """Tokens of a reply at most. Ours: as JSON, a sentence of 75 CLIP tokens took 86 at most. On vLLM the schema ends a
     reply of JSON by itself."""
     reply_form: Literal["auto", "structured", "free"] = "auto"
@@ -34,20 +34,20 @@ class Extend(Block):
     source: Literal["llm", "template"] = "llm"
     """Who writes the list: the llm [paper], or nobody (``template``): "A photo of the class [y]." N_y times, no vlm and
     no llm, the paper's Figure 6 to compare with."""
-    max_descriptions: int = Field(default=300, ge=1)
+    max_descriptions: int = Field(default=300, ge=1, le=100_000)
     """K_y, existing and extended together [paper: 100 iNaturalist 2018, 300 ImageNet-LT, 800 Places-LT]."""
     per_ask: int = Field(default=8, ge=1, le=100)
     """Descriptions that one Prompt 2 asks for. Ours."""
-    context_descriptions: int = Field(default=12, ge=1)
+    context_descriptions: int = Field(default=12, ge=1, le=10_000)
     """Accepted sentences that are fed back in the next ask. Ours: the released code feeds back none of its own."""
     parallel_asks: int = Field(default=4, ge=1, le=64)
     """Prompt 2s of a class that are asked side by side, each under another sample of the list. Ours."""
-    max_asks: int = Field(default=40, ge=1)
+    max_asks: int = Field(default=40, ge=1, le=100_000)
     """Prompt 2s a class at most; what is then missing is reported, not fatal. Ours."""
-    max_useless_asks: int | None = Field(default=None, ge=1)
+    max_useless_asks: int | None = Field(default=None, ge=1, le=100_000)
     """Prompt 2s of a class one after another without a readable sentence, after which it is given up: a model that
     cannot answer costs every class all its asks otherwise. null goes on to ``max_asks``. Ours."""
-    repetition_batch: int = Field(default=12, ge=2)
+    repetition_batch: int = Field(default=12, ge=2, le=10_000)
     """Sentences in one Prompt 3 list. Ours."""
     repetition_similarity: float = Field(default=0.875, gt=0, le=1)
     """Jaccard similarity of the words of features and scene at or above which two sentences are near duplicates.
@@ -60,13 +60,13 @@ class Extend(Block):
     """Sampling temperature of Prompt 2's replies; 0 is greedy. Ours."""
     top_p: float = Field(default=0.95, gt=0, le=1)
     """Nucleus sampling: share of the probability that is kept. Ours."""
-    max_new_tokens: int = Field(default=320, ge=8)
+    max_new_tokens: int = Field(default=320, ge=8, le=100_000)
     """Tokens of a reply at most. Ours: ``per_ask`` sentences of 40 CLIP tokens each, which take about as many as JSON;
     what is beyond is cut off and lost. On vLLM the schema ends a reply of JSON by itself, so more costs nothing."""
     max_clip_tokens: int = Field(default=75, ge=8, le=75)
     """CLIP tokens of a sentence at most, what is longer is cut; CLIP reads 77 with start and end. Ours: the released
     code checks nothing."""
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=16, ge=1, le=65_536)
     """Classes that are extended side by side, which is what an interruption can lose. Ours."""
     reply_form: Literal["auto", "structured", "free"] = "auto"
     """What the llm is asked for by Prompts 2 and 5; as ``describe.reply_form``. Ours."""
@@ -96,10 +96,10 @@ class Draw(Block):
     decoder: Literal["tiny"] | None = None
     """What turns latents into images: null is the model's own VAE, ``tiny`` the small one that its card names
     (``tiny_decoder``, such as TAESDXL): faster, less memory, fine detail redrawn rather than kept. Ours."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=65_536)
     """Images drawn at once. Where they do not fit into memory, half as many; what fits is remembered in the run's
     ``batch_sizes.json``. Ours."""
-    shard_size: int = Field(default=64, ge=1)
+    shard_size: int = Field(default=64, ge=1, le=100_000)
     """Images a file, which is what an interruption can lose. Ours."""
     negative_prompt: str = ""
     """What the guidance moves away from. Ours."""
@@ -161,13 +161,13 @@ class Assess(Block):
     percentile: float = Field(default=5.0, ge=0, le=100)
     """For ``percentile``: an image passes at or above this percentile of its class's training images (linear between
     two of them). A class without any is judged by ``margin_rank`` instead. Ours."""
-    margin_rank: int = Field(default=1, ge=1)
+    margin_rank: int = Field(default=1, ge=1, le=1_000_000)
     """For ``margin``: C_y must be among this many closest of all classes' templates; ties count in its favour. Ours."""
     attempts: int = Field(default=3, ge=1, le=20)
     """Drawings of a description at most, the first included; after the last it is excluded [released code]."""
     refine_from: Literal["last", "original"] = "last"
     """Which text Prompt 5 refines: the last refined one, or the original (the released code). The default is ours."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=65_536)
     """Images that CLIP sees at once. Ours."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -187,10 +187,10 @@ class Leaks(Block):
     cosine: float = Field(default=0.97, gt=0, le=1)
     """Cosine at or above which the clip's embeddings are those of near duplicates. Ours: for published weights; a
     miniature's embeddings lie closer together."""
-    max_embedded: int | None = Field(default=None, ge=1)
+    max_embedded: int | None = Field(default=None, ge=1, le=100_000_000)
     """Training images, and test images, whose embeddings are compared at most: a seeded sample; null compares all.
     Pixels and hashes are always compared of all. Ours."""
-    batch_size: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=256, ge=1, le=65_536)
     """Images that CLIP sees at once. Ours."""
-    shard_size: int = Field(default=4096, ge=1)
+    shard_size: int = Field(default=4096, ge=1, le=100_000)
     """Images a file of fingerprints, which is what an interruption can lose. Ours."""

@@ -41,9 +41,9 @@ class Data(Block):
     lists that disagree."""
     imbalance: float = Field(default=100.0, ge=1, le=10_000)
     """CIFAR: training images of the largest class over those of the smallest. Ours: the field's usual factor."""
-    largest_class: int | None = Field(default=None, ge=2)
+    largest_class: int | None = Field(default=None, ge=2, le=1_000_000)
     """CIFAR: training images of the largest class; null takes all official ones, as the field does. Ours."""
-    val_per_class: int = Field(default=50, ge=1)
+    val_per_class: int = Field(default=50, ge=1, le=1_000_000)
     """CIFAR: validation images a class at most, of the official training images that the long tail leaves. Ours."""
     split_seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Which images CIFAR's long tail keeps, or the crops' validation split; not the run's seed, so that runs share
@@ -56,6 +56,21 @@ class Data(Block):
     label_column: str = Field(default="label", min_length=1)
     """csv, parquet and datasets: the column of labels. Ours: what ``datasets`` writes."""
 
+    max_pixels: int = Field(default=64_000_000, ge=1, le=178_956_970)
+    """Pixels of an image at most; a larger one is refused by its header, because it may take all memory. Ours; the
+    upper bound is Pillow's own."""
+    alpha_background: str = Field(
+        default="white",
+        pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$",
+        json_schema_extra={"expected": "white, black, grey or a colour such as '#ffcc00' (in quotes)"},
+    )
+    """What lies behind images with alpha: white, black, grey or #rrggbb. Ours."""
+
+    @property
+    def pixels_by(self) -> str:
+        """What decides which pixels an image has, for the names of files that hold decoded ones."""
+        return "\0".join((self.image_column, str(self.max_pixels), self.alpha_background))
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         for key, benchmarks in DATA_KEYS.items():
             default = type(self).model_fields[key].default
@@ -66,6 +81,7 @@ class Data(Block):
 _CIFAR = ("cifar10_lt", "cifar100_lt")
 _CROPS = ("dior", "fgsc23", "dota", "anno_lists")
 _LISTED = ("imagenet_lt", "places_lt", "inaturalist18", *_CROPS, "list_files", "csv")
+_ENCODED = (*_LISTED, "fashion_mnist_lt", "image_folder", "parquet", "datasets")
 #: Key of ``data`` -> the benchmarks that it has an effect on, where that is not all of them.
 DATA_KEYS = {
     "lists": _LISTED,
@@ -77,6 +93,8 @@ DATA_KEYS = {
     "val_percent": _CROPS,
     "image_column": ("csv", "parquet", "datasets"),
     "label_column": ("csv", "parquet", "datasets"),
+    "max_pixels": _ENCODED,
+    "alpha_background": _ENCODED,
 }
 
 
@@ -112,9 +130,9 @@ class Models(Block):
     """Format of the matrices in the t2i's transformer blocks while it draws: ``fp8`` has half bfloat16's bytes and
     changes pictures slightly, as then does ``draw.batch_size``. For Ada, Hopper and later GPUs, where it is not timed
     yet; CPUs are slower. null leaves them as ``dtype``. Ours."""
-    max_model_len: int = Field(default=4096, ge=64)
+    max_model_len: int = Field(default=4096, ge=64, le=10_000_000)
     """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
-    max_pixels: int = Field(default=1024 * 1024, ge=64)
+    max_pixels: int = Field(default=1024 * 1024, ge=64, le=100_000_000)
     """Pixels of a picture that the vlm sees at most; a larger one is shrunk. Ours."""
     decode_threads: int = Field(default=0, ge=0, le=256)
     """Threads of a process that decode images for clip; 0 takes one a CPU. Ours."""

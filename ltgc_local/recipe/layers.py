@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltgc_local.recipe.words import did_you_mean
+from ltgc_local.regular_files import read_bytes
 from ltgc_local.yaml_tree import MAX_BYTES, Entry, Place, Problem, parse_yaml
 
 Block = dict[str, Entry]
@@ -116,7 +117,7 @@ def _read_block(path: Path, place: Place, asked_at: Place, problems: list[Proble
     """Read one file's top level; ``asked_at`` is where a missing file is to be reported."""
     via = "" if asked_at is place or not asked_at.is_file else f"base {path}: "
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
         problems.append(Problem(asked_at, "", f"{via}no such file{_other_recipes(path)}"))
         return None
@@ -125,9 +126,6 @@ def _read_block(path: Path, place: Place, asked_at: Place, problems: list[Proble
         return None
     except OSError as error:
         problems.append(Problem(asked_at, "", f"{via}cannot be read: {error.strerror}"))
-        return None
-    if len(content) > MAX_BYTES:
-        problems.append(Problem(place, "", f"{len(content)} bytes; a recipe has at most {MAX_BYTES}"))
         return None
     try:
         text = content.decode("utf-8-sig")
@@ -150,7 +148,7 @@ def _read_block(path: Path, place: Place, asked_at: Place, problems: list[Proble
 
 
 def _other_recipes(path: Path) -> str:
-    names = sorted(file.name for file in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    names = sorted(file.name for file in path.parent.glob("*.yaml")) if os.path.isdir(path.parent) else []
     meant = did_you_mean(path.name, names)
     return meant or (f"; there are {', '.join(names)}" if names else "")
 
@@ -194,4 +192,4 @@ def apply_override(block: Block | None, override: str, order: int, problems: lis
 
 def is_path(text: str) -> bool:
     """Return whether a text can be a path at all."""
-    return bool(text) and "\0" not in text
+    return bool(text) and "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)

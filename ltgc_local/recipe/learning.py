@@ -15,11 +15,11 @@ class Train(Block):
 
     control: bool = True
     """Also train the control: the same LoRA on the originals alone. Ours: the paper has none."""
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=10, ge=1, le=100_000)
     """Passes of len(D_o) pairs. Ours."""
-    batch_size: int = Field(default=128, ge=2)
+    batch_size: int = Field(default=128, ge=2, le=65_536)
     """Pairs a step. Ours."""
-    accumulation_steps: int = Field(default=1, ge=1)
+    accumulation_steps: int = Field(default=1, ge=1, le=65_536)
     """Parts that a batch is cut into, one after the other through the tower: less memory, the same step. Ours."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Ours."""
@@ -29,7 +29,7 @@ class Train(Block):
     """Of sgd. Ours."""
     weight_decay: float = Field(default=5e-4, ge=0, le=10)
     """Ours."""
-    warmup_steps: int = Field(default=0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0, le=100_000_000)
     """Steps of linear rise to ``lr``. Ours."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay a step of the trained weights' moving average, which is then what is validated and kept; 0 is off. Ours."""
@@ -44,7 +44,7 @@ class Train(Block):
     """Share of an adapter's inputs that is dropped in training. Ours."""
     lora_targets: Literal["attention", "attention+mlp"] = "attention+mlp"
     """Which layers of every visual block are adapted. Ours."""
-    lora_blocks: int | None = Field(default=None, ge=1)
+    lora_blocks: int | None = Field(default=None, ge=1, le=10_000)
     """Adapt this many of the last blocks; the frozen ones below them run forward only. Null adapts all. Ours."""
     head: Literal["text", "frozen_text"] = "text"
     """Cosine classifier that starts from the classes' text features, trained (``text``) or not. Ours."""
@@ -62,9 +62,9 @@ class Train(Block):
     """lam ~ Beta(mix_alpha, mix_beta) a pair; lam is the original's share. Ours: the paper does not state lam."""
     mix_beta: float | None = Field(default=None, gt=0, le=100)
     """Null takes ``mix_alpha``. D_g's share is mix_beta / (mix_alpha + mix_beta): 9 and 1 give 0.1. Ours."""
-    real_epochs: int = Field(default=0, ge=0)
+    real_epochs: int = Field(default=0, ge=0, le=100_000)
     """How many of ``epochs``, the last ones, train on originals only. Ours."""
-    last_layer_epochs: int = Field(default=0, ge=0)
+    last_layer_epochs: int = Field(default=0, ge=0, le=100_000)
     """How many of ``real_epochs``, the last ones, train the head alone. Ours."""
     loss: Literal["cross_entropy", "logit_adjustment", "balanced_softmax"] = "cross_entropy"
     """Soft-label cross-entropy; or with the scaled log of ``prior`` added to the logits (Menon et al. 2021); or with
@@ -96,7 +96,7 @@ class Train(Block):
     """Recompute each block's activations in the backward pass: less memory, about a third slower. Ours."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Minutes between checkpoints, from which a killed training goes on exactly; 0 writes one a step. Ours."""
-    in_memory_mib: int = Field(default=2048, ge=0)
+    in_memory_mib: int = Field(default=2048, ge=0, le=100_000_000)
     """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory. Ours."""
     decode_workers: int = Field(default=0, ge=0, le=256)
     """Processes that decode into that file; 1 decodes in the step's own, 0 takes one a CPU. Ours."""
@@ -134,15 +134,15 @@ class Train(Block):
 class Evaluate(Block):
     """Accuracy on the test split: all, many, medium, few and each class."""
 
-    batch_size: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=256, ge=1, le=65_536)
     """Images at once. Ours."""
     zero_shot: bool = True
     """Also evaluate CLIP before any training. Ours: the paper takes these numbers from others."""
     vlm_classifier: bool = False
     """Also ask the vlm which class each test image shows [paper, Table 3]."""
-    vlm_images_per_class: int = Field(default=20, ge=1)
+    vlm_images_per_class: int = Field(default=20, ge=1, le=1_000_000)
     """Test images of a class that the vlm is asked about at most, drawn by seed. Ours: a reply is slow."""
-    vlm_names_in_prompt: int = Field(default=100, ge=0)
+    vlm_names_in_prompt: int = Field(default=100, ge=0, le=1_000_000)
     """With at most this many classes the prompt lists their names; with more the vlm answers freely, and CLIP's text
     tower finds the class name nearest to an answer that names none. Ours: the paper does not say how it asked."""
     five_crop: bool = False

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ltgc_local.errors import RecipeError
-from ltgc_local.recipe.files import check_files_of, check_use_of_t2i
+from ltgc_local.recipe.files import CardFolders, check_files_of, check_use_of_t2i
 from ltgc_local.recipe.layers import Block, Layers, apply_override, is_path, merge, read_layers
 from ltgc_local.recipe.schema import Name, Recipe
 from ltgc_local.recipe.uses import missing_roles, variant_of
@@ -87,8 +87,9 @@ def load_recipes(
         apply_override(layers.block if layers else None, override, order, problems)
     if layers is None:
         raise RecipeError(sort_problems(problems))
+    folders = CardFolders() if check_files else None
     if layers.rows is None:
-        recipe = _check(layers.block, layers.place, check_files, problems)
+        recipe = _check(layers.block, layers.place, folders, problems)
         if recipe is None or problems:
             raise RecipeError(sort_problems(problems))
         return Recipes(recipe.name, {recipe.name: recipe}, is_table=False)
@@ -99,7 +100,7 @@ def load_recipes(
         for order, override in enumerate(overrides, start=2):
             apply_override(block, override, order, problems)
         block["name"] = Entry(entry.place, row, row)
-        recipe = _check(block, layers.place, check_files, problems)
+        recipe = _check(block, layers.place, folders, problems)
         if recipe is not None:
             rows[row] = recipe
     if problems:
@@ -107,8 +108,12 @@ def load_recipes(
     return Recipes(name, rows, is_table=True)
 
 
-def _check(block: Block, place: Place, check_files: bool, problems: list[Problem]) -> Recipe | None:
-    """Return the recipe of a block, or None; append what is wrong with it to ``problems``."""
+def _check(block: Block, place: Place, folders: CardFolders | None, problems: list[Problem]) -> Recipe | None:
+    """Return the recipe of a block, or None; append what is wrong with it to ``problems``.
+
+    Args:
+        folders: cards that were read already; None does not look at files.
+    """
     root = Entry(place.at(1), block)
     plain = _plain_values(block)
     recipe = None
@@ -122,10 +127,10 @@ def _check(block: Block, place: Place, check_files: bool, problems: list[Problem
         place_of_models = locate(root, ("models",))[0]
         missing = missing_roles(_variant_of(root), models)
         problems += [Problem(place_of_models, "models", problem) for problem in missing]
-    if check_files:
-        check_files_of(plain, root, problems)
+    if folders is not None:
+        check_files_of(plain, root, folders, problems)
         if recipe is not None:
-            check_use_of_t2i(recipe, root, problems)
+            check_use_of_t2i(recipe, root, folders, problems)
     return recipe
 
 

@@ -35,7 +35,7 @@ class Fitting(Block):
     """bf16 runs the forward pass under autocast. Ours."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Minutes between checkpoints, from which a killed training goes on exactly; 0 writes one a step. Ours."""
-    in_memory_mib: int = Field(default=2048, ge=0)
+    in_memory_mib: int = Field(default=2048, ge=0, le=100_000_000)
     """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory. Ours."""
     decode_workers: int = Field(default=0, ge=0, le=256)
     """Processes that decode into that file; 1 decodes in the step's own, 0 takes one a CPU. Ours."""
@@ -62,13 +62,13 @@ class Backbone(Fitting):
     original from generated. Ours."""
     noise: float = Field(default=0.0, ge=0, le=1)
     """Largest standard deviation of random noise, of the range from black to white. Ours."""
-    batch_size: int = Field(default=32, ge=2)
+    batch_size: int = Field(default=32, ge=2, le=65_536)
     """Images a step [released code]."""
     lr: float = Field(default=1e-3, gt=0, le=10)
     """Learning rate of Adam [released code]."""
     weight_decay: float = Field(default=1e-4, ge=0, le=10)
     """Of Adam, added to the gradient [released code]."""
-    lr_drop_epochs: int = Field(default=30, ge=1)
+    lr_drop_epochs: int = Field(default=30, ge=1, le=100_000)
     """The learning rate drops after every so many epochs: from epoch 31, 61, … on [released code]."""
     lr_drop_factor: float = Field(default=0.1, gt=0, le=1)
     """Factor of each drop [released code]; 1 keeps the rate."""
@@ -83,18 +83,18 @@ class Kmdn(Backbone):
     loss of the student = CE(student(x), y) + feature_weight * mean((F_student(x) - F_teacher(x))^2), x the student's.
     """
 
-    epochs: int = Field(default=100, ge=1)
+    epochs: int = Field(default=100, ge=1, le=100_000)
     """Of each network alone, before they teach each other [released code: 100 for the head; its 1 for the tail is read
     as a placeholder]."""
     distill: bool = True
     """False leaves the networks as they were trained alone. Ours: the comparison."""
-    distill_epochs: int = Field(default=100, ge=1)
+    distill_epochs: int = Field(default=100, ge=1, le=100_000)
     """Of both phases together [released code]."""
-    distill_interval: int = Field(default=50, ge=1)
+    distill_interval: int = Field(default=50, ge=1, le=100_000)
     """Epochs after which teacher and student change places [released code]."""
     first_teacher: Literal["tail", "head"] = "tail"
     """Who teaches first [released code: the tail network]."""
-    distill_batch_size: int = Field(default=64, ge=2)
+    distill_batch_size: int = Field(default=64, ge=2, le=65_536)
     """Images a step of distillation [released code]."""
     feature: str = Field(default="layer3", min_length=1, max_length=100)
     """Stage whose feature maps are compared, by timm's name of the module; the generator reads them, too
@@ -169,7 +169,7 @@ class Cdtg(Fitting):
     logged]."""
     clip_classes: Literal["tail", "all"] = "tail"
     """Whose prompts CLIP chooses among in that loss: the tail's [paper], or all classes'. Ours."""
-    consistency_shrink: int = Field(default=1, ge=1)
+    consistency_shrink: int = Field(default=1, ge=1, le=65_536)
     """The class and CLIP losses are of a batch this many times smaller: on a CPU their networks cost more than the
     generator. Ours."""
     label_fusion: Literal["concat", "projection"] = "concat"
@@ -177,13 +177,13 @@ class Cdtg(Fitting):
     the last features (Miyato and Koyama 2018). Ours."""
     r1_weight: float = Field(default=10.0, ge=0, le=1000)
     """Of the gradient penalty R1 [released code]."""
-    r1_every: int = Field(default=16, ge=1)
+    r1_every: int = Field(default=16, ge=1, le=100_000_000)
     """Steps between R1 penalties [released code]."""
     path_weight: float = Field(default=2.0, ge=0, le=1000)
     """Of the path length penalty [released code]."""
-    path_every: int = Field(default=4, ge=1)
+    path_every: int = Field(default=4, ge=1, le=100_000_000)
     """Steps between path length penalties [released code]."""
-    path_batch_shrink: int = Field(default=2, ge=1)
+    path_batch_shrink: int = Field(default=2, ge=1, le=65_536)
     """The path length is of a batch this many times smaller [released code]."""
     path_decay: float = Field(default=0.01, gt=0, le=1)
     """Of the running mean of path lengths [released code]."""
@@ -198,13 +198,13 @@ class Cdtg(Fitting):
     """Of ``ada``: the share of real images that the discriminator is to be sure of [released code]."""
     ada_max: float = Field(default=0.8, gt=0, le=1)
     """Of ``ada``: the probability at most. Ours."""
-    ada_images: int = Field(default=500_000, ge=1)
+    ada_images: int = Field(default=500_000, ge=1, le=10_000_000_000)
     """Of ``ada``: images over which the probability may go from 0 to 1 [released code]."""
-    ada_every: int = Field(default=8, ge=1)
+    ada_every: int = Field(default=8, ge=1, le=100_000_000)
     """Of ``ada``: steps between its changes [released code]."""
-    steps: int = Field(default=200_000, ge=1)
+    steps: int = Field(default=200_000, ge=1, le=100_000_000)
     """Steps of training [released code]."""
-    batch_size: int = Field(default=8, ge=2)
+    batch_size: int = Field(default=8, ge=2, le=65_536)
     """Images a step [released code]."""
     lr: float = Field(default=0.002, gt=0, le=1)
     """Of both networks' Adam, before lazy regularisation's factor [released code]."""
@@ -212,11 +212,11 @@ class Cdtg(Fitting):
     """Of Adam, whose beta1 is 0 [released code]."""
     flip: bool = False
     """Flip real images at random [released code: not]."""
-    sample_every: int = Field(default=5000, ge=1)
+    sample_every: int = Field(default=5000, ge=1, le=100_000_000)
     """Steps between grids of sample images, and between lines of the history. Ours."""
-    generate_batch_size: int = Field(default=32, ge=1)
+    generate_batch_size: int = Field(default=32, ge=1, le=65_536)
     """Images generated at once. Ours."""
-    shard_size: int = Field(default=256, ge=1)
+    shard_size: int = Field(default=256, ge=1, le=100_000)
     """Generated images a file, which is what an interruption can lose. Ours."""
     stored_size_px: int | None = Field(default=None, ge=8, le=1024)
     """Size at which generated images are stored; null stores what is generated. Ours: give the originals' size when
@@ -241,10 +241,10 @@ class Merge(Block):
     budget: Literal["fixed", "largest", "median", "number"] = "fixed"
     """``fixed`` adds ``images`` to every tail class [paper]; the others fill tail classes up: to the largest class's
     number of training images, to the median class's, or to ``images``. The others are ours."""
-    images: int = Field(default=7000, ge=1)
+    images: int = Field(default=7000, ge=1, le=1_000_000)
     """Generated images that ``fixed`` adds to a class, or images that ``number`` fills it up to
     [paper: 7000 for DIOR, by its README]."""
-    per_source: int = Field(default=5, ge=1)
+    per_source: int = Field(default=5, ge=1, le=1_000_000)
     """Generated images of each real one in a row; when all real images of a class have had theirs, it begins again
     with other noise [released code]."""
 
@@ -256,7 +256,7 @@ class Merge(Block):
 class Classifier(Backbone):
     """The network that is trained on originals and generated images, and its control on originals alone."""
 
-    epochs: int = Field(default=50, ge=1)
+    epochs: int = Field(default=50, ge=1, le=100_000)
     """Passes over an arm's images [released code]."""
     equal_steps: bool = False
     """The control takes as many steps as the other arm, by passing over its images more often; else each arm passes
@@ -272,11 +272,11 @@ class Measure(Block):
 
     enabled: bool = True
     """False leaves it out. Ours."""
-    max_images: int = Field(default=1000, ge=2)
+    max_images: int = Field(default=1000, ge=2, le=1_000_000)
     """Generated images of a class, and real ones, that are measured at most: a seeded sample. Ours."""
-    kid_subsets: int = Field(default=100, ge=1)
+    kid_subsets: int = Field(default=100, ge=1, le=100_000)
     """Subsets whose mean is the kernel distance (Binkowski et al. 2018). Ours: their number."""
-    kid_subset_size: int = Field(default=1000, ge=2)
+    kid_subset_size: int = Field(default=1000, ge=2, le=1_000_000)
     """Images of a subset, or all where there are fewer. Ours: their number."""
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, le=65_536)
     """Images that CLIP sees at once. Ours."""

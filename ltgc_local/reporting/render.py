@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ltgc_local.printable import printable
 from ltgc_local.reporting.acceptance import describe_scorer, sum_rounds
 from ltgc_local.reporting.accuracy import Arm, title_of
 from ltgc_local.reporting.gallery import images_per_class
@@ -17,7 +18,8 @@ SHOWN_OF_LONG = 30
 
 
 def render(report: Report) -> str:
-    """Return the page. Every value is escaped; nothing in it refers to another file or to the network."""
+    """Return the page. Every value is escaped, control characters are shown, and nothing in it refers to another file
+    or to the network; its Content-Security-Policy has browsers hold it to that."""
     # The templates lie beside this module: report.html, its macros and its style.
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -28,7 +30,7 @@ def render(report: Report) -> str:
     )
     environment.filters |= {"number": number, "signed": _signed, "whole": whole, "duration": duration}
     shown = len(report.galleries)
-    return environment.get_template("report.html").render(
+    page = environment.get_template("report.html").render(
         report=report,
         title=title_of(report.recipe),
         best=best_values(report.arms),
@@ -39,6 +41,7 @@ def render(report: Report) -> str:
         long_table=LONG_TABLE,
         shown_of_long=SHOWN_OF_LONG,
     )
+    return printable(page)
 
 
 def best_values(arms: tuple[Arm, ...]) -> dict[str, str]:

@@ -97,9 +97,9 @@ def main(arguments: list[str]) -> int:
     if launcher := os.environ.get("LTGC_LAUNCHER"):
         _end_with(int(launcher))
     offline.forbid_network()
-    if sys.stderr is not None:
-        logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-        logging.getLogger().handlers[0].setFormatter(_Printable(logging.BASIC_FORMAT))
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Printable(logging.BASIC_FORMAT))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -73,7 +73,7 @@ def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: Re
 def load_split(context: StageContext, split: Source) -> ImageSet:
     """Decode a split at the size of CLIP's vision tower; a large one is mapped from a file in the run directory."""
     settings, clip = context.recipe.train, context.model
-    preprocessing = f"{clip.preprocessing}\0{context.recipe.data.image_column}"
+    preprocessing = f"{clip.preprocessing}\0{context.recipe.data.pixels_by}"
     decoding = Decoding(
         clip.resize, preprocessing, context.run.decoded, settings.in_memory_mib, settings.decode_workers
     )

@@ -68,7 +68,7 @@ def build_learner(context: StageContext, side: str, entries: Sequence[ClassEntry
 
 def decode(context: StageContext, settings: Backbone, source: Source) -> torch.Tensor:
     """Decode images at the network's size, (N, 3, H, W) uint8."""
-    decoding = decoding_of(settings, context.run.decoded, settings.size_px, context.recipe.data.image_column)
+    decoding = decoding_of(settings, context.run.decoded, settings.size_px, context.recipe.data)
     with first_process_first():  # which decodes for all
         return decoding.load(source)
 

@@ -122,7 +122,7 @@ def load_images(context: StageContext, entries: Sequence[ClassEntry]) -> RealIma
     recipe = context.recipe
     part = part_of(context.corpus.train, [entry.class_id for entry in entries], f"train-cdtg-{recipe.cdtg.classes}")
     folder = context.run.decoded
-    decoding = decoding_of(recipe.cdtg, folder, recipe.cdtg.size_px, recipe.data.image_column)
+    decoding = decoding_of(recipe.cdtg, folder, recipe.cdtg.size_px, recipe.data)
     place = {entry.class_id: number for number, entry in enumerate(entries)}
     labels = np.array([place[class_id] for class_id in part.labels.tolist()], dtype=np.int64)
     with first_process_first():  # which decodes for all

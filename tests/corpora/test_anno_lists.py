@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ltgc_local.corpora import Corpus, open_corpus
+from ltgc_local.corpora.base import Checked
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data, Split
 from ltgc_local.tgn.class_manifest import build_manifest
@@ -85,7 +86,7 @@ def test_a_folder_of_ones_own_is_named_by_its_folders_or_by_a_list(tmp_path: Pat
     corpus = open_crops("anno_lists", root)
     assert corpus.class_names == ("boat", "crane ship")
     assert (len(corpus.train), len(corpus.val), len(corpus.test)) == (6, 2, 4)
-    assert corpus.missing == [] if hasattr(corpus, "missing") else corpus.check_images_decode() == 12
+    assert corpus.check_images_decode() == Checked(images=12, with_alpha=0, of_16_bits=0)
     (root / "anno/class_names.txt").write_text("Boat\nFloating crane\n")
     assert open_crops("anno_lists", root).class_names == ("Boat", "Floating crane")
 

@@ -189,7 +189,7 @@ def test_files_that_are_missing_and_empty_splits_are_refused(tmp_path: Path) -> 
     assert "data-00001-of-00003.arrow" in refused(root)
     (save(root) / "test/state.json").unlink()
     assert refused(root).startswith(
-        "ROOT/test: not what save_to_disk writes, or damaged: No such file: 'ROOT/test/state"
+        "ROOT/test/state.json: not what save_to_disk writes, or damaged: No such file or directory"
     )
     build(labels=()).save_to_disk(tmp_path / "empty")
     shutil.rmtree(root / "test")

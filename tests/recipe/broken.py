@@ -20,7 +20,7 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     "two problems at once": (
         "train:\n  epochs: 2.5\nassess:\n  attempts: 0\n",
         [
-            "11: train.epochs: expected a whole number, 1 or more; found 2.5",
+            "11: train.epochs: expected a whole number from 1 to 100000; found 2.5",
             "13: assess.attempts: expected a whole number from 1 to 20; found 0",
         ],
     ),
@@ -58,7 +58,7 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     ),
     "a truth value for a number": (
         "train:\n  epochs: yes\n",
-        ["11: train.epochs: expected a whole number, 1 or more; found 'yes', which means true"],
+        ["11: train.epochs: expected a whole number from 1 to 100000; found 'yes', which means true"],
     ),
     "a number for a truth value": ("train:\n  control: 1\n", ["11: train.control: expected true or false; found 1"]),
     "nothing for a text": (
@@ -296,7 +296,7 @@ WHOLE: dict[str, tuple[bytes, list[str]]] = {
         b"c: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c]\n",
         [f"recipes/x.yaml: {TOO_MUCH}"],
     ),
-    "too large": (b"#" * 1_000_001, ["recipes/x.yaml: 1000001 bytes; a recipe has at most 1000000"]),
+    "too large": (b"#" * 1_000_001, ["recipes/x.yaml: cannot be read: 1000001 bytes, where at most 1000000 are read"]),
     "no base": (
         b"name: x\nbase: god.yaml\n",
         ["recipes/x.yaml:2: base recipes/god.yaml: no such file; did you mean 'good.yaml'?"],

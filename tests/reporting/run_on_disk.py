@@ -27,6 +27,7 @@ from ltgc_local.artefacts.files import (
 )
 from ltgc_local.corpora import Corpus, open_corpus
 from ltgc_local.duplicates import perceptual_hashes, pixel_digests
+from ltgc_local.image_decoding import Decoded
 from ltgc_local.longtail import tail_classes
 from ltgc_local.plan import build_plan
 from ltgc_local.recipe import Recipe
@@ -60,11 +61,14 @@ class ListSplit:
         noise = np.random.default_rng(row).integers(0, 256, (self.size_px, self.size_px, 3), dtype=np.uint8)
         return Image.fromarray(noise)
 
+    def decoded(self, row: int) -> Decoded:
+        return Decoded(self.image(row))
+
     def images(self, rows: Any) -> list[Image.Image]:
         return [self.image(int(row)) for row in rows]
 
-    def missing(self) -> list[str]:
-        return []
+    def missing(self) -> tuple[list[str], list[str]]:
+        return [], []
 
 
 def list_corpus(names: Sequence[str], train: Sequence[int], test: int = 4, size_px: int = 8) -> Corpus:

@@ -1,0 +1,186 @@
+"""Encoded bytes -> an upright image of 8 bits in mode L or RGB, or a reason why not: the one place that decodes images.
+
+Pillow is given a list of formats, because among the others is one that starts an external program (PostScript's). The
+number of pixels is read from the header and bounded before any pixel is decoded. What Pillow's own conversion would
+spoil is done here: 16 bits are scaled and not clipped, alpha is laid on a background and not dropped.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (  # the plugins: so that Pillow finds them loaded and loads no other, also in threads
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageColor,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+from ltgc_local.errors import BackendError
+from ltgc_local.out_of_memory import is_out_of_memory
+from ltgc_local.regular_files import MIB
+
+PNG = PngImagePlugin.PngImageFile.format
+#: JPEG includes MPO, which is what many phones and cameras call .jpg.
+FORMATS = (
+    JpegImagePlugin.JpegImageFile.format,
+    PNG,
+    WebPImagePlugin.WebPImageFile.format,
+    BmpImagePlugin.BmpImageFile.format,
+    GifImagePlugin.GifImageFile.format,
+    TiffImagePlugin.TiffImageFile.format,
+    PpmImagePlugin.PpmImageFile.format,
+)
+MAX_ENCODED_BYTES = 512 * MIB
+_WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+_WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
+#: Raw mode of a grey image of few bits -> what Pillow multiplies its values by, and not the value that is transparent.
+_FACTORS = {"1": 255, "L;2": 85, "L;4": 17}
+_WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262  # of TIFF
+
+
+class UndecodableError(ValueError):
+    """The bytes are no image that is read here; the message says why, and what to do where something can be done."""
+
+
+@dataclass(frozen=True)
+class ImageRules:
+    """What is read, and how: pixels at most, and the colour behind alpha: white, black, grey or #rrggbb."""
+
+    max_pixels: int
+    background: str
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """An image in mode L or RGB, and what was in the file and is not in it."""
+
+    image: Image.Image
+    had_alpha: bool = False
+    had_16_bits: bool = False
+
+
+def decode(content: bytes, rules: ImageRules, where: str, formats: Sequence[str] = FORMATS) -> Decoded:
+    """Decode one image, or the first frame of several, turned as its EXIF says.
+
+    Raises:
+        UndecodableError: it is damaged, too large, or of a kind that is not read.
+        BackendError: there is not enough memory; ``where`` names the image.
+    """
+    try:
+        picture = Image.open(io.BytesIO(content), formats=tuple(formats))
+        _check_header(picture, rules)
+        raw = _raw_mode(picture)
+        upright = _to_8_bits(ImageOps.exif_transpose(picture), picture, raw)
+        image, had_alpha = _without_alpha(upright, rules, raw)
+        return Decoded(image, had_alpha, had_16_bits=";16" in raw or picture.mode in _WIDE)
+    except UndecodableError:
+        raise
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, zlib.error and others
+        if is_out_of_memory(error):
+            remedy = "lower models.decode_threads or data.max_pixels"
+            raise BackendError(f"out of memory while reading {where}; {remedy}") from error
+        raise UndecodableError(_words(error, rules)) from error
+
+
+def _words(error: Exception, rules: ImageRules) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty or no image (JPEG, PNG, WebP, BMP, GIF, TIFF and PPM are read)"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more pixels than the {rules.max_pixels} that are read (data.max_pixels)"
+    return str(error) or type(error).__name__
+
+
+def _check_header(picture: Image.Image, rules: ImageRules) -> None:
+    """Refuse by what the header says: size, and pixels whose range it does not say."""
+    pixels = picture.width * picture.height
+    if pixels > rules.max_pixels:
+        raise UndecodableError(
+            f"{picture.width} x {picture.height} are {pixels} pixels, and at most {rules.max_pixels} are read; make it "
+            "smaller, or raise data.max_pixels"
+        )
+    is_16_bits = picture.mode == "I" and picture.format in ("PPM", "PNG")  # whose whole numbers have no more
+    if picture.mode in ("I", "F") and not is_16_bits:
+        what = "fractions" if picture.mode == "F" else "signed or 32-bit numbers"
+        raise UndecodableError(
+            f"its pixels are {what}, and which of them is white is not said; save it with 8 or 16 bits"
+        )
+
+
+def _raw_mode(picture: Image.Image) -> str:
+    """Return how the file has its pixels, in Pillow's words such as "RGB;16B"; "" where that is not said."""
+    tiles = getattr(picture, "tile", None)
+    arguments = tiles[0].args if tiles else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _to_8_bits(upright: Image.Image, picture: Image.Image, raw: str) -> Image.Image:
+    """Scale 16 grey bits to 8: round(v / 257). Of colours Pillow gives the high byte, which is no more than 1 apart."""
+    if picture.mode == "CMYK" and picture.format in ("JPEG", "MPO") and "adobe" not in picture.info:
+        return Image.eval(upright, lambda ink: 255 - ink)  # Pillow inverts every CMYK JPEG, which only Adobe's are
+    if picture.mode not in (*_WIDE, "I"):
+        return upright
+    values: NDArray[np.uint16] = np.asarray(upright).astype(np.uint16)  # (H, W)
+    if raw == "I;12":
+        values = values * np.uint16(16) + values // np.uint16(256)
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        values = np.uint16(65535) - values
+    whole, rest = np.divmod(values, np.uint16(257))
+    grey = Image.fromarray((whole + (rest > 128)).astype(np.uint8))  # (v + 128) // 257
+    key = picture.info.get("transparency")
+    return grey if key is None else _with_alpha(grey, values == key)
+
+
+def _without_alpha(picture: Image.Image, rules: ImageRules, raw: str) -> tuple[Image.Image, bool]:
+    """Return the image in mode L or RGB, on the background where it has alpha, and whether it has."""
+    key = picture.info.get("transparency")
+    if key is not None and picture.mode in ("1", "L", "RGB"):
+        values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)  # (H, W) or (H, W, 3)
+        if picture.mode == "RGB":
+            colour = np.asarray(key) >> (8 if ";16" in raw else 0)
+            hidden = (values == colour).all(axis=2)
+        else:
+            hidden = values == key * _FACTORS.get(raw, 1)
+        picture = _with_alpha(picture, hidden)
+    elif picture.mode in ("RGBa", "La"):
+        picture = picture.convert(picture.mode.upper())
+    elif picture.mode == "PA" or (picture.mode == "P" and picture.has_transparency_data):
+        picture = picture.convert("RGBA")
+    if picture.mode in _WITH_ALPHA:
+        return _on_background(picture, rules.background, is_grey=raw.startswith("LA")), True
+    if picture.mode == "1":
+        return picture.convert("L"), False
+    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB"), False
+
+
+def _with_alpha(picture: Image.Image, hidden: NDArray[np.bool_]) -> Image.Image:
+    """Return an image with alpha that is 0 where ``hidden`` (H, W) and else 255."""
+    opaque = picture.convert("RGB" if picture.mode == "RGB" else "L")
+    opaque.info.pop("transparency", None)
+    opaque.putalpha(Image.fromarray(np.where(hidden, np.uint8(0), np.uint8(255))))
+    return opaque
+
+
+def _on_background(picture: Image.Image, background: str, *, is_grey: bool) -> Image.Image:
+    """Composite: round((a c + (255 - a) b) / 255) a channel. A grey image on a grey background stays grey."""
+    red, green, blue = ImageColor.getrgb("#808080" if background == "grey" else background)[:3]
+    alpha = picture.getchannel("A")
+    if (picture.mode == "LA" or is_grey) and red == green == blue:
+        canvas, front = Image.new("L", picture.size, red), picture.getchannel(0)
+    else:
+        canvas, front = Image.new("RGB", picture.size, (red, green, blue)), picture.convert("RGB")
+    canvas.paste(front, mask=alpha)
+    return canvas
