@@ -19,7 +19,8 @@ from benchmarks.contest import Contender, time_in_turns
 from benchmarks.results import report
 from ltgc_local.ahead import num_cpus
 from ltgc_local.artefacts.schemas import FileFacts
-from ltgc_local.artefacts.verify import digest_of, find_damage, remember
+from ltgc_local.artefacts.verify import find_damage, remember
+from ltgc_local.regular_files import digest_file
 
 SHARD_MIB = 64
 MIB = 2**20
@@ -45,7 +46,7 @@ def main(gib: float, rounds: int, folder: Path | None, write: bool) -> None:
         names = write_shards(root, gib)
         listed = "\0".join(names)
         command = ["xargs", "-0", "-n", "1", "-P", str(num_cpus()), "sha256sum", "--"]
-        whole = {name: FileFacts(bytes=SHARD_MIB * MIB, sha256=digest_of(root / name)) for name in names}
+        whole = {name: FileFacts(bytes=SHARD_MIB * MIB, sha256=digest_file(root / name)) for name in names}
 
         def sha256sum() -> None:
             subprocess.run(command, input=listed, text=True, cwd=root, stdout=subprocess.DEVNULL, check=True)

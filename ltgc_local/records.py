@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
 
+from ltgc_local.regular_files import parse_json
+
 #: Raised whenever a record's meaning or fields change: artefacts of another version are not read.
 RECORD_VERSION = 2
 
@@ -177,4 +179,4 @@ class EpochMetrics(Record):
 
 def parse_records(record: type[R], lines: Iterable[str]) -> list[R]:
     """Parse JSON lines of one record type."""
-    return [record.from_dict(json.loads(line)) for line in lines if line.strip()]
+    return [record.from_dict(parse_json(line)) for line in lines if line.strip()]

@@ -8,6 +8,7 @@ it in words, so that callers treat it as any file that cannot be read.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -87,6 +88,16 @@ def read_json(path: Path | str, max_bytes: int = MAX_JSON_BYTES) -> Any:
         ValueError: it is not JSON in UTF-8.
     """
     return parse_json(read_text(path, max_bytes))
+
+
+def digest_file(path: Path | str) -> str:
+    """Return the sha256 of a regular file's content, in hexadecimal.
+
+    Raises:
+        OSError: as ``open_regular``.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def parse_json(text: str) -> Any:

@@ -39,10 +39,10 @@ from ltgc_local.artefacts.lock import locked
 from ltgc_local.artefacts.redo import redo
 from ltgc_local.artefacts.schemas import Chunk, FileFacts, Manifest
 from ltgc_local.artefacts.sealed import first_problem, read_object, read_sealed, write_sealed
-from ltgc_local.artefacts.verify import digest_of, find_damage
+from ltgc_local.artefacts.verify import find_damage
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
-from ltgc_local.regular_files import MAX_JSON_BYTES, parse_json, read_text
+from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, read_text
 
 _FILE_NAME = re.compile(r"(?P<kind>.+?)(-(?P<number>[0-9]{5,}))?\.[a-z]+")
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # of ``write_atomically`` and of decoding
@@ -154,12 +154,16 @@ class RunDirectory:
         """Read what a step's shards say of their images, in the order of their keys, and not the images."""
         return sorted(read_rows(self.files(step, "images")), key=lambda row: row.key)
 
+    def values(self, step: str, kind: str) -> list[Any]:
+        """Read the JSON values of one kind that a step wrote, one of each chunk."""
+        return [self._parsed(path, step, parse_json) for path in self.files(step, kind)]
+
     def value(self, step: str, kind: str) -> Any:
         """Read the JSON value that a one-chunk step wrote."""
-        paths = self.files(step, kind)
-        if not paths:
+        values = self.values(step, kind)
+        if not values:
             raise ArtefactError(f"{self.folder(step)}: holds no {kind}; {redo(self.root, step)}")
-        return self._parsed(paths[0], step, parse_json)
+        return values[0]
 
     def checked(self, step: str, kind: str, schema: type[Schema]) -> Schema:
         """Read the JSON value that a one-chunk step wrote, as its schema's.
@@ -216,7 +220,7 @@ class RunDirectory:
             stem = f"{artefact.kind}-{number:05d}" if numbered else artefact.kind
             path = folder / f"{stem}.{artefact.suffix}"
             write_atomically(artefact, path)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
         write_sealed(folder / "chunks" / f"{number:05d}.json", {"files": files, **facts})
 
     def write_manifest(self, step: str, fingerprint: dict[str, Any], num_chunks: int, wall_seconds: float) -> None:

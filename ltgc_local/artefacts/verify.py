@@ -7,7 +7,6 @@ was flipped while it was carried is found. Files under a mebibyte are hashed eac
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -18,23 +17,13 @@ from ltgc_local.ahead import num_cpus
 from ltgc_local.artefacts.schemas import FileFacts, Verified
 from ltgc_local.artefacts.sealed import read_sealed, write_sealed
 from ltgc_local.errors import ArtefactError
-from ltgc_local.regular_files import MIB, open_regular
+from ltgc_local.regular_files import MIB, digest_file
 
 MEMORY = "verified.json"
 REMEMBERED_FROM = MIB  # bytes
 MAX_THREADS = 16
 
 Stamp = list[str | int]
-
-
-def digest_of(path: Path) -> str:
-    """Return the sha256 of a regular file, in hexadecimal.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_damage(folder: Path, wanted: Mapping[str, FileFacts], *, afresh: bool = False) -> Iterator[tuple[Path, str]]:
@@ -58,7 +47,7 @@ def find_damage(folder: Path, wanted: Mapping[str, FileFacts], *, afresh: bool =
             stamp = _stamp(state, facts.sha256)
             if memory.get(name) == stamp:
                 return ""
-            if digest_of(path) != facts.sha256:
+            if digest_file(path) != facts.sha256:
                 return "its sha256 is not the one that it was written with"
         except FileNotFoundError:
             return "not there"

@@ -122,7 +122,7 @@ def _read_run(run: RunDirectory, split: Split) -> Run:
             root, settings, _validation(run), nothing, {}, {}, tail, nothing_of_tgn, nothing_of_tgn,
             read_provenance(run),
         )  # fmt: skip
-    metrics = {name: arm.model_dump() for name, arm in run.checked("evaluate", "metrics", Metrics).root.items()}
+    metrics = run.checked("evaluate", "metrics", Metrics).model_dump()
     classes = run.value("evaluate", "classes") if run.files("evaluate", "classes") else []
     stored = run.files("evaluate", "predictions")
     table = read_table(stored[0]) if stored else {"label": np.empty(0, np.int64)}

@@ -20,8 +20,7 @@ from ltgc_local.corpora.decode import decode_image, decode_several
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.image_decoding import MAX_ENCODED_BYTES, Decoded, ImageRules
 from ltgc_local.out_of_memory import is_out_of_memory
-from ltgc_local.regular_files import parse_json
-from ltgc_local.store import digest_file
+from ltgc_local.regular_files import digest_file, parse_json
 
 NAME_COLUMNS = ": name them by data.image_column and data.label_column"
 

@@ -16,8 +16,7 @@ from PIL import Image
 
 from ltgc_local.errors import DataError
 from ltgc_local.image_decoding import Decoded
-from ltgc_local.regular_files import check_regular
-from ltgc_local.store import digest_file
+from ltgc_local.regular_files import check_regular, digest_file
 
 
 class Split(Protocol):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import yaml
 
 from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.schemas import Metrics
 from ltgc_local.corpora import Corpus
 from ltgc_local.longtail import tail_classes
 from ltgc_local.recipe import Recipe
@@ -74,7 +75,9 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
     counts = corpus.class_counts()
     tgn = read_tgn(run, steps) if recipe.method == "tgn" else None
     tail = list(tgn.tail) if tgn else tail_classes(counts, recipe.describe.tail_below)
-    arms = read_arms(run.value("evaluate", "metrics"), recipe)
+    arms = read_arms(
+        {name: arm.model_dump() for name, arm in run.checked("evaluate", "metrics", Metrics).root.items()}, recipe
+    )
     groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, recipe.method)
     generated = run.drawn("generated")
     excluded = Counter(rejected.class_id for rejected in run.records("generated", "excluded", Rejected))

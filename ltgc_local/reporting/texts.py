@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,8 +60,8 @@ def read_class_texts(
 ) -> tuple[ClassTexts, ...]:
     """Return the lists of the tail classes, the class with most training images first."""
     summary: dict[str, dict[str, int]] = {}
-    for path in run.files("extend", "summary"):
-        summary |= json.loads(path.read_text("utf-8"))
+    for of_chunk in run.values("extend", "summary"):
+        summary |= of_chunk
     refused: dict[int, list[str]] = {class_id: [] for class_id in tail}
     for rejected in run.records("extend", "rejected", Rejected):
         refused.setdefault(rejected.class_id, []).append(rejected.reason)

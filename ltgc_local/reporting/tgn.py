@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,8 +85,7 @@ def _read_panels(run: RunDirectory, steps: Sequence[str]) -> tuple[Panel, ...]:
     for step in ("kmdn/head", "kmdn/tail", DISTILL):
         if step not in steps:
             continue
-        for line in run.files(step, "history")[0].read_text("utf-8").splitlines():
-            epoch = json.loads(line)
+        for epoch in run.lines(step, "history"):
             curves.setdefault(f"{epoch['student']}{' distilled' if step == DISTILL else ' alone'}", []).append(epoch)
     found = [
         draw_panel("Class loss", {name: [e["class_loss"] for e in epochs] for name, epochs in curves.items()}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ltgc_local.artefacts.files import Artefact, Json, Text
+from ltgc_local.errors import ArtefactError
 from ltgc_local.reporting import gather, render, summarize
 from ltgc_local.stages.context import Chunk, StageContext
 
@@ -16,6 +17,13 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
-    report = gather(context.run, context.recipe, context.corpus, context.step.reads)
+    try:
+        report = gather(context.run, context.recipe, context.corpus, context.step.reads)
+        artefacts: list[Artefact] = [Json("summary", summarize(report)), Text("report", render(report))]
+    except (ValueError, TypeError, LookupError, AttributeError) as problem:  # a received run may say anything
+        raise ArtefactError(
+            f"{context.run.root}: what its files say does not fit together ({problem!r}); do the steps again whose "
+            "files were changed, by --from"
+        ) from problem
     context.progress.advance()
-    return [Json("summary", summarize(report)), Text("report", render(report))]
+    return artefacts

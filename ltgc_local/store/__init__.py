@@ -9,7 +9,7 @@ from ltgc_local.store.cards import (
     list_cards,
     read_card,
 )
-from ltgc_local.store.digest import digest_file, digest_folder
+from ltgc_local.store.digest import digest_folder
 from ltgc_local.store.files import model_files, read_json
 from ltgc_local.store.folders import NoWeightsError, check_model_folder, model_folder
 from ltgc_local.store.limits import TooSlowError, time_limit
@@ -26,7 +26,6 @@ __all__ = [
     "TooSlowError",
     "check_model_folder",
     "check_safetensors",
-    "digest_file",
     "digest_folder",
     "find_card",
     "list_cards",

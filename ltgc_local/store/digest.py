@@ -1,4 +1,4 @@
-"""Digests of model folders and of their files."""
+"""Digests of model folders."""
 
 from __future__ import annotations
 
@@ -6,14 +6,8 @@ import hashlib
 from pathlib import Path
 
 from ltgc_local.errors import ModelError
-from ltgc_local.regular_files import open_regular
+from ltgc_local.regular_files import digest_file
 from ltgc_local.store.files import check_kind, model_files
-
-
-def digest_file(path: Path) -> str:
-    """Return the sha256 of a regular file's content, in hexadecimal."""
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_folder(folder: Path) -> str:

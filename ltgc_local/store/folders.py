@@ -12,10 +12,10 @@ from pathlib import Path
 
 from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.out_of_memory import is_out_of_memory
+from ltgc_local.regular_files import digest_file
 from ltgc_local.store.architecture import check_architecture, weight_folders
 from ltgc_local.store.cards import ModelCard
 from ltgc_local.store.configuration import read_configurations
-from ltgc_local.store.digest import digest_file
 from ltgc_local.store.files import check_kind, model_files, problems_of_names
 from ltgc_local.store.open_clip_folders import open_clip_weights
 from ltgc_local.store.safetensors_files import check_safetensors

@@ -20,6 +20,7 @@ import numpy as np
 from ltgc_local.ahead import num_cpus
 from ltgc_local.artefacts.schemas import FileFacts
 from ltgc_local.artefacts.verify import is_remembered, remember
+from ltgc_local.regular_files import open_regular
 
 BLOCK = 256  # images
 DIGEST_BYTES = 32
@@ -48,7 +49,7 @@ def find_problem(path: Path, shape: Shape) -> str:
     size = len(header) + array_bytes + DIGEST_BYTES * (num_blocks + 1)
     if path.stat().st_size != size:
         return f"{path.stat().st_size} bytes, where {size} were written"
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(len(header))
         file.seek(len(header) + array_bytes)
         digests, seal = file.read(DIGEST_BYTES * num_blocks), file.read(DIGEST_BYTES)

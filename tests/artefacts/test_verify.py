@@ -68,8 +68,8 @@ def test_several_damaged_files_are_counted(tmp_path: Path) -> None:
 def test_a_large_file_is_hashed_once_while_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished(tmp_path)
     hashed: list[str] = []
-    digest_of = verify.digest_of
-    monkeypatch.setattr(verify, "digest_of", lambda path: hashed.append(path.name) or digest_of(path))
+    digest_file = verify.digest_file
+    monkeypatch.setattr(verify, "digest_file", lambda path: hashed.append(path.name) or digest_file(path))
     for _ in range(2):
         run.files("draw", "page")
     assert len(hashed) == 3

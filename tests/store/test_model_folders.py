@@ -10,7 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from ltgc_local.errors import ModelError
-from ltgc_local.store import ModelCard, check_model_folder, check_safetensors, digest_file, digest_folder, read_card
+from ltgc_local.regular_files import digest_file
+from ltgc_local.store import ModelCard, check_model_folder, check_safetensors, digest_folder, read_card
 
 
 @pytest.fixture
