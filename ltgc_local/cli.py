@@ -50,9 +50,8 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as problem:
-            error = BackendError(describe_lack(problem)) if is_out_of_memory(problem) else problem
-            error = problem if isinstance(problem, BackendError) else error
-            if not isinstance(error, LtgcError):
+            error = _error_of(problem)
+            if error is None:
                 raise
             _log(format_exc().rstrip() if ctx.params.get("traceback") else str(error))
             ctx.exit(error.exit_code)
@@ -260,6 +259,19 @@ def report(run_directory: Path) -> None:
     _summary(run_directory)  # says what is missing, where it is more than the report
     make_report_again(run_directory, _log)
     _print(_summary(run_directory))
+
+
+def _error_of(problem: Exception) -> LtgcError | None:
+    """Return what a user is told; None where it is a mistake of the program, or click's own business."""
+    if isinstance(problem, click.ClickException | click.exceptions.Exit | BrokenPipeError):
+        return None
+    if is_out_of_memory(problem) and not isinstance(problem, BackendError):
+        return BackendError(describe_lack(problem))
+    if isinstance(problem, LtgcError):
+        return problem
+    from ltgc_local.artefacts.files import explain
+
+    return explain(problem)
 
 
 def _print(text: str, end: str = "\n") -> None:

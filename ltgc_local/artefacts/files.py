@@ -209,6 +209,17 @@ _ADVICE = {
 }
 
 
+def explain(problem: Exception) -> ArtefactError | None:
+    """Return the error of a disk that is full or read-only, or of a permission that is missing; None: it is neither."""
+    if not isinstance(problem, OSError) or problem.filename is None:
+        return None
+    if problem.errno in (*NO_ROOM, errno.EROFS):
+        return cannot_write(problem.filename, problem)
+    if isinstance(problem, PermissionError):
+        return ArtefactError(f"{problem.filename}: no permission ({problem.strerror}); change its owner or its mode")
+    return None
+
+
 def cannot_write(path: Path | str, problem: Exception) -> ArtefactError:
     """Return the error that says so, in the system's own words, which the libraries bury in theirs."""
     number = getattr(problem, "errno", None)

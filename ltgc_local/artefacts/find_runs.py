@@ -71,7 +71,7 @@ def write_row_order(folder: Path, rows: list[str]) -> None:
 def _row_order(folder: Path) -> list[str]:
     path = folder / "table.json"
     try:
-        order = read_sealed(path, TableOrder, "rows are in the order of their names") if path.is_file() else None
+        order = read_sealed(path, TableOrder, "rows are in the order of their names") if os.path.isfile(path) else None
     except ArtefactError as problem:  # only an order
         log.warning("%s", problem)
         return []

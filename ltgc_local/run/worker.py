@@ -13,7 +13,6 @@ from ltgc_local import offline
 offline.set_environment()
 
 import ctypes  # noqa: E402 (the environment comes before every other import)
-import errno  # noqa: E402
 import importlib  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
@@ -27,10 +26,10 @@ from contextlib import AbstractContextManager, nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ltgc_local.artefacts.directory import RunDirectory  # noqa: E402
-from ltgc_local.artefacts.files import NO_ROOM, Text, cannot_write, write_atomically  # noqa: E402
+from ltgc_local.artefacts.files import Text, explain, write_atomically  # noqa: E402
 from ltgc_local.artefacts.progress import Progress  # noqa: E402
 from ltgc_local.artefacts.run_facts import read_run_recipe  # noqa: E402
-from ltgc_local.errors import ArtefactError, BackendError, LtgcError  # noqa: E402
+from ltgc_local.errors import BackendError, LtgcError  # noqa: E402
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
 from ltgc_local.plan import build_plan  # noqa: E402
 from ltgc_local.printable import printable  # noqa: E402
@@ -39,7 +38,6 @@ from ltgc_local.stages.context import Stage, StageContext  # noqa: E402
 from ltgc_local.steps import TOGETHER  # noqa: E402
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
-WRITING = (*NO_ROOM, errno.EROFS)  # what the system says of writing alone
 
 
 def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
@@ -126,11 +124,7 @@ def _explained(problem: Exception, step: str) -> LtgcError | None:
         )
     if isinstance(problem, LtgcError):
         return problem
-    if isinstance(problem, OSError) and problem.errno in WRITING:
-        return cannot_write(problem.filename or step, problem)
-    if isinstance(problem, PermissionError) and problem.filename is not None:
-        return ArtefactError(f"{problem.filename}: no permission ({problem.strerror}); change its owner or mode")
-    return None
+    return explain(problem)
 
 
 if __name__ == "__main__":
