@@ -171,7 +171,7 @@ def run(
     presets: tuple[Path, ...],
     reuse: tuple[Path, ...],
 ) -> None:
-    """Run a recipe or every row of a table, or go on with it; with several runs compare them.
+    """Run a recipe or every row of a table, or resume a run directory; with several runs compare them.
 
     Example: ltgc-local run recipes/quickstart.yaml --set seed=1 --out runs/seed1
     """
