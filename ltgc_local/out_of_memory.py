@@ -10,7 +10,7 @@ from textwrap import shorten
 _WORDS = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|unable to allocate|failed to allocate"
     r"|not enough memory|memory allocation of \d+ bytes failed|_STATUS_ALLOC_FAILED|bad_alloc|malloc of size"
-    r"|failed to map segment",
+    r"|failed to map segment|error return without exception set",
     re.IGNORECASE,
 )
 

@@ -20,7 +20,7 @@ from PIL import Image
 from ltgc_local.image_decoding import ImageRules, UndecodableError, decode
 from tests.promptly import within
 
-RULES = ImageRules(64_000_000, "white")
+RULES = ImageRules(16_000_000, "white")  # the most of which copies fit into ``MAX_BYTES``
 MAX_BYTES = 500 * 2**20
 
 

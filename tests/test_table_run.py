@@ -71,7 +71,7 @@ def test_the_table_is_printed_and_written_with_intervals(first: subprocess.Compl
     low, high = metrics["ltgc"]["minus_control"]["all"]
     assert low <= metrics["ltgc"]["all"] - metrics["control"]["all"] <= high
     page = (folder / "runs/small/comparison.html").read_text()
-    assert "miniature" in page and "http" not in page
+    assert "miniature" in page and "http:" not in page and "https:" not in page
 
 
 def test_the_same_command_again_does_nothing_and_says_the_same(

@@ -39,7 +39,7 @@ from ltgc_local.artefacts.lock import locked
 from ltgc_local.artefacts.redo import redo
 from ltgc_local.artefacts.schemas import Chunk, FileFacts, Manifest
 from ltgc_local.artefacts.sealed import first_problem, read_object, read_sealed, write_sealed
-from ltgc_local.artefacts.verify import find_damage
+from ltgc_local.artefacts.verify import Stamp, find_damage
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
 from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, read_text
@@ -56,7 +56,7 @@ class RunDirectory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._whole: set[Path] = set()  # files that this process has verified
+        self._whole: dict[Path, Stamp] = {}  # files that this process has verified
 
     @property
     def decoded(self) -> Path:
@@ -116,13 +116,11 @@ class RunDirectory:
 
     def _verify(self, step: str, wanted: dict[str, FileFacts]) -> None:
         folder = self.folder(step)
-        new = {name: facts for name, facts in wanted.items() if folder / name not in self._whole}
-        problems = list(find_damage(folder, new))
+        problems = list(find_damage(folder, wanted, self._whole))
         if problems:
             path, problem = problems[0]
             more = f" (and {len(problems) - 1} more files of this step)" if len(problems) > 1 else ""
             raise ArtefactError(f"{path}: damaged: {problem}{more}; {redo(self.root, step)}")
-        self._whole.update(folder / name for name in new)
 
     def find_damage(self, step: str, *, afresh: bool = False) -> list[tuple[Path, str]]:
         """Return a complete step's files that are not what was written, each with what is wrong.

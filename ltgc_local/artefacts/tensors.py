@@ -41,9 +41,12 @@ def _read(path: Path, framework: str, facts: str | None) -> tuple[dict[str, Any]
     try:
         check_regular(path)
         with safe_open(path, framework=framework) as file:
-            found = None if facts is None else json.loads((file.metadata() or {})[facts])
-            return {name: file.get_tensor(name) for name in file.keys()}, found  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
+            found = None if facts is None else json.loads((file.metadata() or {}).get(facts, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError, TypeError, RecursionError) as problem:
         if is_out_of_memory(problem):
             raise
         raise ArtefactError(f"{path}: damaged ({problem}); {redo_file(path)}") from problem
+    if facts is not None and found is None:
+        raise ArtefactError(f"{path}: of something else: it says nothing of '{facts}'; {redo_file(path)}")
+    return tensors, found

@@ -26,13 +26,17 @@ MAX_THREADS = 16
 Stamp = list[str | int]
 
 
-def find_damage(folder: Path, wanted: Mapping[str, FileFacts], *, afresh: bool = False) -> Iterator[tuple[Path, str]]:
+def find_damage(
+    folder: Path, wanted: Mapping[str, FileFacts], known: dict[Path, Stamp] | None = None, *, afresh: bool = False
+) -> Iterator[tuple[Path, str]]:
     """Yield each file that is not what was written, with what is wrong with it.
 
     Args:
         wanted: name in the folder -> size and digest when it was written.
+        known: what this process found whole, of any size; it is added to.
         afresh: hash all, whatever is remembered.
     """
+    known = {} if known is None else known
     memory = {} if afresh else _read_memory(folder)
     found: dict[str, Stamp] = {}
 
@@ -45,7 +49,7 @@ def find_damage(folder: Path, wanted: Mapping[str, FileFacts], *, afresh: bool =
             if state.st_size != facts.bytes:
                 return f"{state.st_size} bytes, where {facts.bytes} were written"
             stamp = _stamp(state, facts.sha256)
-            if memory.get(name) == stamp:
+            if stamp in (memory.get(name), known.get(path)):
                 return ""
             if digest_file(path) != facts.sha256:
                 return "its sha256 is not the one that it was written with"
@@ -53,6 +57,7 @@ def find_damage(folder: Path, wanted: Mapping[str, FileFacts], *, afresh: bool =
             return "not there"
         except OSError as problem:
             return f"cannot be read: {problem.strerror}"
+        known[path] = stamp
         if facts.bytes >= REMEMBERED_FROM:
             found[name] = stamp
         return ""

@@ -193,7 +193,7 @@ def test_features_that_are_missing_or_another_images_are_an_error(make_context: 
     with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are beside it"):
         detect.run_chunk(context, chunk)
     last.unlink()
-    with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: missing or cut short; .* --from draw"):
+    with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: not there; .* --from draw"):
         detect.plan_chunks(context)
 
 

@@ -38,7 +38,7 @@ MORE = {
     "a zero byte": ('licence_note: "a\\0b"\n', r"CARD:9: a character that cannot be shown in 'a\x00b'; remove it"),
     "half a character": (
         'licence_note: "\\ud800"\n',
-        r"CARD:9: a character that cannot be shown in '\ud800'; remove it",
+        "CARD:9: licence_note: a character that YAML does not allow: U+D800",
     ),
     "no character": (
         'licence_note: "\\U00110000"\n',

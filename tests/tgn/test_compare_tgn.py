@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from ltgc_local.artefacts.run_facts import read_settings
+from ltgc_local.artefacts.run_facts import read_settings, write_run_recipe
 from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.comparison import compare_runs, write_comparison
 from ltgc_local.comparison.grid import Grid
@@ -79,7 +78,7 @@ def test_both_methods_stand_in_one_table(finished: TgnRun, tmp_path: Path, kind:
     recipe, corpus = make_recipe(), shipped_corpus()
     writer = RunWriter(tmp_path / "ltgc", recipe, corpus)
     writer.write_all(make_metrics(corpus, ACCURACY))
-    (tmp_path / "ltgc/recipe.json").write_text(json.dumps(recipe.dump()))
+    write_run_recipe(tmp_path / "ltgc", recipe)
     text = write_comparison(compare_runs([tmp_path], resamples=200), kind)
     for words in ("BalanceMix", "originals and generated, r 0.05", "LoRA on originals alone"):
         assert words in text

@@ -26,11 +26,11 @@ from safetensors.torch import save_file
 from accelerate import PartialState
 from ltgc_local.backends.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import LoadSettings
-from ltgc_local.recipe import Recipe
+from ltgc_local.artefacts.run_facts import read_run_recipe
 from tests.training.test_loop import run
 state = PartialState(cpu=True)
 assert state.num_processes == 2
-recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_text())
+recipe = read_run_recipe(Path(sys.argv[1]))
 _, weights = run(OpenClipVit(Path(sys.argv[2]), LoadSettings()), recipe)
 save_file(weights, f"{sys.argv[3]}/{state.process_index}.safetensors")
 state.destroy_process_group()
@@ -53,7 +53,7 @@ def test_two_processes_train_what_one_does(
     recipe = make_recipe(*options)
     write_run_recipe(tmp_path, recipe)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    arguments = [sys.executable, "-c", PROGRAM, tmp_path / "recipe.json", ROOT / "data/miniatures/clip", tmp_path]
+    arguments = [sys.executable, "-c", PROGRAM, tmp_path, ROOT / "data/miniatures/clip", tmp_path]
     ranks = [{"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
     processes = [subprocess.Popen(arguments, env=environment | rank) for rank in ranks]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
