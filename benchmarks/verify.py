@@ -1,6 +1,7 @@
 """The cost of comparing files with their sha256, against coreutils' sha256sum, one process a CPU.
 
 python -m benchmarks.verify [--gib 10]
+python -m benchmarks.verify --run runs/quickstart      # how much of a finished run's time it is
 
 Both read the same shards, out of the page cache where memory holds them, in turns. The third contender is what a step
 pays that finds them verified already.
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import click
@@ -18,9 +20,14 @@ import click
 from benchmarks.contest import Contender, time_in_turns
 from benchmarks.results import report
 from ltgc_local.ahead import num_cpus
+from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.artefacts.run_facts import read_run_recipe
 from ltgc_local.artefacts.schemas import FileFacts
+from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.artefacts.verify import find_damage, remember
+from ltgc_local.plan import build_plan
 from ltgc_local.regular_files import digest_file
+from ltgc_local.store import check_model_folder, find_card
 
 SHARD_MIB = 64
 MIB = 2**20
@@ -34,13 +41,41 @@ def write_shards(folder: Path, gib: float) -> list[str]:
     return names
 
 
+def share_of(root: Path) -> str:
+    """Time what the steps of a finished run paid, at most: each compared every file of every step that it reads.
+
+    And the launcher looked at each model's folder, and sealed three files a step.
+    """
+    recipe, seconds, wall = read_run_recipe(root), 0.0, 0.0
+    for step in build_plan(recipe):
+        manifest = RunDirectory(root).manifest(step.name)
+        assert manifest is not None, f"{step.name} is not complete"
+        wall += manifest.wall_seconds
+        start = time.perf_counter()
+        for name in step.reads:
+            RunDirectory(root).find_damage(name, afresh=True)
+        with tempfile.TemporaryDirectory() as place:
+            for number in range(3):
+                write_sealed(Path(place) / f"{number}.json", manifest.model_dump())
+        seconds += time.perf_counter() - start
+    start = time.perf_counter()
+    for role in recipe.roles:
+        check_model_folder(find_card(recipe.models.cards, getattr(recipe.models, role), role), hash_files=False)
+    seconds += time.perf_counter() - start
+    return f"{root}: {seconds:.2f} s of {wall:.0f} s: {seconds / wall:.2%}"
+
+
 @click.command()
 @click.option("--gib", default=10.0, show_default=True, help="How much to check.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where the files are written; a temporary folder's.")
+@click.option("--run", type=click.Path(path_type=Path), help="Instead: what it costs of this finished run.")
 @click.option("--write/--no-write", default=True, help="Write the result under benchmarks/results.")
-def main(gib: float, rounds: int, folder: Path | None, write: bool) -> None:
-    """Print rates in GiB/s."""
+def main(gib: float, rounds: int, folder: Path | None, run: Path | None, write: bool) -> None:
+    """Print rates in MiB/s, or the share of a run's time."""
+    if run is not None:
+        print(share_of(run))
+        return
     with tempfile.TemporaryDirectory(dir=folder) as place:
         root = Path(place)
         names = write_shards(root, gib)

@@ -219,6 +219,21 @@ def test_a_damaged_manifest_is_mended_by_the_command_that_the_message_gives(copy
     assert call(f"ltgc-local status {copy} --check").returncode == 0
 
 
+def test_status_and_run_say_which_files_of_a_complete_step_are_gone_or_changed(copy: Path) -> None:
+    shards = sorted((copy / "draw").glob("images-*.parquet"))
+    shards[0].unlink()
+    shards[1].write_bytes(shards[1].read_bytes()[:-1])
+    said = f"; 2 files are gone or changed, such as {shards[0].name}; type: ltgc-local run {copy} --from draw"
+    assert [line for line in call(f"ltgc-local status {copy}").stdout.splitlines() if line.startswith("draw ")][
+        0
+    ].endswith(said)
+    done = call(f"ltgc-local run {copy}")  # nothing reads them any more
+    assert done.returncode == 0 and done.stderr == f"draw: complete{said}\n"
+    checked = call(f"ltgc-local status {copy} --check")
+    assert checked.returncode == 5
+    assert [line.split(": ")[0] for line in checked.stderr.splitlines()] == [str(path) for path in shards[:2]]
+
+
 def test_a_step_that_is_damaged_elsewhere_is_not_taken_from_there(copy: Path, finished: Path, tmp_path: Path) -> None:
     path = copy / "describe/descriptions-00000.jsonl"
     with flipped(path, 80):

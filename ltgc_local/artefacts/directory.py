@@ -131,6 +131,12 @@ class RunDirectory:
         manifest = self.manifest(step)
         return [] if manifest is None else list(find_damage(self.folder(step), manifest.files, afresh=afresh))
 
+    def find_changed(self, step: str) -> list[str]:
+        """Return the names of a complete step's files that are gone or have another size; nothing is read."""
+        manifest, folder = self.manifest(step), self.folder(step)
+        files = {} if manifest is None else manifest.files
+        return [name for name, facts in files.items() if not _has_size(folder / name, facts)]
+
     def lines(self, step: str, kind: str) -> list[dict[str, Any]]:
         """Read all lines of one kind that a step wrote, whatever record they are of."""
         return [line for path in self.files(step, kind) for line in self._parsed(path, step, _parse_lines)]
@@ -308,7 +314,10 @@ def _number(name: str) -> int:
 
 
 def _has_size(path: Path, facts: FileFacts) -> bool:
-    return path.is_file() and path.stat().st_size == facts.bytes
+    try:
+        return path.lstat().st_size == facts.bytes
+    except OSError:
+        return False
 
 
 def _parse_lines(text: str) -> list[dict[str, Any]]:

@@ -80,6 +80,8 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
             wanted = fingerprint(step, recipe, run, digests)
             if check_fingerprint(step, wanted, run, request.command, request.root):
                 if not _must_be_made_again(step, run, log):
+                    if changed := _changed(run, step):
+                        log(f"{step.name}: complete{changed}")
                     continue
                 run.reopen(step.name)
             if not begun:  # folders are listed once a command, and only where there is something left to do
@@ -132,7 +134,7 @@ def status(recipe: Recipe, out: Path) -> list[tuple[str, str]]:
     states = []
     for step in build_plan(recipe):
         if run.manifest(step.name):
-            state = _facts(run, step)
+            state = _facts(run, step) + _changed(run, step)
         else:
             chunks = len(run.complete_chunks(step.name))
             state = f"{chunks} chunks" if chunks else "-"
@@ -264,6 +266,15 @@ def _untrained(recipe: Recipe) -> dict[str, ModelFile]:
         return {}
     names = dict.fromkeys((recipe.kmdn.architecture, recipe.classifier.architecture))
     return {"backbone": ModelFile(card=", ".join(names), evidence="scratch", licence="", digest="")}
+
+
+def _changed(run: RunDirectory, step: Step) -> str:
+    """Return how many files of a complete step are not there any more as they were, in words; "" for none."""
+    changed = run.find_changed(step.name)
+    if not changed:
+        return ""
+    number = "1 file is" if len(changed) == 1 else f"{len(changed)} files are"
+    return f"; {number} gone or changed, such as {changed[0]}; {redo(run.root, step.name)}"
 
 
 def _facts(run: RunDirectory, step: Step) -> str:
