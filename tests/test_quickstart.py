@@ -224,9 +224,8 @@ def test_status_and_run_say_which_files_of_a_complete_step_are_gone_or_changed(c
     shards[0].unlink()
     shards[1].write_bytes(shards[1].read_bytes()[:-1])
     said = f"; 2 files are gone or changed, such as {shards[0].name}; type: ltgc-local run {copy} --from draw"
-    assert [line for line in call(f"ltgc-local status {copy}").stdout.splitlines() if line.startswith("draw ")][
-        0
-    ].endswith(said)
+    lines = call(f"ltgc-local status {copy}").stdout.splitlines()
+    assert [line.startswith("draw ") for line in lines if line.endswith(said)] == [True]
     done = call(f"ltgc-local run {copy}")  # nothing reads them any more
     assert done.returncode == 0 and done.stderr == f"draw: complete{said}\n"
     checked = call(f"ltgc-local status {copy} --check")
