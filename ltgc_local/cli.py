@@ -177,18 +177,20 @@ def run(
     """
     from ltgc_local.launch.table import Invocation, recipes_of_run, start
 
-    again = (recipe / "recipe.json").is_file()
-    loaded = recipes_of_run(recipe) if again else _load(recipe, overrides, base, presets)
-    changes = [str(word) for word in (*overrides, *presets, *only, base, out, seeds) if word]
-    if again and changes:
+    is_run = (recipe / "recipe.json").is_file()
+    loaded = recipes_of_run(recipe) if is_run else _load(recipe, overrides, base, presets)
+    changes = [str(word) for word in (*overrides, *presets, *only, base, seeds) if word]
+    if is_run and changes:
         raise RecipeError(
-            f"{changes[0]}: {recipe} is a run, which goes on by its own recipe; give the recipe to change something"
+            f"{changes[0]}: {recipe} is a run, which has its own recipe; give a recipe to change something"
         )
+    out = recipe if is_run and out is None else out
     options = {"--set": overrides, "--preset": presets, "--base": (base,), "--seeds": (seeds,), "--row": only}
     options |= {"--to": (to_step,)}  # not --reuse, which --from refuses, nor --out, which a remedy gives itself
     given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
-    asked = Invocation(loaded, command, recipe if again else out, from_step, to_step, seeds, only, reuse, again)
+    again = is_run and out is not None and out.resolve() == recipe.resolve()
+    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again)
     _print(start(asked, _log))
 
 

@@ -219,6 +219,20 @@ def test_a_damaged_manifest_is_mended_by_the_command_that_the_message_gives(copy
     assert call(f"ltgc-local status {copy} --check").returncode == 0
 
 
+def test_a_run_resumes_by_its_own_recipe_which_it_may_also_give_to_another(copy: Path, tmp_path: Path) -> None:
+    refused = call(f"ltgc-local run {copy} --set seed=1")
+    assert refused.returncode == 2
+    assert refused.stderr == f"seed=1: {copy} is a run, which has its own recipe; give a recipe to change something\n"
+    made_by = json.loads((copy / "provenance.json").read_text())["command"]
+    for words in (f"ltgc-local run {copy} --from report", f"ltgc-local run {copy} --out {copy} --from report"):
+        assert call(words).returncode == 0
+        assert json.loads((copy / "provenance.json").read_text())["command"] == made_by
+    other = tmp_path / "other"
+    done = call(f"ltgc-local run {copy} --out {other} --reuse {copy} --to describe")
+    assert done.returncode == 0 and f"describe: taken from {copy}" in done.stderr
+    assert json.loads((other / "provenance.json").read_text())["command"] == f"ltgc-local run {copy} --to describe"
+
+
 def test_status_and_run_say_which_files_of_a_complete_step_are_gone_or_changed(copy: Path) -> None:
     shards = sorted((copy / "draw").glob("images-*.parquet"))
     shards[0].unlink()
