@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ltgc_local import offline
@@ -19,8 +21,6 @@ from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError,
 #: long as with libgomp's default, for a virtual machine wakes threads slowly, and a tenth where two processes share the
 #: cores. LoRA's training cannot tell them apart.
 WAITING = {"GOMP_SPINCOUNT": "10000"}
-#: What torch compiles is kept on the node: on a shared file system the ranks' caches race. A user's own choice counts.
-COMPILED = {"TORCHINDUCTOR_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"ltgc_local_compiled_{os.getuid()}")}
 ERRORS: dict[int, type[LtgcError]] = {
     kind.exit_code: kind for kind in (RecipeError, ModelError, DataError, ArtefactError, BackendError)
 }
@@ -39,8 +39,10 @@ def run_workers(root: Path, step: str, environments: Sequence[Mapping[str, str]]
         LtgcError: of the kind that the first failing worker's exit code names; the others are stopped.
     """
     workers = len(environments)
-    environment = {**WAITING, **COMPILED, **_threads(workers), **os.environ, **offline.OFFLINE_ENVIRONMENT}
+    environment = {**WAITING, **_threads(workers), **os.environ, **offline.OFFLINE_ENVIRONMENT}
     environment |= safe_path(environment)
+    with suppress(OSError):  # no room for temporary files: torch finds a place of its own
+        environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compile_cache(Path(tempfile.gettempdir()))))
     environment["LTGC_LAUNCHER"] = str(os.getpid())  # with which the worker ends
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     processes: list[subprocess.Popen[bytes]] = []
@@ -79,6 +81,20 @@ def _threads(workers: int) -> dict[str, str]:
     if workers == 1:
         return {}
     return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // workers))}
+
+
+def compile_cache(temporary: Path) -> Path:
+    """Return the folder of what torch compiles: on this node, for on a shared file system the ranks' caches race.
+
+    What lies in it is loaded as code, and anyone may write to the system's folder for temporary files: a folder of this
+    name that is not this user's own, or that others may write to, is left alone, and a fresh one is made instead.
+    """
+    folder = temporary / f"ltgc_local_compiled_{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    state = folder.lstat()
+    is_own = stat.S_ISDIR(state.st_mode) and state.st_uid == os.getuid() and not state.st_mode & 0o022
+    return folder if is_own else Path(tempfile.mkdtemp(prefix="ltgc_local_compiled_", dir=temporary))
 
 
 def safe_path(environment: Mapping[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.artefacts.files import DrawnImage, Images, encode_png
 from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
-from ltgc_local.launch.local import ERRORS, _explain, run_workers
+from ltgc_local.launch.local import ERRORS, _explain, compile_cache, run_workers, safe_path
 from ltgc_local.recipe import Recipe
 
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
@@ -85,6 +86,22 @@ def test_a_killed_worker_says_that_memory_may_be_short_and_that_the_command_goes
         "step draw: its process was killed (out of memory?); the same command goes on where it stopped"
     )
     assert _explain("draw", -signal.SIGSEGV, 9.0).startswith("step draw: its process ended by SIGSEGV")
+
+
+def test_what_torch_compiles_is_kept_where_nobody_else_can_write(tmp_path: Path) -> None:
+    own = compile_cache(tmp_path)
+    assert own == compile_cache(tmp_path) and own.stat().st_mode & 0o077 == 0
+    own.chmod(0o777)  # others could put code there
+    assert compile_cache(tmp_path) != own
+    own.rename(tmp_path / "elsewhere")
+    own.symlink_to(tmp_path / "elsewhere")
+    fresh = compile_cache(tmp_path)
+    assert fresh != own and fresh.stat().st_mode & 0o077 == 0
+
+
+def test_a_relative_entry_of_pythonpath_is_left_out() -> None:
+    found = safe_path({"PYTHONPATH": os.pathsep.join(["", "/a", ".", "b", "/c"])})
+    assert found == {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(["/a", "/c"])}
 
 
 def test_a_worker_ends_when_its_launcher_is_killed(tmp_path: Path) -> None:
