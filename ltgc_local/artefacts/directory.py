@@ -64,6 +64,13 @@ class RunDirectory:
         return self.root / "decoded"
 
     def folder(self, step: str) -> Path:
+        """Return a step's folder.
+
+        Raises:
+            ArtefactError: the name, which a received run may give, leads out of the run.
+        """
+        if step.startswith("/") or ".." in step.split("/"):
+            raise ArtefactError(f"{self.root}: names a step outside of itself, {step!r}")
         return self.root / step
 
     def manifest(self, step: str) -> Manifest | None:

@@ -186,7 +186,9 @@ def _beat(path: Path, lost: threading.Event, done: threading.Event) -> None:
             os.utime(path)
         except FileNotFoundError:
             lost.set()
-            os.kill(os.getpid(), signal.SIGINT)
+            # Shells start background jobs with interrupts ignored: those end without a word, and so do their workers.
+            is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM if is_deaf else signal.SIGINT)
             return
         except OSError:  # the file system is away for a moment: the next beat, or the work itself, finds out
             continue

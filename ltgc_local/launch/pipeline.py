@@ -244,8 +244,8 @@ def _write_facts(request: Request, cards: Mapping[Role, ModelCard], digests: dic
         }
         | _untrained(request.recipe),
     )
-    write_provenance_file(request.out, provenance)
     write_run_recipe(request.out, request.recipe)
+    write_provenance_file(request.out, provenance)
 
 
 def _made_by(request: Request) -> str:

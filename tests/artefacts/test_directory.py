@@ -155,3 +155,8 @@ def test_superseding_keeps_everything_and_counts_on(run: RunDirectory) -> None:
 def test_superseding_nothing_makes_no_folder(run: RunDirectory) -> None:
     run.supersede(["never begun"])
     assert not (run.root / "superseded").exists()
+
+
+@pytest.mark.parametrize("step", ["../other", "/etc", "assess/../../x"])
+def test_a_step_of_elsewhere_is_refused(run: RunDirectory, step: str) -> None:
+    assert refusal(run, run.manifest, step) == f"RUN: names a step outside of itself, {step!r}"

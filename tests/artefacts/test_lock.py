@@ -152,6 +152,26 @@ def test_a_launcher_whose_claim_was_taken_stops(tmp_path: Path) -> None:
         time.sleep(10)
 
 
+DEAF = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from pathlib import Path
+from ltgc_local.artefacts import lock
+from ltgc_local.artefacts.directory import RunDirectory
+lock.HEARTBEAT_S = 0.2
+root = Path(sys.argv[1])
+with RunDirectory(root).locked():
+    for path in root.glob(lock.PATTERN):
+        path.unlink()
+    time.sleep(30)
+"""
+
+
+def test_a_launcher_in_the_background_that_hears_no_interrupt_stops_too(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", DEAF, str(tmp_path)], timeout=20)
+    assert done.returncode == -signal.SIGTERM
+
+
 RACE = """
 import sys, time
 from pathlib import Path
