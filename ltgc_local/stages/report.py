@@ -20,13 +20,8 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     try:
         report = gather(context.run, context.recipe, context.corpus, context.step.reads)
         artefacts: list[Artefact] = [Json("summary", summarize(report)), Text("report", render(report))]
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as problem:  # a received run may say anything
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as problem:
+        # The files are what was written, but a run that was received may have had anything written to it.
         raise ArtefactError(
             f"{context.run.root}: what its files say does not fit together ({problem!r}); do the steps again whose "
             "files were changed, by --from"
