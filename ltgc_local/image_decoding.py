@@ -43,6 +43,9 @@ FORMATS = (
     PpmImagePlugin.PpmImageFile.format,
 )
 MAX_ENCODED_BYTES = 512 * MIB
+#: Passes over a JPEG's pixels: a progressive one has about ten, and one of thousands takes hours. The mark of a pass
+#: does not occur within one; previews and a phone's second picture have passes of their own.
+MAX_SCANS, SCAN = 100, b"\xff\xda"
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
 #: Raw mode of a grey image of few bits -> what Pillow multiplies its values by, and not the value that is transparent.
@@ -81,6 +84,8 @@ def decode(content: bytes, rules: ImageRules, where: str, formats: Sequence[str]
     try:
         picture = Image.open(io.BytesIO(content), formats=tuple(formats))
         _check_header(picture, rules)
+        if picture.format in ("JPEG", "MPO") and (scans := content.count(SCAN)) > MAX_SCANS:
+            raise UndecodableError(f"a JPEG of {scans} passes, and at most {MAX_SCANS} are read; save it again")
         raw = _raw_mode(picture)
         upright = _to_8_bits(ImageOps.exif_transpose(picture), picture, raw)
         image, had_alpha = _without_alpha(upright, rules, raw)

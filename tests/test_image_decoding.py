@@ -314,3 +314,12 @@ def test_a_lack_of_memory_is_not_called_damage(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Image.core, "fill", refuse)
     with pytest.raises(BackendError, match=r"out of memory while reading x; lower models\.decode_threads"):
         decode(content, WHITE, "x")
+
+
+def test_a_jpeg_of_endless_passes_is_refused_before_they_are_decoded() -> None:
+    """A file of a megabyte may have thousands of passes over 64 million pixels: hours of work."""
+    whole = encoded(Image.effect_noise((32, 32), 40).convert("RGB"), "JPEG", progressive=True)
+    assert 2 < whole.count(b"\xff\xda") < 20 and read(whole).image.size == (32, 32)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    with pytest.raises(UndecodableError, match="a JPEG of 1010 passes, and at most 100 are read; save it again"):
+        read(whole[:-2] + (1010 - whole.count(b"\xff\xda")) * last + whole[-2:])

@@ -14,6 +14,9 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.regular_files import check_regular
 
+#: Of one file: a shard has some hundred images. A file of a few bytes can ask for any number of either.
+MAX_ROWS, MAX_UNPACKED_BYTES = 50_000_000, 16 * 2**30
+
 
 @dataclass(frozen=True)
 class Table:
@@ -51,6 +54,10 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> Any:
 
     try:
         check_regular(path)
+        facts = pq.read_metadata(path)
+        unpacked = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
+        if facts.num_rows > MAX_ROWS or unpacked > MAX_UNPACKED_BYTES:
+            raise ValueError(f"{facts.num_rows} rows of {unpacked} bytes, more than any step writes into one file")
         table = pq.read_table(path, columns=columns, partitioning=None)
         table.validate()
     except (pa.ArrowException, OSError, ValueError, RecursionError) as problem:

@@ -109,6 +109,8 @@ def generate(model: Any, inputs: Any, sampling: Sampling, decode: Callable[..., 
     decoding: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
     if sampling.temperature > 0:
         decoding = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    # A folder's generation_config.json may ask for thousands of beams, each with a cache of its own.
+    decoding |= {"num_beams": 1, "num_return_sequences": 1}
     tokens = model.generate(**inputs.to(model.device), max_new_tokens=sampling.max_new_tokens, **decoding)
     new = tokens[:, inputs["input_ids"].shape[1] :]  # (B, new tokens)
     return decode(new, skip_special_tokens=True)

@@ -41,6 +41,7 @@ from ltgc_local.regular_files import check_regular
 
 #: Row groups whose encoded images stay in memory; the shipped data have one a split.
 CACHED_ROW_GROUPS = 6
+MAX_ROWS, MAX_ROW_GROUP_BYTES = 50_000_000, 4 * 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,12 +123,29 @@ def _open_file(
 ) -> tuple[tuple[NDArray[np.int64], list[int]], tuple[str, ...]]:
     """Read the labels, row groups' sizes and class names of one file, not its images."""
     with pq.ParquetFile(path) as file:
+        _check_amounts(path, file.metadata)
         schema = file.schema_arrow
         check_columns(path, schema, data.image_column, data.label_column, hint)
         names = class_names or parse_class_names(path, schema, data.label_column)
         labels = parse_labels(path, file.read(columns=[data.label_column])[data.label_column])
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     return (labels, sizes), names
+
+
+def _check_amounts(path: Path, facts: Any) -> None:
+    """Refuse a file that unpacks to more than memory should hold: a few bytes can stand for any number of rows.
+
+    Raises:
+        DataError: it has too many rows, or a row group that is too large.
+    """
+    if facts.num_rows > MAX_ROWS:
+        raise DataError(f"{path}: {facts.num_rows} rows, and at most {MAX_ROWS} are read")
+    largest = max((facts.row_group(i).total_byte_size for i in range(facts.num_row_groups)), default=0)
+    if largest > MAX_ROW_GROUP_BYTES:
+        raise DataError(
+            f"{path}: a row group of {largest} bytes, and at most {MAX_ROW_GROUP_BYTES} are read at once; write it "
+            "with smaller row groups"
+        )
 
 
 def _join(

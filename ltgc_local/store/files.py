@@ -36,6 +36,7 @@ ADAPTER = "adapter_config.json"
 
 MAX_CONFIG_BYTES = 8 * MIB
 MAX_TOKENIZER_BYTES = 64 * MIB
+MAX_FILES = 10_000  # of a folder: the largest models have a few hundred
 #: Values in a JSON file, by its commas and brackets: a list takes 20 times as much memory as its two bytes. The largest
 #: tokenizers (Gemma's, with 262,000 words) have about 3,000,000.
 MAX_VALUES = 6_000_000
@@ -82,6 +83,8 @@ def model_files(folder: Path) -> list[Path]:
         if len(Path(parent).relative_to(folder).parts) > 8:
             raise ModelError(f"{folder}: nested too deeply at {parent}; a link there may lead back to itself")
         files += [Path(parent, name) for name in names if not name.startswith(".")]
+        if len(files) > MAX_FILES:
+            raise ModelError(f"{folder}: more than {MAX_FILES} files: no folder of a model; correct 'path' in its card")
     for file in files:
         if printable(file.name) != file.name:
             raise ModelError(f"{file.parent}: a file's name is '{printable(file.name)}'; rename or remove it")

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from ltgc_local.artefacts import tables
 from ltgc_local.artefacts.files import (
     DrawnImage,
     Images,
@@ -27,6 +28,7 @@ from ltgc_local.artefacts.files import (
     read_images,
     write_atomically,
 )
+from ltgc_local.artefacts.tables import Table, read_table
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Rejected, parse_records
 
@@ -138,3 +140,14 @@ def test_the_parquet_names_each_image(tmp_path: Path) -> None:
 def test_json_is_indented_for_people(tmp_path: Path) -> None:
     write_atomically(Json("a", {"ä": [1]}), tmp_path / "a.json")
     assert (tmp_path / "a.json").read_text("utf-8") == '{\n "ä": [\n  1\n ]\n}\n'
+
+
+@pytest.mark.parametrize("limit", ["MAX_ROWS", "MAX_UNPACKED_BYTES"])
+def test_a_table_that_unpacks_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    Table("a", {"x": [1, 2]}).write(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet")["x"].tolist() == [1, 2]
+    monkeypatch.setattr(tables, limit, 1)
+    with pytest.raises(ArtefactError, match=r"2 rows of .* bytes, more than any step writes into one file"):
+        read_table(tmp_path / "a.parquet")

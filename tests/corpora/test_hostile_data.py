@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from ltgc_local.corpora import Corpus, open_corpus
+from ltgc_local.corpora import Corpus, open_corpus, parquet
 from ltgc_local.corpora.base import Checked
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.recipe.schema import Data
@@ -187,6 +187,22 @@ def test_a_parquet_files_metadata_is_read_with_care(tmp_path: Path, metadata: st
     table = pq.read_table(_parquet(tmp_path)).replace_schema_metadata({"huggingface": metadata})
     for split in ("train", "val", "test"):
         pq.write_table(table, tmp_path / f"{split}.parquet")
+    assert words in refused(lambda: opened("parquet", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [("MAX_ROWS", "1 rows, and at most 0 are read"), ("MAX_ROW_GROUP_BYTES", "and at most 0 are read at once")],
+)
+def test_a_parquet_file_that_unpacks_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, words: str
+) -> None:
+    """A label that stands for a thousand million rows takes a few bytes in the file, and eight gigabytes in memory."""
+    table = pq.read_table(_parquet(tmp_path))
+    for split in ("train", "val", "test"):
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    opened("parquet", tmp_path)
+    monkeypatch.setattr(parquet, limit, 0)
     assert words in refused(lambda: opened("parquet", tmp_path))
 
 

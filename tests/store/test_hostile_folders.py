@@ -176,3 +176,13 @@ def test_json_objects_are_read_in_one_place(tmp_path: Path) -> None:
     assert store_files.read_json(tmp_path / "a.json") == {"a": 1}
     with pytest.raises(ModelError, match=r"b\.json: cannot be read as JSON \(No such file or directory\)"):
         store_files.read_json(tmp_path / "b.json")
+
+
+def test_a_folder_of_too_many_files_is_no_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card may name any folder of the machine, such as its root."""
+    for number in range(5):
+        (tmp_path / f"{number}.txt").write_text("x")
+    assert len(store_files.model_files(tmp_path)) == 5
+    monkeypatch.setattr(store_files, "MAX_FILES", 4)
+    with pytest.raises(ModelError, match="more than 4 files: no folder of a model; correct 'path' in its card"):
+        store_files.model_files(tmp_path)
