@@ -56,7 +56,7 @@ class Commands(click.Group):
             _log(format_exc().rstrip() if ctx.params.get("traceback") else str(error))
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            _log("interrupted; the same command goes on where it stopped")
+            _log("interrupted; rerun the same command to resume")
             ctx.exit(130)
 
 

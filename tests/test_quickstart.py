@@ -346,7 +346,7 @@ def test_an_interrupt_is_one_line(copy: Path) -> None:
     assert process.stderr.readline() == "evaluate …\n"
     time.sleep(3)  # the worker is there
     os.killpg(process.pid, signal.SIGINT)
-    assert process.stderr.read() == "interrupted; the same command goes on where it stopped\n"
+    assert process.stderr.read() == "interrupted; rerun the same command to resume\n"
     assert process.wait() == 130
     assert [path.name for path in copy.glob(".lock*")] == []
 

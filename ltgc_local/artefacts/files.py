@@ -199,11 +199,10 @@ def write_atomically(artefact: Artefact, path: Path) -> None:
 #: What the system says when a file has no room: the disk, the quota, or the largest file allowed.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ADVICE = {
-    **dict.fromkeys(NO_ROOM, "make room, and the same command goes on where it stopped"),
+    **dict.fromkeys(NO_ROOM, "make room, then rerun the same command to resume"),
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM),
-        "this user may not write there: change the owner or the mode, or give another --out; then the same command "
-        "goes on where it stopped",
+        "this user may not write there: change the owner or the mode, or give another --out; then rerun the same command",
     ),
     errno.EROFS: "give an --out on a disk that can be written to; a finished run is shown by: ltgc-local report",
 }
@@ -226,5 +225,5 @@ def cannot_write(path: Path | str, problem: Exception) -> ArtefactError:
     if number is None and (found := re.search(r"(?:os error|errno) (\d+)", str(problem), re.IGNORECASE)):
         number = int(found.group(1))
     words = os.strerror(number) if number is not None else str(problem).strip()
-    advice = _ADVICE.get(number or 0, "when that is mended, the same command goes on where it stopped")
+    advice = _ADVICE.get(number or 0, "once that is fixed, rerun the same command to resume")
     return ArtefactError(f"{path}: cannot be written: {words}; what is complete is kept: {advice}")

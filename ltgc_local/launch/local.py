@@ -115,13 +115,11 @@ def _explain(step: str, code: int, cpu_seconds: float) -> str:
     limit, _ = resource.getrlimit(resource.RLIMIT_CPU)
     if code in (-signal.SIGXCPU, -signal.SIGKILL) and limit != resource.RLIM_INFINITY and cpu_seconds >= limit - 1:
         return (
-            f"step {step}: its process reached the limit of {limit} s of CPU time (ulimit -t); raise it, and the same "
-            "command goes on where it stopped"
+            f"step {step}: its process reached the limit of {limit} s of CPU time (ulimit -t); raise it, then "
+            "rerun the same command to resume"
         )
     if code == -signal.SIGKILL:
-        return f"step {step}: its process was killed (out of memory?); the same command goes on where it stopped"
+        return f"step {step}: its process was killed (out of memory?); rerun the same command to resume"
     if code < 0:
-        return (
-            f"step {step}: its process ended by {signal.Signals(-code).name}; the same command goes on where it stopped"
-        )
-    return f"step {step}: failed (see above); when that is mended, the same command goes on where it stopped"
+        return f"step {step}: its process ended by {signal.Signals(-code).name}; rerun the same command to resume"
+    return f"step {step}: failed (see above); once that is fixed, rerun the same command to resume"

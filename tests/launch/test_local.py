@@ -65,7 +65,7 @@ def test_a_workers_error_is_raised_with_its_kind_and_its_words_are_on_standard_e
     shard = run.folder("draw") / "images-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-1])
     with pytest.raises(
-        ArtefactError, match=r"step generated: failed .*; when that is mended, the same command goes on"
+        ArtefactError, match=r"step generated: failed .*; once that is fixed, rerun the same command to resume"
     ):
         run_workers(run.root, "generated")
     printed = capfd.readouterr().err
@@ -83,7 +83,7 @@ def test_every_exit_code_becomes_its_kind_again(kind: type[LtgcError]) -> None:
 
 def test_a_killed_worker_says_that_memory_may_be_short_and_that_the_command_goes_on() -> None:
     assert _explain("draw", -signal.SIGKILL, 9.0) == (
-        "step draw: its process was killed (out of memory?); the same command goes on where it stopped"
+        "step draw: its process was killed (out of memory?); rerun the same command to resume"
     )
     assert _explain("draw", -signal.SIGSEGV, 9.0).startswith("step draw: its process ended by SIGSEGV")
 
