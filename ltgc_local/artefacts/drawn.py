@@ -82,7 +82,7 @@ def read_features(rows: Sequence[DrawnRow]) -> NDArray[np.float32]:
         found |= {key: features for key, features in zip(keys, written["features"], strict=True) if key in wanted}
     for row in rows:
         if row.key not in found:
-            raise ArtefactError(f"{row.path}: no features of its image {row.key} are beside it; {redo_file(row.path)}")
+            raise ArtefactError(f"{row.path}: no features of its image {row.key} are next to it; {redo_file(row.path)}")
     return np.stack([found[row.key] for row in rows])
 
 

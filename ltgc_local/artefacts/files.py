@@ -202,7 +202,7 @@ _ADVICE = {
     **dict.fromkeys(NO_ROOM, "make room, then rerun the same command to resume"),
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM),
-        "this user may not write there: change the owner or the mode, or give another --out; then rerun the same command",
+        "this user may not write there: change the owner or the mode, then rerun the command; or give another --out",
     ),
     errno.EROFS: "give an --out on a disk that can be written to; a finished run is shown by: ltgc-local report",
 }

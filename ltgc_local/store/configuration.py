@@ -125,8 +125,8 @@ def _problems_of_index(index: Path) -> Iterator[str]:
     other = [name for name in names if not _is_plain_name(name, ".safetensors")]
     if other:
         yield (
-            f"{index}: lists {printable(other[0][:120])!r}; expected names of *.safetensors files beside it, so that "
-            "nothing else is opened; copy it again"
+            f"{index}: lists {printable(other[0][:120])!r}; expected names of *.safetensors files in its folder, so "
+            "that nothing else is opened; copy it again"
         )
         return
     missing = [name for name in names if not (index.parent / name).is_file()]

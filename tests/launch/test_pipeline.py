@@ -109,9 +109,7 @@ def test_what_failed_wrote_down_what_it_was_made_of_and_leaves_no_lock(
     tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...], capfd: pytest.CaptureFixture[str]
 ) -> None:
     recipe, run, said = make_recipe(*options), RunDirectory(tmp_path / "run"), []
-    with pytest.raises(
-        ModelError, match=r"step describe: failed .*; once that is fixed, rerun the same command to resume"
-    ):
+    with pytest.raises(ModelError, match=r"step describe: failed .*; once that is fixed, rerun the same command"):
         run_pipeline(Request(recipe, run.root, "ltgc-local run x"), said.append)
     assert said == ["describe …"]
     assert "cannot be loaded as a vlm by transformers" in capfd.readouterr().err

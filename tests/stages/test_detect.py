@@ -190,7 +190,7 @@ def test_features_that_are_missing_or_another_images_are_an_error(make_context: 
     last = context.run.folder("draw") / "features-00002.safetensors"
     chunk = detect.plan_chunks(context)[1]
     last.write_bytes((last.parent / "features-00000.safetensors").read_bytes())
-    with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are beside it"):
+    with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are next to it"):
         detect.run_chunk(context, chunk)
     last.unlink()
     with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: not there; .* --from draw"):
