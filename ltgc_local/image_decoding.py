@@ -50,6 +50,7 @@ _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
 #: Raw mode of a grey image of few bits -> what Pillow multiplies its values by, and not the value that is transparent.
 _FACTORS = {"1": 255, "L;2": 85, "L;4": 17}
+_STRIP = 256  # rows
 _WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262  # of TIFF
 
 
@@ -87,9 +88,11 @@ def decode(content: bytes, rules: ImageRules, where: str, formats: Sequence[str]
         if picture.format in ("JPEG", "MPO") and (scans := content.count(SCAN)) > MAX_SCANS:
             raise UndecodableError(f"a JPEG of {scans} passes, and at most {MAX_SCANS} are read; save it again")
         raw = _raw_mode(picture)
-        upright = _to_8_bits(ImageOps.exif_transpose(picture), picture, raw)
-        image, had_alpha = _without_alpha(upright, rules, raw)
-        return Decoded(image, had_alpha, had_16_bits=";16" in raw or picture.mode in _WIDE)
+        picture.load()
+        has_16_bits = ";16" in raw or picture.mode in (*_WIDE, "I")
+        ImageOps.exif_transpose(picture, in_place=True)  # without the copy that it else makes of upright images
+        image, had_alpha = _without_alpha(_to_8_bits(picture, raw), rules, raw)
+        return Decoded(image, had_alpha, has_16_bits)
     except UndecodableError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, zlib.error and others
@@ -131,13 +134,13 @@ def _raw_mode(picture: Image.Image) -> str:
     return first if isinstance(first, str) else ""
 
 
-def _to_8_bits(upright: Image.Image, picture: Image.Image, raw: str) -> Image.Image:
+def _to_8_bits(picture: Image.Image, raw: str) -> Image.Image:
     """Scale 16 grey bits to 8: round(v / 257). Of colours Pillow gives the high byte, which is no more than 1 apart."""
     if picture.mode == "CMYK" and picture.format in ("JPEG", "MPO") and "adobe" not in picture.info:
-        return Image.eval(upright, lambda ink: 255 - ink)  # Pillow inverts every CMYK JPEG, which only Adobe's are
+        return Image.eval(picture, lambda ink: 255 - ink)  # Pillow inverts every CMYK JPEG, which only Adobe's are
     if picture.mode not in (*_WIDE, "I"):
-        return upright
-    values: NDArray[np.uint16] = np.asarray(upright).astype(np.uint16)  # (H, W)
+        return picture
+    values: NDArray[np.uint16] = np.asarray(picture).astype(np.uint16)  # (H, W)
     if raw == "I;12":
         values = values * np.uint16(16) + values // np.uint16(256)
     tags = getattr(picture, "tag_v2", {})
@@ -182,10 +185,10 @@ def _with_alpha(picture: Image.Image, hidden: NDArray[np.bool_]) -> Image.Image:
 def _on_background(picture: Image.Image, background: str, *, is_grey: bool) -> Image.Image:
     """Composite: round((a c + (255 - a) b) / 255) a channel. A grey image on a grey background stays grey."""
     red, green, blue = ImageColor.getrgb("#808080" if background == "grey" else background)[:3]
-    alpha = picture.getchannel("A")
-    if (picture.mode == "LA" or is_grey) and red == green == blue:
-        canvas, front = Image.new("L", picture.size, red), picture.getchannel(0)
-    else:
-        canvas, front = Image.new("RGB", picture.size, (red, green, blue)), picture.convert("RGB")
-    canvas.paste(front, mask=alpha)
+    stays_grey = (picture.mode == "LA" or is_grey) and red == green == blue
+    canvas = Image.new("L", picture.size, red) if stays_grey else Image.new("RGB", picture.size, (red, green, blue))
+    for top in range(0, picture.height, _STRIP):  # by strips: a large image is in memory twice, and not four times
+        strip = picture.crop((0, top, picture.width, min(top + _STRIP, picture.height)))
+        front = strip.getchannel(0) if stays_grey else strip.convert("RGB")
+        canvas.paste(front, (0, top), strip.getchannel("A"))
     return canvas

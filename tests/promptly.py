@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 NOBODY = 65534
+BUSY_S = 10  # for what takes milliseconds, on a machine that has other things to do
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from ltgc_local.errors import RecipeError
 from ltgc_local.plan import LOADING, NOT_SHAPING, build_plan, match_steps, step_settings, with_dependents
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.steps import Step
+from ltgc_local.tgn.network import decoding_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeRecipe = Callable[..., Recipe]
@@ -141,3 +142,14 @@ def test_what_is_not_shaping_is_a_field() -> None:
     for path in NOT_SHAPING:
         name, _, key = path.partition(".")
         assert key in fields_of(name), path
+
+
+@pytest.mark.parametrize("change", ["data.alpha_background=black", "data.max_pixels=1000"])
+def test_how_images_are_decoded_is_a_setting_of_every_step_and_of_decoded_files(
+    make_recipe: MakeRecipe, tmp_path: Path, change: str
+) -> None:
+    plain, changed = make_recipe(), make_recipe(change)
+    for step in build_plan(plain):
+        assert step_settings(step, plain.dump()) != step_settings(step, changed.dump())
+    names = [decoding_of(recipe.kmdn, tmp_path, 32, recipe.data).preprocessing for recipe in (plain, changed)]
+    assert names[0] != names[1]

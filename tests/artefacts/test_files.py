@@ -151,3 +151,17 @@ def test_a_table_that_unpacks_without_end_is_refused(
     monkeypatch.setattr(tables, limit, 1)
     with pytest.raises(ArtefactError, match=r"2 rows of .* bytes, more than any step writes into one file"):
         read_table(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "GIF", "TIFF"])
+def test_a_generated_image_is_a_png_and_nothing_else(kind: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4)).save(buffer, kind)
+    for content in (buffer.getvalue(), b"", encode_png(Image.new("L", (4, 4)))[:45]):
+        with pytest.raises(ArtefactError, match=r"a generated image does not decode: .*; do its step again"):
+            decode_png(content)
+
+
+def test_a_generated_image_has_no_more_pixels_than_a_recipe_draws() -> None:
+    with pytest.raises(ArtefactError, match="4097 x 4096 are 16781312 pixels, and at most 16777216 are read"):
+        decode_png(encode_png(Image.new("1", (4097, 4096))))

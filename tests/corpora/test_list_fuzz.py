@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ltgc_local.corpora import open_corpus
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
-from tests.promptly import within
+from tests.promptly import BUSY_S, within
 
 GOOD = {
     "list_files": {"train.txt": "a/1.jpg 0\nb/2.jpg 1\n", "val.txt": "a/3.jpg 0\n", "test.txt": "b/4.jpg 1\n"},
@@ -56,7 +56,7 @@ def write(root: Path, benchmark: str) -> Path:
 
 
 def opens_or_is_refused(root: Path, benchmark: str) -> None:
-    with within(2):
+    with within(BUSY_S):
         try:
             corpus = open_corpus(Data(benchmark=benchmark, root=root))  # type: ignore[arg-type]
             corpus.digest()

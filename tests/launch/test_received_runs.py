@@ -23,7 +23,7 @@ from ltgc_local.launch.pipeline import Request, find_all_damage, run_pipeline, s
 from ltgc_local.launch.preview import metrics_as_text
 from ltgc_local.recipe import Recipe
 from ltgc_local.reporting.provenance import read_provenance
-from tests.promptly import within
+from tests.promptly import BUSY_S, within
 from tests.provenances import write_provenance
 
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
@@ -107,7 +107,7 @@ FILES = ("recipe.json", "provenance.json", "table.json", "evaluate/manifest.json
 @given(value=OBJECTS)
 def test_whatever_a_sealed_file_says_a_message_names_it(run: RunDirectory, name: str, value: dict[str, Any]) -> None:
     write_sealed(run.root / name, value)
-    with within(2):
+    with within(BUSY_S):
         read_everything(run.root)
 
 
@@ -116,7 +116,7 @@ def test_whatever_a_sealed_file_says_a_message_names_it(run: RunDirectory, name:
 @given(content=st.binary(max_size=200))
 def test_whatever_bytes_a_file_has_a_message_names_it(run: RunDirectory, name: str, content: bytes) -> None:
     (run.root / name).write_bytes(content)
-    with within(2):
+    with within(BUSY_S):
         read_everything(run.root)
 
 
@@ -125,7 +125,7 @@ def test_whatever_bytes_a_file_has_a_message_names_it(run: RunDirectory, name: s
 def test_whatever_was_measured_a_message_names_it(run: RunDirectory, value: Any) -> None:
     run.write_chunk("evaluate", 0, [Json("metrics", value)], FACTS, numbered=False)
     run.write_manifest("evaluate", {}, 1, 0)
-    with within(2):
+    with within(BUSY_S):
         read_everything(run.root)
 
 
@@ -140,7 +140,7 @@ def test_what_is_no_file_in_a_run_is_named_at_once(run: RunDirectory, place: str
         path.mkdir()
     else:
         path.symlink_to("/dev/zero" if kind == "zero" else path)
-    with within(2):
+    with within(BUSY_S):
         read_everything(run.root)
     with pytest.raises(ArtefactError):
         read_run(run.root)

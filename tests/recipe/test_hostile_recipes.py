@@ -93,16 +93,17 @@ def test_a_recipe_that_may_not_be_read_is_said_to_be_forbidden() -> None:
 
 
 @pytest.mark.parametrize("row", ["seed: x{}", "sead: {}", "train: {{lerning_{}: 1}}", "data: {{root: nowhere{}}}"])
-def test_a_table_of_900_wrong_rows_is_refused_within_two_seconds(workplace: Path, row: str) -> None:
+def test_a_table_of_900_wrong_rows_is_refused_in_time(workplace: Path, row: str) -> None:
     _many_cards(workplace)
     rows = "".join(f"  r{number}: {{{row.format(number)}}}\n" for number in range(600 if "{{" in row else 900))
-    assert len(refusal(GOOD + "rows:\n" + rows).splitlines()) == (600 if "{{" in row else 900)
+    # It takes 0.4 s, and took 20 s when each row read all cards; the machine may be busy.
+    assert len(refusal(GOOD + "rows:\n" + rows, seconds=6).splitlines()) == (600 if "{{" in row else 900)
 
 
-def test_a_table_of_1900_rows_is_read_within_two_seconds(workplace: Path) -> None:
+def test_a_table_of_1900_rows_is_read_in_time(workplace: Path) -> None:
     _many_cards(workplace)
     (workplace / "recipes/x.yaml").write_text(GOOD + "rows:\n" + "".join(f"  r{number}:\n" for number in range(1900)))
-    with within(2):
+    with within(6):
         assert len(load_recipes("recipes/x.yaml").rows) == 1900
 
 
