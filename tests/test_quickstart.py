@@ -341,6 +341,7 @@ def test_an_interrupt_is_one_line(copy: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ltgc_local.cli", "run", str(copy), "--from", "evaluate"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job's is ignored
     )  # fmt: skip
     assert process.stderr is not None
     assert process.stderr.readline() == "evaluate …\n"

@@ -146,6 +146,14 @@ def test_what_is_no_claim_blocks_nobody_for_ever(tmp_path: Path, make: Callable[
 
 @pytest.mark.usefixtures("quick")
 def test_a_launcher_whose_claim_was_taken_stops(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # else, in the background, this very process ends
+    try:
+        lose_the_claim(tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def lose_the_claim(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="another launcher took this run over"), RunDirectory(tmp_path).locked():
         for path in claims(tmp_path):
             path.unlink()
