@@ -24,12 +24,17 @@ from ltgc_local.printable import printable  # noqa: E402
 if TYPE_CHECKING:
     from ltgc_local.recipe import Recipes
 
-RECIPE = click.argument("recipe", type=click.Path(path_type=Path))
+PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is said by whoever reads it
+RECIPE = click.argument("recipe", type=PATH)
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, e.g. train.lr=0.02.")
-OUT = click.option("--out", type=click.Path(path_type=Path), help="Run directory; runs/<recipe name> unless given.")
-BASE = click.option("--base", type=click.Path(path_type=Path), help="Lay a table's rows over this recipe instead.")
+OUT = click.option("--out", type=PATH, help="Run directory; runs/<recipe name> unless given.")
+BASE = click.option("--base", type=PATH, help="Lay a table's rows over this recipe instead.")
 PRESET = click.option(
-    "--preset", "presets", multiple=True, type=click.Path(path_type=Path), help="Lay this part of a recipe over it."
+    "--preset",
+    "presets",
+    multiple=True,
+    type=PATH,
+    help="Lay this part of a recipe over it.",
 )
 
 
@@ -156,7 +161,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: t
 @click.option(
     "--reuse",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Take finished equal steps from runs in this folder.",
 )
 def run(
@@ -195,11 +200,11 @@ def run(
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN...")
 @click.option(
     "--format", "kind", default="markdown", type=click.Choice(["markdown", "csv", "latex", "html"]), show_default=True
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
+@click.option("--out", type=PATH, help="Write to this file instead of printing.")
 @click.option(
     "--split",
     default="test",
@@ -226,7 +231,7 @@ def compare(
 
 
 @main.command()
-@click.argument("run_directory", type=click.Path(path_type=Path))
+@click.argument("run_directory", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print the states as JSON.")
 @click.option("--check", is_flag=True, help="Also compare every file with its sha256; name what is damaged.")
 def status(run_directory: Path, as_json: bool, check: bool) -> None:
@@ -250,7 +255,7 @@ def status(run_directory: Path, as_json: bool, check: bool) -> None:
 
 
 @main.command()
-@click.argument("run_directory", type=click.Path(path_type=Path))
+@click.argument("run_directory", type=PATH)
 def report(run_directory: Path) -> None:
     """Print a run's table and where its report is; make the report again if it is gone.
 

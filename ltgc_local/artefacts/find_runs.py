@@ -26,7 +26,7 @@ def find_runs(folder: Path, depth: int = 4) -> list[Path]:
     Raises:
         ArtefactError: there are too many folders to be a folder of runs.
     """
-    looked = 0
+    top, looked = folder, 0
 
     def visit(folder: Path, depth: int) -> Iterator[Path]:
         nonlocal looked
@@ -38,7 +38,9 @@ def find_runs(folder: Path, depth: int = 4) -> list[Path]:
             return
         try:
             children = [folder / entry.name for entry in os.scandir(folder) if _may_hold_runs(entry)] if depth else []
-        except OSError:
+        except OSError as problem:
+            if folder == top and isinstance(problem, PermissionError):
+                raise ArtefactError(f"{folder}: cannot be read: {problem.strerror}") from None
             return
         rows = _row_order(folder)
         order = {name: number for number, name in enumerate(rows)}
