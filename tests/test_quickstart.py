@@ -18,33 +18,12 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from tests import golden_runs
 from tests.drills.flipped_bits import flip_bits, flipped
-
-ROOT = Path(__file__).resolve().parent.parent
-SMALLER = [
-    "describe.tail_below=20",  # dress (17 photographs) and coat (10)
-    "extend.max_descriptions=24",  # 7 + 14 drawings
-    "draw.steps=6",
-    "draw.shard_size=4",
-    "draw.batch_size=4",
-    "assess.attempts=2",
-    "train.epochs=1",
-]
 
 
 def command(out: Path, *more: str) -> list[str]:
-    sets = [word for key in SMALLER for word in ("--set", key)]
-    return [
-        sys.executable,
-        "-m",
-        "ltgc_local.cli",
-        "run",
-        str(ROOT / "recipes/quickstart.yaml"),
-        *sets,
-        "--out",
-        str(out),
-        *more,
-    ]
+    return golden_runs.command("quickstart", out, *more)
 
 
 def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -65,6 +44,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode == 0, result.stderr
     assert str(out / "report" / "report.html") in result.stdout
     return out
+
+
+def test_every_artefact_is_the_golden_runs(finished: Path) -> None:
+    assert golden_runs.difference("quickstart", finished) == []
 
 
 def test_metrics_have_every_arm_and_group_in_percent(finished: Path) -> None:

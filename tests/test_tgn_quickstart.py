@@ -6,39 +6,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-SMALLER = [
-    "kmdn.stem=full",
-    "kmdn.size_px=16",
-    "kmdn.epochs=1",
-    "kmdn.distill_epochs=2",
-    "kmdn.distill_interval=1",
-    "kmdn.batch_size=128",
-    "cdtg.steps=6",
-    "cdtg.sample_every=2",
-    "cdtg.shard_size=40",
-    "merge.budget=number",
-    "merge.images=30",
-    "classifier.stem=full",
-    "classifier.size_px=16",
-    "classifier.epochs=1",
-    "classifier.batch_size=128",
-    "classifier.equal_steps=false",
-    "leaks.max_embedded=20",
-    "measure.max_images=20",
-]
+from tests import golden_runs
 
 
 def command(out: Path, *more: str) -> list[str]:
-    sets = [word for key in SMALLER for word in ("--set", key)]
-    recipe = str(ROOT / "recipes/tgn_quickstart.yaml")
-    return [sys.executable, "-m", "ltgc_local.cli", "run", recipe, *sets, "--out", str(out), *more]
+    return golden_runs.command("tgn_quickstart", out, *more)
 
 
 def run(out: Path, *more: str) -> subprocess.CompletedProcess[str]:
@@ -52,6 +29,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.returncode == 0, result.stderr
     assert str(out / "report" / "report.html") in result.stdout
     return out
+
+
+@pytest.mark.slow
+def test_every_artefact_is_the_golden_runs(finished: Path) -> None:
+    assert golden_runs.difference("tgn_quickstart", finished) == []
+
+
+@pytest.mark.slow
+def test_by_diffusion_every_artefact_is_the_golden_runs(tmp_path: Path) -> None:
+    name = "tgn_diffusion_quickstart"
+    subprocess.run(golden_runs.command(name, tmp_path / "run"), cwd=tmp_path, check=True, timeout=1200)
+    assert golden_runs.difference(name, tmp_path / "run") == []
 
 
 @pytest.mark.slow
