@@ -6,11 +6,12 @@ import errno
 import re
 from textwrap import shorten
 
-#: What torch, Arrow, safetensors, Pillow and numpy say. torch's own error for GPUs is a RuntimeError, too.
+#: What torch, Arrow, safetensors, Pillow and numpy say; torch's own error for GPUs is a RuntimeError, too. A
+#: thread needs memory for its stack.
 _WORDS = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|unable to allocate|failed to allocate"
     r"|not enough memory|memory allocation of \d+ bytes failed|_STATUS_ALLOC_FAILED|bad_alloc|malloc of size"
-    r"|failed to map segment|error return without exception set",
+    r"|failed to map segment|can't start new thread|failed to launch worker thread|error return without exception set",
     re.IGNORECASE,
 )
 

@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from ltgc_local.artefacts.drawn import DrawnRow, read_rows
-from ltgc_local.artefacts.files import Artefact, DrawnImage, cannot_write, read_images, write_atomically
+from ltgc_local.artefacts.files import Artefact, DrawnImage, cannot_read, cannot_write, read_images, write_atomically
 from ltgc_local.artefacts.lock import locked
 from ltgc_local.artefacts.redo import redo
 from ltgc_local.artefacts.schemas import Chunk, FileFacts, Manifest
@@ -193,7 +193,7 @@ class RunDirectory:
         try:
             return parse(read_text(path, MAX_JSON_BYTES))
         except OSError as problem:
-            raise ArtefactError(f"{path}: cannot be read: {problem.strerror}; {redo(self.root, step)}") from None
+            raise cannot_read(path, problem, redo(self.root, step)) from None
         except (ValueError, TypeError) as problem:
             raise self._misfit(path, step, str(problem)) from None
 

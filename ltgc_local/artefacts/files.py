@@ -214,9 +214,14 @@ def explain(problem: Exception) -> ArtefactError | None:
         return None
     if problem.errno in (*NO_ROOM, errno.EROFS):
         return cannot_write(problem.filename, problem)
+    return cannot_read(problem.filename, problem) if isinstance(problem, PermissionError) else None
+
+
+def cannot_read(path: Path | str, problem: OSError, mend: str = "") -> ArtefactError:
+    """Return the error of what cannot be read; ``mend`` helps unless it may be whole, and only the permission lacks."""
     if isinstance(problem, PermissionError):
-        return ArtefactError(f"{problem.filename}: no permission ({problem.strerror}); change its owner or its mode")
-    return None
+        return ArtefactError(f"{path}: no permission ({problem.strerror}); change its owner or its mode")
+    return ArtefactError(f"{path}: cannot be read: {problem.strerror}{mend and '; ' + mend}")
 
 
 def cannot_write(path: Path | str, problem: Exception) -> ArtefactError:

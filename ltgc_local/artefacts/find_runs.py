@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ltgc_local.artefacts.files import cannot_write
+from ltgc_local.artefacts.files import cannot_read, cannot_write
 from ltgc_local.artefacts.redo import RECIPE
 from ltgc_local.artefacts.schemas import TableOrder
 from ltgc_local.artefacts.sealed import read_sealed, write_sealed
@@ -40,7 +40,7 @@ def find_runs(folder: Path, depth: int = 4) -> list[Path]:
             children = [folder / entry.name for entry in os.scandir(folder) if _may_hold_runs(entry)] if depth else []
         except OSError as problem:
             if folder == top and isinstance(problem, PermissionError):
-                raise ArtefactError(f"{folder}: cannot be read: {problem.strerror}") from None
+                raise cannot_read(folder, problem) from None
             return
         rows = _row_order(folder)
         order = {name: number for number, name in enumerate(rows)}

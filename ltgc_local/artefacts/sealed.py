@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ltgc_local.artefacts.files import write_atomically
+from ltgc_local.artefacts.files import cannot_read, write_atomically
 from ltgc_local.errors import ArtefactError
 from ltgc_local.regular_files import MAX_JSON_BYTES, parse_json, read_bytes
 
@@ -62,7 +62,7 @@ def read_object(path: Path, mend: str) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as problem:
-        raise ArtefactError(f"{path}: cannot be read: {problem.strerror}; {mend}") from None
+        raise cannot_read(path, problem, mend) from None
     try:
         return unseal(content)
     except ValueError as problem:

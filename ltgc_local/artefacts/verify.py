@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ltgc_local.ahead import num_cpus
+from ltgc_local.artefacts.files import cannot_read
 from ltgc_local.artefacts.schemas import FileFacts, Verified
 from ltgc_local.artefacts.sealed import read_sealed, write_sealed
 from ltgc_local.errors import ArtefactError
@@ -35,6 +36,9 @@ def find_damage(
         wanted: name in the folder -> size and digest when it was written.
         known: what this process found whole, of any size; it is added to.
         afresh: hash all, whatever is remembered.
+
+    Raises:
+        ArtefactError: a file cannot be read, which is no damage.
     """
     known = {} if known is None else known
     memory = {} if afresh else _read_memory(folder)
@@ -56,7 +60,7 @@ def find_damage(
         except FileNotFoundError:
             return "not there"
         except OSError as problem:
-            return f"cannot be read: {problem.strerror}"
+            raise cannot_read(path, problem) from None
         known[path] = stamp
         if facts.bytes >= REMEMBERED_FROM:
             found[name] = stamp

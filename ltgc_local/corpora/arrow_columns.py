@@ -19,7 +19,7 @@ from PIL import Image
 from ltgc_local.corpora.decode import decode_image, decode_several
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.image_decoding import MAX_ENCODED_BYTES, Decoded, ImageRules
-from ltgc_local.out_of_memory import is_out_of_memory
+from ltgc_local.out_of_memory import describe_lack, is_out_of_memory
 from ltgc_local.regular_files import digest_file, parse_json
 
 NAME_COLUMNS = ": name them by data.image_column and data.label_column"
@@ -167,7 +167,7 @@ def unreadable(error: Exception, kind: str) -> str:
         BackendError: there is not enough memory.
     """
     if is_out_of_memory(error):
-        raise BackendError(f"out of memory while reading {kind}: {first_line(error)}") from error
+        raise BackendError(f"while reading {kind}: {describe_lack(error)}") from error
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         return f"cannot be read: {error.strerror}"
     return f"not {kind}, or a damaged one: {first_line(error)}"

@@ -26,6 +26,7 @@ ERRORS: dict[int, type[LtgcError]] = {
 }
 
 
+NO_THREAD = 127  # glibc, when there is no memory for a thread's own data
 POLL_S = 0.05
 
 
@@ -120,6 +121,12 @@ def _explain(step: str, code: int, cpu_seconds: float) -> str:
         )
     if code == -signal.SIGKILL:
         return f"step {step}: its process was killed (out of memory?); rerun the same command to resume"
+    memory, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if memory != resource.RLIM_INFINITY and (code < 0 or code == NO_THREAD):
+        return (
+            f"step {step}: its process ended, probably by the limit of {memory >> 20} MiB of memory (ulimit -v); "
+            "raise it, then rerun the same command to resume"
+        )
     if code < 0:
         return f"step {step}: its process ended by {signal.Signals(-code).name}; rerun the same command to resume"
     return f"step {step}: failed (see above); once that is fixed, rerun the same command to resume"
