@@ -30,18 +30,18 @@ import torch.nn.functional as F
 from benchmarks.contest import Contender, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
+from ltgc_local.methods.tgn.cdtg import steps as cdtg_steps
+from ltgc_local.methods.tgn.cdtg.adversarial_losses import discriminator_loss
+from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
+from ltgc_local.methods.tgn.cdtg.generator import Widths
+from ltgc_local.methods.tgn.cdtg.layers import ModulatedConv
+from ltgc_local.methods.tgn.cdtg.resampling import Blur
+from ltgc_local.methods.tgn.cdtg.steps import CdtgSteps
+from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
+from ltgc_local.methods.tgn.cdtg.wavelet import Haar
+from ltgc_local.methods.tgn.network import TailNetwork, build_network
+from ltgc_local.methods.tgn.real_images import RealImages
 from ltgc_local.recipe.schema import Cdtg, Kmdn
-from ltgc_local.tgn import cdtg_steps
-from ltgc_local.tgn.adversarial_losses import discriminator_loss
-from ltgc_local.tgn.cdtg_steps import CdtgSteps
-from ltgc_local.tgn.discriminator import Discriminator
-from ltgc_local.tgn.generator import Widths
-from ltgc_local.tgn.layers import ModulatedConv
-from ltgc_local.tgn.network import TailNetwork, build_network
-from ltgc_local.tgn.real_images import RealImages
-from ltgc_local.tgn.resampling import Blur
-from ltgc_local.tgn.tail_generator import TailGenerator
-from ltgc_local.tgn.wavelet import Haar
 
 CLASSES = 12
 SMALL = Cdtg(size_px=32, style_dim=64, mlp_layers=4, max_channels=32, batch_size=32, clip_weight=0.0, augment="ada")

@@ -27,10 +27,10 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.contest import Contender, Timing, count_flop, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
-from ltgc_local.ahead import map_batches, num_cpus
-from ltgc_local.backends.clip_pixels import to_pixels
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.pixels import to_pixels
 from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.prefetch import map_batches, num_cpus
 
 MINIATURE = Path(__file__).resolve().parents[1] / "data/miniatures/clip"
 CLASSES = 1000

@@ -30,8 +30,8 @@ from benchmarks.text_models import (
     one_turn,
 )
 from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
-from ltgc_local.backends.transformers_llm import TransformersLlm
-from ltgc_local.prompts import fill_extend
+from ltgc_local.backends.text.transformers_llm import TransformersLlm
+from ltgc_local.methods.ltgc.prompts import fill_extend
 
 CLASSES = ("bag", "coat", "dress", "sandal", "shirt", "sneaker", "trouser", "pullover", "ankle boot", "T-shirt/top")
 #: Conversations that ``extend`` asks at once by its defaults: batch_size classes times parallel_asks.
@@ -123,7 +123,7 @@ def main(device: str, number: int, alone: int, new_tokens: int, rounds: int, wri
     }
     if HAS_VLLM and device == "cpu":  # no folder of full-size weights is at hand
         del model
-        from ltgc_local.backends.vllm_llm import VllmLlm
+        from ltgc_local.backends.text.vllm_llm import VllmLlm
 
         llm = VllmLlm(LLM, LoadSettings(device, max_model_len=1024))
         sections["over bare vLLM"], bare, ours = time_vllm(llm, prompts, sampling, num_tokens, device, rounds)

@@ -33,9 +33,9 @@ from benchmarks.clip import MINIATURE, draw
 from benchmarks.contest import Contender, Timing, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
-from ltgc_local.ahead import map_batches, num_cpus
-from ltgc_local.backends.clip_pixels import to_pixels
-from ltgc_local.backends.open_clip_vit import LORA_TARGETS
+from ltgc_local.backends.clip.open_clip_vit import LORA_TARGETS
+from ltgc_local.backends.clip.pixels import to_pixels
+from ltgc_local.prefetch import map_batches, num_cpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.arm_data import ArmData, ImageSet
 from ltgc_local.training.classifier import Classifier, CosineHead

@@ -19,12 +19,12 @@ from typing import Any
 import torch
 
 from benchmarks.text_models import LLM, MINIATURES, VLM, as_template, generate_one, one_turn
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.run_facts import read_run_recipe
-from ltgc_local.corpora import open_corpus
-from ltgc_local.prompts import class_sentence, fill_describe, fill_extend
+from ltgc_local.datasets import open_corpus
+from ltgc_local.methods.ltgc.prompts import class_sentence, fill_describe, fill_extend
+from ltgc_local.methods.ltgc.replies import parse_descriptions
 from ltgc_local.records import Description
-from ltgc_local.replies import parse_descriptions
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.provenance import read_run_recipe
 
 
 def main(root: Path) -> None:

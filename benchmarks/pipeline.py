@@ -20,9 +20,9 @@ from typing import Any
 import click
 
 from benchmarks.results import report
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.run_facts import read_run_recipe
-from ltgc_local.plan import build_plan
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.provenance import read_run_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = (

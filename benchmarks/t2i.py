@@ -27,10 +27,10 @@ from benchmarks.contest import Contender, Timing, count_flop, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
 from benchmarks.sdxl_weights import build_full_size, load_miniature
-from ltgc_local.artefacts.files import encode_png
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.pictures import to_stored
 from ltgc_local.backends.protocols import Drawing, DrawSettings, LoadSettings
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
+from ltgc_local.runs.files import encode_png
 
 CLASSES = ("coat", "bag", "dress", "sandal", "sneaker", "shirt")
 

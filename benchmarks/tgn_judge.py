@@ -18,11 +18,11 @@ import click
 import numpy as np
 
 from benchmarks.results import FOLDER
-from ltgc_local.artefacts.directory import RunDirectory, find_runs
-from ltgc_local.artefacts.files import decode_png
-from ltgc_local.artefacts.run_facts import read_run_recipe
-from ltgc_local.corpora import open_corpus
-from ltgc_local.tgn.class_manifest import read_manifest
+from ltgc_local.datasets import open_corpus
+from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.runs.directory import RunDirectory, find_runs
+from ltgc_local.runs.files import decode_png
+from ltgc_local.runs.provenance import read_run_recipe
 from miniatures.judge import judge
 
 SIDE = 28

@@ -19,15 +19,15 @@ import click
 
 from benchmarks.contest import Contender, time_in_turns
 from benchmarks.results import report
-from ltgc_local.ahead import num_cpus
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.run_facts import read_run_recipe
-from ltgc_local.artefacts.schemas import FileFacts
-from ltgc_local.artefacts.sealed import write_sealed
-from ltgc_local.artefacts.verify import find_damage, remember
-from ltgc_local.plan import build_plan
+from ltgc_local.model_store import check_model_folder, find_card
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.prefetch import num_cpus
 from ltgc_local.regular_files import digest_file
-from ltgc_local.store import check_model_folder, find_card
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.provenance import read_run_recipe
+from ltgc_local.runs.schemas import FileFacts
+from ltgc_local.runs.sealed import write_sealed
+from ltgc_local.runs.verify import find_damage, remember
 
 SHARD_MIB = 64
 MIB = 2**20

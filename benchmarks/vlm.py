@@ -31,8 +31,8 @@ from benchmarks.text_models import (
     one_turn,
 )
 from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
-from ltgc_local.backends.transformers_vlm import TransformersVlm
-from ltgc_local.prompts import fill_describe
+from ltgc_local.backends.text.transformers_vlm import TransformersVlm
+from ltgc_local.methods.ltgc.prompts import fill_describe
 
 CLASSES = ("bag", "coat", "dress", "sandal", "shirt", "sneaker", "trouser", "pullover", "ankle boot", "T-shirt/top")
 AT_ONCE = 256  # what ``describe.batch_size`` is by default
@@ -87,7 +87,7 @@ def time_vllm(
     images: Sequence[Image.Image], prompts: Sequence[str], sampling: Sampling, items: int, device: str, rounds: int
 ) -> tuple[list[Timing], list[str], list[str]]:
     """Return the timings of bare vLLM and of ours on it, and what each replies."""
-    from ltgc_local.backends.vllm_vlm import VllmVlm
+    from ltgc_local.backends.text.vllm_vlm import VllmVlm
 
     ours = VllmVlm(VLM, LoadSettings(device, max_model_len=1024))
     pictures: list[dict[str, Any]] = [{"type": "image_pil", "image_pil": image} for image in images]

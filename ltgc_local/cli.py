@@ -98,7 +98,7 @@ def validate(
     for name, row in loaded.rows.items():
         where = f"{recipe}, row {name}" if loaded.is_table else f"{recipe}"
         _print(f"{where}: fine ({row.method} on {row.data.benchmark}, seed {row.seed})")
-    from ltgc_local.launch.preview import notes_of_memory, problems_of_models
+    from ltgc_local.pipeline.preview import notes_of_memory, problems_of_models
 
     models = {str(row.models): row.models for row in loaded.rows.values()}
     rows = [next(row for row in loaded.rows.values() if row.models == one) for one in models.values()]
@@ -111,7 +111,7 @@ def validate(
     for note in dict.fromkeys(note for row in loaded.rows.values() for note in notes_of_memory(row)):
         _print(f"memory: {note}")
     if images:
-        from ltgc_local.corpora import open_corpus
+        from ltgc_local.datasets import open_corpus
 
         for data in {str(row.data): row.data for row in loaded.rows.values()}.values():
             corpus = open_corpus(data)
@@ -136,7 +136,7 @@ def validate(
 @click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON; of a table by row.")
 def plan(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: tuple[Path, ...], as_json: bool) -> None:
     """Print the steps that a recipe runs. Example: ltgc-local plan recipes/quickstart.yaml"""
-    from ltgc_local.launch.preview import plan_as_dict, plan_as_text
+    from ltgc_local.pipeline.preview import plan_as_dict, plan_as_text
 
     loaded = _load(recipe, overrides, base, presets)
     if as_json:
@@ -180,7 +180,7 @@ def run(
 
     Example: ltgc-local run recipes/quickstart.yaml --set seed=1 --out runs/seed1
     """
-    from ltgc_local.launch.table import Invocation, recipes_of_run, start
+    from ltgc_local.pipeline.sweep import Invocation, recipes_of_run, start
 
     is_run = (recipe / "recipe.json").is_file()
     loaded = recipes_of_run(recipe) if is_run else _load(recipe, overrides, base, presets)
@@ -236,9 +236,9 @@ def compare(
 @click.option("--check", is_flag=True, help="Also compare every file with its sha256; name what is damaged.")
 def status(run_directory: Path, as_json: bool, check: bool) -> None:
     """Say how far a run is. Example: ltgc-local status runs/quickstart --check"""
-    from ltgc_local.artefacts.run_facts import read_run_recipe
-    from ltgc_local.launch.pipeline import find_all_damage
-    from ltgc_local.launch.pipeline import status as states_of
+    from ltgc_local.pipeline.scheduler import find_all_damage
+    from ltgc_local.pipeline.scheduler import status as states_of
+    from ltgc_local.runs.provenance import read_run_recipe
 
     recipe = read_run_recipe(run_directory)
     if check and (damage := find_all_damage(recipe, run_directory)):
@@ -261,7 +261,7 @@ def report(run_directory: Path) -> None:
 
     Example: ltgc-local report runs/quickstart
     """
-    from ltgc_local.launch.pipeline import make_report_again
+    from ltgc_local.pipeline.scheduler import make_report_again
 
     _summary(run_directory)  # says what is missing, where it is more than the report
     make_report_again(run_directory, _log)
@@ -276,7 +276,7 @@ def _error_of(problem: Exception) -> LtgcError | None:
         return BackendError(describe_lack(problem))
     if isinstance(problem, LtgcError):
         return problem
-    from ltgc_local.artefacts.files import explain
+    from ltgc_local.runs.files import explain
 
     return explain(problem)
 
@@ -336,7 +336,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _summary(run_directory: Path) -> str:
-    from ltgc_local.launch.preview import metrics_as_text
+    from ltgc_local.pipeline.preview import metrics_as_text
 
     return metrics_as_text(run_directory)
 

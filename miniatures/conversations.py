@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from ltgc_local import prompts
+from ltgc_local.methods.ltgc import prompts
 from miniatures.attributes import VALUES, names_of
 from miniatures.captions import PHRASES, say, sentence
 from miniatures.pool import CLASS_NAMES, Pictures

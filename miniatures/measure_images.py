@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.pictures import to_stored
 from ltgc_local.backends.protocols import Drawing, LoadSettings
-from ltgc_local.prompts import zero_shot_text
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
+from ltgc_local.methods.ltgc.prompts import zero_shot_text
+from ltgc_local.methods.ltgc.stages.draw import draw_settings
 from ltgc_local.recipe import load_recipe
-from ltgc_local.stages.draw import draw_settings
 from miniatures.attributes import compute, names_of
 from miniatures.captions import say, sentence
 from miniatures.judge import judge

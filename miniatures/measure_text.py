@@ -23,9 +23,9 @@ import torch
 import transformers
 from PIL import Image
 
-from ltgc_local import prompts
 from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
 from ltgc_local.backends.registry import load_model
+from ltgc_local.methods.ltgc import prompts
 from miniatures.attributes import VALUES, names_of
 from miniatures.captions import MEANING, read_back
 from miniatures.conversations import (

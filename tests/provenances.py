@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ltgc_local.artefacts.run_facts import write_provenance_file
-from ltgc_local.artefacts.schemas import ModelFile, ProvenanceFile
+from ltgc_local.runs.provenance import write_provenance_file
+from ltgc_local.runs.schemas import ModelFile, ProvenanceFile
 
 
 def write_provenance(

@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from ltgc_local.ahead import BLOCK, map_ahead, map_batches
+from ltgc_local.prefetch import BLOCK, map_ahead, map_batches
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltgc_local.answers import ClassNameParser
+from ltgc_local.methods.ltgc.answers import ClassNameParser
 
 NAMES = ("T-shirt", "trousers", "dress", "shirt", "bag", "ankle boot", "crane (bird)", "crane (machine)", "box",
          "great white shark, white shark", "glass", "glasses", "Quercus robur", "fly", "hot dog")  # fmt: skip

@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from ltgc_local import __version__
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import Json
-from ltgc_local.artefacts.run_facts import write_run_recipe
-from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.cli import main
 from ltgc_local.recipe import Recipe
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import Json
+from ltgc_local.runs.provenance import write_run_recipe
+from ltgc_local.runs.sealed import write_sealed
 
 ROOT = Path(__file__).resolve().parents[1]
 FACTS = {"items": 3, "seconds": 1.0, "peak_mib": 5}

@@ -24,7 +24,7 @@ def test_the_benchmarks_need_neither_datasets_nor_pyarrow_nor_vllm(name: str) ->
 @pytest.mark.benchmark
 def test_scoring_is_faster_than_a_plain_loop() -> None:
     from benchmarks.clip import MINIATURE, compare, draw
-    from ltgc_local.backends.open_clip_vit import OpenClipVit
+    from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
     from ltgc_local.backends.protocols import LoadSettings
 
     timings, apart = compare(OpenClipVit(MINIATURE, LoadSettings("cpu")), draw("PNG", 28, 1024), 64, 3)

@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ltgc_local import duplicates
-from ltgc_local.duplicates import closest_by_cosine, closest_by_hash, equal_rows, perceptual_hashes, pixel_digests
+from ltgc_local.evaluation import duplicates
+from ltgc_local.evaluation.duplicates import (
+    closest_by_cosine,
+    closest_by_hash,
+    equal_rows,
+    perceptual_hashes,
+    pixel_digests,
+)
 
 
 def scene(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:

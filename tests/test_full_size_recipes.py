@@ -1,7 +1,7 @@
 """The full-size recipes validate and plan on mock-ups of the benchmarks' trees, with the right number to draw.
 
 ImageNet-LT's mock-up has the true numbers of images a class; those of the others are made up to meet the published
-figures (tests/corpora/mock_ups.py).
+figures (tests/datasets/mock_ups.py).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from ltgc_local.cli import main
-from ltgc_local.launch.preview import plan_as_dict, plan_as_text
+from ltgc_local.pipeline.preview import plan_as_dict, plan_as_text
 from ltgc_local.recipe import load_recipe
-from tests.corpora.mock_ups import CROP_MOCK_UPS, MOCK_UPS
+from tests.datasets.mock_ups import CROP_MOCK_UPS, MOCK_UPS
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 Options = dict[str, list[str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ltgc_local.intervals import (
+from ltgc_local.evaluation.intervals import (
     INTERVAL_KEYS,
     Resampling,
     accuracy_intervals,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ltgc_local.longtail import SHOTS, num_extended, shot_of, tail_classes
+from ltgc_local.datasets.groups import SHOTS, num_extended, shot_of, tail_classes
 
 
 @pytest.mark.parametrize(

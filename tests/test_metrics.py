@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltgc_local.longtail import SHOTS, shot_of
-from ltgc_local.metrics import accuracies, calibration_error, measure, over_classes
+from ltgc_local.datasets.groups import SHOTS, shot_of
+from ltgc_local.evaluation.metrics import accuracies, calibration_error, measure, over_classes
 
 
 def test_a_worked_example() -> None:

@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel
 
 from ltgc_local.errors import RecipeError
-from ltgc_local.plan import LOADING, NOT_SHAPING, build_plan, match_steps, step_settings, with_dependents
+from ltgc_local.methods.base import Step
+from ltgc_local.methods.tgn.network import decoding_of
+from ltgc_local.pipeline.plan import LOADING, NOT_SHAPING, build_plan, match_steps, step_settings, with_dependents
 from ltgc_local.recipe import Recipe, load_recipe
-from ltgc_local.steps import Step
-from ltgc_local.tgn.network import decoding_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeRecipe = Callable[..., Recipe]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local import prompts
+from ltgc_local.methods.ltgc import prompts
 
 PAPER = dict(
     line.split(": ", 1) for line in (Path(__file__).parent / "data/paper_prompts.txt").read_text("utf-8").splitlines()

@@ -143,7 +143,7 @@ def test_every_flipped_bit_in_any_file_that_a_step_reads_is_named(copy: Path) ->
 def test_what_a_step_would_read_is_compared_when_its_worker_starts(copy: Path) -> None:
     shutil.rmtree(copy / "generated")
     path = next(iter((copy / "draw").glob("images-*.parquet")))
-    arguments = [sys.executable, "-m", "ltgc_local.run.worker", str(copy), "generated", "0", "1"]
+    arguments = [sys.executable, "-m", "ltgc_local.pipeline.worker", str(copy), "generated", "0", "1"]
     with flipped(path, 8 * 1000):
         done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 5
@@ -252,7 +252,7 @@ def test_nothing_is_imported_from_a_folder_of_hostile_names(copy: Path, tmp_path
     assert done.returncode == 0, done.stderr
     code = (
         "import sys; sys.path[:] = [p for p in sys.path if p != sys.argv[1]]\n"  # this one was started there, too
-        "from pathlib import Path; from ltgc_local.launch.local import run_workers; import os\n"
+        "from pathlib import Path; from ltgc_local.pipeline.executors.local import run_workers; import os\n"
         "os.environ['PYTHONPATH'] = os.pathsep + 'relative'\n"
         "run_workers(Path(sys.argv[2]), 'report')"
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltgc_local.replies import (
+from ltgc_local.methods.ltgc.replies import (
     CUT_OFF,
     DESCRIPTION_SCHEMA,
     cut_to_tokens,

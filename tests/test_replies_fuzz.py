@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from ltgc_local.backends.clip_tokens import load_token_counter
-from ltgc_local.replies import cut_to_tokens, parse_descriptions
+from ltgc_local.backends.clip.tokens import load_token_counter
+from ltgc_local.methods.ltgc.replies import cut_to_tokens, parse_descriptions
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = [json.loads(line) for line in (ROOT / "tests/data/replies.jsonl").read_text("utf-8").splitlines()]

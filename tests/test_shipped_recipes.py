@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.launch.preview import plan_as_dict, plan_as_text
+from ltgc_local.pipeline.preview import plan_as_dict, plan_as_text
 from ltgc_local.recipe import load_recipe, load_recipes
-from tests.corpora.mock_ups import CROP_MOCK_UPS, MOCK_UPS
+from tests.datasets.mock_ups import CROP_MOCK_UPS, MOCK_UPS
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 ALL = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.yaml"))

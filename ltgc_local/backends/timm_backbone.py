@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.model_store import read_json
 from ltgc_local.out_of_memory import is_out_of_memory
-from ltgc_local.store import read_json
 
 HALF = (0.5, 0.5, 0.5)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ltgc_local.comparison.arms import VARIANTS, describe_arm, paper_method
 from ltgc_local.comparison.read import NOT_TELLING, Run
-from ltgc_local.intervals import Interval, Resampling, accuracy_intervals, difference_intervals, over_seeds
-from ltgc_local.longtail import SHOTS
+from ltgc_local.datasets.groups import SHOTS
+from ltgc_local.evaluation.intervals import Interval, Resampling, accuracy_intervals, difference_intervals, over_seeds
 
 GROUPS = ("all", *SHOTS)
 SIDES = ("head", "tail")  # of the method that has them

@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.find_runs import find_runs
-from ltgc_local.artefacts.redo import redo
-from ltgc_local.artefacts.run_facts import read_settings
-from ltgc_local.artefacts.schemas import Metrics
-from ltgc_local.artefacts.tables import read_table
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.schema import NOT_SHAPING
 from ltgc_local.reporting.provenance import Provenance, read_provenance
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.find_runs import find_runs
+from ltgc_local.runs.provenance import read_settings
+from ltgc_local.runs.redo import redo
+from ltgc_local.runs.schemas import Metrics
+from ltgc_local.runs.tables import read_table
 
 #: Whose images the figures are of: the test images, or the validation images at the epoch whose weights were kept.
 Split = Literal["test", "val"]

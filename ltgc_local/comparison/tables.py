@@ -12,7 +12,7 @@ from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
 from ltgc_local.comparison.paper import BENCHMARKS, SOURCE, TABLES, PaperTable
 from ltgc_local.comparison.read import NOT_TELLING, Run, Split, read_runs
 from ltgc_local.comparison.tgn import tgn_grids
-from ltgc_local.intervals import Resampling
+from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.reporting.provenance import judge_evidence
 
 #: Columns of the table of accuracies: measure -> heading.

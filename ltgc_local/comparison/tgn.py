@@ -8,7 +8,7 @@ from typing import Any
 from ltgc_local.comparison.fold import Cell, Row
 from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
 from ltgc_local.comparison.read import Run
-from ltgc_local.intervals import over_seeds
+from ltgc_local.evaluation.intervals import over_seeds
 
 #: Heading -> where the figure is in ``evaluate/networks.json``.
 NETWORKS = {

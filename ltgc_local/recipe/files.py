@@ -1,6 +1,6 @@
 """Check that the folders which a recipe names are there, and that each role's model card fits.
 
-Reads ``ltgc_local.store``'s cards, the one sibling that ``ltgc_local.recipe`` imports: names and roles, no weights.
+Reads the cards of ``ltgc_local.model_store``: names and roles, no weights.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.errors import ModelError
+from ltgc_local.model_store import ROLES, FewStepCard, ModelCard, list_cards
 from ltgc_local.recipe.schema import Recipe
 from ltgc_local.recipe.words import did_you_mean
 from ltgc_local.regular_files import check_regular
-from ltgc_local.store import ROLES, FewStepCard, ModelCard, list_cards
 from ltgc_local.yaml_tree import Entry, Problem, locate
 
 #: What makes a shipped benchmark's files, for the message that says they are missing.

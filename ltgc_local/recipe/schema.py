@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ltgc_local.model_store import ROLES, Role
 from ltgc_local.recipe.block import Block, Name
 from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.recipe.generation import Assess, Describe, Draw, Extend, Leaks, Scorer
@@ -19,7 +20,6 @@ from ltgc_local.recipe.inputs import DATA_KEYS, Data, Models
 from ltgc_local.recipe.learning import Evaluate, Report, Train
 from ltgc_local.recipe.tgn import Backbone, Cdtg, Classifier, Fitting, Kmdn, Measure, Merge, Split
 from ltgc_local.recipe.uses import KEPT, UNUSED, missing_roles, variant_of, why_unused, without_unused
-from ltgc_local.steps import ROLES, Role
 
 __all__ = [
     "DATA_KEYS",

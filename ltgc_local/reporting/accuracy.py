@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ltgc_local.longtail import SHOTS, shot_of
+from ltgc_local.datasets.groups import SHOTS, shot_of
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Shot
 

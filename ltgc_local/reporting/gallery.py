@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltgc_local.artefacts.drawn import DrawnRow, Key, read_drawn
-from ltgc_local.artefacts.files import DrawnImage, decode_png
-from ltgc_local.corpora import Corpus
+from ltgc_local.datasets import Corpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Acceptance, Description, Score
 from ltgc_local.reporting.acceptance import describe_score
 from ltgc_local.reporting.accuracy import ClassRow
 from ltgc_local.reporting.pictures import Picture, data_address, spread, without_opening
+from ltgc_local.runs.drawn import DrawnRow, Key, read_drawn
+from ltgc_local.runs.files import DrawnImage, decode_png
 
 MAX_CLASSES = 24
 MAX_IMAGES = 900  # in one page: about 12 MB at the thumbnails' size

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.schemas import Metrics
-from ltgc_local.corpora import Corpus
-from ltgc_local.longtail import tail_classes
+from ltgc_local.datasets import Corpus
+from ltgc_local.datasets.groups import tail_classes
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Acceptance, ClassTemplate, Description, Rejected, Score
 from ltgc_local.reporting.acceptance import ClassAcceptance, count_acceptance
@@ -31,6 +29,8 @@ from ltgc_local.reporting.provenance import (
 from ltgc_local.reporting.texts import ClassTexts, Reason, count_reasons, read_class_texts
 from ltgc_local.reporting.tgn import TgnFacts, read_tgn
 from ltgc_local.reporting.verdict import Verdict, write_verdict
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.schemas import Metrics
 
 
 @dataclass(frozen=True)

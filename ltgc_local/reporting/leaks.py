@@ -8,13 +8,13 @@ from typing import Any
 
 from PIL import Image
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.drawn import DrawnRow, read_drawn
-from ltgc_local.artefacts.files import decode_png
-from ltgc_local.corpora import Corpus
+from ltgc_local.datasets import Corpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import NearPair
 from ltgc_local.reporting.pictures import Picture, data_address
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.drawn import DrawnRow, read_drawn
+from ltgc_local.runs.files import decode_png
 
 COMPARE = "leaks/compare"
 NAMES = {"generated": "generated", "train": "training", "test": "test"}

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from ltgc_local.artefacts.files import encode_png
+from ltgc_local.runs.files import encode_png
 
 T = TypeVar("T")
 

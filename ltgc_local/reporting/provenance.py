@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.run_facts import read_provenance_file
 from ltgc_local.errors import ArtefactError
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.provenance import read_provenance_file
 
 ROLE_NAMES = {
     "vlm": "vision-language model",

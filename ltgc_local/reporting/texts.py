@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ltgc_local.artefacts.directory import RunDirectory
 from ltgc_local.records import Rejected
+from ltgc_local.runs.directory import RunDirectory
 
 #: How the reasons begin that ``replies`` gives for a line, and the stages for a reply, that is not in the template.
 UNPARSABLE = (

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ltgc_local.artefacts.directory import RunDirectory
+from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.reporting.charts import Panel, draw_panel
-from ltgc_local.tgn.class_manifest import read_manifest
+from ltgc_local.runs.directory import RunDirectory
 
 DISTILL = "kmdn/distill"
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ltgc_local.ahead import map_ahead
 from ltgc_local.backends.transfer import onto
+from ltgc_local.prefetch import map_ahead
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.augment import augment
 from ltgc_local.training.balance_mix import (

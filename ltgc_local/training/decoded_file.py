@@ -17,10 +17,10 @@ from typing import IO
 
 import numpy as np
 
-from ltgc_local.ahead import num_cpus
-from ltgc_local.artefacts.schemas import FileFacts
-from ltgc_local.artefacts.verify import is_remembered, remember
+from ltgc_local.prefetch import num_cpus
 from ltgc_local.regular_files import open_regular
+from ltgc_local.runs.schemas import FileFacts
+from ltgc_local.runs.verify import is_remembered, remember
 
 BLOCK = 256  # images
 DIGEST_BYTES = 32

@@ -26,9 +26,9 @@ import torch
 from PIL import Image
 
 from ltgc_local import offline
-from ltgc_local.ahead import num_cpus
-from ltgc_local.backends.clip_pixels import Resize, to_pixels
+from ltgc_local.backends.clip.pixels import Resize, to_pixels
 from ltgc_local.errors import BackendError
+from ltgc_local.prefetch import num_cpus
 from ltgc_local.training.decoded_file import BLOCK, find_problem, write_blocks
 
 MIB = 2**20

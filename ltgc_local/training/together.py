@@ -1,7 +1,7 @@
 """Several processes of one machine that train together, by accelerate: each takes its share of every batch.
 
-The launcher starts them (``launch.gpus.join_gpus``) and says by RANK and WORLD_SIZE who each is. Whatever they make is
-the same in all of them, and the first writes it.
+The launcher starts them (``pipeline.executors.gpus.join_gpus``) and says by RANK and WORLD_SIZE who each is. Whatever
+they make is the same in all of them, and the first writes it.
 """
 
 from __future__ import annotations

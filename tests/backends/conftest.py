@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from tests.backends.sdxl_stock import FOLDER
 
 

@@ -12,8 +12,8 @@ import torch
 from diffusers import AutoencoderTiny, StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import Drawing, DrawSettings
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.seeding import item_seed
 
 FOLDER = Path(__file__).resolve().parents[2] / "data/miniatures/sdxl"

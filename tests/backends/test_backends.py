@@ -16,15 +16,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ltgc_local.backends import choice
-from ltgc_local.backends.clip_tokens import load_clip_token_counter, load_token_counter
-from ltgc_local.backends.open_clip_vit import OpenClipVit, ResizeStep
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit, ResizeStep
+from ltgc_local.backends.clip.tokens import load_clip_token_counter, load_token_counter
 from ltgc_local.backends.pictures import shrink
 from ltgc_local.backends.protocols import LoadSettings, Sampling
 from ltgc_local.backends.registry import BACKENDS, load_model
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.model_store import ROLES
 from ltgc_local.recipe import load_recipe
-from ltgc_local.steps import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 MINIATURES, QUICKSTART = ROOT / "data/miniatures", ROOT / "recipes/quickstart.yaml"

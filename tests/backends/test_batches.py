@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.backends import chat
-from ltgc_local.backends.chat import by_length, reply_in_batches
 from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
 from ltgc_local.backends.registry import load_model
+from ltgc_local.backends.text import chat
+from ltgc_local.backends.text.chat import by_length, reply_in_batches
 from ltgc_local.errors import BackendError
-from ltgc_local.prompts import fill_describe
+from ltgc_local.methods.ltgc.prompts import fill_describe
 
 MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
 

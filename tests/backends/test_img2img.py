@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import Drawing, DrawSettings, LoadSettings
 from ltgc_local.backends.registry import load_model
-from ltgc_local.corpora import open_corpus
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
+from ltgc_local.datasets import open_corpus
 from ltgc_local.recipe.schema import Data
 
 ROOT = Path(__file__).resolve().parents[2]

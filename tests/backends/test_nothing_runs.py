@@ -16,15 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.backends import chat, timm_backbone
-from ltgc_local.backends.clip_tokens import load_clip_token_counter
-from ltgc_local.backends.open_clip_vit import OpenClipVit, load_towers
+from ltgc_local.backends import timm_backbone
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit, load_towers
+from ltgc_local.backends.clip.tokens import load_clip_token_counter
 from ltgc_local.backends.protocols import LoadSettings, Sampling
 from ltgc_local.backends.registry import load_model
+from ltgc_local.backends.text import chat
+from ltgc_local.backends.text.transformers_llm import TransformersLlm
 from ltgc_local.backends.timm_backbone import TimmBackbone
-from ltgc_local.backends.transformers_llm import TransformersLlm
 from ltgc_local.errors import BackendError, ModelError
-from tests.store.folders_of_roles import copy_folder, edit_json
+from tests.model_store.folders_of_roles import copy_folder, edit_json
 
 MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
 SLOW = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"

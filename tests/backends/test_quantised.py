@@ -13,10 +13,10 @@ from bitsandbytes.nn import Linear4bit
 from PIL import Image
 
 from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
-from ltgc_local.backends.quantised import check_quantisation, check_widths_for_4bit, quantised_by
 from ltgc_local.backends.registry import load_model
+from ltgc_local.backends.text.quantised import check_quantisation, check_widths_for_4bit, quantised_by
 from ltgc_local.errors import BackendError, ModelError
-from ltgc_local.prompts import fill_describe, fill_refine
+from ltgc_local.methods.ltgc.prompts import fill_describe, fill_refine
 from tests.backends.tiny_models import LANGUAGE_MODELS, VISION_LANGUAGE_MODELS
 
 MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import DrawSettings, LoadSettings
 from ltgc_local.backends.registry import load_model
-from ltgc_local.backends.sdxl_prompts import places_of_weights, put
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
+from ltgc_local.backends.sdxl.prompts import places_of_weights, put
 from ltgc_local.errors import BackendError
 from tests.backends.sdxl_stock import FOLDER, PROMPTS, WANTED, difference, draw_ours
 

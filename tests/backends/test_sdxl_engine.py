@@ -15,11 +15,11 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import DrawSettings, FewStep, LoadSettings
-from ltgc_local.backends.sdxl_prompts import Embeddings
-from ltgc_local.backends.sdxl_unet import NoisePredictor
-from ltgc_local.backends.sdxl_weights import SCHEDULERS
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
+from ltgc_local.backends.sdxl.prompts import Embeddings
+from ltgc_local.backends.sdxl.unet import NoisePredictor
+from ltgc_local.backends.sdxl.weights import SCHEDULERS
 from tests.backends.sdxl_stock import FOLDER, PROMPTS, WANTED, difference, draw_ours, draw_stock, load_stock
 
 TOLERANCE = 1  # grey levels

@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import DrawSettings, LoadSettings
 from ltgc_local.backends.registry import load_model
-from ltgc_local.backends.sdxl_fp8 import Fp8Linear, check_fp8, quantise_rows, to_fp8
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
+from ltgc_local.backends.sdxl.fp8 import Fp8Linear, check_fp8, quantise_rows, to_fp8
 from ltgc_local.errors import BackendError
 from tests.backends.sdxl_stock import FOLDER, WANTED, draw_ours
 

@@ -16,9 +16,9 @@ import torch
 from diffusers import AutoencoderTiny
 from PIL import Image
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import DrawSettings, LoadSettings
 from ltgc_local.backends.registry import load_model
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import ModelError
 from tests.backends.sdxl_stock import FOLDER, WANTED, difference, draw_ours, draw_stock, load_stock, make_tiny
 

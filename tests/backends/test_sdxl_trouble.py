@@ -18,10 +18,10 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import DrawSettings, FewStep, LoadSettings
 from ltgc_local.backends.registry import load_model
-from ltgc_local.backends.sdxl_batches import FittingBatches
+from ltgc_local.backends.sdxl.batches import FittingBatches
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.out_of_memory import is_out_of_memory
 from tests.backends.sdxl_stock import FOLDER, WANTED, difference, draw_ours, draw_stock, load_stock

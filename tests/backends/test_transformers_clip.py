@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPProcessor
 
+from ltgc_local.backends.clip.transformers_clip import TransformersClip
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.registry import load_model
-from ltgc_local.backends.transformers_clip import TransformersClip
 from ltgc_local.errors import ModelError
 from tests.transformers_clip_folder import write_transformers_clip
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.comparison import Comparison, compare_runs
 from ltgc_local.comparison.arms import describe_arm, paper_method
 from ltgc_local.comparison.fold import Cell
@@ -18,6 +17,7 @@ from ltgc_local.comparison.paper import TABLES
 from ltgc_local.comparison.read import flatten
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe import Recipe
+from ltgc_local.runs.sealed import write_sealed
 from tests.comparison.conftest import WriteRun
 
 
@@ -181,8 +181,8 @@ def test_a_damaged_recipe_is_an_error_with_what_to_type(write_run: WriteRun) -> 
 
 
 def test_a_run_that_stored_no_predictions_has_figures_without_intervals(write_run: WriteRun, tmp_path: Path) -> None:
-    from ltgc_local.artefacts.directory import RunDirectory
-    from ltgc_local.artefacts.files import Json
+    from ltgc_local.runs.directory import RunDirectory
+    from ltgc_local.runs.files import Json
 
     root = write_run("r", {"ltgc": (9, 9, 9)})
     run = RunDirectory(root)

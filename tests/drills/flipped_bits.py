@@ -21,11 +21,11 @@ from pathlib import Path
 
 import click
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.run_facts import read_run_recipe
 from ltgc_local.errors import ArtefactError
-from ltgc_local.launch.pipeline import find_all_damage
-from ltgc_local.plan import build_plan
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.pipeline.scheduler import find_all_damage
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.provenance import read_run_recipe
 
 #: Of no use to a complete step: what only a running one reads, and memories that are made anew.
 UNREAD = ("chunks", "begun.json", "num_chunks", "verified.json", "model_digests.json", "batch_sizes.json")
@@ -102,7 +102,7 @@ def start_readers(run: Path, seed: int = 0) -> Iterator[tuple[str, str, str, int
                     continue
                 (run / step.name).mkdir(parents=True)
                 with flipped(path, rng.randrange(8 * path.stat().st_size)):
-                    command = [sys.executable, "-m", "ltgc_local.run.worker", str(run), step.name, "0", "1"]
+                    command = [sys.executable, "-m", "ltgc_local.pipeline.worker", str(run), step.name, "0", "1"]
                     done = subprocess.run(command, capture_output=True, text=True)
                 yield step.name, name, kind, done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
                 shutil.rmtree(run / step.name)

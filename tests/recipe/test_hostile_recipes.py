@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ltgc_local.errors import LtgcError, RecipeError
-from ltgc_local.launch.table import parse_seeds
+from ltgc_local.pipeline.sweep import parse_seeds
 from ltgc_local.recipe import load_recipe
 from ltgc_local.recipe.loader import load_recipes
 from ltgc_local.recipe.words import block_keys, field_at

@@ -8,12 +8,12 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from ltgc_local.corpora import BENCHMARKS
-from ltgc_local.corpora.fashion_mnist_lt import MADE_BY
+from ltgc_local.datasets import BENCHMARKS
+from ltgc_local.datasets.fashion_mnist_lt import MADE_BY
+from ltgc_local.model_store import ROLES
 from ltgc_local.recipe.files import DATA_COMMANDS
 from ltgc_local.recipe.schema import DATA_KEYS, Data, Draw, Models, Recipe, Train
 from ltgc_local.recipe.words import SYNONYMS, block_keys
-from ltgc_local.store import ROLES
 
 SOURCES = ("ours", "[paper", "[released code")
 

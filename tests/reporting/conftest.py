@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.corpora import Corpus
+from ltgc_local.datasets import Corpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.reporting import Report, gather
+from ltgc_local.runs.directory import RunDirectory
 from tests.reporting.run_on_disk import RunWriter, make_metrics, make_recipe, report_reads, shipped_corpus
 
 ACCURACY = {

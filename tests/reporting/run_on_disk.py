@@ -15,8 +15,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import (
+from ltgc_local.datasets import Corpus, open_corpus
+from ltgc_local.datasets.groups import tail_classes
+from ltgc_local.evaluation.duplicates import perceptual_hashes, pixel_digests
+from ltgc_local.image_decoding import Decoded
+from ltgc_local.methods.ltgc.stages.collect import choose
+from ltgc_local.methods.stages.compare_images import ImageGroup, compare
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.recipe import Recipe
+from ltgc_local.recipe.schema import Data
+from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejected, Score
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import (
     Artefact,
     DrawnImage,
     Images,
@@ -25,16 +35,6 @@ from ltgc_local.artefacts.files import (
     decode_png,
     encode_png,
 )
-from ltgc_local.corpora import Corpus, open_corpus
-from ltgc_local.duplicates import perceptual_hashes, pixel_digests
-from ltgc_local.image_decoding import Decoded
-from ltgc_local.longtail import tail_classes
-from ltgc_local.plan import build_plan
-from ltgc_local.recipe import Recipe
-from ltgc_local.recipe.schema import Data
-from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejected, Score
-from ltgc_local.stages.collect import choose
-from ltgc_local.stages.compare_images import ImageGroup, compare
 from tests.provenances import write_provenance
 
 REPOSITORY = Path(__file__).parents[2]

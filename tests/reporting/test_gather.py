@@ -3,16 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import Lines
 from ltgc_local.errors import ArtefactError
+from ltgc_local.methods.ltgc.replies import CUT_OFF, MAX_CHARACTERS, parse_sentence
 from ltgc_local.records import Score
-from ltgc_local.replies import CUT_OFF, MAX_CHARACTERS, parse_sentence
 from ltgc_local.reporting import Report, gather, render, summarize
 from ltgc_local.reporting.acceptance import Round, describe_score, describe_scorer, sum_rounds
 from ltgc_local.reporting.accuracy import read_arms
 from ltgc_local.reporting.provenance import ModelFacts, judge_evidence
 from ltgc_local.reporting.texts import is_unparsable
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import Lines
 from tests.reporting.conftest import ACCURACY, write_and_gather
 from tests.reporting.run_on_disk import RunWriter, list_corpus, make_metrics, make_recipe, report_reads, shipped_corpus
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import Artefact, Lines
-from ltgc_local.artefacts.progress import Progress
 from ltgc_local.backends.protocols import Conversation, Sampling
-from ltgc_local.plan import build_plan
+from ltgc_local.methods.context import StageContext
+from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Record
-from ltgc_local.stages.context import StageContext
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import Artefact, Lines
+from ltgc_local.runs.progress import Progress
 
 
 class ScriptedLlm:

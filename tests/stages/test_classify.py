@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.artefacts.files import Lines
 from ltgc_local.backends.protocols import Conversation, Sampling
+from ltgc_local.methods.ltgc.stages import classify
 from ltgc_local.records import Answer
-from ltgc_local.stages import classify
+from ltgc_local.runs.files import Lines
 
 ASKED = ("evaluate.vlm_classifier=true", "evaluate.vlm_images_per_class=3", "describe.batch_size=8")
 

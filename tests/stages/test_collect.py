@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.artefacts.drawn import DrawnRow
-from ltgc_local.artefacts.files import DrawnImage, Images, Lines, encode_png
+from ltgc_local.methods.ltgc.stages import collect
+from ltgc_local.methods.ltgc.stages.collect import choose
 from ltgc_local.records import Rejected, Score
-from ltgc_local.stages import collect
-from ltgc_local.stages.collect import choose
+from ltgc_local.runs.drawn import DrawnRow
+from ltgc_local.runs.files import DrawnImage, Images, Lines, encode_png
 
 PNG = encode_png(Image.new("L", (4, 4), 7))
 

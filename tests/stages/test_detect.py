@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.artefacts.files import DrawnImage, Images, Json, Lines, decode_png, encode_png
 from ltgc_local.errors import ArtefactError, BackendError
-from ltgc_local.prompts import class_sentence
+from ltgc_local.methods.ltgc.prompts import class_sentence
+from ltgc_local.methods.ltgc.stages import detect, draw
 from ltgc_local.records import ClassTemplate, Description
-from ltgc_local.stages import detect, draw
+from ltgc_local.runs.files import DrawnImage, Images, Json, Lines, decode_png, encode_png
 
 
 def prepare(context: Any, write_step: Any, photographs: Sequence[tuple[int, Image.Image]] = ()) -> list[DrawnImage]:

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.artefacts.files import Lines, decode_png
 from ltgc_local.backends.pictures import is_flat, to_stored
 from ltgc_local.backends.protocols import Drawing, DrawSettings
 from ltgc_local.errors import BackendError
+from ltgc_local.methods.ltgc.stages import draw
+from ltgc_local.methods.ltgc.stages.draw import MAX_FLAT_TRIES
 from ltgc_local.records import Description
+from ltgc_local.runs.files import Lines, decode_png
 from ltgc_local.seeding import item_seed
-from ltgc_local.stages import draw
-from ltgc_local.stages.draw import MAX_FLAT_TRIES
 from tests.backends.sdxl_stock import FOLDER, make_tiny
 
 SIZES = ("draw.size_px=16", "draw.stored_size_px=8", "draw.stored_mode=L", "draw.shard_size=3")

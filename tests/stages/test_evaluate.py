@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltgc_local.artefacts.files import Artefact, Tensors
-from ltgc_local.artefacts.tables import read_table
-from ltgc_local.corpora import Corpus
-from ltgc_local.stages.context import StageContext
-from ltgc_local.stages.evaluate import run_chunk
-from ltgc_local.stages.predictions import Answers, build_views, iterate_logits
-from ltgc_local.stages.train import build_classifier
+from ltgc_local.datasets import Corpus
+from ltgc_local.evaluation.predictions import Answers, build_views, iterate_logits
+from ltgc_local.methods.context import StageContext
+from ltgc_local.methods.ltgc.stages.evaluate import run_chunk
+from ltgc_local.methods.ltgc.stages.train import build_classifier
+from ltgc_local.runs.files import Artefact, Tensors
+from ltgc_local.runs.tables import read_table
 from ltgc_local.training.lora import adapter_state
 
 

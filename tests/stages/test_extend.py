@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from ltgc_local.artefacts.files import Artefact, Lines
-from ltgc_local.backends.clip_tokens import load_token_counter
+from ltgc_local.backends.clip.tokens import load_token_counter
+from ltgc_local.methods import context as context_module
+from ltgc_local.methods.ltgc.stages import extend
+from ltgc_local.methods.ltgc.stages.describe import described_rows
 from ltgc_local.records import Description, Exchange
-from ltgc_local.stages import context as context_module
-from ltgc_local.stages import extend
-from ltgc_local.stages.describe import described_rows
+from ltgc_local.runs.files import Artefact, Lines
 
 MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
 NUM_EXISTING = 10

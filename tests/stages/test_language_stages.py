@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ltgc_local.artefacts.files import DrawnImage, Images, Lines, encode_png
-from ltgc_local.backends.clip_tokens import load_clip_token_counter
+from ltgc_local.backends.clip.tokens import load_clip_token_counter
 from ltgc_local.backends.protocols import Conversation, Sampling
+from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
+from ltgc_local.methods.ltgc.stages import describe, refine, summarize
 from ltgc_local.records import Score
-from ltgc_local.replies import DESCRIPTION_SCHEMA
-from ltgc_local.stages import describe, refine, summarize
+from ltgc_local.runs.files import DrawnImage, Images, Lines, encode_png
 
 PNG = encode_png(Image.new("L", (4, 4), 7))
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import DrawnImage, Images, Lines, encode_png
-from ltgc_local.artefacts.progress import Progress
-from ltgc_local.plan import build_plan
+from ltgc_local.methods.context import StageContext
+from ltgc_local.methods.stages import compare_images, fingerprint_images
+from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import load_recipe
 from ltgc_local.records import NearPair
-from ltgc_local.stages import compare_images, fingerprint_images
-from ltgc_local.stages.context import StageContext
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import DrawnImage, Images, Lines, encode_png
+from ltgc_local.runs.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM = {"train": 12, "val": 2, "test": 9}
@@ -58,9 +58,9 @@ def run_guard(
     run.write_chunk("generated", 0, [Lines("excluded", []), *shards], facts, numbered=False)
     run.write_manifest("generated", {}, 1, 0)
     for step in build_plan(recipe):
-        if step.stage not in ("fingerprint_images", "compare_images"):
+        if step.stage not in ("stages.fingerprint_images", "stages.compare_images"):
             continue
-        stage = fingerprint_images if step.stage == "fingerprint_images" else compare_images
+        stage = fingerprint_images if step.stage == "stages.fingerprint_images" else compare_images
         context = StageContext(recipe, step, run, Progress(step.name))
         chunks = stage.plan_chunks(context)
         for number, chunk in enumerate(chunks):

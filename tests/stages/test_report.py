@@ -3,10 +3,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ltgc_local.artefacts.progress import Progress
-from ltgc_local.plan import build_plan
-from ltgc_local.stages import report
-from ltgc_local.stages.context import StageContext
+from ltgc_local.methods.context import StageContext
+from ltgc_local.methods.stages import report
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.runs.progress import Progress
 from tests.reporting.conftest import ACCURACY
 from tests.reporting.run_on_disk import RunWriter, make_metrics, make_recipe, shipped_corpus
 
@@ -27,5 +27,5 @@ def test_the_stage_writes_one_page_and_its_figures(tmp_path: Path) -> None:
 
 
 def test_the_stage_does_not_import_torch() -> None:
-    code = "import sys, ltgc_local.stages.report; sys.exit('torch' in sys.modules)"
+    code = "import sys, ltgc_local.methods.stages.report; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

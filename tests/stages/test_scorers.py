@@ -7,9 +7,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from ltgc_local.methods.ltgc.scorers import ClassScorer, explain, percentile_of
 from ltgc_local.recipe.schema import Scorer
 from ltgc_local.records import Score
-from ltgc_local.stages.scorers import ClassScorer, explain, percentile_of
 
 # Three images of class 1 among classes 0, 1, 2: cosines with their own template 0.25, 0.5 and -0.5.
 COSINES = np.array([[0.125, 0.25, 0.0], [0.75, 0.5, 0.625], [-0.25, -0.5, -0.5]], dtype=np.float32)

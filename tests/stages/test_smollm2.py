@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from ltgc_local.artefacts.files import Lines
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.backends.registry import load_model
-from ltgc_local.stages import describe, extend
+from ltgc_local.methods.ltgc.stages import describe, extend
+from ltgc_local.runs.files import Lines
 
 FOLDER = os.environ.get("LTGC_SMOLLM2", "")
 MAX_ASKS, MAX_DESCRIPTIONS = 8, 30

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from ltgc_local.plan import build_plan
+from ltgc_local.methods.context import StageContext
+from ltgc_local.methods.ltgc.stages.template_list import plan_chunks, run_chunk
+from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Description, Record
-from ltgc_local.stages.context import StageContext
-from ltgc_local.stages.template_list import plan_chunks, run_chunk
 
 
 def test_every_tail_class_gets_n_y_times_the_template(

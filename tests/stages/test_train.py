@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Json, Lines, Tensors, encode_png
-from ltgc_local.backends.open_clip_vit import OpenClipVit
-from ltgc_local.backends.transformers_clip import TransformersClip
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.transformers_clip import TransformersClip
 from ltgc_local.errors import DataError, ModelError
-from ltgc_local.stages import evaluate, train
-from ltgc_local.stages.context import StageContext
+from ltgc_local.methods.context import StageContext
+from ltgc_local.methods.ltgc.stages import evaluate, train
+from ltgc_local.runs.files import Artefact, DrawnImage, Images, Json, Lines, Tensors, encode_png
 from tests.transformers_clip_folder import write_transformers_clip
 
 ROOT = Path(__file__).resolve().parents[2]

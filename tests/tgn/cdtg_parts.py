@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge
+from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
+from ltgc_local.methods.tgn.cdtg.generator import Widths
+from ltgc_local.methods.tgn.cdtg.steps import CdtgSteps
+from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
+from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
+from ltgc_local.methods.tgn.network import TailNetwork, build_network
+from ltgc_local.methods.tgn.real_images import RealImages
 from ltgc_local.recipe.schema import Cdtg, Kmdn
-from ltgc_local.tgn.cdtg_steps import CdtgSteps
-from ltgc_local.tgn.cdtg_training import CdtgTraining
-from ltgc_local.tgn.consistency import ClipJudge
-from ltgc_local.tgn.discriminator import Discriminator
-from ltgc_local.tgn.generator import Widths
-from ltgc_local.tgn.network import TailNetwork, build_network
-from ltgc_local.tgn.real_images import RealImages
-from ltgc_local.tgn.tail_generator import TailGenerator
 
 CLIP = Path(__file__).resolve().parents[2] / "data/miniatures/clip"
 NUM_TAIL = 3

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import Artefact, DrawnImage, Images, Json, encode_png
-from ltgc_local.artefacts.progress import Progress
-from ltgc_local.artefacts.run_facts import write_run_recipe
-from ltgc_local.plan import build_plan
+from ltgc_local.methods.context import StageContext
+from ltgc_local.methods.tgn.budget import list_wanted
+from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe, load_recipe
-from ltgc_local.stages.context import StageContext
-from ltgc_local.tgn.budget import list_wanted
-from ltgc_local.tgn.class_manifest import read_manifest
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import Artefact, DrawnImage, Images, Json, encode_png
+from ltgc_local.runs.progress import Progress
+from ltgc_local.runs.provenance import write_run_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -57,7 +57,7 @@ class TgnRun:
         """Do steps as the worker and the launcher do them."""
         for name in steps:
             context = self.context(name)
-            stage = importlib.import_module(f"ltgc_local.stages.{context.step.stage}")
+            stage = importlib.import_module(f"ltgc_local.methods.{context.step.stage}")
             (chunk,) = stage.plan_chunks(context)
             self.write(name, stage.run_chunk(context, chunk), getattr(stage, "NUMBERED", True))
 

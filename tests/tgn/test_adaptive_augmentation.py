@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.tgn import adaptive_augmentation
-from ltgc_local.tgn.adaptive_augmentation import AdaptiveProbability, augment
+from ltgc_local.methods.tgn.cdtg import adaptive_augmentation
+from ltgc_local.methods.tgn.cdtg.adaptive_augmentation import AdaptiveProbability, augment
 
 
 def rng(seed: int = 0) -> torch.Generator:

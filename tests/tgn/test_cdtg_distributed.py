@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from ltgc_local.errors import BackendError
-from ltgc_local.tgn import cdtg_steps
+from ltgc_local.methods.tgn.cdtg import steps as cdtg_steps
 from tests.tgn.cdtg_parts import build_steps, build_training
 
 ROOT = Path(__file__).resolve().parents[2]

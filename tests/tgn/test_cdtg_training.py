@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import Tensors
 from ltgc_local.errors import ArtefactError, BackendError
+from ltgc_local.methods.tgn.cdtg.steps import CdtgSteps, _lazy_adam
+from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator, load_tail_generator
+from ltgc_local.methods.tgn.cdtg.warm_start import start_from
 from ltgc_local.recipe.schema import Cdtg
-from ltgc_local.tgn.cdtg_steps import CdtgSteps, _lazy_adam
-from ltgc_local.tgn.tail_generator import TailGenerator, load_tail_generator
-from ltgc_local.tgn.warm_start import start_from
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import Tensors
 from ltgc_local.training.checkpoints import read_checkpoint
 from tests.tgn.cdtg_parts import NUM_TAIL, build_steps, build_training, real_images
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.artefacts.run_facts import read_settings, write_run_recipe
-from ltgc_local.artefacts.sealed import write_sealed
 from ltgc_local.comparison import compare_runs, write_comparison
 from ltgc_local.comparison.grid import Grid
 from ltgc_local.comparison.tables import Comparison
+from ltgc_local.runs.provenance import read_settings, write_run_recipe
+from ltgc_local.runs.sealed import write_sealed
 from tests.reporting.conftest import ACCURACY
 from tests.reporting.run_on_disk import RunWriter, make_metrics, make_recipe, shipped_corpus
 from tests.tgn.conftest import TgnRun

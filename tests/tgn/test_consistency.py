@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import LoadSettings
-from ltgc_local.tgn.consistency import consistency_loss
+from ltgc_local.methods.tgn.cdtg.consistency import consistency_loss
 from tests.tgn.cdtg_parts import CLIP, build_judge, build_steps, build_tail_network
 
 

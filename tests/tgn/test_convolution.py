@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from ltgc_local.tgn.convolution import convolve, differentiable_twice
+from ltgc_local.methods.tgn.cdtg.convolution import convolve, differentiable_twice
 
 FORMS = [  # stride, padding, groups, transposed
     (1, 1, 1, False),

@@ -11,14 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.artefacts.files import Tensors
-from ltgc_local.backends.diffusers_sdxl import DiffusersSdxl
 from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, LoadSettings
-from ltgc_local.backends.sdxl_denoise import strength_of
+from ltgc_local.backends.sdxl.denoise import strength_of
+from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import ArtefactError, BackendError
+from ltgc_local.methods.tgn.diffusion.adapter_training import AdapterTraining, TailImages
+from ltgc_local.methods.tgn.tail_features import FeatureSpace
 from ltgc_local.recipe.schema import Diffusion
-from ltgc_local.tgn.adapter_training import AdapterTraining, TailImages
-from ltgc_local.tgn.tail_features import FeatureSpace
+from ltgc_local.runs.files import Tensors
 
 SDXL = Path(__file__).resolve().parents[2] / "data/miniatures/sdxl"
 PROMPTS = ["A photo of a coat", "A photo of a bag"]

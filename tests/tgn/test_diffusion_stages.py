@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import DrawnImage, Images, decode_png
-from ltgc_local.artefacts.run_facts import write_run_recipe
 from ltgc_local.comparison.arms import describe_arm
 from ltgc_local.comparison.read import flatten
 from ltgc_local.errors import BackendError
+from ltgc_local.methods.tgn.budget import list_wanted
+from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.methods.tgn.stages import draw_tail
+from ltgc_local.methods.tgn.stages.accept import judge
 from ltgc_local.recipe import load_recipe
 from ltgc_local.recipe.schema import Diffusion
 from ltgc_local.records import Acceptance, Rejected
-from ltgc_local.stages import draw_tail
-from ltgc_local.stages.accept import judge
-from ltgc_local.tgn.budget import list_wanted
-from ltgc_local.tgn.class_manifest import read_manifest
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import DrawnImage, Images, decode_png
+from ltgc_local.runs.provenance import write_run_recipe
 from tests.tgn.conftest import SMALL, TgnRun
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/tgn_diffusion_quickstart.yaml"
@@ -56,7 +56,7 @@ class DiffusionRun(TgnRun):
     def do(self, *steps: str) -> None:
         for name in steps:
             context = self.context(name)
-            stage = importlib.import_module(f"ltgc_local.stages.{context.step.stage}")
+            stage = importlib.import_module(f"ltgc_local.methods.{context.step.stage}")
             chunks = stage.plan_chunks(context)
             for number, chunk in enumerate(chunks):
                 facts = {"items": len(chunk), "seconds": 0.0, "peak_mib": 0}

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from ltgc_local.errors import BackendError, DataError
+from ltgc_local.methods.tgn.class_data import LabelledImages
+from ltgc_local.methods.tgn.kmdn.distillation import list_lessons
+from ltgc_local.methods.tgn.kmdn.fitting import Fitting, Learner, Lesson, lr_factor
+from ltgc_local.methods.tgn.network import build_network
 from ltgc_local.recipe.schema import Kmdn
-from ltgc_local.tgn.class_data import LabelledImages
-from ltgc_local.tgn.distillation import list_lessons
-from ltgc_local.tgn.fitting import Fitting, Learner, Lesson, lr_factor
-from ltgc_local.tgn.network import build_network
 
 SMALL = {"architecture": "test_resnet", "size_px": 16, "augment": "flip", "select": "last", "checkpoint_minutes": 0.0}
 

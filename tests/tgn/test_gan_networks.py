@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ltgc_local.tgn.discriminator import Discriminator, with_deviation
-from ltgc_local.tgn.generator import Generator, Widths
-from ltgc_local.tgn.layers import EqualConv, ModulatedConv, pixel_norm
-from ltgc_local.tgn.tail_generator import TailGenerator
+from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator, with_deviation
+from ltgc_local.methods.tgn.cdtg.generator import Generator, Widths
+from ltgc_local.methods.tgn.cdtg.layers import EqualConv, ModulatedConv, pixel_norm
+from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
 
 SMALL = {"style_dim": 16, "mlp_layers": 2, "max_channels": 8}
 

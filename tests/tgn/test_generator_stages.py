@@ -15,17 +15,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from ltgc_local.artefacts.directory import RunDirectory
-from ltgc_local.artefacts.files import DrawnImage, Images, decode_png, read_images
 from ltgc_local.errors import BackendError
-from ltgc_local.launch.gpus import join_gpus
-from ltgc_local.launch.local import run_workers
-from ltgc_local.run.worker import run_step
-from ltgc_local.stages import synthesize, train_generator
-from ltgc_local.tgn.budget import list_wanted
-from ltgc_local.tgn.cdtg_training import CdtgMetrics
-from ltgc_local.tgn.class_manifest import read_manifest
-from ltgc_local.tgn.tail_generator import load_tail_generator
+from ltgc_local.methods.tgn.budget import list_wanted
+from ltgc_local.methods.tgn.cdtg.tail_generator import load_tail_generator
+from ltgc_local.methods.tgn.cdtg.training import CdtgMetrics
+from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.methods.tgn.stages import synthesize, train_generator
+from ltgc_local.pipeline.executors.gpus import join_gpus
+from ltgc_local.pipeline.executors.local import run_workers
+from ltgc_local.pipeline.worker import run_step
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import DrawnImage, Images, decode_png, read_images
 from tests.tgn.conftest import TgnRun
 
 TINY = (

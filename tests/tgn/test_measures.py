@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ltgc_local.tgn.measures import consistency, diversity, kernel_distance
+from ltgc_local.methods.tgn.measures import consistency, diversity, kernel_distance
 
 
 def unit_rows(num: int, dimension: int, seed: int, shift: float = 0.0) -> torch.Tensor:

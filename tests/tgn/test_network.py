@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ltgc_local.artefacts.files import write_atomically
 from ltgc_local.backends.timm_backbone import TimmBackbone, normalisation_of
 from ltgc_local.errors import ArtefactError, ModelError
+from ltgc_local.methods.tgn.network import Network, SquareResize, TailNetwork, build_network, load_network
 from ltgc_local.recipe.schema import Kmdn
-from ltgc_local.tgn.network import Network, SquareResize, TailNetwork, build_network, load_network
+from ltgc_local.runs.files import write_atomically
 
 SMALL = Kmdn(architecture="test_resnet", stem="no_pool", size_px=32)
 

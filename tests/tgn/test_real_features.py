@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.tgn import real_features
-from ltgc_local.tgn.network import TailNetwork
-from ltgc_local.tgn.real_features import RealFeatures
-from ltgc_local.tgn.real_images import mirror
+from ltgc_local.methods.tgn.cdtg import real_features
+from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures
+from ltgc_local.methods.tgn.network import TailNetwork
+from ltgc_local.methods.tgn.real_images import mirror
 from tests.tgn.cdtg_parts import build_tail_network, real_images
 
 ROWS = np.array([5, 0, 23, 5, 11])

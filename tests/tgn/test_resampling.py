@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.tgn.resampling import Blur
-from ltgc_local.tgn.wavelet import Haar
+from ltgc_local.methods.tgn.cdtg.resampling import Blur
+from ltgc_local.methods.tgn.cdtg.wavelet import Haar
 
 TAPS = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 

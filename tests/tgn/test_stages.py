@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltgc_local.artefacts.tables import read_table
 from ltgc_local.errors import ArtefactError
-from ltgc_local.launch.preview import metrics_as_text
-from ltgc_local.metrics import f1_scores
-from ltgc_local.stages import train_classifier
-from ltgc_local.tgn.budget import Member
-from ltgc_local.tgn.class_manifest import read_manifest
-from ltgc_local.tgn.network import load_network, load_tail_network
+from ltgc_local.evaluation.metrics import f1_scores
+from ltgc_local.methods.tgn.budget import Member
+from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.methods.tgn.network import load_network, load_tail_network
+from ltgc_local.methods.tgn.stages import train_classifier
+from ltgc_local.pipeline.preview import metrics_as_text
+from ltgc_local.runs.tables import read_table
 from tests.tgn.conftest import TgnRun
 
 TAIL = ("sneaker", "trousers", "bag", "sandal", "dress", "coat")  # in the order of their training images
@@ -67,7 +67,7 @@ def test_the_list_names_every_image_and_what_it_was_made_from(finished: TgnRun) 
 def test_what_is_missing_of_the_budget_is_an_error(finished: TgnRun, monkeypatch: pytest.MonkeyPatch) -> None:
     larger = TgnRun(finished.recipe.model_copy(update={"merge": finished.recipe.merge.model_copy(
         update={"images": 60})}), finished.run)  # fmt: skip
-    from ltgc_local.stages import merge
+    from ltgc_local.methods.tgn.stages import merge
 
     with pytest.raises(ArtefactError, match=r"not what the budget asks for \(bag 4 of 14"):
         merge.run_chunk(larger.context("merge"), ["merge"])

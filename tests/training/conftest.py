@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.transformers_clip import TransformersClip
 from ltgc_local.backends.protocols import LoadSettings, TrainableClip
-from ltgc_local.backends.transformers_clip import TransformersClip
 from tests.transformers_clip_folder import write_transformers_clip
 
 CLIP = Path(__file__).resolve().parents[2] / "data/miniatures/clip"

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltgc_local.artefacts.run_facts import write_run_recipe
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.recipe import Recipe
+from ltgc_local.runs.provenance import write_run_recipe
 from tests.training.test_loop import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,9 +24,9 @@ import sys
 from pathlib import Path
 from safetensors.torch import save_file
 from accelerate import PartialState
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import LoadSettings
-from ltgc_local.artefacts.run_facts import read_run_recipe
+from ltgc_local.runs.provenance import read_run_recipe
 from tests.training.test_loop import run
 state = PartialState(cpu=True)
 assert state.num_processes == 2

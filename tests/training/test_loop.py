@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import EpochMetrics

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ltgc_local.backends.open_clip_vit import OpenClipVit
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.recipe import Recipe

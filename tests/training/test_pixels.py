@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from ltgc_local.backends.open_clip_vit import ResizeStep, normalisation_of
+from ltgc_local.backends.clip.open_clip_vit import ResizeStep, normalisation_of
 from ltgc_local.backends.protocols import TrainableClip
-from ltgc_local.corpora import open_corpus
+from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.recipe.schema import Data
 from ltgc_local.training.pixels import BLOCK, Decoding

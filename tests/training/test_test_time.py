@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.training.test_time import PredictedPrior, ensemble, five_crops
+from ltgc_local.training.tta import PredictedPrior, ensemble, five_crops
 
 
 def test_five_crops_are_the_corners_and_the_centre_of_the_enlarged_image() -> None:

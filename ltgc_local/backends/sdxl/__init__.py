@@ -1,0 +1,1 @@
+"""Stable Diffusion XL: an engine on diffusers' components."""

@@ -1,0 +1,1 @@
+"""Vision-language and language models, by transformers and by vLLM."""

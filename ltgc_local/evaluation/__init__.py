@@ -1,0 +1,1 @@
+"""What is measured: groups of classes, accuracies, intervals, predictions, duplicates."""

@@ -1,0 +1,104 @@
+"""What several classifiers say of a split's images, which are read once, a batch at a time, and never all held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from ltgc_local.backends.protocols import ImageReader, TrainableClip
+from ltgc_local.backends.transfer import onto
+from ltgc_local.prefetch import map_batches
+from ltgc_local.recipe import Recipe
+from ltgc_local.training.arm_data import ImageSet
+from ltgc_local.training.tta import five_crops
+
+PLAIN, FIVE_CROP = "", "five_crop"
+View = Callable[[Image], list[Image]]  # one image -> the pictures whose logits are averaged
+
+
+class Images(Protocol):
+    """Images by row: a split, or a part of one."""
+
+    def __len__(self) -> int: ...
+    def images(self, rows: Iterable[int]) -> list[Image]: ...
+
+
+def build_views(clip: TrainableClip, recipe: Recipe) -> dict[str, View]:
+    """Return the ways in which an image is shown: plain, as CLIP's own preprocessing has it, and five crops."""
+    still = clip.resize
+
+    def crops(image: Image) -> list[Image]:
+        return five_crops(image, still(image).width, recipe.evaluate.five_crop_margin)
+
+    return {PLAIN: lambda image: [still(image)]} | ({FIVE_CROP: crops} if recipe.evaluate.five_crop else {})
+
+
+@torch.inference_mode()
+def iterate_logits(
+    reader: ImageReader,
+    split: Images,
+    models: Mapping[str, torch.nn.Module],
+    views: Mapping[str, View],
+    batch_size: int,
+    decode_threads: int,
+) -> Iterator[tuple[np.ndarray, dict[tuple[str, str], torch.Tensor]]]:
+    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through.
+
+    Args:
+        reader: where the models run, and the normalisation that they all read.
+    """
+    mean, std = (tensor.to(reader.device) for tensor in reader.normalisation)
+    batches = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+
+    def pixels_of(rows: Sequence[int]) -> dict[str, np.ndarray]:
+        images = split.images(rows)
+        shown = {view: [picture for image in images for picture in show(image)] for view, show in views.items()}
+        return {view: np.stack([np.asarray(picture) for picture in pictures]) for view, pictures in shown.items()}
+
+    for batch, blocks in zip(batches, map_batches(pixels_of, batches, decode_threads, reader.device), strict=True):
+        rows, logits = np.arange(batch.start, batch.stop), {}
+        for view in views:
+            arrays = np.concatenate([block[view] for block in blocks])  # (B * P, H, W, 3)
+            pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
+            for name, model in models.items():
+                parts = [
+                    model((onto(part, mean.device).float() / 255 - mean) / std)
+                    for part in torch.split(pixels, batch_size)
+                ]
+                found = torch.cat(parts).float().cpu()  # (B * pictures, C)
+                logits[name, view] = found.view(len(rows), -1, found.shape[-1]).mean(1)
+        yield rows, logits
+
+
+class Answers:
+    """The predicted class and its probability for every image of a split, by name of what predicted."""
+
+    def __init__(self, num_images: int) -> None:
+        self._num_images = num_images
+        self.predicted: dict[str, np.ndarray] = {}
+        self.confidence: dict[str, np.ndarray] = {}
+
+    def add(self, name: str, rows: Sequence[int] | np.ndarray, logits: torch.Tensor) -> None:
+        """Note the answers of ``rows`` (B,) from logits (B, C)."""
+        if name not in self.predicted:
+            self.predicted[name] = np.full(self._num_images, -1, dtype=np.int32)
+            self.confidence[name] = np.zeros(self._num_images, dtype=np.float32)
+        confidence, predicted = logits.softmax(-1).max(-1)
+        self.predicted[name][rows] = predicted.numpy()
+        self.confidence[name][rows] = confidence.numpy()
+
+
+@torch.inference_mode()
+def predict(
+    model: torch.nn.Module, images: ImageSet, norm: tuple[torch.Tensor, torch.Tensor], batch_size: int
+) -> np.ndarray:
+    """Return the class (N,) that a classifier gives each image."""
+    device = next(model.parameters()).device
+    mean, std = (tensor.to(device) for tensor in norm)
+    batches = torch.split(images.pixels, batch_size)
+    parts = [model((batch.to(device).float() / 255 - mean) / std).argmax(1) for batch in batches]
+    return torch.cat(parts).cpu().numpy()

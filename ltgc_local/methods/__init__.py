@@ -1,0 +1,1 @@
+"""The papers, a folder each; the core asks for none of them by name."""

@@ -1,0 +1,1 @@
+"""LTGC (Zhao et al., CVPR 2024)."""

@@ -1,0 +1,1 @@
+"""LTGC's stages, a module each."""

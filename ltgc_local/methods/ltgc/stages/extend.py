@@ -1,0 +1,217 @@
+"""Extend: Prompt 2 until the class has K_y descriptions (number check), Prompt 3 on what came (repetition check).
+
+Differs from the released code: accepted sentences are fed back into the next ask; the repetition check exists, both by
+the model and by a deterministic one; asks are capped, and a shortfall is recorded instead of looping for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.backends.protocols import LanguageModel, Sampling
+from ltgc_local.datasets.groups import num_extended
+from ltgc_local.methods.context import Chunk, StageContext, split
+from ltgc_local.methods.ltgc.prompts import fill_extend, fill_repetition
+from ltgc_local.methods.ltgc.replies import (
+    RepetitionCheck,
+    descriptions_schema,
+    kept_by_repetition_check,
+    parse_descriptions,
+)
+from ltgc_local.methods.ltgc.stages.describe import described_rows
+from ltgc_local.methods.ltgc.stages.token_budget import NOTHING_FITS, TokenBudget
+from ltgc_local.records import Description, Exchange, Rejected
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import Artefact, Json, Lines
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class ClassList:
+    """One class's growing list. ``extended`` holds what was accepted, ``checked`` how many of it passed Prompt 3."""
+
+    class_id: int
+    class_name: str
+    existing: list[str]
+    num_wanted: int
+    repetition: RepetitionCheck
+    extended: list[str] = field(default_factory=list)
+    checked: int = 0
+    asks: int = 0
+    useless: int = 0  # asks one after another that gave no sentence that could be read
+
+    @property
+    def num_missing(self) -> int:
+        return self.num_wanted - len(self.extended)
+
+
+def plan_chunks(context: StageContext) -> list[Chunk]:
+    return split(context.tail, context.recipe.extend.batch_size)
+
+
+def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
+    existing = _existing(context.run.root)
+    lists = [_start(context, class_id, existing.get(class_id, [])) for class_id in chunk]
+    extension = Extension(context, lists)
+    extension.run()
+    descriptions = [
+        Description(each.class_id, len(described_rows(context, each.class_id)) + position, 0, text, "extended")
+        for each in lists
+        for position, text in enumerate(each.extended)
+    ]
+    summary = {
+        each.class_name: {
+            "existing": len(each.existing),
+            "extended": len(each.extended),
+            "missing": each.num_missing,
+            "asks": each.asks,
+        }
+        for each in lists
+    }
+    context.progress.advance(len(chunk))
+    return [
+        Lines("exchanges", extension.exchanges),
+        Lines("rejected", extension.rejected),
+        Lines("cut", extension.budget.cuts),
+        Json("summary", summary),
+        Lines("descriptions", descriptions),
+    ]
+
+
+@lru_cache(maxsize=1)
+def _existing(root: Path) -> dict[int, list[str]]:
+    """Return the existing descriptions by class; read once a process, not once a chunk."""
+    texts: dict[int, list[str]] = defaultdict(list)
+    for description in RunDirectory(root).records("describe", "descriptions", Description):
+        texts[description.class_id].append(description.text)
+    return dict(texts)
+
+
+def _start(context: StageContext, class_id: int, existing: list[str]) -> ClassList:
+    settings, name = context.recipe.extend, context.corpus.class_names[class_id]
+    repetition = RepetitionCheck(name, settings.repetition_similarity)
+    for text in existing:
+        repetition.add(text)
+    return ClassList(class_id, name, existing, num_extended(len(existing), settings.max_descriptions), repetition)
+
+
+class Extension:
+    """The number check and the repetition check, on the lists of several classes side by side."""
+
+    def __init__(self, context: StageContext, lists: list[ClassList]) -> None:
+        self.settings = context.recipe.extend
+        self.lists = lists
+        self.exchanges: list[Exchange] = []
+        self.rejected: list[Rejected] = []
+        self.budget = TokenBudget(context, "extend")
+        self._context = context
+        self._model: LanguageModel = context.model
+        self._is_structured = context.is_structured("llm", self.settings.reply_form)
+
+    def run(self) -> None:
+        """Ask until every class has its number, or has been asked ``max_asks`` times."""
+        while asked := [each for each in self.lists if self._is_asked(each)]:
+            self._ask(asked)
+            self._check_repetition([each for each in asked if not self._is_asked(each)])
+            missing = sum(max(0, each.num_missing) for each in self.lists)
+            self._context.progress.note(f"{missing} descriptions to go")
+        given_up = [each for each in self.lists if each.num_missing > 0 and each.asks < self.settings.max_asks]
+        if given_up:
+            log.warning(
+                "extend: %d classes given up after %d asks that gave nothing readable, such as %r: the llm does not "
+                "answer in Template 1; look at the exchanges of the run's extend folder",
+                len(given_up), self.settings.max_useless_asks, given_up[0].class_name,
+            )  # fmt: skip
+
+    def _is_asked(self, each: ClassList) -> bool:
+        """Return whether a class is asked again; one whose asks give nothing that can be read is given up early."""
+        most = self.settings.max_useless_asks
+        return each.num_missing > 0 and each.asks < self.settings.max_asks and (most is None or each.useless < most)
+
+    def _ask(self, lists: list[ClassList]) -> None:
+        """Prompt 2, for each class as often as it needs and may be asked side by side."""
+        prompts, asked = [], []
+        for each in [one for one in lists for _ in range(self._num_asks(one))]:
+            rng = random.Random(self._context.seed("extend", each.class_id, each.asks))
+            shown = rng.sample(
+                known := each.existing + each.extended, min(len(known), self.settings.context_descriptions)
+            )
+            prompts.append(fill_extend(each.class_name, shown, self.settings.per_ask, self._is_structured))
+            asked.append(each)
+            each.asks += 1
+        schema = descriptions_schema(self.settings.per_ask) if self._is_structured else None
+        replies = self._reply("extend", asked, prompts, self.settings.temperature, schema)
+        for each, reply in zip(asked, replies, strict=True):
+            parsed = parse_descriptions(reply, each.class_name)
+            each.useless = 0 if parsed.sentences else each.useless + 1
+            for line, reason in parsed.dropped:
+                self._reject(each, line, reason)
+            for sentence in parsed.sentences:
+                self._take(each, sentence)
+
+    def _num_asks(self, each: ClassList) -> int:
+        needed = -(-each.num_missing // self.settings.per_ask)
+        return min(needed, self.settings.parallel_asks, self.settings.max_asks - each.asks)
+
+    def _take(self, each: ClassList, sentence: str) -> None:
+        if each.num_missing <= 0:
+            self._reject(each, sentence, "more than K_y")
+        elif not (text := self.budget.fit(each.class_id, sentence)):
+            self._reject(each, sentence, NOTHING_FITS)
+        elif repeated := each.repetition.repeated(text):
+            self._reject(each, text, "repeats another description", repeated)
+        else:
+            each.repetition.add(text)
+            each.extended.append(text)
+
+    def _check_repetition(self, lists: list[ClassList]) -> None:
+        """Prompt 3 over the sentences that it has not seen, in lists of ``repetition_batch``."""
+        size = self.settings.repetition_batch
+        parts = [
+            (each, each.extended[start : start + size])
+            for each in lists
+            for start in range(each.checked, len(each.extended), size)
+        ]
+        prompts = [fill_repetition(each.class_name, part) for each, part in parts]
+        replies = self._reply("repetition", [each for each, _ in parts], prompts, temperature=0.0)
+        for (each, part), reply in zip(parts, replies, strict=True):
+            kept = kept_by_repetition_check(reply, each.class_name, part, self.settings.repetition_confirm)
+            if kept is None:
+                continue
+            for sentence, keep in zip(part, kept, strict=True):
+                if not keep:
+                    each.extended.remove(sentence)
+                    self._reject(each, sentence, "repetitive by Prompt 3")
+        for each in lists:
+            each.checked = len(each.extended)
+
+    def _reply(
+        self,
+        name: str,
+        lists: list[ClassList],
+        prompts: list[str],
+        temperature: float,
+        schema: dict[str, Any] | None = None,
+    ) -> list[str]:
+        if not prompts:
+            return []
+        seed = self._context.seed(name, *(f"{each.class_id}:{each.asks}" for each in lists))
+        sampling = Sampling(self.settings.max_new_tokens, temperature, self.settings.top_p, seed)
+        first = len(self.exchanges)
+        replies = self._model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling, schema)
+        self.exchanges += [
+            Exchange(name, (each.class_id, first + number), prompt, reply)
+            for number, (each, prompt, reply) in enumerate(zip(lists, prompts, replies, strict=True))
+        ]
+        return replies
+
+    def _reject(self, each: ClassList, text: str, reason: str, repeats: str = "") -> None:
+        self.rejected.append(Rejected(each.class_id, text, reason, "extend", repeats))

@@ -1,0 +1,35 @@
+"""Template list: "A photo of the class [y]." as often as the class is to be drawn; the list without any model.
+
+What the paper's Figure 6 sets beside the extended list. The numbers are those of the extended list, N_y = K_y - M_y,
+so that only the words differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ltgc_local.datasets.groups import num_extended
+from ltgc_local.methods.context import Chunk, StageContext
+from ltgc_local.methods.ltgc.prompts import class_sentence
+from ltgc_local.methods.ltgc.stages.describe import described_rows
+from ltgc_local.records import Description
+from ltgc_local.runs.files import Artefact, Json, Lines
+
+NUMBERED = False
+
+
+def plan_chunks(context: StageContext) -> list[Chunk]:
+    return [context.tail]
+
+
+def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
+    names = context.corpus.class_names
+    descriptions, summary = [], {}
+    for class_id in chunk:
+        existing = len(described_rows(context, class_id))
+        wanted = num_extended(existing, context.recipe.extend.max_descriptions)
+        sentence = class_sentence(names[class_id])
+        descriptions += [Description(class_id, existing + i, 0, sentence, "extended") for i in range(wanted)]
+        summary[names[class_id]] = {"existing": existing, "extended": wanted, "missing": 0, "asks": 0}
+        context.progress.advance()
+    return [Lines("rejected", []), Json("summary", summary), Lines("descriptions", descriptions)]

@@ -1,0 +1,80 @@
+"""Train: fine-tune CLIP's vision tower with LoRA; the arm ``ltgc`` with generated images, ``control`` without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.evaluation.metrics import accuracies
+from ltgc_local.evaluation.predictions import predict
+from ltgc_local.methods.context import Chunk, StageContext
+from ltgc_local.methods.ltgc.prompts import zero_shot_text
+from ltgc_local.recipe import Recipe
+from ltgc_local.runs.drawn import DrawnSplit
+from ltgc_local.runs.files import Artefact, Json, Lines, Tensors
+from ltgc_local.training.arm_data import ArmData, ImageSet
+from ltgc_local.training.checkpoints import CHECKPOINT
+from ltgc_local.training.classifier import Classifier, CosineHead
+from ltgc_local.training.loop import Training
+from ltgc_local.training.lora import adapter_state, add_lora
+from ltgc_local.training.pixels import Decoding, Source
+from ltgc_local.training.together import first_process_first
+
+NUMBERED = False
+
+
+def plan_chunks(context: StageContext) -> list[Chunk]:
+    return [[context.step.name]]
+
+
+def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+    recipe, corpus, arm = context.recipe, context.corpus, context.step.name.rpartition("/")[2]
+    corpus.check_selection(recipe.train.select)
+    clip: TrainableClip = context.model
+    seed = context.seed("train")  # the same for every arm: they start from the same adapters
+    torch.manual_seed(seed)
+    if recipe.train.gradient_checkpointing:
+        clip.visual.set_grad_checkpointing(True)  # type: ignore[operator]
+    classifier = build_classifier(clip, corpus.class_names, recipe)
+    mixing = recipe.train.mixing if arm == "ltgc" else "none"
+    drawn = context.run.files("generated", "images") if mixing != "none" else []
+    with first_process_first():  # which decodes for all
+        original = load_split(context, corpus.train)
+        generated = load_split(context, DrawnSplit("generated", drawn))
+        validation = load_split(context, corpus.val)
+    data = ArmData(recipe, mixing, original, generated, len(corpus.class_names), seed)
+    counts = corpus.class_counts()
+
+    def validate(model: torch.nn.Module) -> dict[str, float | None]:
+        device = torch.device(clip.device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.train.precision == "bf16"):
+            predicted = predict(model, validation, clip.normalisation, recipe.evaluate.batch_size)
+        measured = accuracies(predicted, validation.labels, counts)
+        return {shot: value for shot, value in measured.items() if shot != "per_class"}  # type: ignore[misc]
+
+    context.progress.expect(recipe.train.epochs * data.steps_per_epoch * recipe.train.batch_size)
+    checkpoint = context.run.folder(context.step.name) / CHECKPOINT
+    training = Training(data, classifier, clip.normalisation, clip.device, validate, checkpoint)
+    trained = training.run(context.progress.advance)
+    tensors = adapter_state(classifier.tower) | {"head.weight": classifier.head.weight.detach().cpu()}
+    selected = Json("selected", {"select": recipe.train.select, "epoch": trained.epoch})
+    return [Lines("history", trained.history), selected, Tensors("adapter", tensors)]
+
+
+def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: Recipe) -> Classifier:
+    """Wrap the vision tower in LoRA and put a cosine head of the classes' text features on it."""
+    texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
+    head = CosineHead(texts, recipe.train.head_scale, trainable=recipe.train.head == "text")
+    return Classifier(add_lora(clip.visual, recipe, clip.lora_targets), head).to(clip.device)
+
+
+def load_split(context: StageContext, split: Source) -> ImageSet:
+    """Decode a split at the size of CLIP's vision tower; a large one is mapped from a file in the run directory."""
+    settings, clip = context.recipe.train, context.model
+    preprocessing = f"{clip.preprocessing}\0{context.recipe.data.pixels_by}"
+    decoding = Decoding(
+        clip.resize, preprocessing, context.run.decoded, settings.in_memory_mib, settings.decode_workers
+    )
+    return ImageSet(decoding.load(split), split.labels)

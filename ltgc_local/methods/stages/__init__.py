@@ -1,0 +1,1 @@
+"""Stages that every method shares: the leak guard and the report."""

@@ -1,0 +1,1 @@
+"""TGN (Tang et al., TGRS 2024)."""

@@ -1,0 +1,1 @@
+"""CDTG: the class-conditional wavelet GAN, its losses and its training."""

@@ -1,0 +1,253 @@
+"""One step of CDTG's training: the discriminator, the generator, and now and then a penalty of each.
+
+    L_D = softplus(-D(x, y)) + softplus(D(x~, y))                + r1_weight / 2 * R1          every r1_every steps
+    L_G = softplus(-D(x~, y)) + class_weight * L_class(x~, y) + clip_weight * L_clip(x~, y)
+                                                                 + path_weight * path length   every path_every steps
+
+Image x~_i is made with the label and the features of the batch's real image x_i. Both losses are of the same images,
+the generator's by the discriminator that has just learnt from them; StyleGAN2 makes others for it. A penalty that is
+taken every k steps counts k times, and its optimiser's rate and betas are changed to fit (lazy regularisation,
+StyleGAN2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from ltgc_local.backends.torch_device import with_channels_last
+from ltgc_local.errors import BackendError
+from ltgc_local.methods.tgn.cdtg.adaptive_augmentation import AdaptiveProbability, augment
+from ltgc_local.methods.tgn.cdtg.adversarial_losses import (
+    discriminator_loss,
+    generator_loss,
+    path_lengths,
+    path_penalty,
+    r1_penalty,
+)
+from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge, consistency_loss
+from ltgc_local.methods.tgn.cdtg.convolution import differentiable_twice
+from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
+from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures
+from ltgc_local.methods.tgn.cdtg.tail_generator import Randomness, TailGenerator
+from ltgc_local.methods.tgn.network import TailNetwork
+from ltgc_local.methods.tgn.real_images import RealImages, mirror
+from ltgc_local.recipe.schema import Cdtg
+from ltgc_local.training.checkpoints import load_optimizer_tensors, optimizer_tensors
+from ltgc_local.training.optimization import MovingAverage, trained_parameters
+from ltgc_local.training.together import average_gradients
+
+LOSSES = ("discriminator", "generator", "class_loss", "clip_loss", "r1", "path_length")
+Tensors = Mapping[str, torch.Tensor]
+
+
+class CdtgSteps:
+    """Both networks, their optimisers and all else that a step changes.
+
+    In a distributed run each process draws the same batch and takes its share of it, and gradients are averaged without
+    a wrapper around the networks, for R1 and the path length differentiate a gradient.
+    """
+
+    def __init__(
+        self,
+        settings: Cdtg,
+        data: RealImages,
+        generator: TailGenerator,
+        discriminator: Discriminator,
+        tail_network: TailNetwork,
+        clip: ClipJudge | None,
+        device: str,
+        seed: int,
+    ) -> None:
+        """Prepare both networks, which ``take`` trains in place.
+
+        Args:
+            tail_network: KMDN's, frozen: it gives the features, and the class loss.
+            clip: gives the CLIP loss; None leaves it out.
+
+        Raises:
+            BackendError: the batch cannot be shared evenly among the processes.
+        """
+        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.device, processes = self.accelerator.device, self.accelerator.num_processes
+        if settings.batch_size % processes:
+            raise BackendError(
+                f"cdtg: {settings.batch_size} images a step cannot be shared evenly by {processes} processes; "
+                f"type --set cdtg.batch_size={processes * -(-settings.batch_size // processes)}"
+            )
+        self._settings, self._data, self._tail_network, self._clip = settings, data, tail_network, clip
+        self._is_released = settings.behaviour == "released"
+        self.generator = with_channels_last(generator, self.device)
+        self.discriminator = with_channels_last(discriminator, self.device)
+        if self._is_released and generator.fusion is not None:
+            generator.fusion.requires_grad_(False)
+        self._features: RealFeatures | None = None
+        if generator.fusion is not None:
+            self._features = RealFeatures(tail_network, data, settings.flip, self._autocast(), self.device)
+        compiling = settings.compile and self.device.type == "cuda"
+        # What a penalty differentiates twice is not compiled: torch.compile has no second derivative.
+        self._generate = torch.compile(generator, dynamic=False) if compiling else generator
+        self._discriminate = torch.compile(discriminator, dynamic=False) if compiling else discriminator
+        self._of_generator, self._of_discriminator = trained_parameters(generator), trained_parameters(discriminator)
+        self._generator_optimizer = _lazy_adam(settings, self._of_generator.values(), settings.path_every)
+        self._discriminator_optimizer = _lazy_adam(settings, self._of_discriminator.values(), settings.r1_every)
+        self.average = MovingAverage(self._of_generator, settings.ema)
+        self.ada = AdaptiveProbability(settings.ada_target, settings.ada_images, settings.ada_every, settings.ada_max)
+        self._rng = torch.Generator(self.device).manual_seed(seed)
+        self._path_mean = torch.zeros((), device=self.device)
+        self.sums = {name: torch.zeros(2, device=self.device) for name in LOSSES}  # of the losses, and how many
+
+    def take(self, rows: np.ndarray, step: int) -> None:
+        """Train on the real images ``rows``; ``step`` counts from 0."""
+        settings = self._settings
+        images, labels = self._data.take(rows, self.device)
+        mirrored = torch.zeros(len(rows), dtype=torch.bool, device=self.device)
+        if settings.flip:
+            mirrored = torch.rand(len(rows), generator=self._rng, device=self.device) < 0.5
+            images = mirror(images, mirrored)
+        images, labels = self._mine(images), self._mine(labels)
+        features = None
+        if self._features is not None:
+            features = self._features.take(images, rows[self._share], self._mine(mirrored))
+        with self._autocast():
+            fakes = self._generate(*self._drawn(labels, features))
+        self._discriminator_step(images, fakes.detach(), labels)
+        if settings.r1_weight and step % settings.r1_every == 0:
+            self._r1_step(images, labels)
+        self._generator_step(fakes, labels)
+        if settings.path_weight and step % settings.path_every == 0:
+            few = _part(len(labels), settings.path_batch_shrink)
+            self._path_step(labels[few], None if features is None else features[few])
+        self.average.update()
+        if settings.augment == "ada" and (step + 1) % settings.ada_every == 0:
+            self.ada.adapt(self.accelerator.reduce(self.ada.signs, "sum"))
+
+    def _discriminator_step(self, images: torch.Tensor, fakes: torch.Tensor, labels: torch.Tensor) -> None:
+        both = self._augmented(torch.cat([images, fakes.float()]))
+        with self._autocast():
+            real_logits, fake_logits = self._discriminate(both, labels.repeat(2), sets=2).chunk(2)
+        self.ada.count(real_logits)
+        loss = discriminator_loss(real_logits, fake_logits)
+        self._descend(loss, self._of_discriminator, self._discriminator_optimizer)
+        self._note("discriminator", loss)
+
+    def _r1_step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        with differentiable_twice():
+            penalty = r1_penalty(lambda seen: self.discriminator(seen, labels), self._augmented(images))
+        weight = self._settings.r1_weight / 2 * self._settings.r1_every
+        self._descend(weight * penalty, self._of_discriminator, self._discriminator_optimizer)
+        self._note("r1", penalty)
+
+    def _generator_step(self, fakes: torch.Tensor, labels: torch.Tensor) -> None:
+        settings = self._settings
+        self.discriminator.requires_grad_(False)
+        with self._autocast():
+            loss = generator_loss(self._discriminate(self._augmented(fakes), labels))
+        self._note("generator", loss)
+        few = _part(len(labels), settings.consistency_shrink)
+        seen, known = fakes[few], labels[few]
+        if self._is_released:  # which only logs these losses
+            seen = seen.detach()
+        if settings.class_weight:
+            with self._autocast():
+                class_loss = consistency_loss(self._tail_network(seen)[0], known)
+            self._note("class_loss", class_loss)
+            loss = loss + settings.class_weight * class_loss
+        if self._clip is not None and settings.clip_weight:
+            with self._autocast():
+                clip_loss = consistency_loss(self._clip(seen), known)
+            self._note("clip_loss", clip_loss)
+            loss = loss + settings.clip_weight * clip_loss
+        self._descend(loss, self._of_generator, self._generator_optimizer)
+        self.discriminator.requires_grad_(True)
+
+    def _path_step(self, labels: torch.Tensor, features: torch.Tensor | None) -> None:
+        random, labels, features, r = self._drawn(labels, features)
+        styles = self.generator.styles(random, labels, features, r)
+        with differentiable_twice():
+            images = self.generator.generator.synthesise(styles, random.maps)
+        noise = torch.randn(images.shape, generator=self._rng, device=self.device)
+        lengths = path_lengths(images, styles, noise)
+        penalty, self._path_mean = path_penalty(lengths, self._path_mean, self._settings.path_decay)
+        self._path_mean = self.accelerator.reduce(self._path_mean, "mean")
+        weight = self._settings.path_weight * self._settings.path_every
+        self._descend(weight * penalty, self._of_generator, self._generator_optimizer)
+        self._note("path_length", lengths.mean())
+
+    def _drawn(
+        self, labels: torch.Tensor, features: torch.Tensor | None
+    ) -> tuple[Randomness, torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """Return the generator's inputs for a batch; each process draws the randomness of all and takes its share."""
+        settings, num = self._settings, len(labels) * self.accelerator.num_processes
+        random = self.generator.draw(num, settings.style_mixing, self._rng)
+        low = settings.r_train if settings.r_train_low is None else settings.r_train_low
+        r = low + (settings.r_train - low) * torch.rand(num, 1, generator=self._rng, device=self.device)
+        return random.part(self._share), labels, features, self._mine(r)
+
+    @property
+    def _share(self) -> slice:
+        return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+
+    def _mine(self, batch: torch.Tensor) -> torch.Tensor:
+        return batch[self._share]
+
+    def _augmented(self, images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(self.device.type, enabled=False):  # or colours would be rounded to bfloat16
+            return augment(images, self.ada.p, self._rng)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._settings.precision == "bf16")
+
+    def _descend(
+        self, loss: torch.Tensor, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+    ) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(parameters.values())
+        optimizer.step()
+
+    def _note(self, name: str, loss: torch.Tensor) -> None:
+        self.sums[name] += torch.stack([loss.detach().float(), torch.ones((), device=self.device)])
+
+    def state(self) -> dict[str, Tensors]:
+        """Return all that a step changes, as groups of tensors."""
+        return {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.weights,
+            "generator_optimizer": optimizer_tensors(self._generator_optimizer),
+            "discriminator_optimizer": optimizer_tensors(self._discriminator_optimizer),
+            "random": {"rng": self._rng.get_state()},
+            "sums": self.sums,
+            "ada": self.ada.state(),
+            "path": {"mean": self._path_mean},
+        }
+
+    def load_state(self, groups: Mapping[str, Tensors]) -> None:
+        """Put back what ``state`` returned."""
+        self.generator.load_state_dict(groups["generator"])
+        self.discriminator.load_state_dict(groups["discriminator"])
+        self.average.weights = self._here(groups.get("average", {}))
+        load_optimizer_tensors(self._generator_optimizer, groups["generator_optimizer"])
+        load_optimizer_tensors(self._discriminator_optimizer, groups["discriminator_optimizer"])
+        self._rng.set_state(groups["random"]["rng"])
+        self.sums = self._here(groups["sums"])
+        self.ada.load_state(self._here(groups["ada"]))
+        self._path_mean = groups["path"]["mean"].to(self.device)
+
+    def _here(self, tensors: Tensors) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+def _part(num: int, shrink: int) -> slice:
+    """Return the first of ``num`` images, so many times fewer."""
+    return slice(0, max(1, num // shrink))
+
+
+def _lazy_adam(settings: Cdtg, parameters: Iterable[torch.nn.Parameter], every: int) -> torch.optim.Adam:
+    """Return Adam for a loss whose penalty is taken every so many steps: rate and betas as if it were always there."""
+    ratio = every / (every + 1)
+    return torch.optim.Adam(list(parameters), lr=settings.lr * ratio, betas=(0.0, settings.beta2**ratio), fused=True)

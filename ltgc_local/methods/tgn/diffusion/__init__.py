@@ -1,0 +1,1 @@
+"""TGN-style, diffusion: SDXL's adapter in the place of the GAN."""

@@ -1,0 +1,1 @@
+"""KMDN: a head and a tail network that teach each other."""

@@ -1,0 +1,1 @@
+"""TGN's stages, a module each."""

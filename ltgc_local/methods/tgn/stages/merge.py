@@ -1,0 +1,56 @@
+"""Merge: the list of what trains the classifier, original and generated, and where each generated image comes from.
+
+Images stay where they are; the list names them. An accept test may have left fewer than wanted. A class's numbers of
+images and of real ones behind them are in ``classes``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ltgc_local.errors import ArtefactError
+from ltgc_local.methods.context import Chunk, StageContext
+from ltgc_local.methods.tgn.budget import Member, count_wanted
+from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.runs.drawn import read_init_images
+from ltgc_local.runs.files import Artefact, Json, Lines
+
+NUMBERED = False
+GENERATED = "generated"
+
+
+def plan_chunks(context: StageContext) -> list[Chunk]:
+    return [[context.step.name]]
+
+
+def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+    manifest, train = read_manifest(context.run), context.corpus.train
+    members = [Member("original", int(label), key) for key, label in zip(train.keys, train.labels, strict=True)]
+    made_from = read_init_images(context.run.files(GENERATED, "images"))
+    generated = [
+        Member("generated", key[0], "_".join(map(str, key)), source) for key, source in sorted(made_from.items())
+    ]
+    wanted, found = count_wanted(manifest, context.recipe.merge), Counter(member.class_id for member in generated)
+    is_selective = context.recipe.draws_by_diffusion and context.recipe.diffusion.accept != "none"
+    short = [f"{e.class_name} {found[e.class_id]} of {wanted[e.class_id]}" for e in manifest.tail
+             if found[e.class_id] != wanted[e.class_id]]  # fmt: skip
+    if short and not is_selective:
+        raise ArtefactError(f"generated: not what the budget asks for ({', '.join(short[:3])}); type: --from generated")
+    sources = {
+        e.class_id: {m.source for m in generated if m.class_id == e.class_id and m.source} for e in manifest.tail
+    }
+    classes = [
+        {
+            "class_id": entry.class_id,
+            "class_name": entry.class_name,
+            "is_head": entry.is_head,
+            "original": entry.num_train,
+            "wanted": wanted.get(entry.class_id, 0),
+            "generated": found[entry.class_id],
+            "sources": len(sources.get(entry.class_id, ())),
+        }
+        for entry in manifest.entries
+    ]
+    context.progress.advance()
+    return [Lines("list", [*members, *generated]), Json("classes", classes)]

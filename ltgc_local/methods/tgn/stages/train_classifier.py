@@ -1,0 +1,61 @@
+"""Train the classifier: the arm ``tgn`` on originals and generated images, ``control`` on originals alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ltgc_local.methods.context import Chunk, StageContext
+from ltgc_local.methods.tgn.budget import Member, count_wanted
+from ltgc_local.methods.tgn.class_data import LabelledImages, Part
+from ltgc_local.methods.tgn.classes import build_manifest
+from ltgc_local.methods.tgn.kmdn.fitting import Learner, Lesson
+from ltgc_local.methods.tgn.network import build_network
+from ltgc_local.methods.tgn.stages.train_alone import decode, start_fitting, validate_on, weights_folder
+from ltgc_local.recipe import Recipe
+from ltgc_local.runs.drawn import DrawnSplit
+from ltgc_local.runs.files import Artefact, Json, Lines
+from ltgc_local.training.arm_data import ImageSet
+
+NUMBERED = False
+
+
+def plan_chunks(context: StageContext) -> list[Chunk]:
+    return [[context.step.name]]
+
+
+def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+    settings, corpus, arm = context.recipe.classifier, context.corpus, context.step.name.rpartition("/")[2]
+    torch.manual_seed(context.seed("network", "classifier"))  # the same for both arms
+    network = build_network(settings, len(corpus.class_names), None, weights_folder(context))
+    sets, labels = [decode(context, settings, corpus.train)], [corpus.train.labels]
+    if arm != "control":
+        generated = merged_images(context)
+        sets.append(decode(context, settings, generated))
+        labels.append(generated.labels)
+    draws = num_draws(context.recipe, context) if settings.equal_steps else 0
+    images = LabelledImages(tuple(sets), np.concatenate(labels), draws, settings.sampler == "balanced")
+    validation = ImageSet(decode(context, settings, corpus.val), corpus.val.labels)
+    class_ids = range(len(corpus.class_names))
+    learner = Learner("classifier", network, images, validate_on(context, validation, class_ids, network))
+    lessons = [Lesson(0, None, epoch) for epoch in range(settings.epochs)]
+    history = start_fitting(context, [learner], lessons, settings, settings.batch_size).run(context.progress.advance)
+    selected = {"select": settings.select, "epoch": learner.epoch}
+    return [Lines("history", history), Json("selected", selected), network.to_file("network")]
+
+
+def merged_images(context: StageContext) -> Part:
+    """Return the generated images that the list of the step ``merge`` names."""
+    drawn = DrawnSplit("generated", context.run.files("generated", "images"))
+    members = {m.key for m in context.run.records("merge", "list", Member) if m.origin == "generated"}
+    rows = [row for row, key in enumerate(drawn.keys) if key in members]
+    return Part("generated", drawn, np.array(rows, dtype=np.int64))
+
+
+def num_draws(recipe: Recipe, context: StageContext) -> int:
+    """Return the images of the larger arm, originals and generated, by the budget."""
+    corpus = context.corpus
+    manifest = build_manifest(corpus.class_names, corpus.class_counts(), recipe.split)
+    return len(corpus.train) + sum(count_wanted(manifest, recipe.merge).values())

@@ -1,0 +1,161 @@
+"""Train generator: CDTG learns to generate the tail classes' images from noise and the tail network's features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ltgc_local.backends.torch_device import resolve_device
+from ltgc_local.errors import BackendError
+from ltgc_local.methods.context import Chunk, StageContext
+from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge
+from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
+from ltgc_local.methods.tgn.cdtg.generator import Widths
+from ltgc_local.methods.tgn.cdtg.sample_grid import SampleGrid
+from ltgc_local.methods.tgn.cdtg.steps import CdtgSteps
+from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
+from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
+from ltgc_local.methods.tgn.cdtg.warm_start import start_from
+from ltgc_local.methods.tgn.class_data import part_of
+from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
+from ltgc_local.methods.tgn.network import TailNetwork, decoding_of, load_tail_network
+from ltgc_local.methods.tgn.real_images import RealImages
+from ltgc_local.runs.files import Artefact, Lines, Tensors, write_atomically
+from ltgc_local.training.checkpoints import CHECKPOINT
+from ltgc_local.training.optimization import copy_of
+from ltgc_local.training.together import first_process_first
+
+NUMBERED = False
+ROWS, COLUMNS = 16, 8  # of the grids of samples: tail classes at most, and images of each
+
+
+def plan_chunks(context: StageContext) -> list[Chunk]:
+    return [[context.step.name]]
+
+
+def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+    settings, device = context.recipe.cdtg, resolve_device(context.recipe.models.device)
+    entries = generated_classes(context)
+    tail_network = load_tail_network(context.run, context.step.reads, device)
+    if settings.behaviour == "released":
+        tail_network.use_batch_statistics()
+    torch.manual_seed(context.seed("generator"))
+    generator = build_generator(context, entries, tail_network, device)
+    discriminator = Discriminator(generator.widths, settings.label_fusion)
+    if settings.start_from is not None:
+        start_from(settings.start_from, generator, discriminator)
+    folder = context.run.folder(context.step.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    images = load_images(context, entries)
+    clip = build_judge(context, entries)
+    context.progress.expect(settings.steps * settings.batch_size)
+    seed, checkpoint = context.seed("gan"), folder / CHECKPOINT
+    steps = CdtgSteps(settings, images, generator, discriminator, tail_network, clip, device, seed)
+    training = CdtgTraining(settings, images, steps, seed, checkpoint)
+    draw_grid = _grid_drawer(context, steps, images, tail_network)
+
+    def on_line(step: int) -> None:
+        if not steps.accelerator.is_main_process:
+            return
+        write_atomically(draw_grid(), folder / f"samples-{step:07d}.png")
+        line = training.history[-1]
+        context.progress.note(f"D {line.discriminator:.2f} G {line.generator:.2f} p {line.ada_p:.2f}")
+
+    training.run(context.progress.advance, on_line)
+    with steps.average.in_place():
+        weights = copy_of(kept_weights(generator, settings.behaviour))
+    return [
+        Lines("history", training.history),
+        draw_grid(),
+        Tensors("discriminator", copy_of(discriminator.state_dict())),
+        Tensors("generator", weights, metadata=generator.facts()),
+    ]
+
+
+def generated_classes(context: StageContext) -> tuple[ClassEntry, ...]:
+    """Return the classes that the generator learns, in the order of its labels: the tail, then perhaps the head."""
+    manifest = read_manifest(context.run)
+    return manifest.tail + (manifest.head if context.recipe.cdtg.classes == "all" else ())
+
+
+def build_generator(
+    context: StageContext, entries: Sequence[ClassEntry], tail_network: TailNetwork, device: str
+) -> TailGenerator:
+    settings = context.recipe.cdtg
+    widths = Widths(
+        settings.size_px,
+        len(entries),
+        settings.style_dim,
+        settings.mlp_layers,
+        settings.mlp_lr,
+        settings.channel_multiplier,
+        settings.max_channels,
+    )
+    blank = torch.zeros(2, 3, settings.size_px, settings.size_px, device=device)
+    with torch.no_grad():
+        channels, height, width = tail_network.features(blank).shape[1:]
+    if settings.behaviour == "released" and height * width == 1:
+        raise BackendError(
+            f"cdtg: the released behaviour normalises each image by itself, but {context.recipe.kmdn.feature} gives "
+            f"maps of 1 x 1 at {settings.size_px} px; type --set cdtg.size_px={2 * settings.size_px}"
+        )
+    fusion = settings.fusion if settings.features else None
+    texts = None
+    if settings.text_condition:
+        texts = context.model.encode_texts([entry.prompt for entry in entries]).clone()
+    return TailGenerator(widths, fusion, (channels, height, width), texts)
+
+
+def build_judge(context: StageContext, entries: Sequence[ClassEntry]) -> ClipJudge | None:
+    """Return what gives the CLIP loss, over the prompts of the tail classes or of all, the tail's first."""
+    settings, manifest = context.recipe.cdtg, read_manifest(context.run)
+    if not settings.clip_weight:
+        return None
+    entries = manifest.tail + (manifest.head if settings.clip_classes == "all" else ())
+    return ClipJudge(context.model, [entry.prompt for entry in entries])
+
+
+def load_images(context: StageContext, entries: Sequence[ClassEntry]) -> RealImages:
+    """Decode the classes' training images at the generator's size; their labels are the places in ``entries``."""
+    recipe = context.recipe
+    part = part_of(context.corpus.train, [entry.class_id for entry in entries], f"train-cdtg-{recipe.cdtg.classes}")
+    folder = context.run.decoded
+    decoding = decoding_of(recipe.cdtg, folder, recipe.cdtg.size_px, recipe.data)
+    place = {entry.class_id: number for number, entry in enumerate(entries)}
+    labels = np.array([place[class_id] for class_id in part.labels.tolist()], dtype=np.int64)
+    with first_process_first():  # which decodes for all
+        return RealImages(decoding.load(part), labels)
+
+
+def kept_weights(generator: TailGenerator, behaviour: str) -> dict[str, torch.Tensor]:
+    """Return the weights to keep: all, or as the released code all but the fusion map's."""
+    weights = generator.state_dict()
+    if behaviour == "released":
+        return {name: tensor for name, tensor in weights.items() if not name.startswith("fusion.")}
+    return weights
+
+
+def _grid_drawer(
+    context: StageContext, steps: CdtgSteps, images: RealImages, tail_network: TailNetwork
+) -> Callable[[], SampleGrid]:
+    """Return what draws the averaged generator's samples: a row a tail class, always of the same noise and images."""
+    settings, num_classes = context.recipe.cdtg, min(ROWS, len(read_manifest(context.run).tail))
+    rows = np.concatenate([np.resize(np.flatnonzero(images.labels == label), COLUMNS) for label in range(num_classes)])
+    generator = steps.generator
+    random = generator.draw_seeded([context.seed("sample", i) for i in range(len(rows))], settings.style_mixing)
+    random = random.to(steps.device)
+    pixels, labels = images.take(rows, steps.device)
+
+    @torch.no_grad()
+    def draw() -> SampleGrid:
+        drawn = []
+        with steps.average.in_place():
+            for first in range(0, len(rows), COLUMNS):
+                part = slice(first, first + COLUMNS)
+                features = tail_network.features(pixels[part]).float() if generator.fusion is not None else None
+                drawn.append(generator(random.part(part), labels[part], features, settings.r).cpu())
+        return SampleGrid("samples", torch.cat(drawn), COLUMNS)
+
+    return draw

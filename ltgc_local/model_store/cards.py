@@ -1,0 +1,221 @@
+"""Model cards: one Markdown file a model, YAML front matter for the program and prose for people.
+
+A card names a folder of weights (``ltgc_local.model_store.folders``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from textwrap import shorten
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from ltgc_local.errors import ModelError
+from ltgc_local.printable import printable
+from ltgc_local.records import Evidence
+from ltgc_local.regular_files import read_text
+from ltgc_local.yaml_tree import Entry, Place, Problem, Value, parse_yaml
+
+Role = Literal["vlm", "llm", "t2i", "clip", "backbone"]
+ROLES: tuple[Role, ...] = get_args(Role)
+TEXT_ROLES: frozenset[Role] = frozenset({"vlm", "llm"})
+
+MAX_BYTES = 1_000_000
+#: Characters of front matter, which has about 1,000: PyYAML reads 50,000 a second; and brackets, of which it may take
+#: a second for a thousand.
+MAX_FRONT, MAX_BRACKETS = 50_000, 200
+#: A file of the model's folder, or several: * stands for any characters but those of hidden names' beginnings.
+_FILE = r"^[\w][\w .+@=-]*(/[\w][\w .+@=-]*)*$"
+_FILES = r"^[\w*][\w .+@=*-]*(/[\w*][\w .+@=*-]*)*$"
+
+
+class FewStepCard(BaseModel):
+    """How a distilled text-to-image checkpoint (Lightning, LCM, Hyper, Turbo) wants to be drawn with."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    steps: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    """Numbers of steps that it was distilled for; ``draw.steps`` must be one of them."""
+    guidance: float = Field(default=0.0, ge=0)
+    """Guidance that it stands at most; at 1 or less ``draw.guidance`` must ask for none."""
+    scheduler: Literal["euler", "euler_ancestral", "ddim", "lcm"] | None = None
+    """Scheduler that it was distilled for; null: the folder's own."""
+    timestep_spacing: Literal["trailing", "leading", "linspace"] | None = None
+    """Where the steps are; null: as the scheduler has it."""
+    lora: str | None = Field(default=None, pattern=r"^[\w][\w .-]*(/[\w][\w .-]*)*\.safetensors$")
+    """File in the model's folder that is fused into the base model's weights; null: the folder is distilled itself."""
+
+
+class ModelCard(BaseModel):
+    """The front matter of one model card."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """What recipes call the model; the card's file is ``<name>.md``."""
+    role: Role
+    """What it does: sees and describes, writes, draws, scores, or is what a network starts from."""
+    family: str = Field(min_length=1)
+    """Architecture, e.g. ``qwen2.5-vl``, ``qwen3``, ``sdxl``; of a clip ``open_clip`` or ``transformers_clip``, which
+    picks the code that loads it; of a backbone ``timm``."""
+    path: str = Field(min_length=1, max_length=4_000, pattern=r"^[^\x00-\x1f\x7f]+$")
+    """Folder of the weights, relative to ``$LTGC_MODELS`` or to the card's folder; with ".." only to the latter."""
+    evidence: Evidence
+    """``real`` weights, a ``miniature`` that proves the machinery, or ``random`` weights for tests."""
+    licence: str = Field(min_length=1)
+    """Licence of the weights."""
+    licence_note: str | None = None
+    """What the licence asks of a user, where that is not plain."""
+    source: str = Field(min_length=1)
+    """Where the weights come from: an address, or the script that trains them."""
+    image_size_px: int | None = Field(default=None, ge=1)
+    """Width and height that the model reads or draws."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Number format to load the weights in, where the recipe says ``auto``."""
+    tensor_parallel: int | None = Field(default=None, ge=1, le=64)
+    """GPUs that one copy of a vlm or llm needs, where the recipe does not say."""
+    parameters_millions: float | None = Field(default=None, gt=0)
+    """Number of parameters, in millions."""
+    few_step: FewStepCard | None = None
+    """Of a distilled t2i: what it was distilled for."""
+    tiny_decoder: str | None = Field(default=None, pattern=r"^[\w][\w.-]*(/[\w][\w.-]*)*$")
+    """Of a t2i: folder, in the model's folder, of a small decoder of its latents (diffusers' AutoencoderTiny), which
+    recipes ask for by ``draw.decoder: tiny``."""
+    sha256: dict[Annotated[str, Field(pattern=_FILE)], Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
+    """File (relative to the folder) -> sha256 of its content."""
+    unused: list[Annotated[str, Field(pattern=_FILES)]] = []
+    """Files of the publisher that are never opened (names relative to the folder, ``*`` for any characters), such as
+    copies of the weights as pickles."""
+
+    _file: Path = PrivateAttr(default=Path())
+
+    @property
+    def file(self) -> Path:
+        """The Markdown file that this card was read from."""
+        return self._file
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read one model card.
+
+    Raises:
+        ModelError: it is missing, has no front matter, or its front matter is wrong; with every problem, one a line.
+    """
+    try:
+        text = read_text(path, MAX_BYTES, "utf-8-sig")
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such model card") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    root = _parse_front_matter(path, text)
+    try:
+        card = ModelCard.model_validate(_plain(root))
+    except ValidationError as error:
+        found = sorted((_line_of(root, dict(e)), _explain(dict(e))) for e in error.errors())
+        raise ModelError("\n".join(f"{path}:{line}: {problem}" for line, problem in found)) from error
+    if card.name != path.stem:
+        line = _line_of(root, {"loc": ("name",)})
+        raise ModelError(f"{path}:{line}: name '{card.name}' is not the file's; expected '{path.stem}'")
+    card._file = path
+    return card
+
+
+def list_cards(folder: Path) -> list[ModelCard]:
+    """Read every card of a folder (``*.md`` but README.md), by name.
+
+    Raises:
+        ModelError: the folder is not there, or a card in it is wrong.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder of model cards")
+    return [read_card(path) for path in sorted(folder.glob("*.md")) if path.name.lower() != "readme.md"]
+
+
+def find_card(folder: Path, name: str, role: Role) -> ModelCard:
+    """Read the card ``name`` and check that it has the role.
+
+    Raises:
+        ModelError: no such card (with the closest name), or of another role.
+    """
+    path = folder / f"{name}.md"
+    if not os.path.lexists(path):
+        names = [card.stem for card in sorted(folder.glob("*.md")) if card.name.lower() != "readme.md"]
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"cards there: {', '.join(names) or 'none'}"
+        raise ModelError(f"{path}: no such model card; {hint}")
+    card = read_card(path)
+    if card.role != role:
+        raise ModelError(f"{path}: role is {card.role}, expected {role}")
+    return card
+
+
+def _parse_front_matter(path: Path, text: str) -> Entry:
+    """Return the front matter, with the lines of the file.
+
+    Raises:
+        ModelError: there is none, it is no mapping, or it is not YAML as cards use it; with every problem, one a line.
+    """
+    lines = text.split("\n")
+    end = next((i for i, line in enumerate(lines) if i and line.rstrip() == "---"), None)
+    if lines[0].rstrip() != "---" or end is None:
+        raise ModelError(f"{path}:1: expected front matter: YAML between two lines '---', then prose")
+    front = "\n".join(["", *lines[1:end]])  # an empty line in the place of the first '---': lines are the file's
+    if len(front) > MAX_FRONT:
+        raise ModelError(f"{path}:1: {len(front)} characters of front matter; a model card has at most {MAX_FRONT}")
+    if (brackets := front.count("[") + front.count("{")) > MAX_BRACKETS:
+        raise ModelError(f"{path}:1: {brackets} brackets in front matter; a model card has at most {MAX_BRACKETS}")
+    problems: list[Problem] = []
+    root = parse_yaml(front, Place(str(path), 0, path.parent), problems, "model card")
+    if problems:
+        raise ModelError("\n".join(map(str, problems)))
+    if root is None or not isinstance(root.value, dict):
+        raise ModelError(f"{path}:1: expected front matter with keys such as 'name:' and 'role:'")
+    _refuse_unprintable(root)
+    return root
+
+
+def _refuse_unprintable(entry: Entry) -> None:
+    """Refuse values that no terminal, page or file name should be given: control characters, halves of characters.
+
+    Raises:
+        ModelError: with the line.
+    """
+    value = entry.value
+    if isinstance(value, str) and printable(value) != value:
+        raise ModelError(f"{entry.place}: a character that cannot be shown in '{printable(value)[:80]}'; remove it")
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _refuse_unprintable(each)
+
+
+def _plain(entry: Entry) -> Any:
+    """Return the values alone, without their places."""
+    value: Value = entry.value
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list) else value
+
+
+def _line_of(root: Entry, error: dict[str, Any]) -> int:
+    """Return where the outermost key of a problem stands; of a missing one, the file's first line."""
+    child = root.value.get(error["loc"][0]) if isinstance(root.value, dict) else None
+    return 1 if child is None else child.place.line or 1
+
+
+def _explain(error: dict[str, Any]) -> str:
+    key = printable(".".join(map(str, error["loc"])))
+    if error["type"] == "missing":
+        return f"missing key '{key}'"
+    if error["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, ModelCard.model_fields, n=1)
+        return f"unknown key '{key}'" + (f"; did you mean '{close[0]}'?" if close else "")
+    found = shorten(repr(error["input"]), 200, placeholder=" …")
+    return f"{key}: {error['msg'].replace('Input should be', 'expected')}; found {found}"

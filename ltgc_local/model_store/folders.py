@@ -1,0 +1,111 @@
+"""The folder of weights that a card names: where it is, and whether it is whole, safe and the card's architecture.
+
+It is relative to ``$LTGC_MODELS`` where that holds it, else to the card's own folder. Nothing is downloaded, and no
+pickle is ever loaded: a folder that holds one, or another program, is refused before anything in it is opened by a
+library (``ltgc_local.model_store.files`` by names, ``.configuration`` by what the JSON files say, ``.templates``).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.model_store.architecture import check_architecture, weight_folders
+from ltgc_local.model_store.cards import ModelCard
+from ltgc_local.model_store.configuration import read_configurations
+from ltgc_local.model_store.files import check_kind, model_files, problems_of_names
+from ltgc_local.model_store.open_clip_folders import open_clip_weights
+from ltgc_local.model_store.safetensors_files import check_safetensors
+from ltgc_local.model_store.templates import is_template_file, problem_of_templates, read_template
+from ltgc_local.out_of_memory import is_out_of_memory
+from ltgc_local.regular_files import digest_file
+
+MOST_PROBLEMS = 50  # that are told of one folder
+
+
+class NoWeightsError(ModelError):
+    """The card's weights are not on this machine yet: nothing is wrong, but nothing can run."""
+
+
+def model_folder(card: ModelCard) -> Path:
+    """Return the folder of the card's weights, absolute: in ``$LTGC_MODELS`` if it is there, else beside the card."""
+    places = _places(card)
+    return Path(os.path.realpath(next((place for place in places if os.path.isdir(place)), places[-1])))
+
+
+def check_model_folder(card: ModelCard, *, hash_files: bool = True) -> Path:
+    """Check that the card's weights are there, whole, safe, and its architecture's; return their folder.
+
+    Args:
+        hash_files: also compare with the card's sha256, which reads the files that it lists from end to end.
+
+    Raises:
+        NoWeightsError: the folder is not there; with where it should be.
+        ModelError: what is wrong; of what could run code, every problem, one a line.
+        BackendError: memory does not suffice for the check.
+    """
+    folder = model_folder(card)
+    if not os.path.isdir(folder):
+        raise NoWeightsError(f"{card.file}: no weights of '{card.name}': {_where_to_put(card, folder)}")
+    try:
+        _check_content(card, folder)
+        if hash_files:
+            _check_digests(card, folder)
+    except MemoryError as problem:
+        raise BackendError(f"{folder}: out of memory while it is checked; end what else uses the memory") from problem
+    except OSError as problem:
+        if is_out_of_memory(problem):
+            raise BackendError(f"{folder}: out of memory while it is checked; end what else uses it") from problem
+        raise ModelError(f"{problem.filename or folder}: cannot be read: {problem.strerror}") from problem
+    return folder
+
+
+def _check_content(card: ModelCard, folder: Path) -> None:
+    files = model_files(folder)
+    for file in files:
+        check_kind(file)
+    problems = problems_of_names(card, folder, files)
+    more, templates = read_configurations(card, folder, files)
+    templates += ((file, read_template(file)) for file in files if is_template_file(file))
+    problems += filter(None, [*more, problem_of_templates(templates)])
+    if problems:
+        rest = len(problems) - MOST_PROBLEMS
+        raise ModelError("\n".join([*problems[:MOST_PROBLEMS], *([f"{folder}: {rest} more"] if rest > 0 else [])]))
+    check_architecture(card, folder)
+    for part in weight_folders(card, folder):
+        if not any(file.parent == part and file.suffix == ".safetensors" for file in files):
+            raise ModelError(f"{part}: no *.safetensors in the folder of '{card.name}'; source: {card.source}")
+    if card.family == "open_clip":
+        open_clip_weights(folder)
+    for file in files:
+        if file.suffix == ".safetensors":
+            check_safetensors(file)
+
+
+def _check_digests(card: ModelCard, folder: Path) -> None:
+    for name, expected in card.sha256.items():
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder / name}: not there, but {card.file} lists it under sha256")
+        found = digest_file(folder / name)
+        if found != expected:
+            raise ModelError(f"{folder / name}: sha256 is {found}, but {card.file} says {expected}; copy it again")
+
+
+def _where_to_put(card: ModelCard, folder: Path) -> str:
+    places = [str(place) for place in _places(card)[:-1]] + [str(folder)]
+    if len(places) == 1 and _may_be_elsewhere(card):
+        places.insert(0, f"$LTGC_MODELS/{card.path} ($LTGC_MODELS is not set)")
+    return f"put the folder at {' or at '.join(places)}; source: {card.source}"
+
+
+def _places(card: ModelCard) -> list[Path]:
+    """Return where the card's folder may be, the first choice first and the one beside the card last."""
+    models = os.environ.get("LTGC_MODELS")
+    elsewhere = [Path(os.path.expanduser(models)) / card.path] if models and _may_be_elsewhere(card) else []
+    return [*elsewhere, card.file.parent / card.path]
+
+
+def _may_be_elsewhere(card: ModelCard) -> bool:
+    """Return whether ``$LTGC_MODELS`` counts: not for a path that is absolute, or that climbs out of its folder."""
+    return not Path(card.path).is_absolute() and ".." not in Path(card.path).parts

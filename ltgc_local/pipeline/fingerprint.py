@@ -1,0 +1,80 @@
+"""What a step's output depends on, and the comparison with what a folder was made from."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.backends.choice import backend_of
+from ltgc_local.errors import ArtefactError
+from ltgc_local.methods.base import Step
+from ltgc_local.model_store import Role, find_card
+from ltgc_local.pipeline.plan import step_settings
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import RECORD_VERSION
+from ltgc_local.runs.directory import RunDirectory
+
+
+def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str, str]) -> dict[str, Any]:
+    """Return a flat dict of all that shapes the step: settings, inputs, model, data, record version.
+
+    Args:
+        digests: of the data (key ``data``) and of each role's model folder.
+    """
+    return {
+        "record_version": RECORD_VERSION,
+        "data": digests["data"],
+        **(_model(step.model_role, recipe, digests) if step.model_role else {}),
+        **(
+            {f"beside {key}": value for key, value in _model(step.beside, recipe, digests).items()}
+            if step.beside
+            else {}
+        ),
+        **step_settings(step, recipe.dump()),
+        **{f"reads {name}": run.digest(name) for name in step.reads},
+    }
+
+
+def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"model": digests[role], "models.backend": backend_of(role, recipe)}
+    if role == "t2i" and recipe.models.t2i is not None:
+        card = find_card(recipe.models.cards, recipe.models.t2i, "t2i")
+        found |= {} if card.few_step is None else {"few_step": card.few_step.model_dump()}
+        found |= {"tiny_decoder": card.tiny_decoder} if recipe.draw.decoder == "tiny" else {}
+    return found
+
+
+def check_fingerprint(
+    step: Step, wanted: dict[str, Any], run: RunDirectory, command: str, out: Path | None = None
+) -> bool:
+    """Return whether the step is complete with this fingerprint; note the fingerprint of one that is begun.
+
+    Args:
+        command: what the user typed, without ``--out``, ``--from`` and ``--reuse``.
+        out: what ``--out`` means to that command; the run's folder unless given.
+
+    Raises:
+        ArtefactError: the folder was made, or begun, with another one.
+    """
+    manifest = run.manifest(step.name)
+    found = manifest.fingerprint if manifest else run.begun(step.name)
+    if found is not None and found != wanted:
+        keys = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        changes = "\n".join(f"  {key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in keys)
+        place = shlex.quote(str(out or run.root))
+        raise ArtefactError(
+            f"{run.folder(step.name)}: step {step.name} was made with other settings:\n{changes}\n"
+            f"to redo it and what follows (what is there is kept under {run.root / 'superseded'}), type:\n"
+            f"  {command} --out {place} --from {step.name.split('/')[0]}\n"
+            f"to keep this run and start another, type:\n  {command} --out {place}-2"
+        )
+    if found is None:
+        run.begin(step.name, wanted)
+    return manifest is not None
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 24 else text[:12] + "…" + text[-4:]

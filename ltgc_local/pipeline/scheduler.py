@@ -1,0 +1,295 @@
+"""Run a recipe: what is complete is skipped, what is missing is run, what was made otherwise is an error."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltgc_local import __version__
+from ltgc_local.datasets import Corpus, open_corpus
+from ltgc_local.errors import ArtefactError
+from ltgc_local.methods.base import SHARDED, TOGETHER, Step
+from ltgc_local.model_store import (
+    TEXT_ROLES,
+    ModelCard,
+    Role,
+    check_model_folder,
+    digest_folder,
+    find_card,
+    model_files,
+)
+from ltgc_local.pipeline.executors.gpus import join_gpus, share_gpus, visible_gpus
+from ltgc_local.pipeline.executors.local import run_workers
+from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
+from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
+from ltgc_local.recipe import Recipe
+from ltgc_local.regular_files import read_text
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.provenance import (
+    read_provenance_file,
+    read_run_recipe,
+    write_provenance_file,
+    write_run_recipe,
+)
+from ltgc_local.runs.redo import redo
+from ltgc_local.runs.reuse import find_finished, take_step
+from ltgc_local.runs.schemas import FolderDigest, ModelDigests, ModelFile, ProvenanceFile
+from ltgc_local.runs.sealed import read_sealed, write_sealed
+
+PACKAGES = (
+    "torch", "torchvision", "transformers", "diffusers", "accelerate", "open_clip_torch", "peft", "bitsandbytes",
+    "timm", "datasets", "numpy", "pillow",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for: a recipe, where the run goes, which part, and the command that says it again."""
+
+    recipe: Recipe
+    out: Path
+    command: str
+    from_step: str | None = None
+    to_step: str | None = None
+    reuse: tuple[Path, ...] = ()  # run directories from which finished steps of equal fingerprint are taken
+    root: Path | None = None  # what ``--out`` means to ``command``: of a table the folder of all its runs
+    again: bool = False  # the recipe is the run's own, and ``command`` not what made it
+
+
+def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
+    """Run the recipe's steps in order, each in processes of its own.
+
+    Raises:
+        LtgcError: of the kind of what went wrong; what was complete stays.
+    """
+    recipe, run = request.recipe, RunDirectory(request.out)
+    steps = build_plan(recipe)
+    last = max(map([s.name for s in steps].index, match_steps(steps, request.to_step))) if request.to_step else None
+    steps_to_run = steps if last is None else steps[: last + 1]
+    redone = with_dependents(steps, match_steps(steps, request.from_step)) if request.from_step else []
+    with run.locked(log):
+        cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
+        corpus = open_corpus(recipe.data)
+        for key, select in recipe.selections.items():
+            corpus.check_selection(select, key)
+        digests = _digests(corpus, cards, run)
+        run.supersede(redone)
+        _mend_facts(request, cards, digests, log)
+        begun = False
+        for step in steps_to_run:
+            wanted = fingerprint(step, recipe, run, digests)
+            if check_fingerprint(step, wanted, run, request.command, request.root):
+                if not _must_be_made_again(step, run, log):
+                    if changed := _changed(run, step):
+                        log(f"{step.name}: complete{changed}")
+                    continue
+                run.reopen(step.name)
+            if not begun:  # folders are listed once a command, and only where there is something left to do
+                corpus.check_images_are_there()
+                begun = True
+                _write_facts(request, cards, digests)
+            # A report prints its own run's recipe and provenance, which no fingerprint holds.
+            source = None if step.is_report else find_finished(step.name, wanted, request.reuse)
+            if source is not None:
+                take_step(step.name, source, run)
+                log(f"{step.name}: taken from {source.root}")
+                continue
+            start = time.monotonic()
+            log(f"{step.name} …")
+            run_workers(run.root, step.name, _environments(step, recipe, cards))
+            num_chunks = _read_number(run.folder(step.name) / "num_chunks")
+            run.write_manifest(step.name, fingerprint(step, recipe, run, digests), num_chunks, _wall(start))
+            log(f"{step.name}: {_facts(run, step)}")
+        if steps_to_run == steps:
+            shutil.rmtree(run.decoded, ignore_errors=True)  # of ImageNet-LT 17 GB, and of no use any more
+
+
+def _must_be_made_again(step: Step, run: RunDirectory, log: Callable[[str], None]) -> bool:
+    """Return whether a complete step's files are damaged or gone, though nobody reads them and so nobody would say."""
+    if not step.is_report:
+        return False
+    damaged = run.find_damage(step.name)
+    if damaged:
+        log(f"{damaged[0][0]}: {damaged[0][1]}; it is made again")
+    return bool(damaged)
+
+
+def make_report_again(out: Path, log: Callable[[str], None]) -> None:
+    """Make the report of a measured run again where it is damaged or gone.
+
+    Raises:
+        LtgcError: of the kind of what went wrong.
+    """
+    recipe, run = read_run_recipe(out), RunDirectory(out)
+    steps = {step.name: step for step in build_plan(recipe)}
+    report = next(step for step in steps.values() if step.is_report)
+    if any(run.manifest(name) is None for name in report.reads):
+        return
+    if run.manifest(report.name) is None or run.find_damage(report.name):
+        run_pipeline(Request(recipe, out, shlex.join(["ltgc-local", "run", str(out)]), again=True), log)
+
+
+def status(recipe: Recipe, out: Path) -> list[tuple[str, str]]:
+    """Return (step, state) of every step: ``complete``, ``n chunks``, ``-``."""
+    run = RunDirectory(out)
+    states = []
+    for step in build_plan(recipe):
+        if run.manifest(step.name):
+            state = _facts(run, step) + _changed(run, step)
+        else:
+            chunks = len(run.complete_chunks(step.name))
+            state = f"{chunks} chunks" if chunks else "-"
+        states.append((step.name, state))
+    return states
+
+
+def find_all_damage(recipe: Recipe, out: Path) -> list[str]:
+    """Compare every file of every complete step with its sha256; return a message for each that is damaged."""
+    run, found = RunDirectory(out), []
+    for step in build_plan(recipe):
+        try:
+            damaged = run.find_damage(step.name, afresh=True)
+        except ArtefactError as problem:
+            found.append(str(problem))
+        else:
+            found += [f"{path}: damaged: {problem}; {redo(out, step.name)}" for path, problem in damaged]
+    try:
+        read_provenance_file(out)
+    except ArtefactError as problem:
+        found.append(str(problem))
+    return found
+
+
+def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -> list[dict[str, str]]:
+    """Return what each of the step's workers has in its environment: one entry a worker."""
+    models, role = recipe.models, step.model_role
+    gpus = [] if models.device == "cpu" else visible_gpus()
+    if step.stage in TOGETHER:
+        return join_gpus(gpus, models.workers)
+    if step.stage not in SHARDED or role is None:
+        return [{}]
+    each = (models.tensor_parallel or cards[role].tensor_parallel or 1) if role in TEXT_ROLES else 1
+    return share_gpus(gpus, models.workers, each)
+
+
+def _digests(corpus: Corpus, cards: Mapping[Role, ModelCard], run: RunDirectory) -> dict[str, str]:
+    """Return digests of the data and of each role's folder; a folder's is kept until a file's size or time changes."""
+    digests = {"data": corpus.digest()}
+    path = run.root / "model_digests.json"
+    known = _known_digests(path)
+    for role, card in cards.items():
+        folder = check_model_folder(card, hash_files=False)
+        stamp = hashlib.sha256(repr([(str(f), _state(f)) for f in model_files(folder)]).encode()).hexdigest()
+        if role not in known or known[role].stamp != stamp:
+            check_model_folder(card)
+            known[role] = FolderDigest(stamp=stamp, digest=digest_folder(folder))
+            write_sealed(path, {role: found.model_dump() for role, found in known.items()})
+        digests[role] = known[role].digest
+    return digests
+
+
+def _state(file: Path) -> tuple[int, ...]:
+    facts = file.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
+
+
+def _known_digests(path: Path) -> dict[str, FolderDigest]:
+    try:
+        known = read_sealed(path, ModelDigests, "the models are read again")
+    except ArtefactError:  # only a memory
+        return {}
+    return dict(known.root) if known is not None else {}
+
+
+def _read_number(path: Path) -> int:
+    try:
+        return int(read_text(path, 100))
+    except (OSError, ValueError) as problem:
+        raise ArtefactError(f"{path}: damaged ({problem}); the same command writes it again") from None
+
+
+def _mend_facts(
+    request: Request, cards: Mapping[Role, ModelCard], digests: dict[str, str], log: Callable[[str], None]
+) -> None:
+    """Write the recipe and provenance of a run again where they are damaged; they are facts of this very command."""
+    for read in (read_run_recipe, read_provenance_file):
+        if not (request.out / "provenance.json").exists():
+            return
+        try:
+            read(request.out)
+        except ArtefactError as problem:
+            log(f"{problem} (written again)")
+            _write_facts(request, cards, digests)
+
+
+def _write_facts(request: Request, cards: Mapping[Role, ModelCard], digests: dict[str, str]) -> None:
+    """Write the resolved recipe and what this run is made of and on."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    provenance = ProvenanceFile(
+        ltgc_local=__version__,
+        date=time.strftime("%Y-%m-%d"),
+        command=_made_by(request),
+        seed=request.recipe.seed,
+        python=platform.python_version(),
+        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        packages=versions,
+        data_digest=digests["data"],
+        models={
+            role: ModelFile(card=card.name, evidence=card.evidence, licence=card.licence, digest=digests[role])
+            for role, card in cards.items()
+        }
+        | _untrained(request.recipe),
+    )
+    write_run_recipe(request.out, request.recipe)
+    write_provenance_file(request.out, provenance)
+
+
+def _made_by(request: Request) -> str:
+    """Return the command that made the run: of one that goes on by its own recipe, what it says itself."""
+    if request.again:
+        try:
+            found = read_provenance_file(request.out)
+        except ArtefactError:
+            found = None
+        if found is not None:
+            return found.command
+    return request.command
+
+
+def _untrained(recipe: Recipe) -> dict[str, ModelFile]:
+    """Return what TGN's networks start from where no card names weights: random numbers, which the report must say."""
+    if recipe.method != "tgn" or recipe.models.backbone is not None:
+        return {}
+    names = dict.fromkeys((recipe.kmdn.architecture, recipe.classifier.architecture))
+    return {"backbone": ModelFile(card=", ".join(names), evidence="scratch", licence="", digest="")}
+
+
+def _changed(run: RunDirectory, step: Step) -> str:
+    """Return how many files of a complete step are not there any more as they were, in words; "" for none."""
+    changed = run.find_changed(step.name)
+    if not changed:
+        return ""
+    number = "1 file is" if len(changed) == 1 else f"{len(changed)} files are"
+    return f"; {number} gone or changed, such as {changed[0]}; {redo(run.root, step.name)}"
+
+
+def _facts(run: RunDirectory, step: Step) -> str:
+    manifest = run.manifest(step.name)
+    return "" if manifest is None else f"{manifest.items} items, {manifest.wall_seconds:.1f} s, {manifest.peak_mib} MiB"
+
+
+def _wall(start: float) -> float:
+    return round(time.monotonic() - start, 2)

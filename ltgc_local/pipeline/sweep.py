@@ -1,0 +1,211 @@
+"""Run several recipes from one command: the rows of a table, each with one or several seeds.
+
+Each is an ordinary run directory, <out>/<row>/seed-<n> of a table and <out>/seed-<n> of one recipe, and takes from the
+others what they have finished with an equal fingerprint: the rows of a table mostly share all but their training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltgc_local.comparison import FORMATS, compare_runs, write_comparison
+from ltgc_local.errors import ArtefactError, RecipeError
+from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
+from ltgc_local.pipeline.preview import metrics_as_text
+from ltgc_local.pipeline.scheduler import Request, run_pipeline
+from ltgc_local.recipe import Recipe, Recipes
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import Text, write_atomically
+from ltgc_local.runs.find_runs import find_runs, write_row_order
+from ltgc_local.runs.provenance import read_run_recipe
+from ltgc_local.runs.schemas import ModelDigests
+from ltgc_local.runs.sealed import read_sealed, write_sealed
+
+MAX_SEED, MAX_SEEDS = 2**63 - 1, 1000
+SHOWN_SEEDS = 60  # characters, of those that are wrong
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """``ltgc-local run`` as it was typed; ``command`` says it again."""
+
+    recipes: Recipes
+    command: str
+    out: Path | None = None
+    from_step: str | None = None
+    to_step: str | None = None
+    seeds: str | None = None
+    only: tuple[str, ...] = ()
+    reuse: tuple[Path, ...] = ()  # run directories, or folders of them, from which finished steps are taken
+    again: bool = False  # a run goes on by its own recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of several."""
+
+    recipe: Recipe
+    out: Path
+
+
+def start(asked: Invocation, log: Callable[[str], None]) -> str:
+    """Run one recipe, or all of a table and of several seeds; return the figures as text, for people.
+
+    Raises:
+        LtgcError: of the kind of what went wrong; what was complete stays.
+    """
+    name = asked.recipes.name
+    if asked.from_step and asked.reuse:
+        raise RecipeError("--from does a step again, and --reuse takes it from elsewhere; give one of them")
+    for folder in asked.reuse:
+        if not find_runs(folder):
+            raise RecipeError(f"--reuse {folder}: no run directory there, nor in the folders under it")
+    check_steps(asked)
+    if asked.recipes.is_table or asked.seeds is not None:
+        root = asked.out or Path("runs") / (name if asked.recipes.is_table else f"{name}-seeds")
+        jobs = list_jobs(asked.recipes, root, parse_seeds(asked.seeds) if asked.seeds is not None else None, asked.only)
+        if asked.recipes.is_table:
+            write_row_order(root, list(asked.recipes.rows))
+        run_jobs(jobs, root, asked, log)
+        if asked.to_step and not all(RunDirectory(job.out).manifest("evaluate") for job in jobs):
+            return f"{root}: done up to {asked.to_step}"
+        return write_beside(root)
+    list_jobs(asked.recipes, Path(), only=asked.only)  # refuses rows of what has none
+    out = asked.out or Path("runs") / name
+    recipe = asked.recipes.rows[name]
+    others = list_others(out, asked.reuse)
+    run_pipeline(Request(recipe, out, asked.command, asked.from_step, asked.to_step, others, again=asked.again), log)
+    if asked.to_step and RunDirectory(out).manifest("report") is None:
+        return f"{out}: done up to {asked.to_step}"
+    return metrics_as_text(out)
+
+
+def recipes_of_run(root: Path) -> Recipes:
+    """Return the recipe of a run directory, as if its file had been named.
+
+    Raises:
+        ArtefactError: it is damaged.
+    """
+    recipe = read_run_recipe(root)
+    return Recipes(recipe.name, {recipe.name: recipe}, is_table=False)
+
+
+def check_steps(asked: Invocation) -> None:
+    """Refuse a step of ``--from`` or ``--to`` that no row which is to run has.
+
+    Raises:
+        RecipeError: with the steps that there are.
+    """
+    chosen = [recipe for row, recipe in asked.recipes.rows.items() if not asked.only or row in asked.only]
+    for step in filter(None, (asked.from_step, asked.to_step)):
+        problems = []
+        for recipe in chosen:
+            try:
+                match_steps(build_plan(recipe), step)
+            except RecipeError as problem:
+                problems.append(problem)
+        if problems and len(problems) == len(chosen):
+            raise problems[0]
+
+
+def write_beside(root: Path) -> str:
+    """Write the comparison of all runs in a folder into it, in every format; return it as Markdown."""
+    comparison = compare_runs([root])
+    for kind, suffix in FORMATS.items():
+        write_atomically(Text("comparison", write_comparison(comparison, kind)), root / f"comparison.{suffix}")
+    return f"{write_comparison(comparison, 'markdown')}\nalso: {root / 'comparison.html'}, .csv, .tex, .md"
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Return the seeds of "0,1,2", or of "3" the first three.
+
+    Raises:
+        RecipeError: it is neither, or a seed or their number is too large.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    shown = text if len(text) <= SHOWN_SEEDS else f"{text[:SHOWN_SEEDS]}…"
+    expected = f"--seeds {shown}: expected seeds such as 0,1,2, or how many, such as 3; at most {MAX_SEEDS}"
+    if not words or not all(word.isascii() and word.isdecimal() for word in words):
+        raise RecipeError(expected)
+    # Numbers of more digits are not made from text at all: Python refuses beyond 4,300.
+    numbers = [int(word) if len(word.lstrip("0")) <= len(str(MAX_SEED)) else MAX_SEED + 1 for word in words]
+    if max(numbers) > MAX_SEED and "," in text:
+        raise RecipeError(f"--seeds {shown}: a seed is {MAX_SEED} at most")
+    seeds = tuple(dict.fromkeys(numbers)) if "," in text else range(numbers[0])
+    if not 1 <= (len(seeds) if "," in text else numbers[0]) <= MAX_SEEDS:
+        raise RecipeError(expected)
+    return tuple(seeds)
+
+
+def list_jobs(
+    recipes: Recipes, out: Path, seeds: Sequence[int] | None = None, only: Sequence[str] = ()
+) -> tuple[Job, ...]:
+    """Return the runs, seed by seed, so that the first whole table is there early.
+
+    Args:
+        seeds: None takes each recipe's own.
+        only: the rows of a table to run; all unless given.
+
+    Raises:
+        RecipeError: a row that the table does not have, or rows of what is no table.
+    """
+    unknown = [row for row in only if not recipes.is_table or row not in recipes.rows]
+    if unknown:
+        there = f"rows: {', '.join(recipes.rows)}" if recipes.is_table else "this recipe is no table and has no rows"
+        raise RecipeError(f"--row {unknown[0]}: no such row; {there}")
+    chosen = {row: recipe for row, recipe in recipes.rows.items() if not only or row in only}
+    numbers: Sequence[int | None] = seeds if seeds is not None else (None,)
+    jobs = []
+    for number in numbers:
+        for row, recipe in chosen.items():
+            seeded = recipe if number is None else recipe.model_copy(update={"seed": number})
+            folder = out / row if recipes.is_table else out
+            jobs.append(Job(seeded, folder / f"seed-{seeded.seed}"))
+    return tuple(jobs)
+
+
+def run_jobs(jobs: Sequence[Job], root: Path, asked: Invocation, log: Callable[[str], None]) -> None:
+    """Run every job that is not complete; stop at the first that fails, and go on there when called again."""
+    if asked.from_step is not None:
+        _supersede(jobs, asked.from_step, log)
+    for job in jobs:
+        others = list_others(job.out, (root, *asked.reuse))
+        if asked.from_step is not None:  # what is done again is not taken from a row that was not asked to
+            others = tuple(run for run in others if run in {each.out for each in jobs})
+        _take_digests(job.out, others)
+        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others, root)
+        name = job.out.relative_to(root)
+        run_pipeline(request, lambda line, name=name: log(f"{name}: {line}"))  # type: ignore[misc]
+
+
+def list_others(out: Path, folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the run directories in ``folders`` but ``out`` itself."""
+    runs = dict.fromkeys(run for folder in folders for run in find_runs(folder))
+    return tuple(run for run in runs if run.resolve() != out.resolve())
+
+
+def _supersede(jobs: Sequence[Job], from_step: str, log: Callable[[str], None]) -> None:
+    """Put away what ``--from`` does again, in every run before any: else one run would take it from the next."""
+    for job in jobs:
+        steps, run = build_plan(job.recipe), RunDirectory(job.out)
+        try:
+            redone = with_dependents(steps, match_steps(steps, from_step))
+        except RecipeError:  # a row without that step: it shares nothing that is done again
+            continue
+        if run.root.is_dir():
+            with run.locked(log):
+                run.supersede(redone)
+
+
+def _take_digests(out: Path, others: Sequence[Path]) -> None:
+    """Copy what another run knows of the models' digests (by size and time): large weights are read once a table."""
+    known = next((run / "model_digests.json" for run in others if (run / "model_digests.json").is_file()), None)
+    if known is None or (out / known.name).exists():
+        return
+    with suppress(ArtefactError):  # only a memory: what is damaged is not taken
+        found = read_sealed(known, ModelDigests, "")
+        out.mkdir(parents=True, exist_ok=True)
+        write_sealed(out / known.name, found.model_dump() if found is not None else {})

@@ -1,1 +1,0 @@
-"""Execute one step: what its output depends on, and the process that makes it."""

@@ -1,0 +1,331 @@
+"""The run directory, a documented contract.
+
+<run>/recipe.json                    the resolved recipe
+<run>/provenance.json                version, packages, machine, card and data digests
+<run>/.lock-<host>-<pid>-<random>    while a launcher runs here (``runs.lock``)
+<run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
+<run>/draw/features-00000.safetensors  a clip's rows of images-00000.parquet, keyed by item (draw.clip_features)
+<run>/<step>/begun.json              the fingerprint of a step that is begun
+<run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
+<run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
+<run>/<step>/verified.json           which large files were found whole, and when (``runs.verify``)
+<run>/<training>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
+<run>/decoded/<split>-<digest>.npy   decoded images that memory does not hold; removed when the run is complete
+<run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
+<runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
+<runs>/<table>/table.json            the table's rows, in its order
+
+Every JSON file above ends with its own sha256 (``runs.sealed``), and the manifest holds that of each file of its
+step, which is compared before the file is used. Files are regular files of the step's own folder, never links.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ltgc_local.errors import ArtefactError
+from ltgc_local.records import R, parse_records
+from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, read_text
+from ltgc_local.runs.drawn import DrawnRow, read_rows
+from ltgc_local.runs.files import Artefact, DrawnImage, cannot_read, cannot_write, read_images, write_atomically
+from ltgc_local.runs.lock import locked
+from ltgc_local.runs.redo import redo
+from ltgc_local.runs.schemas import Chunk, FileFacts, Manifest
+from ltgc_local.runs.sealed import first_problem, read_object, read_sealed, write_sealed
+from ltgc_local.runs.verify import Stamp, find_damage
+
+_FILE_NAME = re.compile(r"(?P<kind>.+?)(-(?P<number>[0-9]{5,}))?\.[a-z]+")
+_TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # of ``write_atomically`` and of decoding
+Schema = TypeVar("Schema", bound=BaseModel)
+
+log = logging.getLogger(__name__)
+
+
+class RunDirectory:
+    """Paths, manifests and records of one run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._whole: dict[Path, Stamp] = {}  # files that this process has verified
+
+    @property
+    def decoded(self) -> Path:
+        """The folder of decoded images that memory does not hold; it may be removed at any time."""
+        return self.root / "decoded"
+
+    def folder(self, step: str) -> Path:
+        """Return a step's folder.
+
+        Raises:
+            ArtefactError: the name, which a received run may give, leads out of the run.
+        """
+        if step.startswith("/") or ".." in step.split("/"):
+            raise ArtefactError(f"{self.root}: names a step outside of itself, {step!r}")
+        return self.root / step
+
+    def manifest(self, step: str) -> Manifest | None:
+        """Return the manifest of a complete step, or None.
+
+        Raises:
+            ArtefactError: it is there and cannot be read.
+        """
+        return read_sealed(self.folder(step) / "manifest.json", Manifest, redo(self.root, step))
+
+    def begun(self, step: str) -> dict[str, Any] | None:
+        """Return the fingerprint of a step that is begun, or None.
+
+        Raises:
+            ArtefactError: it is there and cannot be read.
+        """
+        return read_object(self.folder(step) / "begun.json", redo(self.root, step))
+
+    def begin(self, step: str, fingerprint: dict[str, Any]) -> None:
+        """Note what a step that is begun is made from."""
+        folder = self.folder(step)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ArtefactError(f"{folder}: a file where the step's folder belongs; move it away") from None
+        except OSError as problem:
+            raise cannot_write(folder, problem) from None
+        write_sealed(folder / "begun.json", fingerprint)
+
+    def digest(self, step: str) -> str:
+        """Return sha256 of a step's files' names and digests: what the steps that read it put in their fingerprint."""
+        manifest = self.manifest(step)
+        files = {} if manifest is None else {name: dict(facts) for name, facts in manifest.files.items()}
+        return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+    def files(self, step: str, kind: str) -> list[Path]:
+        """Return a complete step's files of one kind, in the order of their chunks, each found whole.
+
+        Raises:
+            ArtefactError: the step is not complete, or a file is not what was written: its name, what is wrong, and the
+                command that makes it again.
+        """
+        manifest = self.manifest(step)
+        if manifest is None:
+            raise ArtefactError(f"{self.folder(step)}: step {step} is not complete; {redo(self.root, step)}")
+        folder = self.folder(step)
+        names = sorted((name for name in manifest.files if _kind(name) == kind), key=_number)
+        self._verify(step, {name: manifest.files[name] for name in names})
+        return [folder / name for name in names]
+
+    def _verify(self, step: str, wanted: dict[str, FileFacts]) -> None:
+        folder = self.folder(step)
+        problems = list(find_damage(folder, wanted, self._whole))
+        if problems:
+            path, problem = problems[0]
+            more = f" (and {len(problems) - 1} more files of this step)" if len(problems) > 1 else ""
+            raise ArtefactError(f"{path}: damaged: {problem}{more}; {redo(self.root, step)}")
+
+    def find_damage(self, step: str, *, afresh: bool = False) -> list[tuple[Path, str]]:
+        """Return a complete step's files that are not what was written, each with what is wrong.
+
+        Args:
+            afresh: hash all files, whatever was found whole before.
+        """
+        manifest = self.manifest(step)
+        return [] if manifest is None else list(find_damage(self.folder(step), manifest.files, afresh=afresh))
+
+    def find_changed(self, step: str) -> list[str]:
+        """Return the names of a complete step's files that are gone or have another size; nothing is read."""
+        manifest, folder = self.manifest(step), self.folder(step)
+        files = {} if manifest is None else manifest.files
+        return [name for name, facts in files.items() if not _has_size(folder / name, facts)]
+
+    def lines(self, step: str, kind: str) -> list[dict[str, Any]]:
+        """Read all lines of one kind that a step wrote, whatever record they are of."""
+        return [line for path in self.files(step, kind) for line in self._parsed(path, step, _parse_lines)]
+
+    def records(self, step: str, kind: str, record: type[R]) -> list[R]:
+        """Read all records of one kind that a step wrote."""
+
+        def parse(text: str) -> list[R]:
+            # Not splitlines(): it also splits at U+2028 and U+0085, which JSON leaves inside a model's words.
+            return parse_records(record, text.split("\n"))
+
+        return [found for path in self.files(step, kind) for found in self._parsed(path, step, parse)]
+
+    def images(self, step: str, kind: str = "images") -> list[DrawnImage]:
+        """Read all drawn images that a step wrote."""
+        return read_images(self.files(step, kind))
+
+    def drawn(self, step: str) -> list[DrawnRow]:
+        """Read what a step's shards say of their images, in the order of their keys, and not the images."""
+        return sorted(read_rows(self.files(step, "images")), key=lambda row: row.key)
+
+    def values(self, step: str, kind: str) -> list[Any]:
+        """Read the JSON values of one kind that a step wrote, one of each chunk."""
+        return [self._parsed(path, step, parse_json) for path in self.files(step, kind)]
+
+    def value(self, step: str, kind: str) -> Any:
+        """Read the JSON value that a one-chunk step wrote."""
+        values = self.values(step, kind)
+        if not values:
+            raise ArtefactError(f"{self.folder(step)}: holds no {kind}; {redo(self.root, step)}")
+        return values[0]
+
+    def checked(self, step: str, kind: str, schema: type[Schema]) -> Schema:
+        """Read the JSON value that a one-chunk step wrote, as its schema's.
+
+        Raises:
+            ArtefactError: it does not fit the schema; and as ``files``.
+        """
+        value = self.value(step, kind)
+        try:
+            return schema.model_validate(value)
+        except ValidationError as problem:
+            raise self._misfit(self.files(step, kind)[0], step, first_problem(problem)) from None
+
+    def _parsed(self, path: Path, step: str, parse: Callable[[str], Any]) -> Any:
+        """Parse a file that is whole, of which a received run may still say anything."""
+        try:
+            return parse(read_text(path, MAX_JSON_BYTES))
+        except OSError as problem:
+            raise cannot_read(path, problem, redo(self.root, step)) from None
+        except (ValueError, TypeError) as problem:
+            raise self._misfit(path, step, str(problem)) from None
+
+    def _misfit(self, path: Path, step: str, problem: str) -> ArtefactError:
+        return ArtefactError(f"{path}: not what this version of ltgc-local writes ({problem}); {redo(self.root, step)}")
+
+    def complete_chunks(self, step: str) -> dict[int, Chunk]:
+        """Return the facts of the chunks that are complete and whose files are there, by number."""
+        chunks = {}
+        folder = self.folder(step)
+        for path in (folder / "chunks").glob("*.json"):
+            if not path.stem.isdecimal():
+                continue
+            try:
+                chunk = read_sealed(path, Chunk, "the chunk is made again")
+            except ArtefactError as problem:  # cut short by a crash of the machine, say
+                log.warning("%s", problem)
+                continue
+            if chunk is not None and all(_has_size(folder / name, facts) for name, facts in chunk.files.items()):
+                chunks[int(path.stem)] = chunk
+        return dict(sorted(chunks.items()))
+
+    def write_chunk(
+        self, step: str, number: int, artefacts: list[Artefact], facts: dict[str, Any], numbered: bool = True
+    ) -> None:
+        """Write a chunk's files, then the file that says that it is complete.
+
+        Args:
+            numbered: put the chunk's number into the files' names; a stage of one chunk does without.
+        """
+        folder = self.folder(step)
+        (folder / "chunks").mkdir(parents=True, exist_ok=True)
+        files = {}
+        for artefact in artefacts:
+            stem = f"{artefact.kind}-{number:05d}" if numbered else artefact.kind
+            path = folder / f"{stem}.{artefact.suffix}"
+            write_atomically(artefact, path)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
+        write_sealed(folder / "chunks" / f"{number:05d}.json", {"files": files, **facts})
+
+    def write_manifest(self, step: str, fingerprint: dict[str, Any], num_chunks: int, wall_seconds: float) -> None:
+        """Declare a step complete.
+
+        Raises:
+            ArtefactError: some chunks are not there.
+        """
+        chunks = self.complete_chunks(step)
+        missing = [number for number in range(num_chunks) if number not in chunks]
+        if missing:
+            raise ArtefactError(f"{step}: {len(missing)} of {num_chunks} chunks are missing (first: {missing[0]})")
+        done = [chunks[number] for number in range(num_chunks)]
+        manifest = Manifest(
+            step=step,
+            fingerprint=fingerprint,
+            seconds=round(sum(chunk.seconds for chunk in done), 2),
+            wall_seconds=wall_seconds,
+            peak_mib=max((chunk.peak_mib for chunk in done), default=0),
+            items=sum(chunk.items for chunk in done),
+            files={name: facts for chunk in done for name, facts in chunk.files.items()},
+        )
+        self.folder(step).mkdir(parents=True, exist_ok=True)  # a step with nothing to do has written nothing
+        write_sealed(self.folder(step) / "manifest.json", manifest.model_dump(exclude_none=True))
+
+    def reopen(self, step: str) -> None:
+        """Have a complete step done again in its place; only of what nothing else reads."""
+        folder = self.folder(step)
+        for path in (folder / "manifest.json", *(folder / "chunks").glob("*.json")):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as problem:
+                raise cannot_write(path, problem) from None
+
+    def supersede(self, steps: list[str]) -> None:
+        """Move steps' folders to superseded/<n>/, for the first n that is free."""
+        present = [step for step in steps if self.folder(step).exists()]
+        if not present:
+            return
+        number = 0
+        while (self.root / "superseded" / str(number)).exists():
+            number += 1
+        for step in present:
+            target = self.root / "superseded" / str(number) / step
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self.folder(step), target)
+            except OSError as problem:
+                raise cannot_write(target, problem) from None
+
+    @contextmanager
+    def locked(self, say: Callable[[str], None] = log.warning) -> Iterator[None]:
+        """Hold the run for this process, and remove what killed writers left.
+
+        Args:
+            say: is told why it takes a while, if it does.
+
+        Raises:
+            ArtefactError: another live process holds it; or it cannot be a folder, or cannot be written to.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ArtefactError(f"{self.root}: cannot be made a run directory: a file is in its place") from None
+        except OSError as problem:
+            raise cannot_write(self.root, problem) from None
+        with locked(self.root, say):
+            self._sweep()
+            yield
+
+    def _sweep(self) -> None:
+        """Remove temporary files: nobody writes here but this process, so that their writers are dead."""
+        for folder, folders, names in os.walk(self.root):
+            if Path(folder) == self.root:
+                folders[:] = [name for name in folders if name != "superseded"]
+            for name in names:
+                if _TEMPORARY.fullmatch(name):
+                    Path(folder, name).unlink(missing_ok=True)
+
+
+def _kind(name: str) -> str:
+    return _FILE_NAME.fullmatch(name)["kind"]  # type: ignore[index]
+
+
+def _number(name: str) -> int:
+    return int(_FILE_NAME.fullmatch(name)["number"] or 0)  # type: ignore[index]
+
+
+def _has_size(path: Path, facts: FileFacts) -> bool:
+    try:
+        return path.lstat().st_size == facts.bytes
+    except OSError:
+        return False
+
+
+def _parse_lines(text: str) -> list[dict[str, Any]]:
+    return [parse_json(line) for line in text.split("\n") if line]

@@ -1,0 +1,114 @@
+"""Drawn images by key or by row, never all held: a run may have hundreds of thousands, and a step needs a few."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ltgc_local.errors import ArtefactError
+from ltgc_local.runs.files import DrawnImage, decode_png, read_images
+from ltgc_local.runs.redo import redo_file
+from ltgc_local.runs.tables import read_parquet
+from ltgc_local.runs.tensors import read_arrays
+
+Key = tuple[int, int, int]  # class_id, description_id, round
+CACHED_FILES = 2
+
+
+@dataclass(frozen=True)
+class DrawnRow:
+    """What an image shard says of one image, and where the image itself is."""
+
+    class_id: int
+    description_id: int
+    round: int
+    description: str
+    path: Path
+    row: int
+
+    @property
+    def key(self) -> Key:
+        return self.class_id, self.description_id, self.round
+
+
+def read_rows(paths: Iterable[Path]) -> list[DrawnRow]:
+    """Read what shards say of their images, and not the images."""
+    columns = ["class_id", "description_id", "round", "description"]
+    return [
+        DrawnRow(**fields, path=path, row=row)
+        for path in paths
+        for row, fields in enumerate(read_parquet(path, columns).to_pylist())
+    ]
+
+
+def read_init_images(paths: Iterable[Path]) -> dict[Key, str]:
+    """Read from which training image each image was made ("" for noise alone), and not the images."""
+    tables = [read_parquet(path, ["class_id", "description_id", "round", "init_image"]) for path in paths]
+    rows = (row for table in tables for row in table.to_pylist())
+    return {(row["class_id"], row["description_id"], row["round"]): row["init_image"] for row in rows}
+
+
+def read_drawn(rows: Sequence[DrawnRow]) -> list[DrawnImage]:
+    """Read the images of ``rows``, in that order; memory holds them and one shard."""
+    by_path: dict[Path, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        by_path[row.path].append(place)
+    found: dict[int, DrawnImage] = {}
+    for path, places in by_path.items():
+        found |= zip(places, read_images([path], [rows[place].row for place in places]), strict=True)
+    return [found[place] for place in range(len(rows))]
+
+
+def read_features(rows: Sequence[DrawnRow]) -> NDArray[np.float32]:
+    """Read the clip's unit rows (N, D) that were written beside the shards of ``rows``, in that order.
+
+    Raises:
+        ArtefactError: an image's are not there.
+    """
+    wanted = {row.key for row in rows}
+    found: dict[Key, NDArray[np.float32]] = {}
+    for path in dict.fromkeys(row.path for row in rows):
+        beside = path.with_name(path.name.replace("images", "features")).with_suffix(".safetensors")
+        written = read_arrays(beside)
+        keys = map(tuple, written["keys"].tolist())
+        found |= {key: features for key, features in zip(keys, written["features"], strict=True) if key in wanted}
+    for row in rows:
+        if row.key not in found:
+            raise ArtefactError(f"{row.path}: no features of its image {row.key} are next to it; {redo_file(row.path)}")
+    return np.stack([found[row.key] for row in rows])
+
+
+class DrawnSplit:
+    """Drawn images by row, in the order of the files; labels and keys are there without decoding. It pickles."""
+
+    def __init__(self, name: str, files: Sequence[Path]) -> None:
+        self.name, self.files = name, tuple(files)
+        tables = [read_parquet(file, ["class_id", "description_id", "round"]) for file in files]
+        rows = [row for table in tables for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
+        self.labels = np.array([class_id for class_id, _, _ in rows], dtype=np.int64)  # (N,)
+        self.keys = tuple("_".join(map(str, row)) for row in rows)
+        self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def image(self, row: int) -> Image.Image:
+        """Return one image as it was drawn."""
+        if not 0 <= row < len(self):
+            raise IndexError(f"no drawn image {row}; there are {len(self)}")
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return decode_png(_read_images(self.files[number])[row - self._starts[number]].as_py()["bytes"])
+
+
+@lru_cache(maxsize=CACHED_FILES)
+def _read_images(file: Path) -> Any:
+    """Return one file's encoded images."""
+    return read_parquet(file, ["image"])["image"]

@@ -1,0 +1,234 @@
+"""The kinds of file that a step writes. Each is written to a temporary name and renamed when whole."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safetensors import SafetensorError
+
+from ltgc_local.errors import ArtefactError
+from ltgc_local.records import Record
+from ltgc_local.runs.tables import read_parquet
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+MAX_GENERATED_PIXELS = 4096 * 4096  # the largest that any recipe draws
+
+
+class Artefact(Protocol):
+    """Something that becomes one file of a chunk: ``<kind>-<chunk>.<suffix>``, or ``<kind>.<suffix>``."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def suffix(self) -> str: ...
+    def write(self, path: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Records as JSON lines."""
+
+    kind: str
+    records: Sequence[Record]
+    suffix: str = "jsonl"
+
+    def write(self, path: Path) -> None:
+        path.write_text("".join(record.to_json() + "\n" for record in self.records), encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Json:
+    """One JSON value, indented for people."""
+
+    kind: str
+    value: Any
+    suffix: str = "json"
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(self.value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, such as a page for people."""
+
+    kind: str
+    text: str
+    suffix: str = "html"
+
+    def write(self, path: Path) -> None:
+        path.write_text(self.text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Named tensors as safetensors, with texts as the file's metadata."""
+
+    kind: str
+    tensors: Mapping[str, torch.Tensor]
+    suffix: str = "safetensors"
+    metadata: Mapping[str, str] | None = None
+
+    def write(self, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        metadata = dict(self.metadata) if self.metadata else None
+        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path, metadata)
+
+
+@dataclass(frozen=True)
+class DrawnImage:
+    """One generated image with its lineage: a row of an image shard.
+
+    ``score`` is S, the cosine of image and C_y, whatever the scorer; NaN until CLIP has seen the image.
+    """
+
+    image: bytes  # PNG
+    class_id: int
+    class_name: str
+    description_id: int
+    description: str
+    round: int
+    seed: int
+    score: float = float("nan")
+    init_image: str = ""  # key of the training image that it was drawn from (img2img); empty: from noise alone
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        return self.class_id, self.description_id, self.round
+
+
+@dataclass(frozen=True)
+class Images:
+    """Drawn images as Parquet that ``datasets`` opens with the image column decoded."""
+
+    kind: str
+    rows: Sequence[DrawnImage]
+    suffix: str = "parquet"
+
+    def write(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kinds, features = _columns()
+        schema = pa.schema(kinds).with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in self.rows] for name, _ in kinds[1:]}
+        names = [f"{row.class_id}_{row.description_id}_{row.round}.png" for row in self.rows]
+        columns["image"] = [{"bytes": row.image, "path": name} for row, name in zip(self.rows, names, strict=True)]
+        pq.write_table(pa.table(columns, schema=schema), path)
+
+
+@cache  # and not at import: benchmarks run where there is no pyarrow
+def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+    import pyarrow as pa
+
+    columns = [
+        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+        ("class_id", pa.int64()),
+        ("class_name", pa.string()),
+        ("description_id", pa.int64()),
+        ("description", pa.string()),
+        ("round", pa.int64()),
+        ("seed", pa.int64()),
+        ("score", pa.float64()),
+        ("init_image", pa.string()),
+    ]
+    features = {name: {"dtype": str(kind).replace("double", "float64"), "_type": "Value"} for name, kind in columns}
+    return columns, features | {"image": {"_type": "Image"}}
+
+
+def read_images(paths: Iterable[Path], rows: Sequence[int] | None = None) -> list[DrawnImage]:
+    """Read image shards, in the order of ``paths``; of each all rows, or those at ``rows``."""
+    columns = [name for name, _ in _columns()[0]]
+    tables = (read_parquet(path, columns) for path in paths)
+    found = (row for table in tables for row in (table if rows is None else table.take(rows)).to_pylist())
+    return [DrawnImage(**(row | {"image": row["image"]["bytes"]})) for row in found]
+
+
+def encode_png(image: Image.Image) -> bytes:
+    """Encode losslessly; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def decode_png(data: bytes) -> Image.Image:
+    """Decode a generated image, in mode L or RGB.
+
+    Raises:
+        ArtefactError: it is no PNG, or a damaged one.
+    """
+    from ltgc_local.image_decoding import PNG, ImageRules, UndecodableError, decode
+
+    try:
+        return decode(data, ImageRules(MAX_GENERATED_PIXELS, "white"), "a generated image", (PNG,)).image
+    except UndecodableError as problem:
+        raise ArtefactError(f"a generated image does not decode: {problem}; do its step again with --from") from problem
+
+
+def write_atomically(artefact: Artefact, path: Path) -> None:
+    """Write to a temporary name beside ``path`` and rename, so that a file under its name is always whole.
+
+    Raises:
+        ArtefactError: the disk is full, or the folder cannot be written to; nothing is left of the file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        artefact.write(temporary)
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as problem:  # safetensors wraps the system's error in its own
+        raise cannot_write(path, problem) from problem
+    finally:
+        with suppress(OSError):  # on a read-only disk there is nothing to remove, and that is an error, too
+            temporary.unlink(missing_ok=True)
+
+
+#: What the system says when a file has no room: the disk, the quota, or the largest file allowed.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ADVICE = {
+    **dict.fromkeys(NO_ROOM, "make room, then rerun the same command to resume"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM),
+        "this user may not write there: change the owner or the mode, then rerun the command; or give another --out",
+    ),
+    errno.EROFS: "give an --out on a disk that can be written to; a finished run is shown by: ltgc-local report",
+}
+
+
+def explain(problem: Exception) -> ArtefactError | None:
+    """Return the error of a disk that is full or read-only, or of a permission that is missing; None: it is neither."""
+    if not isinstance(problem, OSError) or problem.filename is None:
+        return None
+    if problem.errno in (*NO_ROOM, errno.EROFS):
+        return cannot_write(problem.filename, problem)
+    return cannot_read(problem.filename, problem) if isinstance(problem, PermissionError) else None
+
+
+def cannot_read(path: Path | str, problem: OSError, mend: str = "") -> ArtefactError:
+    """Return the error of what cannot be read; ``mend`` helps unless it may be whole, and only the permission lacks."""
+    if isinstance(problem, PermissionError):
+        return ArtefactError(f"{path}: no permission ({problem.strerror}); change its owner or its mode")
+    return ArtefactError(f"{path}: cannot be read: {problem.strerror}{mend and '; ' + mend}")
+
+
+def cannot_write(path: Path | str, problem: Exception) -> ArtefactError:
+    """Return the error that says so, in the system's own words, which the libraries bury in theirs."""
+    number = getattr(problem, "errno", None)
+    if number is None and (found := re.search(r"(?:os error|errno) (\d+)", str(problem), re.IGNORECASE)):
+        number = int(found.group(1))
+    words = os.strerror(number) if number is not None else str(problem).strip()
+    advice = _ADVICE.get(number or 0, "once that is fixed, rerun the same command to resume")
+    return ArtefactError(f"{path}: cannot be written: {words}; what is complete is kept: {advice}")

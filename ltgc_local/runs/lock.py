@@ -1,0 +1,224 @@
+"""One launcher in a run directory: a claim with a heartbeat, as no file lock is believed on every shared file system.
+
+    .lock-<host>-<pid>-<random>    who holds the run; its time is renewed every few seconds; removed at the end
+
+Whoever comes writes a claim of its own and then looks for others: of two that come at once, each sees the other's, both
+take theirs back and try again after a random pause. So two never hold the run, and names that are never used twice make
+it safe to remove a dead holder's claim. A holder is dead
+
+- at once, if it is a process of this machine, boot and PID namespace that is gone, its number perhaps used again;
+- else, as in another container or on another node, if its claim is not renewed for ``DEAD_AFTER_S`` while we watch. Our
+  own clock measures that, so clocks that differ do not matter.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ltgc_local.errors import ArtefactError
+from ltgc_local.regular_files import MIB, read_bytes
+from ltgc_local.runs.files import cannot_write
+
+HEARTBEAT_S = 5.0
+DEAD_AFTER_S = 30.0
+TRIES = 8  # of launchers that come at once
+PATTERN = ".lock-*"
+
+
+class Holder(BaseModel):
+    """Who wrote a claim. What this system does not tell is empty."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    host: str
+    pid: int
+    boot: str  # changes when the machine is started
+    namespace: str  # of process numbers: every container has its own
+    started: str  # when the process was, in the system's ticks: numbers are used again
+
+    @classmethod
+    def me(cls) -> Holder:
+        return cls(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            boot=_read_proc("/proc/sys/kernel/random/boot_id"),
+            namespace=_link("/proc/self/ns/pid"),
+            started=_start_of(os.getpid()),
+        )
+
+    def is_alive(self, me: Holder) -> bool | None:
+        """Return whether the process lives; None where only its heartbeat can tell."""
+        if (self.host, self.boot, self.namespace) != (me.host, me.boot, me.namespace):
+            return None
+        started = _start_of(self.pid)
+        return started == self.started if started and self.started else _exists(self.pid)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Another launcher's claim as it was seen; ``holder`` is None where nobody can be read out of it."""
+
+    path: Path
+    holder: Holder | None
+    renewed_ns: int
+
+    def __str__(self) -> str:
+        if self.holder is None:
+            return f"another launcher ({self.path.name})"
+        return f"process {self.holder.pid} on {self.holder.host}"
+
+
+@contextmanager
+def locked(root: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Hold a run directory.
+
+    Args:
+        log: is told why it takes a while, where another node's or container's launcher may be dead.
+
+    Raises:
+        ArtefactError: a living process holds it, or it is taken away because this one showed no sign of life.
+    """
+    me = Holder.me()
+    path = _acquire(root, me, log)
+    lost, done = threading.Event(), threading.Event()
+    heart = threading.Thread(target=_beat, args=(path, lost, done), name="heartbeat", daemon=True)
+    heart.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if lost.is_set():
+            raise ArtefactError(
+                f"{root}: another launcher took this run over, because this one gave no sign of life for "
+                f"{DEAD_AFTER_S:.0f} s; when that one is done, the same command resumes"
+            ) from None
+        raise
+    finally:
+        done.set()
+        heart.join()
+        with suppress(OSError):  # the folder may be gone, or its file system
+            path.unlink(missing_ok=True)
+
+
+def _acquire(root: Path, me: Holder, log: Callable[[str], None]) -> Path:
+    watched: dict[Path, tuple[int, float]] = {}  # claim -> when it was renewed last, and since when it is seen so
+    tries, told = 0, False
+    while True:
+        path = _write_claim(root, me)
+        try:
+            others = _others(root, path, me)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        if not others:
+            return path
+        path.unlink(missing_ok=True)
+        silent = [claim for claim in others if claim.holder is None or claim.holder.is_alive(me) is None]
+        if len(silent) < len(others):
+            tries += 1
+            if tries == TRIES:
+                living = next(claim for claim in others if claim not in silent)
+                raise ArtefactError(f"{root}: {living} runs here; wait for it, or end it")
+            time.sleep(random.uniform(0.01, 0.1))
+            continue
+        if not told:
+            log(f"{root}: waiting to see whether {silent[0]} is alive …")
+            told = True
+        for claim in silent:
+            seen, since = watched.get(claim.path, (claim.renewed_ns, time.monotonic()))
+            if seen != claim.renewed_ns:
+                raise ArtefactError(f"{root}: {claim} runs here; wait for it, or end it")
+            watched[claim.path] = seen, since
+            if time.monotonic() - since > DEAD_AFTER_S:
+                claim.path.unlink(missing_ok=True)
+        time.sleep(random.uniform(0.2, 0.4))
+
+
+def _write_claim(root: Path, me: Holder) -> Path:
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", me.host)[:64]
+    path = root / f".lock-{host}-{me.pid}-{secrets.token_hex(8)}"
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(me.model_dump_json())
+    except OSError as problem:
+        with suppress(OSError):  # of a full disk: no claim that names nobody stays; of a read-only one there is none
+            path.unlink(missing_ok=True)
+        raise cannot_write(root, problem) from None
+    return path
+
+
+def _others(root: Path, own: Path, me: Holder) -> list[Claim]:
+    """Return the other claims, without those of processes that are known to be gone, which are removed."""
+    found = []
+    for path in root.glob(PATTERN):
+        if path == own:
+            continue
+        try:
+            renewed = path.lstat().st_mtime_ns
+            holder = Holder.model_validate_json(read_bytes(path, MIB)) if not path.is_symlink() else None
+        except FileNotFoundError:
+            continue
+        except (OSError, ValidationError):  # half written, or no claim at all: its time tells whether it lives
+            holder = None
+        if holder is not None and holder.is_alive(me) is False:
+            path.unlink(missing_ok=True)
+        else:
+            found.append(Claim(path, holder, renewed))
+    return found
+
+
+def _beat(path: Path, lost: threading.Event, done: threading.Event) -> None:
+    """Renew the claim until it is given back; if it is gone, interrupt the main thread."""
+    while not done.wait(HEARTBEAT_S):
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            lost.set()
+            # Shells start background jobs with interrupts ignored: those end without a word, and so do their workers.
+            is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM if is_deaf else signal.SIGINT)
+            return
+        except OSError:  # the file system is away for a moment: the next beat, or the work itself, finds out
+            continue
+
+
+def _start_of(pid: int) -> str:
+    """Return field 22 of /proc/<pid>/stat, "" where there is no such process or no /proc."""
+    # The second field is the program's name, in brackets, and may hold blanks and brackets itself.
+    return (_read_proc(f"/proc/{pid}/stat").rpartition(")")[2].split() or [""] * 20)[19]
+
+
+def _read_proc(path: str) -> str:
+    try:
+        return read_bytes(path, MIB).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

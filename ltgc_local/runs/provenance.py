@@ -1,0 +1,107 @@
+"""What a run says of itself: ``recipe.json``, and ``provenance.json``, which holds the command that made it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ltgc_local.errors import ArtefactError
+from ltgc_local.recipe import Recipe
+from ltgc_local.runs.redo import RECIPE
+from ltgc_local.runs.schemas import ProvenanceFile
+from ltgc_local.runs.sealed import first_problem, read_object, read_sealed, write_sealed
+
+PROVENANCE = "provenance.json"
+
+
+def read_run_recipe(root: Path) -> Recipe:
+    """Return the recipe that a run directory was made from.
+
+    Raises:
+        ArtefactError: there is none, or it is damaged or another version's.
+    """
+    path = root / RECIPE
+    mend = _mend(root)
+    value = read_object(path, mend)
+    if value is None:
+        raise ArtefactError(
+            f"{path}: not there; {root} is no run directory (ltgc-local run RECIPE --out {shlex.quote(str(root))} "
+            "makes one)"
+        )
+    try:
+        return Recipe.model_validate_json(json.dumps(value))
+    except ValidationError as problem:
+        raise ArtefactError(f"{path}: of another version of ltgc-local ({first_problem(problem)}); {mend}") from None
+
+
+def read_settings(root: Path) -> dict[str, Any]:
+    """Return a run's recipe as plain values, whatever version of ltgc-local wrote it.
+
+    Raises:
+        ArtefactError: it is damaged or not there.
+    """
+    mend = _mend(root)
+    value = read_object(root / RECIPE, mend)
+    if value is None or not isinstance(value.get("name"), str):
+        raise ArtefactError(f"{root / RECIPE}: not there, or no recipe; {mend}")
+    return value
+
+
+def write_run_recipe(root: Path, recipe: Recipe) -> None:
+    """Write the recipe, where it is not there, is another one or is damaged.
+
+    Raises:
+        ArtefactError: it cannot be written.
+    """
+    _write_changed(root / RECIPE, recipe.dump())
+
+
+def read_provenance_file(root: Path) -> ProvenanceFile | None:
+    """Return what the run is made of and on; None where that was not written.
+
+    Raises:
+        ArtefactError: it is damaged.
+    """
+    return read_sealed(root / PROVENANCE, ProvenanceFile, f"type: ltgc-local run {shlex.quote(str(root))}")
+
+
+def write_provenance_file(root: Path, provenance: ProvenanceFile) -> None:
+    """Write what the run is made of and on, where that is another or is damaged.
+
+    Raises:
+        ArtefactError: it cannot be written.
+    """
+    _write_changed(root / PROVENANCE, provenance.model_dump())
+
+
+def _mend(root: Path) -> str:
+    """Return what to type so that a run's recipe is written again: the command that made it, if that can be told.
+
+    What a run says may be anybody's: only the arguments of ``ltgc-local run`` are believed, and quoted.
+    """
+    try:
+        provenance = read_provenance_file(root)
+    except ArtefactError:
+        provenance = None
+    try:
+        words = shlex.split(provenance.command) if provenance is not None else []
+    except ValueError:
+        words = []
+    if words[:2] != ["ltgc-local", "run"] or len(words) < 3 or any(word in ("--out", "--from") for word in words):
+        return f"type: ltgc-local run RECIPE --out {shlex.quote(str(root))}, with its recipe for RECIPE"
+    table = next((parent for parent in root.parents if (parent / "table.json").is_file()), None)
+    named = table or (root.parent if "--seeds" in words else root)  # what ``--out`` meant
+    return "type: " + shlex.join([*words, "--out", str(named)])
+
+
+def _write_changed(path: Path, value: dict[str, Any]) -> None:
+    try:
+        if read_object(path, "") == value:
+            return
+    except ArtefactError:  # damaged: this mends it
+        pass
+    write_sealed(path, value)

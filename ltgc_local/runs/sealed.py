@@ -1,0 +1,109 @@
+"""The JSON files that steer a run, each with a sha256 of itself as its last key, read through a schema.
+
+The digest is over the file's bytes with the digest itself left out, so that one flipped bit is seen wherever it is. It
+is no signature: whoever can write the file can seal it, and what it says is checked against the schema all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ltgc_local.errors import ArtefactError
+from ltgc_local.regular_files import MAX_JSON_BYTES, parse_json, read_bytes
+from ltgc_local.runs.files import cannot_read, write_atomically
+
+SEAL = "sha256"
+_END = re.compile(rb'"sha256": "([0-9a-f]{64})"\n}\n\Z')
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A JSON object, indented for people, with its seal."""
+
+    kind: str
+    value: dict[str, Any]
+    suffix: str = "json"
+
+    def write(self, path: Path) -> None:
+        text = json.dumps({**self.value, SEAL: ""}, indent=1, ensure_ascii=False) + "\n"
+        blank = text.encode()
+        digest = hashlib.sha256(blank).hexdigest().encode()
+        path.write_bytes(blank.removesuffix(b'""\n}\n') + b'"' + digest + b'"\n}\n')
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write a sealed file, whole or not at all.
+
+    Raises:
+        ArtefactError: it cannot be written.
+    """
+    write_atomically(Sealed(path.stem, value), path)
+
+
+def read_object(path: Path, mend: str) -> dict[str, Any] | None:
+    """Read a sealed file without its seal; None where there is none.
+
+    Args:
+        mend: what to type where it is damaged.
+
+    Raises:
+        ArtefactError: it is damaged, or cannot be read; with ``mend``.
+    """
+    try:
+        content = read_bytes(path, MAX_JSON_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as problem:
+        raise cannot_read(path, problem, mend) from None
+    try:
+        return unseal(content)
+    except ValueError as problem:
+        raise ArtefactError(f"{path}: damaged ({problem}); {mend}") from None
+
+
+def unseal(content: bytes) -> dict[str, Any]:
+    """Return the object of a sealed file's bytes, without the seal.
+
+    Raises:
+        ValueError: they are not what was sealed.
+    """
+    end = _END.search(content)
+    if end is None:
+        raise ValueError("it does not end with its sha256: cut short, or not written by this version of ltgc-local")
+    blank = content[: end.start(1)] + content[end.end(1) :]
+    if hashlib.sha256(blank).hexdigest().encode() != end[1]:
+        raise ValueError("its sha256 is not the one that it was written with")
+    value = parse_json(blank.decode())
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    del value[SEAL]
+    return value
+
+
+def read_sealed(path: Path, schema: type[Schema], mend: str) -> Schema | None:
+    """Read a sealed file as its schema's; None where there is none.
+
+    Raises:
+        ArtefactError: it is damaged, cannot be read, or says what the schema does not allow; with ``mend``.
+    """
+    value = read_object(path, mend)
+    if value is None:
+        return None
+    try:
+        return schema.model_validate(value)
+    except ValidationError as problem:
+        raise ArtefactError(f"{path}: damaged ({first_problem(problem)}); {mend}") from None
+
+
+def first_problem(problem: ValidationError) -> str:
+    """Write the first of a schema's complaints: ``files.x: Input should be a valid dictionary``."""
+    first = problem.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"

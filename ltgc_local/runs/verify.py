@@ -1,0 +1,105 @@
+"""Whether a step's files are what was written: their sha256, compared before they are used.
+
+Files are hashed in threads (hashlib lets go of Python's lock). What was found whole is remembered beside the files, in
+``verified.json``, for as long as a file's size, times and inode stay: a copy of a run has other inodes, so that what
+was flipped while it was carried is found. Files under a mebibyte are hashed each time, which costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ltgc_local.errors import ArtefactError
+from ltgc_local.prefetch import num_cpus
+from ltgc_local.regular_files import MIB, digest_file
+from ltgc_local.runs.files import cannot_read
+from ltgc_local.runs.schemas import FileFacts, Verified
+from ltgc_local.runs.sealed import read_sealed, write_sealed
+
+MEMORY = "verified.json"
+REMEMBERED_FROM = MIB  # bytes
+MAX_THREADS = 16
+
+Stamp = list[str | int]
+
+
+def find_damage(
+    folder: Path, wanted: Mapping[str, FileFacts], known: dict[Path, Stamp] | None = None, *, afresh: bool = False
+) -> Iterator[tuple[Path, str]]:
+    """Yield each file that is not what was written, with what is wrong with it.
+
+    Args:
+        wanted: name in the folder -> size and digest when it was written.
+        known: what this process found whole, of any size; it is added to.
+        afresh: hash all, whatever is remembered.
+
+    Raises:
+        ArtefactError: a file cannot be read, which is no damage.
+    """
+    known = {} if known is None else known
+    memory = {} if afresh else _read_memory(folder)
+    found: dict[str, Stamp] = {}
+
+    def look(name: str) -> str:
+        path, facts = folder / name, wanted[name]
+        try:
+            state = path.lstat()
+            if not stat.S_ISREG(state.st_mode):
+                return "not a regular file"
+            if state.st_size != facts.bytes:
+                return f"{state.st_size} bytes, where {facts.bytes} were written"
+            stamp = _stamp(state, facts.sha256)
+            if stamp in (memory.get(name), known.get(path)):
+                return ""
+            if digest_file(path) != facts.sha256:
+                return "its sha256 is not the one that it was written with"
+        except FileNotFoundError:
+            return "not there"
+        except OSError as problem:
+            raise cannot_read(path, problem) from None
+        known[path] = stamp
+        if facts.bytes >= REMEMBERED_FROM:
+            found[name] = stamp
+        return ""
+
+    with ThreadPoolExecutor(min(MAX_THREADS, num_cpus()), thread_name_prefix="verify") as pool:
+        problems = list(pool.map(look, wanted))
+    if found:
+        _write_memory(folder, memory | found)
+    yield from ((folder / name, problem) for name, problem in zip(wanted, problems, strict=True) if problem)
+
+
+def is_remembered(path: Path, facts: FileFacts) -> bool:
+    """Return whether a file was found whole with this digest, and has not changed since."""
+    return _read_memory(path.parent).get(path.name) == _stamp(path.lstat(), facts.sha256)
+
+
+def remember(folder: Path, whole: Mapping[str, FileFacts]) -> None:
+    """Remember files that are known to be whole, such as links to what was just verified elsewhere."""
+    large = {name: facts for name, facts in whole.items() if facts.bytes >= REMEMBERED_FROM}
+    stamps = {name: _stamp((folder / name).lstat(), facts.sha256) for name, facts in large.items()}
+    if stamps:
+        _write_memory(folder, _read_memory(folder) | stamps)
+
+
+def _stamp(state: os.stat_result, digest: str) -> Stamp:
+    return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino, digest]
+
+
+def _read_memory(folder: Path) -> dict[str, Stamp]:
+    try:
+        memory = read_sealed(folder / MEMORY, Verified, "")
+    except ArtefactError:  # only a memory: the files are hashed again
+        return {}
+    return dict(memory.root) if memory is not None else {}
+
+
+def _write_memory(folder: Path, memory: Mapping[str, Stamp]) -> None:
+    try:
+        write_sealed(folder / MEMORY, dict(memory))
+    except ArtefactError:  # a full or read-only disk: the files are hashed again
+        return

@@ -1,0 +1,138 @@
+"""The pipeline around steps that are complete already: what is skipped, redone, refused and written down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ltgc_local.datasets import open_corpus
+from ltgc_local.errors import ArtefactError, DataError, ModelError
+from ltgc_local.model_store import find_card
+from ltgc_local.pipeline.fingerprint import fingerprint
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.pipeline.scheduler import Request, _digests, read_run_recipe, run_pipeline, status
+from ltgc_local.recipe import Recipe
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.files import Json
+
+MakeRecipe = Callable[..., Recipe]
+FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
+SMALL = ("assess.enabled=false", "train.control=false")
+
+
+@pytest.fixture
+def options(empty_models: tuple[str, ...]) -> tuple[str, ...]:
+    """Options of a small recipe whose four models hold no tensor."""
+    return (*SMALL, *empty_models)
+
+
+@pytest.fixture
+def complete(tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...]) -> tuple[Recipe, RunDirectory]:
+    """A run whose steps are all complete: each wrote a file with its name."""
+    recipe, run = make_recipe(*options), RunDirectory(tmp_path / "run")
+    run.root.mkdir()
+    cards = {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in recipe.roles}
+    digests = _digests(open_corpus(recipe.data), cards, run)
+    for step in build_plan(recipe):
+        run.write_chunk(step.name, 0, [Json("made", step.name)], FACTS)
+        run.write_manifest(step.name, fingerprint(step, recipe, run, digests), 1, 0)
+    return recipe, run
+
+
+def files_of(run: RunDirectory) -> dict[str, int]:
+    paths = [path for path in run.root.rglob("*") if path.is_file() and path.name != "model_digests.json"]
+    return {str(path.relative_to(run.root)): path.stat().st_mtime_ns for path in paths}
+
+
+def test_a_complete_run_does_nothing_and_at_once(complete: tuple[Recipe, RunDirectory]) -> None:
+    recipe, run = complete
+    before, said = files_of(run), []
+    start = time.monotonic()
+    run_pipeline(Request(recipe, run.root, "c"), said.append)
+    assert time.monotonic() - start < 5
+    assert (files_of(run), said) == (before, [])
+
+
+def test_decoded_images_stay_until_the_run_is_complete(complete: tuple[Recipe, RunDirectory]) -> None:
+    recipe, run = complete
+    run.decoded.mkdir()
+    (run.decoded / "train-0.npy").write_bytes(b"0")
+    run_pipeline(Request(recipe, run.root, "c", to_step="train"), lambda line: None)
+    assert run.decoded.is_dir()
+    run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
+    assert not run.decoded.exists()
+
+
+def test_a_changed_key_of_train_is_an_error_with_the_command_and_touches_nothing(
+    complete: tuple[Recipe, RunDirectory], make_recipe: MakeRecipe, options: tuple[str, ...]
+) -> None:
+    _, run = complete
+    before = files_of(run)
+    with pytest.raises(ArtefactError) as caught:
+        run_pipeline(Request(make_recipe(*options, "train.lr=0.5"), run.root, "ltgc-local run x"), lambda line: None)
+    assert "step train/ltgc was made with other settings:\n  train.lr: 0.01 -> 0.5\n" in str(caught.value)
+    assert f"  ltgc-local run x --out {run.root} --from train\n" in str(caught.value)
+    assert files_of(run) == before
+
+
+def test_from_a_step_moves_it_and_what_follows_and_keeps_the_rest(
+    complete: tuple[Recipe, RunDirectory],
+) -> None:
+    recipe, run = complete
+    (run.folder("train/ltgc") / "manifest.json").write_text("{")  # damage does not stop --from
+    run_pipeline(Request(recipe, run.root, "c", from_step="train", to_step="generated"), lambda line: None)
+    states = dict(status(recipe, run.root))
+    assert [name for name, state in states.items() if state == "-"] == ["train/ltgc", "evaluate", "report"]
+    assert (run.root / "superseded/0/train/ltgc/made-00000.json").is_file()
+    assert not run.folder("train/ltgc").exists()
+
+
+def test_other_weights_in_the_same_folder_are_noticed(complete: tuple[Recipe, RunDirectory], tmp_path: Path) -> None:
+    recipe, run = complete
+    (tmp_path / "cards/t2i/scheduler_config.json").write_text("{}")
+    with pytest.raises(ArtefactError, match=r"step draw was made with other settings:\n  model: "):
+        run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
+
+
+def test_damaged_weights_are_noticed_before_any_step(complete: tuple[Recipe, RunDirectory], tmp_path: Path) -> None:
+    recipe, run = complete
+    (tmp_path / "cards/clip/model.safetensors").write_bytes(b"\x10")
+    with pytest.raises(ModelError, match="truncated"):
+        run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
+
+
+def test_what_failed_wrote_down_what_it_was_made_of_and_leaves_no_lock(
+    tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe, run, said = make_recipe(*options), RunDirectory(tmp_path / "run"), []
+    with pytest.raises(ModelError, match=r"step describe: failed .*; once that is fixed, rerun the same command"):
+        run_pipeline(Request(recipe, run.root, "ltgc-local run x"), said.append)
+    assert said == ["describe …"]
+    assert "cannot be loaded as a vlm by transformers" in capfd.readouterr().err
+    assert not (run.root / ".lock").exists()
+    assert read_run_recipe(run.root) == recipe
+    provenance = json.loads((run.root / "provenance.json").read_text())
+    assert provenance["models"]["clip"]["evidence"] == "random"
+    assert provenance["packages"].keys() >= {"torch", "transformers", "diffusers", "open_clip_torch", "peft"}
+    assert (provenance["seed"], provenance["command"]) == (0, "ltgc-local run x")
+    assert dict(status(recipe, run.root))["describe"] == "-"
+
+
+def test_missing_images_stop_a_run_before_its_first_step(
+    tmp_path: Path, make_recipe: MakeRecipe, options: tuple[str, ...]
+) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    for split in ("train", "val", "test"):
+        (root / f"{split}.txt").write_text(f"{split}/a.jpg 0\n{split}/b.jpg 1\n")
+    (root / "class_names.txt").write_text("cat\ndog\n")
+    recipe, run = make_recipe(*options, "data.benchmark=list_files", f"data.root={root}"), RunDirectory(tmp_path / "r")
+    with pytest.raises(DataError) as caught:
+        run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
+    first = str(caught.value).splitlines()[0]
+    assert first == f"list_files train: {root}/train/a.jpg, {root}/train/b.jpg not there, of 2 images"
+    assert run.manifest("describe") is None and not list(run.folder("describe").glob("chunks/*"))
