@@ -222,8 +222,9 @@ def compare(
     Example: ltgc-local compare runs/table5 --format latex --out table5.tex
     """
     from ltgc_local.comparison import compare_runs, write_comparison
+    from ltgc_local.methods.registry import COMPARISONS
 
-    text = write_comparison(compare_runs(runs, level, resamples, split), kind)
+    text = write_comparison(compare_runs(runs, COMPARISONS, level, resamples, split), kind)
     if out is None:
         _print(text, end="")
     else:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from ltgc_local.errors import RecipeError
-from ltgc_local.methods.base import Step
+from ltgc_local.methods.base import REPORT, Step
 from ltgc_local.methods.tgn.network import decoding_of
 from ltgc_local.pipeline.plan import LOADING, NOT_SHAPING, build_plan, match_steps, step_settings, with_dependents
 from ltgc_local.recipe import Recipe, load_recipe
@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MakeRecipe = Callable[..., Recipe]
 # a <- b <- d, a <- c, e alone
 STEPS = (
-    Step("a", "x"), Step("b/0", "x", ("a",)), Step("b/1", "x", ("a",)), Step("d", "x", ("b/0",)), Step("bb", "x"),
+    Step("a", REPORT), Step("b/0", REPORT, ("a",)), Step("b/1", REPORT, ("a",)), Step("d", REPORT, ("b/0",)),
+    Step("bb", REPORT),
 )  # fmt: skip
 
 

@@ -149,7 +149,7 @@ def hostile(name: str) -> Comparison:
     """Return a comparison whose every text is ``name``."""
     grid = Grid("change", name, name, [name, "all"], [[name, Cell(-1.5, (-2.0, -1.0), 0.5, is_difference=True)]])
     benchmark = Benchmark(name, name, [], [(name, name, (0, 1), {"all": Cell(-1.5, (-2.0, -1.0), 0.5)})], [grid])
-    return Comparison([benchmark], 0.95, (Path(name.replace("\0", "")),))
+    return Comparison([benchmark], (), 0.95, (Path(name.replace("\0", "")),))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ltgc_local.comparison.arms import VARIANTS, describe_arm, paper_method
+from ltgc_local.comparison.compared import MethodComparison
 from ltgc_local.comparison.read import NOT_TELLING, Run
 from ltgc_local.datasets.groups import SHOTS
 from ltgc_local.evaluation.intervals import Interval, Resampling, accuracy_intervals, difference_intervals, over_seeds
 
 GROUPS = ("all", *SHOTS)
+#: What an arm's figures may hold beside its own: it with other views, or with another model.
+VARIANTS = {"five_crop": "five crops", "zero_shot_ensemble": "with zero-shot CLIP"}
 SIDES = ("head", "tail")  # of the method that has them
 #: Arms on which the seed has no influence: every seed's figures are the same, and so have a bootstrap interval.
 SEEDLESS = {"zero_shot"}
@@ -43,7 +45,7 @@ class Row:
         return self.runs[0].settings
 
     @property
-    def method(self) -> str:
+    def method(self) -> MethodComparison:
         return self.runs[0].method
 
 
@@ -94,7 +96,7 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
             for variant in ("", *(key for key in figures if key.split("+")[0] in VARIANTS)):
                 line = _measure(row, arm, variant, resampling)
                 same = (line.title, line.seeds, tuple(cell.value for cell in line.cells.values()))
-                key = (row.label, same) if arm == row.method else same
+                key = (row.label, same) if arm == row.method.name else same
                 lines.setdefault(key, line)
                 owners.setdefault(key, []).append(row.label)
     titles = Counter(line.title for line in lines.values() if not line.label)
@@ -104,7 +106,7 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
         else line
         for key, line in lines.items()
     ]
-    order = {"zero_shot": 0, "control": 2, "ltgc": 3, "tgn": 3}
+    order = {"zero_shot": 0, "control": 2} | {row.method.name: 3 for row in rows}
     return tuple(sorted(named, key=lambda line: order.get(line.arm, 1)))
 
 
@@ -126,20 +128,21 @@ def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
         )
 
     values = {key: [figure.get(key) for figure in figures] for key in MEASURES}
+    words = [VARIANTS.get(part, part) for part in variant.split("+") if part]
     return Line(
-        row.label if arm == row.method else "",
-        describe_arm(row.settings, arm, variant),
+        row.label if arm == row.method.name else "",
+        ", ".join([*row.method.describe_arm(row.settings, arm), *words]),
         arm,
         variant,
         () if arm in SEEDLESS else tuple(run.seed for run in runs),
         _cells(values, runs, bootstrap, resampling.level),
-        paper_method(row.settings, arm, variant),
+        None if variant else row.method.paper_row(row.settings, arm),
     )
 
 
 def subtract_control(row: Row, resampling: Resampling) -> dict[str, Cell] | None:
     """Return a method minus its own control by group, in points, paired by image or seed; None without a control."""
-    arms = (row.method, "control")
+    arms = (row.method.name, "control")
     runs = [run for run in row.runs if set(arms) <= run.metrics.keys()]
     if not runs:
         return None

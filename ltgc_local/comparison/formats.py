@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ltgc_local.comparison.fold import Cell
 from ltgc_local.comparison.grid import Grid
-from ltgc_local.comparison.paper import TABLES
 from ltgc_local.comparison.tables import Benchmark, Comparison
 from ltgc_local.printable import printable
 
@@ -93,7 +92,7 @@ def _csv(comparison: Comparison) -> str:
         writer.writerows(map(_without_formulas, _tidy(benchmark, comparison.level)))
     writer.writerows(
         ("paper", column, row.title, row.method, "", "", f"table {table.number}", group, value, *[""] * 5)
-        for table in TABLES
+        for table in comparison.paper_tables
         for row in table.rows
         for (column, group), value in row.values.items()
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from ltgc_local.comparison.compared import MethodComparison
 from ltgc_local.errors import ArtefactError
-from ltgc_local.recipe.schema import NOT_SHAPING
+from ltgc_local.recipe.schema import DEFAULT_METHOD, NOT_SHAPING
 from ltgc_local.reporting.provenance import Provenance, read_provenance
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.find_runs import find_runs
@@ -22,7 +23,6 @@ from ltgc_local.runs.tables import read_table
 
 #: Whose images the figures are of: the test images, or the validation images at the epoch whose weights were kept.
 Split = Literal["test", "val"]
-ARMS = ("control", "ltgc", "tgn")
 #: Settings that do not tell two rows of a comparison apart.
 NOT_TELLING = (NOT_SHAPING - {"train.control", "classifier.control", "leaks.enabled"}) | {
     "seed", "data.root", "data.lists", "data.class_names", "models.cards", "evaluate.interval_level",
@@ -35,24 +35,19 @@ class Run:
     """One measured run. ``settings`` is its recipe, flat; ``predicted`` is empty for runs that stored none."""
 
     root: Path
+    method: MethodComparison  # whose name is also what its own arm is called
     settings: dict[str, Any]
     metrics: dict[str, dict[str, Any]]
     labels: np.ndarray
     predicted: dict[str, np.ndarray]
     class_counts: dict[int, int]
     tail: frozenset[int]  # class ids; empty where the method has no head and tail
-    networks: dict[str, Any]  # of TGN: KMDN's, by side, alone and distilled
-    measures: dict[str, Any]  # of TGN: the generated images', over all tail classes
+    figures: dict[str, Any]  # what the method's own tables need
     provenance: Provenance
 
     @property
     def name(self) -> str:
         return str(self.settings["name"])
-
-    @property
-    def method(self) -> str:
-        """The method, which is also what its own arm is called."""
-        return str(self.settings.get("method", "ltgc"))
 
     @property
     def seed(self) -> int:
@@ -71,7 +66,9 @@ class Run:
         return json.dumps([telling, models, self.benchmark], sort_keys=True)
 
 
-def read_runs(folders: Sequence[Path], split: Split = "test") -> tuple[list[Run], list[Path]]:
+def read_runs(
+    folders: Sequence[Path], methods: Mapping[str, MethodComparison], split: Split = "test"
+) -> tuple[list[Run], list[Path]]:
     """Return the measured runs in ``folders``, each once, and those that are not measured yet.
 
     Raises:
@@ -84,7 +81,7 @@ def read_runs(folders: Sequence[Path], split: Split = "test") -> tuple[list[Run]
             raise ArtefactError(f"{folder}: no run directory here; ltgc-local run RECIPE --out {folder} makes one")
         roots |= dict.fromkeys(found)
     unfinished = [root for root in roots if RunDirectory(root).manifest(_measured_by(root, split)) is None]
-    runs = [read_run(root, split) for root in roots if root not in unfinished]
+    runs = [read_run(root, methods, split) for root in roots if root not in unfinished]
     if not runs:
         step = _measured_by(unfinished[0], split)
         raise ArtefactError(f"{unfinished[0]}: step {step} is not complete; type: ltgc-local status {unfinished[0]}")
@@ -95,33 +92,35 @@ def _measured_by(root: Path, split: Split) -> str:
     """Return the step that measures a run: after it the run can be compared."""
     if split == "test":
         return "evaluate"
-    return f"train/{read_settings(root).get('method', 'ltgc')}"
+    return f"train/{_method_name(read_settings(root))}"
 
 
-def read_run(root: Path, split: Split = "test") -> Run:
+def _method_name(settings: Mapping[str, Any]) -> str:
+    return str(settings.get("method", DEFAULT_METHOD))
+
+
+def read_run(root: Path, methods: Mapping[str, MethodComparison], split: Split = "test") -> Run:
     """Read a measured run.
 
     Raises:
-        ArtefactError: a file is missing or damaged.
+        ArtefactError: it is of a method that is not among ``methods``, or a file is missing or damaged.
     """
     try:
-        return _read_run(RunDirectory(root), split)
+        return _read_run(RunDirectory(root), methods, split)
     except (ValueError, TypeError, LookupError, AttributeError) as problem:  # a received run may say anything
         raise ArtefactError(
             f"{root}: what its files say does not fit together ({problem!r}); {redo(root, 'evaluate')}"
         ) from problem
 
 
-def _read_run(run: RunDirectory, split: Split) -> Run:
+def _read_run(run: RunDirectory, methods: Mapping[str, MethodComparison], split: Split) -> Run:
     root = run.root
     settings = flatten(read_settings(root))
+    method = methods[_method_name(settings)]
     if split == "val":
+        metrics = _validation(run, method)
         nothing = np.empty(0, np.int64)
-        tail, nothing_of_tgn = frozenset[int](), dict[str, Any]()
-        return Run(
-            root, settings, _validation(run), nothing, {}, {}, tail, nothing_of_tgn, nothing_of_tgn,
-            read_provenance(run),
-        )  # fmt: skip
+        return Run(root, method, settings, metrics, nothing, {}, {}, frozenset(), {}, read_provenance(run))
     metrics = run.checked("evaluate", "metrics", Metrics).model_dump()
     classes = run.value("evaluate", "classes") if run.files("evaluate", "classes") else []
     stored = run.files("evaluate", "predictions")
@@ -129,22 +128,22 @@ def _read_run(run: RunDirectory, split: Split) -> Run:
     suffix = ".predicted"
     return Run(
         root,
+        method,
         settings,
         metrics,
         table["label"],
         {name.removesuffix(suffix): column for name, column in table.items() if name.endswith(suffix)},
         {int(each["class_id"]): int(each["num_train"]) for each in classes},
         frozenset(int(each["class_id"]) for each in classes if not each.get("is_head", True)),
-        run.value("evaluate", "networks") if run.files("evaluate", "networks") else {},
-        run.value("measure", "measures")["summary"] if run.manifest("measure") else {},
+        method.read_figures(run),
         read_provenance(run),
     )
 
 
-def _validation(run: RunDirectory) -> dict[str, dict[str, Any]]:
+def _validation(run: RunDirectory, method: MethodComparison) -> dict[str, dict[str, Any]]:
     """Return each trained arm's accuracies on the validation images, by group, at the epoch that was kept."""
     found = {}
-    for arm in ARMS:
+    for arm in ("control", method.name):
         step = f"train/{arm}"
         if run.manifest(step) is not None:
             kept = run.value(step, "selected")["epoch"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltgc_local.comparison.fold import GROUPS, SIDES, Cell, Line, Row, fold_seeds, list_lines, subtract_control
+from ltgc_local.comparison.compared import MethodComparison, PaperTable
+from ltgc_local.comparison.fold import GROUPS, SIDES, Cell, Line, fold_seeds, list_lines, subtract_control
 from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
-from ltgc_local.comparison.paper import BENCHMARKS, SOURCE, TABLES, PaperTable
-from ltgc_local.comparison.read import NOT_TELLING, Run, Split, read_runs
-from ltgc_local.comparison.tgn import tgn_grids
+from ltgc_local.comparison.read import Run, Split, read_runs
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.reporting.provenance import judge_evidence
 
@@ -23,8 +21,6 @@ COLUMNS = {group: group for group in GROUPS} | {
 }
 #: The same of the method with head and tail, shown where a line has them.
 SIDE_COLUMNS = {"head": "head", "tail": "tail", "macro_f1": "macro F1"}
-#: Settings that the 2 x 2 varies, and that so do not keep two runs out of one.
-VARIED = NOT_TELLING | {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
 
 
 @dataclass(frozen=True)
@@ -40,25 +36,31 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side."""
+    """Runs side by side; ``paper_tables`` are those of the methods that they ran."""
 
     benchmarks: tuple[Benchmark, ...]
+    paper_tables: tuple[PaperTable, ...]
     level: float
     unfinished: tuple[Path, ...]
 
 
 def compare_runs(
-    folders: Sequence[Path], level: float = 0.95, resamples: int = 2000, split: Split = "test"
+    folders: Sequence[Path],
+    methods: Mapping[str, MethodComparison],
+    level: float = 0.95,
+    resamples: int = 2000,
+    split: Split = "test",
 ) -> Comparison:
     """Compare the runs in ``folders``, each benchmark (and each state of its data) by itself.
 
     Args:
+        methods: by name, those whose runs can be compared.
         split: ``val`` compares what settings may be chosen by, and reads nothing of the test images.
 
     Raises:
         ArtefactError: a folder holds no run, none is measured, or one is damaged.
     """
-    runs, unfinished = read_runs(folders, split)
+    runs, unfinished = read_runs(folders, methods, split)
     resampling = Resampling(level, resamples)
     by_benchmark: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
@@ -68,7 +70,9 @@ def compare_runs(
         _compare(name if names.count(name) == 1 else f"{name} (data {digest})", found, resampling, split)
         for (name, digest), found in by_benchmark.items()
     )
-    return Comparison(benchmarks, level, tuple(unfinished))
+    used = {run.method.name: run.method for run in runs}
+    papers = tuple(table for method in used.values() for table in method.paper_tables)
+    return Comparison(benchmarks, papers, level, tuple(unfinished))
 
 
 def _compare(name: str, runs: Sequence[Run], resampling: Resampling, split: Split) -> Benchmark:
@@ -76,13 +80,14 @@ def _compare(name: str, runs: Sequence[Run], resampling: Resampling, split: Spli
     lines = list_lines(rows, resampling)
     found = [(row, subtract_control(row, resampling)) for row in rows]
     changes = tuple(
-        (row.label, row.method, tuple(run.seed for run in row.runs), cells) for row, cells in found if cells
+        (row.label, row.method.name, tuple(run.seed for run in row.runs), cells) for row, cells in found if cells
     )
     accuracy = _accuracy(lines, resampling.level) if split == "test" else _validation(lines, resampling.level)
-    grids = [accuracy, *_change(changes), *_two_by_two(rows, resampling)]
-    if split == "test":
-        grids += tgn_grids([row for row in rows if row.method == "tgn"], resampling.level)
-        grids += [_paper(table, name, lines) for table in TABLES if _is_shown(table, name, lines)]
+    grids = [accuracy, *_change(changes)]
+    for method in {row.method.name: row.method for row in rows}.values():
+        grids += method.grids([row for row in rows if row.method is method], resampling)
+        if split == "test":
+            grids += [_paper(table, name, lines) for table in method.paper_tables if _is_shown(table, name, lines)]
     worths = {judge_evidence(run.provenance.models).text: None for run in runs}
     return Benchmark(name, " ".join(worths), lines, changes, tuple(grids))
 
@@ -131,47 +136,18 @@ def _change(changes: Sequence[tuple[str, str, tuple[int, ...], dict[str, Cell]]]
     return [Grid("change", "Change against the control", note, heading, rows)] if rows else []
 
 
-def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
-    """Return data against sampler under plain cross-entropy, for each set of rows that are otherwise alike."""
-    alike: dict[str, dict[tuple[str, str], Line]] = {}
-    for row in rows:
-        settings = row.settings
-        if settings.get("train.loss") != "cross_entropy":
-            continue
-        rest = json.dumps({key: value for key, value in settings.items() if key not in VARIED}, sort_keys=True)
-        cells = alike.setdefault(rest, {})
-        for line in list_lines([row], resampling):
-            data = {"control": "originals", "ltgc": "originals and generated"}.get(line.arm)
-            if data and not line.variant and (line.arm == "control" or settings["train.mixing"] == "union"):
-                cells.setdefault((data, settings["train.sampler"]), line)
-    shown = ("all", "many", "few")
-    heading = ("data", *(f"{sampler}: {group}" for sampler in ("instance", "balanced") for group in shown))
-    note = "LoRA with cross-entropy, everything else alike; generated images as one set with the originals, not mixed."
-    grids = []
-    for cells in alike.values():
-        if len({sampler for _, sampler in cells}) < 2:
-            continue
-        body = []
-        for data in ("originals", "originals and generated"):
-            found = [cells.get((data, sampler)) for sampler in ("instance", "balanced")]
-            body.append(_row(data, *(line.cells[g] if line else Cell(None) for line in found for g in shown)))
-        grids.append(Grid("two_by_two", "Data and sampler", note, heading, tuple(body)))
-    return grids
-
-
 def _is_shown(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> bool:
     """Return whether a run stands for a row that is this table's own, on a benchmark that does not contradict it."""
-    own = {row.method for row in table.rows} & {line.method for line in lines}
-    if benchmark in BENCHMARKS and not any(benchmark == column for column, _ in table.columns):
+    if benchmark in table.benchmarks and not any(benchmark == column for column, _ in table.columns):
         return False
-    return bool(own - {"ltgc", None} if table.number > 2 else own)
+    return any(line.method in table.shown_for for line in lines)
 
 
 def _paper(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> Grid:
     groups = tuple(dict.fromkeys(group for _, group in table.columns))
     heading = (
         "method",
-        *(f"paper: {BENCHMARKS[column]} {group}" for column, group in table.columns),
+        *(f"paper: {table.benchmarks[column]} {group}" for column, group in table.columns),
         "our row",
         *(f"ours: {benchmark} {group}" for group in groups),
     )
@@ -186,7 +162,7 @@ def _paper(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> Grid:
                 *(ours.cells[group] if ours else Cell(None) for group in groups),
             )
         )
-    note = f"The columns 'paper' are the paper's own figures ({SOURCE}): other models and other data than ours."
+    note = f"The columns 'paper' are the paper's own figures ({table.source}): other models and other data than ours."
     return Grid("paper", f"The paper's Table {table.number}: {table.title}", note, heading, tuple(rows))
 
 

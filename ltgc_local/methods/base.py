@@ -1,27 +1,31 @@
-"""The step: the unit that a method is made of and that one process executes."""
+"""What a method is to the core, which names none: its steps, its tail, its budget, and its words in tables and reports.
+
+A method is a folder under ``methods`` with a ``Method`` in its ``method.py``, and a line in ``methods.registry``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
 
+from ltgc_local.comparison.compared import MethodComparison
+from ltgc_local.datasets import Corpus
 from ltgc_local.model_store import Role
+from ltgc_local.recipe import Recipe
+from ltgc_local.reporting.reported import MethodReport
 
-#: Stages whose chunks know nothing of each other, so that several workers can share them (``models.workers``).
-SHARDED = frozenset({
-    *(f"ltgc.stages.{name}" for name in ("describe", "extend", "draw", "summarize", "detect", "refine", "classify")),
-    *("stages.fingerprint_images", "tgn.stages.draw_tail", "tgn.stages.accept"),
-})  # fmt: skip
+#: How a step's workers share it: one process does all of it; its chunks know nothing of each other, so that several
+#: workers can share them; or workers take their share of every batch, and the first writes what they make.
+Parallel = Literal["alone", "chunks", "together"]
 
-#: Stages that several workers run together: each takes its share of every batch, and the first writes what they make.
-TOGETHER = frozenset(
-    {
-        "ltgc.stages.train",
-        "tgn.stages.train_alone",
-        "tgn.stages.distill",
-        "tgn.stages.train_generator",
-        "tgn.stages.train_classifier",
-    }
-)
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A module under ``methods`` that does a step's work, and how workers share it."""
+
+    module: str
+    parallel: Parallel = "alone"
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,60 @@ class Step:
     """One process: a stage, the steps that it reads, its model if any, and the recipe fields that shape its output."""
 
     name: str
-    stage: str
+    stage: StageSpec
     reads: tuple[str, ...] = ()
     model_role: Role | None = None
     settings: tuple[str, ...] = ()  # dotted recipe paths: a block, or one field
     unread: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one
     beside: Role | None = None  # a second model that is in memory together with the first, where a recipe asks for it
+    arm: str = ""  # of a training: what it is called in the figures
+    is_seeded: bool = True  # whether the run's seed shapes its output
 
     @property
     def is_report(self) -> bool:
         """Whether the step writes the page about the run: nothing reads it, and it is never taken from another run."""
-        return self.stage == "stages.report"
+        return self.stage == REPORT
+
+
+#: Stages that every method shares.
+FINGERPRINT_IMAGES = StageSpec("stages.fingerprint_images", "chunks")
+COMPARE_IMAGES = StageSpec("stages.compare_images")
+REPORT = StageSpec("stages.report")
+
+
+def leak_guard() -> list[Step]:
+    """Return the steps that look for equal and near-duplicate images; runs on the same data share the originals'."""
+    reads = ("generated", "leaks/originals", "leaks/generated")
+    return [
+        Step(
+            "leaks/originals",
+            FINGERPRINT_IMAGES,
+            (),
+            "clip",
+            ("leaks.max_embedded", "leaks.shard_size"),
+            is_seeded=False,
+        ),
+        Step("leaks/generated", FINGERPRINT_IMAGES, ("generated",), "clip"),
+        Step("leaks/compare", COMPARE_IMAGES, reads, None, ("leaks.hash_distance", "leaks.cosine")),
+    ]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A paper's method.
+
+    Attributes:
+        name: what recipes call it, and what its own arm is called in the figures.
+        plan: recipe -> the steps, in the order in which they run.
+        tail: the ids of the classes that get generated images, ascending, from training counts alone.
+        budget: class id -> number of images to generate.
+        untrained: the architectures that a recipe trains from random numbers, which every report must say.
+    """
+
+    name: str
+    plan: Callable[[Recipe], tuple[Step, ...]]
+    tail: Callable[[Corpus, Recipe], list[int]]
+    budget: Callable[[Corpus, Recipe], dict[int, int]]
+    report: MethodReport
+    comparison: MethodComparison
+    untrained: Callable[[Recipe], tuple[str, ...]] = field(default=lambda _: ())

@@ -12,10 +12,9 @@ from ltgc_local.backends.choice import backend_of
 from ltgc_local.backends.protocols import FewStep, LoadSettings
 from ltgc_local.backends.registry import CONSTRAINED_DECODING, load_model
 from ltgc_local.datasets import Corpus, open_corpus
-from ltgc_local.datasets.groups import tail_classes
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.base import Step
-from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.methods.registry import method_of
 from ltgc_local.model_store import ModelCard, Role, find_card, model_folder
 from ltgc_local.prefetch import num_cpus
 from ltgc_local.recipe import Recipe
@@ -96,10 +95,8 @@ class StageContext:
 
     @cached_property
     def tail(self) -> list[int]:
-        """The ids of the tail classes, from training counts alone: TGN's by rank, LTGC's by number."""
-        if self.recipe.method == "tgn":
-            return sorted(entry.class_id for entry in read_manifest(self.run).tail)
-        return tail_classes(self.corpus.class_counts(), self.recipe.describe.tail_below)
+        """The ids of the tail classes, from training counts alone."""
+        return method_of(self.recipe).tail(self.corpus, self.recipe)
 
     @property
     def resampling(self) -> Resampling:
@@ -108,8 +105,8 @@ class StageContext:
         return Resampling(settings.interval_level, settings.resamples, self.seed("bootstrap"))
 
     def seed(self, *names: str | int) -> int:
-        """Return the seed of the item that ``names`` identify in this run."""
-        return item_seed(self.recipe.seed, *names)
+        """Return the seed of the item that ``names`` identify in this run, or in any, of a step that has no seed."""
+        return item_seed(self.recipe.seed if self.step.is_seeded else 0, *names)
 
 
 def _few_step(card: ModelCard) -> FewStep | None:

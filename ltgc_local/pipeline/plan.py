@@ -7,6 +7,7 @@ from typing import Any
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.methods.base import Step
+from ltgc_local.methods.registry import method_of
 from ltgc_local.model_store import Role
 from ltgc_local.recipe import Recipe
 from ltgc_local.recipe.schema import NOT_SHAPING
@@ -25,9 +26,7 @@ DATA_FIELDS = ("data.benchmark", "data.image_column", "data.max_pixels", "data.a
 
 def build_plan(recipe: Recipe) -> tuple[Step, ...]:
     """Return the steps in the order in which they run; every step reads earlier ones only."""
-    from ltgc_local.methods.plans import METHODS
-
-    return METHODS[recipe.method](recipe)
+    return method_of(recipe).plan(recipe)
 
 
 def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +38,7 @@ def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     roles = [role for role in (step.model_role, step.beside) if role]
     model = dict.fromkeys(field for role in roles for field in (f"models.{role}", *LOADING[role]))
-    for path in ("seed", *DATA_FIELDS, *model, *step.settings):
+    for path in (*(["seed"] if step.is_seeded else []), *DATA_FIELDS, *model, *step.settings):
         value: Any = dumped
         for part in path.split("."):
             value = value[part]

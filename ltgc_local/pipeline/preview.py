@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.backends.choice import backend_of, reason_of
-from ltgc_local.datasets import Corpus, open_corpus
-from ltgc_local.datasets.groups import SHOTS, num_extended, shot_of, tail_classes
+from ltgc_local.datasets import open_corpus
+from ltgc_local.datasets.groups import SHOTS, shot_of
 from ltgc_local.errors import ArtefactError, ModelError
-from ltgc_local.methods.tgn.budget import count_wanted
-from ltgc_local.methods.tgn.classes import build_manifest
+from ltgc_local.methods.registry import METHODS, method_of
 from ltgc_local.model_store import ModelCard, NoWeightsError, check_model_folder, find_card
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
-from ltgc_local.reporting.accuracy import DIFFUSION_TITLE, GROUPS
+from ltgc_local.recipe.schema import DEFAULT_METHOD
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import read_settings
 from ltgc_local.runs.schemas import Metrics
@@ -25,8 +24,6 @@ ARM_TITLES = {
     "zero_shot": "CLIP zero-shot",
     "vlm_zero_shot": "vlm asked for the class (a sample)",
     "control": "the same, no generated data",
-    "ltgc": "LTGC",
-    "tgn": "TGN",
 }
 
 
@@ -34,7 +31,7 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
     """Return the steps, the models and the number of images to draw a class."""
     corpus = open_corpus(recipe.data)
     counts = corpus.class_counts()
-    wanted = _count_tgn(recipe, corpus) if recipe.method == "tgn" else _count_ltgc(recipe, counts)
+    wanted = method_of(recipe).budget(corpus, recipe)
     to_draw = {corpus.class_names[class_id]: number for class_id, number in wanted.items()}
     cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
     return {
@@ -61,18 +58,6 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _count_ltgc(recipe: Recipe, counts: dict[int, int]) -> dict[int, int]:
-    described = recipe.describe.max_images_per_class
-    return {
-        c: num_extended(min(counts[c], described), recipe.extend.max_descriptions)
-        for c in tail_classes(counts, recipe.describe.tail_below)
-    }
-
-
-def _count_tgn(recipe: Recipe, corpus: Corpus) -> dict[int, int]:
-    return count_wanted(build_manifest(corpus.class_names, corpus.class_counts(), recipe.split), recipe.merge)
-
-
 def plan_as_text(recipe: Recipe) -> str:
     """Return the plan for people."""
     plan = plan_as_dict(recipe)
@@ -84,8 +69,7 @@ def plan_as_text(recipe: Recipe) -> str:
         f"{plan['images']['train']} training images; classes: "
         + ", ".join(f"{n} {s}" for s, n in plan["classes"].items()),
         *(["val is the test split: settings are fixed beforehand, not chosen on it"] if plan["val_is_test"] else []),
-        f"to {'generate' if recipe.method == 'tgn' else 'draw'}: {plan['num_to_draw']} images "
-        f"({_drawn_by_class(plan['to_draw'])})",
+        f"to generate: {plan['num_to_draw']} images ({_drawn_by_class(plan['to_draw'])})",
         *(
             f"{role}: {model['card']} ({model['evidence']}, {model['backend']})"
             + (model["note"] and f": {model['note']}")
@@ -154,14 +138,17 @@ def metrics_as_text(out: Path) -> str:
     run = RunDirectory(out)
     if not (out / "recipe.json").is_file():
         raise ArtefactError(f"{out}: no run directory; of a folder of runs, type: ltgc-local compare {out}")
-    settings = read_settings(out)
     if run.manifest("evaluate") is None:
         raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {out}")
     metrics = run.checked("evaluate", "metrics", Metrics).root
-    columns = GROUPS.get(str(settings.get("method", "ltgc")), ("all",))
+    settings = read_settings(out)
+    name = str(settings.get("method", DEFAULT_METHOD))
+    if name not in METHODS:
+        raise ArtefactError(f"{out}: made by a method that is not here, {name!r}; there are {', '.join(METHODS)}")
+    method = METHODS[name].report
+    columns = method.groups
     lines = [f"{'percent of test images':36}" + "".join(f"{column:>8}" for column in columns)]
-    is_diffusion = settings.get("generator") == "diffusion"
-    titles = ARM_TITLES | ({"tgn": DIFFUSION_TITLE} if is_diffusion else {})
+    titles = ARM_TITLES | {method.name: method.title(settings)}
     for arm, measured in metrics.items():
         cells = "".join(_cell(measured.of(column)) for column in columns)
         lines.append(f"{titles.get(arm, arm):36}{cells}")

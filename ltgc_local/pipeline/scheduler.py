@@ -16,7 +16,8 @@ from pathlib import Path
 from ltgc_local import __version__
 from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.errors import ArtefactError
-from ltgc_local.methods.base import SHARDED, TOGETHER, Step
+from ltgc_local.methods.base import Step
+from ltgc_local.methods.registry import method_of
 from ltgc_local.model_store import (
     TEXT_ROLES,
     ModelCard,
@@ -172,9 +173,9 @@ def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -
     """Return what each of the step's workers has in its environment: one entry a worker."""
     models, role = recipe.models, step.model_role
     gpus = [] if models.device == "cpu" else visible_gpus()
-    if step.stage in TOGETHER:
+    if step.stage.parallel == "together":
         return join_gpus(gpus, models.workers)
-    if step.stage not in SHARDED or role is None:
+    if step.stage.parallel != "chunks" or role is None:
         return [{}]
     each = (models.tensor_parallel or cards[role].tensor_parallel or 1) if role in TEXT_ROLES else 1
     return share_gpus(gpus, models.workers, each)
@@ -270,10 +271,10 @@ def _made_by(request: Request) -> str:
 
 
 def _untrained(recipe: Recipe) -> dict[str, ModelFile]:
-    """Return what TGN's networks start from where no card names weights: random numbers, which the report must say."""
-    if recipe.method != "tgn" or recipe.models.backbone is not None:
+    """Return what starts from random numbers, which the report must say."""
+    names = method_of(recipe).untrained(recipe)
+    if not names:
         return {}
-    names = dict.fromkeys((recipe.kmdn.architecture, recipe.classifier.architecture))
     return {"backbone": ModelFile(card=", ".join(names), evidence="scratch", licence="", digest="")}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ltgc_local.comparison import FORMATS, compare_runs, write_comparison
 from ltgc_local.errors import ArtefactError, RecipeError
+from ltgc_local.methods.registry import COMPARISONS
 from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
 from ltgc_local.pipeline.preview import metrics_as_text
 from ltgc_local.pipeline.scheduler import Request, run_pipeline
@@ -113,7 +114,7 @@ def check_steps(asked: Invocation) -> None:
 
 def write_beside(root: Path) -> str:
     """Write the comparison of all runs in a folder into it, in every format; return it as Markdown."""
-    comparison = compare_runs([root])
+    comparison = compare_runs([root], COMPARISONS)
     for kind, suffix in FORMATS.items():
         write_atomically(Text("comparison", write_comparison(comparison, kind)), root / f"comparison.{suffix}")
     return f"{write_comparison(comparison, 'markdown')}\nalso: {root / 'comparison.html'}, .csv, .tex, .md"

@@ -26,7 +26,6 @@ from contextlib import AbstractContextManager, nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 from ltgc_local.errors import BackendError, LtgcError  # noqa: E402
-from ltgc_local.methods.base import TOGETHER  # noqa: E402
 from ltgc_local.methods.context import Stage, StageContext  # noqa: E402
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
 from ltgc_local.pipeline.plan import build_plan  # noqa: E402
@@ -45,8 +44,8 @@ def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
     run = RunDirectory(root)
     recipe = read_run_recipe(root)
     step = next(step for step in build_plan(recipe) if step.name == step_name)
-    stage: Stage = importlib.import_module(f"ltgc_local.methods.{step.stage}")
-    is_together = step.stage in TOGETHER and workers > 1
+    stage: Stage = importlib.import_module(f"ltgc_local.methods.{step.stage.module}")
+    is_together = step.stage.parallel == "together" and workers > 1
     with _meeting(recipe, workers) if is_together else nullcontext(), Progress(step_name) as progress:
         complete = run.complete_chunks(step_name)
         context = StageContext(recipe, step, run, progress)

@@ -50,6 +50,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+DEFAULT_METHOD: Literal["ltgc"] = "ltgc"  # of a recipe that names none
 FITTED = ("kmdn", "cdtg", "diffusion", "classifier")  # blocks of TGN's trainings
 #: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
 NOT_SHAPING = {
@@ -84,7 +85,7 @@ class Recipe(Block):
 
     name: Name = Field(examples=["my_run"])
     """Names the run directory, ``runs/<name>``. Ours."""
-    method: Literal["ltgc", "tgn"] = "ltgc"
+    method: Literal["ltgc", "tgn"] = DEFAULT_METHOD
     """The paper whose stages run: LTGC (CVPR 2024) or TGN (TGRS 2024). Ours."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Every item's seed is made from this and the item's name. Ours."""

@@ -6,21 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ltgc_local.datasets.groups import SHOTS, shot_of
+from ltgc_local.datasets.groups import shot_of
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Shot
-
-#: Method -> the groups of classes that its accuracies are of.
-GROUPS: dict[str, tuple[str, ...]] = {"ltgc": ("all", *SHOTS), "tgn": ("all", "head", "tail", *SHOTS)}
-ARM_ORDER = ("zero_shot", "vlm_zero_shot", "control", "ltgc", "tgn")
-#: The method's own arm -> its name in words.
-TITLES = {"ltgc": "LTGC", "tgn": "TGN"}
-DIFFUSION_TITLE = "TGN-style, diffusion"  # which is not the paper's generator
-
-
-def title_of(recipe: Recipe) -> str:
-    """Return what a recipe's method is called."""
-    return DIFFUSION_TITLE if recipe.draws_by_diffusion else TITLES[recipe.method]
+from ltgc_local.reporting.reported import MethodReport
 
 
 @dataclass(frozen=True)
@@ -59,12 +48,12 @@ class ClassRow:
     num_excluded: int
     is_tail: bool
     accuracy: Mapping[str, float | None]  # arm's name -> percent
-    method: str = "ltgc"  # the arm that is compared with the control
+    treated: str  # the arm that is compared with the control
 
     @property
     def difference(self) -> float | None:
         """The method minus its control, in points."""
-        return subtract(self.accuracy.get(self.method), self.accuracy.get("control"))
+        return subtract(self.accuracy.get(self.treated), self.accuracy.get("control"))
 
 
 def subtract(one: float | None, other: float | None) -> float | None:
@@ -72,14 +61,15 @@ def subtract(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 
-def read_arms(metrics: Mapping[str, Any], recipe: Recipe) -> tuple[Arm, ...]:
+def read_arms(metrics: Mapping[str, Any], recipe: Recipe, method: MethodReport) -> tuple[Arm, ...]:
     """Return the arms of ``evaluate/metrics.json``: zero-shot, control, the method, then any other."""
-    names = sorted(metrics, key=lambda name: (ARM_ORDER.index(name) if name in ARM_ORDER else len(ARM_ORDER), name))
+    order = ("zero_shot", "vlm_zero_shot", "control", method.name)
+    names = sorted(metrics, key=lambda name: (order.index(name) if name in order else len(order), name))
     return tuple(
         Arm(
             name,
-            *_title(name, recipe, metrics[name]),
-            {group: metrics[name].get(group) for group in GROUPS[recipe.method]},
+            *method.describe_arm(name, recipe, metrics[name]),
+            {group: metrics[name].get(group) for group in method.groups},
             {int(class_id): value for class_id, value in metrics[name]["per_class"].items()},
             _minus_control(metrics[name]),
         )
@@ -92,47 +82,16 @@ def _minus_control(measured: Mapping[str, Any]) -> dict[str, tuple[float, float]
     return {group: (interval[0], interval[1]) for group, interval in found.items() if interval}
 
 
-def _title(name: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
-    if recipe.method == "tgn":
-        images = {"control": "originals alone", "tgn": "originals and generated images"}.get(name, "")
-        known = {"control": "Control", "tgn": title_of(recipe)}
-        return known.get(name, name), f"{recipe.classifier.architecture}, {images}"
-    settings = recipe.train
-    sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
-    loss = {"cross_entropy": "", "logit_adjustment": ", logit adjustment", "balanced_softmax": ", balanced softmax"}[
-        settings.loss
-    ]
-    with_generated = {
-        "balance_mix": "LoRA, BalanceMix of original and generated images",
-        "mixup": f"LoRA, Mixup of original and generated images, {sampling}",
-        "union": f"LoRA, original and generated images as one set, {sampling}",
-        "none": f"LoRA, {sampling}, no generated data",
-    }
-    titles = {
-        "zero_shot": ("Zero-shot", "CLIP as it is, by class names"),
-        "control": ("Control", f"LoRA, {sampling}, no generated data{loss}"),
-        "ltgc": ("LTGC", with_generated[settings.mixing] + loss),
-    }
-    if name == "vlm_zero_shot":
-        images, unnamed, nearest = (measured[key] for key in ("images", "unnamed", "nearest"))
-        wrong = f"{nearest} of them taken for the nearest name by CLIP, the others" if nearest else "which are"
-        return (
-            "Vision-language model",
-            f"asked for the class of {images} test images; {unnamed} replies name none, {wrong} wrong",
-        )
-    return titles.get(name, (name, ""))
-
-
 def read_groups(
-    class_counts: Mapping[int, int], test_counts: Mapping[int, int], tail: Sequence[int] = (), method: str = "ltgc"
+    class_counts: Mapping[int, int], test_counts: Mapping[int, int], tail: Sequence[int], names: Sequence[str]
 ) -> tuple[Group, ...]:
-    """Return ``all`` and the method's groups with their numbers of classes and test images."""
+    """Return the groups of these names with their numbers of classes and test images."""
     in_tail = set(tail)
     groups_of = {
         class_id: ("all", shot_of(count), "tail" if class_id in in_tail else "head")
         for class_id, count in class_counts.items()
     }
-    members = {group: [c for c, groups in groups_of.items() if group in groups] for group in GROUPS[method]}
+    members = {name: [c for c, groups in groups_of.items() if name in groups] for name in names}
     return tuple(Group(g, len(ids), sum(test_counts.get(c, 0) for c in ids)) for g, ids in members.items())
 
 
@@ -143,7 +102,7 @@ def list_classes(
     excluded: Mapping[int, int],
     arms: Sequence[Arm],
     tail: Sequence[int],
-    method: str = "ltgc",
+    treated: str,
 ) -> tuple[ClassRow, ...]:
     """Return every class, the one with most training images first."""
     in_tail = set(tail)
@@ -157,7 +116,7 @@ def list_classes(
             excluded.get(class_id, 0),
             class_id in in_tail,
             {arm.name: arm.by_class.get(class_id) for arm in arms},
-            method,
+            treated,
         )
         for class_id, count in class_counts.items()
     )

@@ -1,4 +1,4 @@
-"""The gallery: of each tail class photographs, accepted images, and how missed images were refined and drawn again."""
+"""The gallery: of each tail class real images, accepted images, and how missed images were refined and drawn again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 
 from ltgc_local.datasets import Corpus
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import Acceptance, Description, Score
-from ltgc_local.reporting.acceptance import describe_score
 from ltgc_local.reporting.accuracy import ClassRow
 from ltgc_local.reporting.pictures import Picture, data_address, spread, without_opening
+from ltgc_local.reporting.reported import Judged, MethodReport
 from ltgc_local.runs.drawn import DrawnRow, Key, read_drawn
 from ltgc_local.runs.files import DrawnImage, decode_png
 
@@ -34,7 +33,7 @@ class ClassGallery:
     """What is shown of one class, and of how many."""
 
     row: ClassRow
-    photographs: tuple[Picture, ...]
+    real: tuple[Picture, ...]
     accepted: tuple[Picture, ...]
     chains: tuple[Chain, ...]
     num_chains: int
@@ -45,23 +44,28 @@ class Sources:
     """What the gallery is made from. ``scores`` is empty where nothing was assessed."""
 
     recipe: Recipe
+    method: MethodReport
+    attempts: int
     corpus: Corpus
     drawn: Sequence[DrawnRow]  # of all rounds
     generated: Sequence[DrawnRow]  # what trains
-    scores: Mapping[Key, Score | Acceptance]
-    existing: Sequence[Description]
+    scores: Mapping[Key, Judged]
+    real_texts: Mapping[str, str]  # by the real image's key
 
 
-def images_per_class(recipe: Recipe, num_classes: int) -> int:
-    """Return how many of each kind are shown a class: the recipe's number, or what keeps the page small."""
-    longest = 2 + (recipe.diffusion if recipe.draws_by_diffusion else recipe.assess).attempts
-    return max(1, min(recipe.report.images_per_class, MAX_IMAGES // (max(1, num_classes) * longest)))
+def images_per_class(recipe: Recipe, num_classes: int, attempts: int) -> int:
+    """Return how many of each kind are shown per class: the recipe's number, or what keeps the page small.
+
+    Args:
+        attempts: how many images a description may get.
+    """
+    return max(1, min(recipe.report.images_per_class, MAX_IMAGES // (max(1, num_classes) * (2 + attempts))))
 
 
 def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGallery, ...]:
     """Return the galleries of the tail classes with fewest training images, those first."""
     shown = sorted(tail, key=lambda row: (row.num_train, row.name))[:MAX_CLASSES]
-    number = images_per_class(sources.recipe, len(shown))
+    number = images_per_class(sources.recipe, len(shown), sources.attempts)
     accepted = {
         row.class_id: spread([drawn for drawn in sources.generated if drawn.class_id == row.class_id], number)
         for row in shown
@@ -78,8 +82,8 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
     return tuple(
         ClassGallery(
             row,
-            _photographs(sources, row, number),
-            tuple(_drawn_picture(sources, drawn, pngs[drawn.key], row.name) for drawn in accepted[row.class_id]),
+            _real_pictures(sources, row, number),
+            tuple(_generated_picture(sources, drawn, pngs[drawn.key], row.name) for drawn in accepted[row.class_id]),
             tuple(_chain(sources, chain, pngs, row.name) for chain in chains[row.class_id]),
             len(missed[row.class_id]),
         )
@@ -97,39 +101,25 @@ def _missed_at_first(sources: Sources, class_id: int) -> list[list[DrawnRow]]:
     return [chain for chain in chains if not sources.scores[chain[0].key].accepted]
 
 
-def _photographs(sources: Sources, row: ClassRow, number: int) -> tuple[Picture, ...]:
+def _real_pictures(sources: Sources, row: ClassRow, number: int) -> tuple[Picture, ...]:
     train = sources.corpus.train
-    texts = {description.image_key: description.text for description in sources.existing}
     rows = spread([int(i) for i in np.flatnonzero(train.labels == row.class_id)], number)
     pictures = []
     for index, image in zip(rows, train.images(rows), strict=True):
         key = train.keys[index]
-        text = texts.get(key, "")
-        alt = f"Photograph {key} of the class {row.name}" + (f", described as: {text}" if text else "")
+        text = sources.real_texts.get(key, "")
+        alt = f"Real image {key} of the class {row.name}" + (f", described as: {text}" if text else "")
         pictures.append(Picture(*data_address(image), alt, without_opening(text, row.name), key))
     return tuple(pictures)
 
 
-def _drawn_picture(sources: Sources, drawn: DrawnRow, image: DrawnImage, class_name: str) -> Picture:
-    if sources.recipe.method == "tgn":
-        origin = f"from {image.init_image}" if image.init_image else "from noise alone"
-        judged = sources.scores.get(drawn.key)
-        state = "" if judged is None else "accepted" if judged.accepted else "missed"
-        fact = "" if judged is None else describe_score(judged, sources.recipe)
-        alt = f"Generated image {drawn.description_id} of the class {class_name}, made {origin}"
-        alt += f", {state}" if state else ""
-        return Picture(*data_address(decode_png(image.image)), alt, origin, fact, state)
-    score = sources.scores.get(drawn.key)
-    fact, state = "", ""
-    if score is not None:
-        state = "accepted" if score.accepted else "missed"
-        fact = describe_score(score, sources.recipe)
-    alt = f"Drawn image of the class {class_name}, round {drawn.round}, {state or 'not assessed'}: {drawn.description}"
-    return Picture(
-        *data_address(decode_png(image.image)), alt, without_opening(drawn.description, class_name), fact, state
-    )
+def _generated_picture(sources: Sources, row: DrawnRow, image: DrawnImage, class_name: str) -> Picture:
+    judged = sources.scores.get(row.key)
+    caption = sources.method.describe_image(row, image.init_image or "", class_name, judged, sources.recipe)
+    state = "" if judged is None else "accepted" if judged.accepted else "missed"
+    return Picture(*data_address(decode_png(image.image)), caption.alt, caption.text, caption.fact, state)
 
 
 def _chain(sources: Sources, chain: Sequence[DrawnRow], pngs: Mapping[Key, DrawnImage], class_name: str) -> Chain:
-    pictures = tuple(_drawn_picture(sources, drawn, pngs[drawn.key], class_name) for drawn in chain)
+    pictures = tuple(_generated_picture(sources, drawn, pngs[drawn.key], class_name) for drawn in chain)
     return Chain(pictures, "accepted" if pictures[-1].state == "accepted" else "excluded")

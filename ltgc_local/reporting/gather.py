@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import yaml
 
 from ltgc_local.datasets import Corpus
-from ltgc_local.datasets.groups import tail_classes
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import Acceptance, ClassTemplate, Description, Rejected, Score
+from ltgc_local.records import Rejected
 from ltgc_local.reporting.acceptance import ClassAcceptance, count_acceptance
-from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, read_arms, read_groups, title_of
+from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, read_arms, read_groups
 from ltgc_local.reporting.charts import ClassChart, Panel, draw_classes, draw_panel
 from ltgc_local.reporting.gallery import ClassGallery, Sources, build_galleries
 from ltgc_local.reporting.leaks import LeakGuard, read_leaks
@@ -26,8 +25,7 @@ from ltgc_local.reporting.provenance import (
     read_provenance,
     read_timings,
 )
-from ltgc_local.reporting.texts import ClassTexts, Reason, count_reasons, read_class_texts
-from ltgc_local.reporting.tgn import TgnFacts, read_tgn
+from ltgc_local.reporting.reported import Assessment, MethodReport, Section
 from ltgc_local.reporting.verdict import Verdict, write_verdict
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.schemas import Metrics
@@ -38,6 +36,8 @@ class Report:
     """One run's facts. Lists of classes begin with the one with most training images, the galleries with the rarest."""
 
     recipe: Recipe
+    method: MethodReport
+    title: str  # of the method
     recipe_yaml: str
     evidence: Evidence
     provenance: Provenance
@@ -46,24 +46,31 @@ class Report:
     arms: tuple[Arm, ...]
     classes: tuple[ClassRow, ...]
     chart: ClassChart
-    texts: tuple[ClassTexts, ...]
-    reasons: tuple[Reason, ...]
-    acceptance: tuple[ClassAcceptance, ...]  # empty where nothing was assessed
+    sections: tuple[Section, ...]  # the method's own
+    assessment: Assessment | None  # None where every generated image trains
+    acceptance: tuple[ClassAcceptance, ...]  # empty where nothing was scored
     galleries: tuple[ClassGallery, ...]
     leaks: LeakGuard | None  # None where the recipe leaves the guard out
     panels: tuple[Panel, ...]
     timings: tuple[Timing, ...]
-    tgn: TgnFacts | None  # None of the other method
 
     @property
     def tail(self) -> tuple[ClassRow, ...]:
         return tuple(row for row in self.classes if row.is_tail)
 
 
-def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[str]) -> Report:
+def gather(
+    run: RunDirectory,
+    recipe: Recipe,
+    corpus: Corpus,
+    reads: Sequence[str],
+    method: MethodReport,
+    tail: Sequence[int],
+) -> Report:
     """Read what the steps ``reads`` wrote.
 
     Args:
+        tail: ids of the classes that get generated images.
         run: where evaluate, generated and the steps that they read are complete.
         reads: the steps that the report reads, by name.
 
@@ -71,53 +78,52 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
         ArtefactError: a step is not complete or one of its files is damaged.
     """
     steps = list_steps(run, reads)
-    detects = [step for step in steps if step.endswith("detect")]
-    counts = corpus.class_counts()
-    tgn = read_tgn(run, steps) if recipe.method == "tgn" else None
-    tail = list(tgn.tail) if tgn else tail_classes(counts, recipe.describe.tail_below)
-    arms = read_arms(
-        {name: arm.model_dump() for name, arm in run.checked("evaluate", "metrics", Metrics).root.items()}, recipe
-    )
-    groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, recipe.method)
+    counts, assessment, title = corpus.class_counts(), method.assessment(recipe), method.title(recipe.dump())
+    metrics = {name: arm.model_dump() for name, arm in run.checked("evaluate", "metrics", Metrics).root.items()}
+    arms = read_arms(metrics, recipe, method)
+    groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, method.groups)
     generated = run.drawn("generated")
     excluded = Counter(rejected.class_id for rejected in run.records("generated", "excluded", Rejected))
-    scores: list[Score | Acceptance] = [s for step in detects for s in run.records(step, "scores", Score)]
-    accepts = [step for step in steps if step.endswith("/accept")]
-    scores += [score for step in accepts for score in run.records(step, "scores", Acceptance)]
-    templates = run.records("assess/template", "templates", ClassTemplate) if "assess/template" in steps else []
+    scores = method.read_scores(run, steps)
     num_generated = Counter(row.class_id for row in generated)
-    classes = list_classes(corpus.class_names, counts, num_generated, excluded, arms, tail, recipe.method)
+    classes = list_classes(corpus.class_names, counts, num_generated, excluded, arms, tail, method.name)
     tail_rows = [row for row in classes if row.is_tail]
     by_size = [row.class_id for row in tail_rows]
     provenance = read_provenance(run)
     sources = Sources(
         recipe,
+        method,
+        assessment.attempts if assessment else 1,
         corpus,
         [drawn for step in steps if step.endswith("draw") for drawn in run.drawn(step)],
         generated,
         {score.key: score for score in scores},
-        run.records("describe", "descriptions", Description) if "describe" in steps else [],
+        method.real_texts(run, steps),
+    )
+    acceptance = (
+        count_acceptance(scores, method.read_templates(run, steps), excluded, corpus.class_names, by_size)
+        if assessment
+        else ()
     )
     return Report(
         recipe=recipe,
+        method=method,
+        title=title,
         recipe_yaml=yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True),
         evidence=judge_evidence(provenance.models),
         provenance=provenance,
-        verdict=write_verdict(arms, groups, len(generated), recipe.method, title_of(recipe)),
+        verdict=write_verdict(arms, groups, len(generated), method, title),
         groups=groups,
         arms=arms,
         classes=classes,
         chart=draw_classes(classes, arms),
-        texts=read_class_texts(run, corpus.class_names, counts, tail) if "extend" in steps else (),
-        reasons=count_reasons(run, steps),
-        acceptance=count_acceptance(scores, templates, excluded, corpus.class_names, by_size)
-        if detects or accepts
-        else (),
+        sections=method.sections(run, recipe, corpus, steps, tail),
+        assessment=assessment,
+        acceptance=acceptance,
         galleries=build_galleries(sources, tail_rows),
         leaks=read_leaks(run, steps, recipe, corpus, generated),
         panels=_read_panels(run, [step for step in steps if step.startswith("train/")]),
         timings=read_timings(run, steps),
-        tgn=tgn,
     )
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ltgc_local.printable import printable
-from ltgc_local.reporting.acceptance import describe_scorer, sum_rounds
-from ltgc_local.reporting.accuracy import Arm, title_of
+from ltgc_local.reporting.acceptance import sum_rounds
+from ltgc_local.reporting.accuracy import Arm
 from ltgc_local.reporting.gallery import images_per_class
 from ltgc_local.reporting.gather import Report
 from ltgc_local.reporting.verdict import signed
@@ -20,9 +20,9 @@ SHOWN_OF_LONG = 30
 def render(report: Report) -> str:
     """Return the page. Every value is escaped, control characters are shown, and nothing in it refers to another file
     or to the network; its Content-Security-Policy has browsers hold it to that."""
-    # The templates lie beside this module: report.html, its macros and its style.
+    # The page's templates lie next to this module, those of a method's own sections in its folder.
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader([Path(__file__).parent, report.method.templates]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -32,11 +32,9 @@ def render(report: Report) -> str:
     shown = len(report.galleries)
     page = environment.get_template("report.html").render(
         report=report,
-        title=title_of(report.recipe),
         best=best_values(report.arms),
-        scorer=describe_scorer(report.recipe),
         rounds=sum_rounds(report.acceptance),
-        per_class=images_per_class(report.recipe, shown),
+        per_class=images_per_class(report.recipe, shown, report.assessment.attempts if report.assessment else 1),
         left_out=len(report.tail) - shown,
         long_table=LONG_TABLE,
         shown_of_long=SHOWN_OF_LONG,

@@ -14,7 +14,7 @@ def summarize(report: Report) -> dict[str, Any]:
     verdict = report.verdict
     return {
         "name": report.recipe.name,
-        "method": report.recipe.method,
+        "method": report.method.name,
         "benchmark": report.recipe.data.benchmark,
         "seed": report.recipe.seed,
         "evidence": report.evidence.level,
@@ -31,11 +31,8 @@ def summarize(report: Report) -> dict[str, Any]:
         },
         "groups": {g.name: {"classes": g.num_classes, "test_images": g.num_test} for g in report.groups},
         "classes": [dataclasses.asdict(row) | {"difference": row.difference} for row in report.classes],
-        "descriptions": [dataclasses.asdict(row) | {"unparsable_share": row.unparsable_share} for row in report.texts],
-        "rejected": [dataclasses.asdict(reason) for reason in report.reasons],
         "rounds": [{"drawn": r.drawn, "accepted": r.accepted} for r in sum_rounds(report.acceptance)],
         "acceptance": [dataclasses.asdict(row) for row in report.acceptance],
         "leaks": [dataclasses.asdict(group.count) for group in report.leaks.groups] if report.leaks else None,
-        "tgn": dataclasses.asdict(report.tgn) if report.tgn else None,
         "timings": [dataclasses.asdict(timing) for timing in report.timings],
-    }
+    } | {name: figures for section in report.sections for name, figures in section.figures.items()}

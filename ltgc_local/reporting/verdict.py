@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ltgc_local.reporting.accuracy import TITLES, Arm, Group, subtract
+from ltgc_local.reporting.accuracy import Arm, Group, subtract
+from ltgc_local.reporting.reported import MethodReport
 
 Outcome = Literal["better", "unclear", "worse"]
 WORDS = {"few": "few-shot", "medium": "medium-shot", "many": "many-shot", "all": "test", "tail": "tail"}
 #: What the verdict is on: the first of these groups that there is.
 RAREST = ("tail", "few", "medium", "many", "all")
-CONTROL_KEYS = {
-    "ltgc": "Write 'train.control: true' to train the same LoRA without them.",
-    "tgn": "Write 'classifier.control: true' to train the same network without them.",
-}
 
 
 @dataclass(frozen=True)
@@ -62,15 +59,10 @@ def compare(arms: Sequence[Arm], groups: Sequence[Group], one: str, other: str =
 
 
 def write_verdict(
-    arms: Sequence[Arm], groups: Sequence[Group], num_generated: int, method: str = "ltgc", title: str = ""
+    arms: Sequence[Arm], groups: Sequence[Group], num_generated: int, method: MethodReport, title: str
 ) -> Verdict:
-    """Say by how much the method differs from its control, and whether the test images can tell them apart.
-
-    Args:
-        title: what the method is called, where that is not its own name.
-    """
-    title = title or TITLES[method]
-    differences = {difference.group: difference for difference in compare(arms, groups, method)}
+    """Say by how much the method differs from its control, and whether the test images can tell them apart."""
+    differences = {difference.group: difference for difference in compare(arms, groups, method.name)}
     if not differences:
         return _without_control(arms, groups, method)
     rarest = next(differences[name] for name in RAREST if name in differences)
@@ -85,7 +77,7 @@ def write_verdict(
         sentences.append(f"On medium-shot classes the difference is {_points(differences['medium'])}.")
     if rarest.group != "all" and "all" in differences:
         sentences.append(_overall(differences["all"], title))
-    sentences += _against_zero_shot(arms, rarest.group, method)
+    sentences += _against_zero_shot(arms, rarest.group, method.name, title)
     caveat = (
         "One seed. The intervals are of the test images alone, paired image by image; the spread between seeds comes "
         "on top: --seeds 3 measures it."
@@ -122,22 +114,20 @@ def _overall(overall: Difference, title: str) -> str:
     return f"Over all test images {title} is {word} by {abs(overall.points):.1f} points ({overall.after:.1f} %)."
 
 
-def _against_zero_shot(arms: Sequence[Arm], rarest: str, method: str) -> list[str]:
+def _against_zero_shot(arms: Sequence[Arm], rarest: str, treated: str, title: str) -> list[str]:
     found = {arm.name: arm.by_group for arm in arms}
     behind = []
     for group in dict.fromkeys((rarest, "all")):
-        lead = subtract(found.get("zero_shot", {}).get(group), found.get(method, {}).get(group))
+        lead = subtract(found.get("zero_shot", {}).get(group), found.get(treated, {}).get(group))
         if lead is not None and lead > 0:
             behind.append(f"{group} by {lead:.1f}")
-    return (
-        [f"CLIP without any training is ahead of {TITLES[method]} on {' and '.join(behind)} points."] if behind else []
-    )
+    return [f"CLIP without any training is ahead of {title} on {' and '.join(behind)} points."] if behind else []
 
 
-def _without_control(arms: Sequence[Arm], groups: Sequence[Group], method: str) -> Verdict:
-    changes = compare(arms, groups, method, other="zero_shot")
+def _without_control(arms: Sequence[Arm], groups: Sequence[Group], method: MethodReport) -> Verdict:
+    changes = compare(arms, groups, method.name, other="zero_shot")
     headline = "This run has no control, so it cannot say what the generated images did."
-    sentences = [CONTROL_KEYS[method]]
+    sentences = [method.control_hint] if method.control_hint else []
     if changes:
         listed = ", ".join(f"{_points(change)} on {change.group}" for change in changes)
         sentences.append(f"Against zero-shot CLIP, training and generated images together make {listed}.")

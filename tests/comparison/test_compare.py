@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.comparison import Comparison, compare_runs
-from ltgc_local.comparison.arms import describe_arm, paper_method
 from ltgc_local.comparison.fold import Cell
 from ltgc_local.comparison.grid import Grid
-from ltgc_local.comparison.paper import TABLES
 from ltgc_local.comparison.read import flatten
 from ltgc_local.errors import ArtefactError
+from ltgc_local.methods.ltgc.comparison import LtgcComparison
+from ltgc_local.methods.ltgc.paper import TABLES
+from ltgc_local.methods.registry import COMPARISONS
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.sealed import write_sealed
 from tests.comparison.conftest import WriteRun
@@ -31,7 +32,7 @@ def values(cells: tuple[str | Cell, ...]) -> list[float | None]:
 
 
 def test_seeds_are_one_row_with_mean_deviation_and_a_t_interval(table: Path) -> None:
-    (line,) = [each for each in compare_runs([table]).benchmarks[0].lines if each.label == "balance_mix"]
+    (line,) = [each for each in compare_runs([table], COMPARISONS).benchmarks[0].lines if each.label == "balance_mix"]
     assert line.seeds == (0, 1)
     # few: 14 and 16 of 20 are 70 and 80 %: mean 75, sd 7.071, half width 12.706 * 7.071 / sqrt(2) = 63.53
     few = line.cells["few"]
@@ -41,17 +42,19 @@ def test_seeds_are_one_row_with_mean_deviation_and_a_t_interval(table: Path) -> 
 
 
 def test_one_run_has_a_bootstrap_interval_over_its_test_images(table: Path) -> None:
-    (line,) = [each for each in compare_runs([table]).benchmarks[0].lines if each.label == "no_balance_mix"]
+    (line,) = [
+        each for each in compare_runs([table], COMPARISONS).benchmarks[0].lines if each.label == "no_balance_mix"
+    ]
     few = line.cells["few"]
     assert few.value == 50.0 and few.sd is None and few.interval is not None
     assert few.interval[0] == pytest.approx(28, abs=4) and few.interval[1] == pytest.approx(72, abs=4)
-    narrow = compare_runs([table], level=0.5).benchmarks[0].lines
+    narrow = compare_runs([table], COMPARISONS, level=0.5).benchmarks[0].lines
     (same,) = [each for each in narrow if each.label == "no_balance_mix"]
     assert same.cells["few"].interval[0] > few.interval[0] + 5  # type: ignore[index]
 
 
 def test_what_rows_share_stands_once_zero_shot_first(table: Path) -> None:
-    lines = compare_runs([table]).benchmarks[0].lines
+    lines = compare_runs([table], COMPARISONS).benchmarks[0].lines
     assert [(line.label, line.title, line.seeds) for line in lines] == [
         ("", "CLIP zero-shot", ()),
         ("", "LoRA on originals alone, instance sampling, cross-entropy", (0,)),
@@ -66,7 +69,7 @@ def test_what_rows_share_stands_once_zero_shot_first(table: Path) -> None:
 
 
 def test_the_change_is_against_the_rows_own_control_and_paired(table: Path) -> None:
-    rows = {str(row[0]): row for row in grid(compare_runs([table]), "change").rows}
+    rows = {str(row[0]): row for row in grid(compare_runs([table], COMPARISONS), "change").rows}
     # all, many, medium, few of 60, 20, 20 and 20 images
     assert values(rows["no_balance_mix"]) == pytest.approx([10, 0, 0, 30])
     assert values(rows["balance_mix"]) == pytest.approx([(4 + 6) / 120 * 100, -10, 0, 35], abs=1e-3)
@@ -75,7 +78,7 @@ def test_the_change_is_against_the_rows_own_control_and_paired(table: Path) -> N
 
 
 def test_the_two_by_two_holds_data_against_sampler(table: Path) -> None:
-    originals, union = grid(compare_runs([table]), "two_by_two").rows
+    originals, union = grid(compare_runs([table], COMPARISONS), "two_by_two").rows
     # instance: all, many, few; balanced: all, many, few
     assert values(originals) == pytest.approx([100 * 34 / 60, 90, 20, 100 * 38 / 60, 85, 40])
     assert values(union) == pytest.approx([100 * 40 / 60, 90, 50, 100 * 42 / 60, 85, 60])
@@ -85,11 +88,11 @@ def test_there_is_no_two_by_two_of_rows_that_differ_in_more(write_run: WriteRun,
     right = {"control": (9, 9, 9), "ltgc": (9, 9, 9)}
     write_run("r/a", right, "name=a", "train.mixing=union", "train.sampler=instance")
     write_run("r/b", right, "name=b", "train.mixing=union", "train.lr=0.5")
-    assert [g.kind for g in compare_runs([tmp_path / "r"]).benchmarks[0].grids].count("two_by_two") == 0
+    assert [g.kind for g in compare_runs([tmp_path / "r"], COMPARISONS).benchmarks[0].grids].count("two_by_two") == 0
 
 
 def test_the_papers_table_stands_beside_the_rows_that_stand_for_its_own(table: Path) -> None:
-    grids = [g for g in compare_runs([table]).benchmarks[0].grids if g.kind == "paper"]
+    grids = [g for g in compare_runs([table], COMPARISONS).benchmarks[0].grids if g.kind == "paper"]
     assert [g.title.split(":")[0][-7:] for g in grids] == ["Table 1", "Table 2", "Table 5"]
     rows = {str(row[0]): row for row in grids[-1].rows}
     assert rows["without BalanceMix"][3] == "no_balance_mix"
@@ -118,8 +121,7 @@ def test_an_arm_stands_for_a_row_of_the_paper_by_its_settings(
     make_recipe: Callable[..., Recipe], overrides: list[str], arm: str, expected: str | None
 ) -> None:
     settings = flatten(make_recipe(*overrides).dump())
-    assert paper_method(settings, arm) == expected
-    assert paper_method(settings, arm, "five_crop") is None
+    assert LtgcComparison().paper_row(settings, arm) == expected
 
 
 def test_the_papers_figures_are_the_slides() -> None:
@@ -132,7 +134,7 @@ def test_the_papers_figures_are_the_slides() -> None:
 
 def test_ensembles_of_an_arm_are_lines_of_their_own(write_run: WriteRun) -> None:
     run = write_run("r", {"ltgc": (9, 9, 9), "ltgc.five_crop": (12, 9, 9)})
-    lines = compare_runs([run]).benchmarks[0].lines
+    lines = compare_runs([run], COMPARISONS).benchmarks[0].lines
     assert [(line.variant, line.cells["many"].value) for line in lines] == [("", 45.0), ("five_crop", 60.0)]
     assert lines[1].title.endswith(", five crops") and lines[1].cells["many"].interval is not None
 
@@ -140,7 +142,7 @@ def test_ensembles_of_an_arm_are_lines_of_their_own(write_run: WriteRun) -> None
 def test_benchmarks_and_states_of_their_data_are_kept_apart(write_run: WriteRun, tmp_path: Path) -> None:
     for name, digest in (("r/a", "d1"), ("r/b", "d2")):
         write_run(name, {"ltgc": (9, 9, 9)}, digest=digest)
-    names = [benchmark.name for benchmark in compare_runs([tmp_path / "r"]).benchmarks]
+    names = [benchmark.name for benchmark in compare_runs([tmp_path / "r"], COMPARISONS).benchmarks]
     assert names == ["fashion_mnist_lt (data d1)", "fashion_mnist_lt (data d2)"]
 
 
@@ -148,7 +150,7 @@ def test_rows_of_one_name_are_told_apart_by_what_differs(write_run: WriteRun, tm
     write_run("r/a", {"ltgc": (9, 9, 9)})
     write_run("r/b", {"ltgc": (8, 9, 9)}, "train.lr=0.5")
     write_run("r/c", {"ltgc": (8, 9, 9)}, "train.lr=0.5", "seed=1", "evaluate.batch_size=8")
-    lines = compare_runs([tmp_path / "r"]).benchmarks[0].lines
+    lines = compare_runs([tmp_path / "r"], COMPARISONS).benchmarks[0].lines
     assert [(line.label, line.seeds) for line in lines] == [
         ("plain (train.lr=0.01)", (0,)),
         ("plain (train.lr=0.5)", (0, 1)),
@@ -159,7 +161,7 @@ def test_a_run_named_twice_counts_once_and_an_unfinished_one_is_named(write_run:
     unfinished = table / "mixup/seed-0"
     unfinished.mkdir(parents=True)
     write_sealed(unfinished / "recipe.json", {"name": "x"})
-    comparison = compare_runs([table, table / "balance_mix", table / "balance_mix/seed-1"])
+    comparison = compare_runs([table, table / "balance_mix", table / "balance_mix/seed-1"], COMPARISONS)
     assert comparison.unfinished == (unfinished,)
     (line,) = [each for each in comparison.benchmarks[0].lines if each.label == "balance_mix"]
     assert line.seeds == (0, 1)
@@ -167,17 +169,17 @@ def test_a_run_named_twice_counts_once_and_an_unfinished_one_is_named(write_run:
 
 def test_folders_without_an_evaluated_run_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no run directory here"):
-        compare_runs([tmp_path])
+        compare_runs([tmp_path], COMPARISONS)
     write_sealed(tmp_path / "recipe.json", {"name": "x"})
     with pytest.raises(ArtefactError, match="step evaluate is not complete; type: ltgc-local status"):
-        compare_runs([tmp_path])
+        compare_runs([tmp_path], COMPARISONS)
 
 
 def test_a_damaged_recipe_is_an_error_with_what_to_type(write_run: WriteRun) -> None:
     run = write_run("r", {"ltgc": (9, 9, 9)})
     (run / "recipe.json").write_text("{")
     with pytest.raises(ArtefactError, match="damaged"):
-        compare_runs([run])
+        compare_runs([run], COMPARISONS)
 
 
 def test_a_run_that_stored_no_predictions_has_figures_without_intervals(write_run: WriteRun, tmp_path: Path) -> None:
@@ -190,7 +192,7 @@ def test_a_run_that_stored_no_predictions_has_figures_without_intervals(write_ru
     old = {"ltgc": {"all": 50.0, "many": 60.0, "medium": None, "few": 7.5, "per_class": {}}}
     run.write_chunk("evaluate", 0, [Json("metrics", old)], {"items": 1, "seconds": 0, "peak_mib": 0}, numbered=False)
     run.write_manifest("evaluate", {}, 1, 0)
-    (line,) = compare_runs([root]).benchmarks[0].lines
+    (line,) = compare_runs([root], COMPARISONS).benchmarks[0].lines
     assert (line.cells["all"], line.cells["worst"], line.cells["medium"]) == (Cell(50.0), Cell(None), Cell(None))
 
 
@@ -199,7 +201,7 @@ def test_validation_images_are_compared_at_the_kept_epoch_of_runs_that_were_neve
 ) -> None:
     for seed, few in ((0, (10.0, 30.0, 20.0)), (1, (10.0, 50.0, 20.0))):
         trained_run(f"v/seed-{seed}", {"control": (0.0, 5.0, 9.0), "ltgc": few}, 1, f"seed={seed}")
-    (benchmark,) = compare_runs([tmp_path / "v"], split="val").benchmarks
+    (benchmark,) = compare_runs([tmp_path / "v"], COMPARISONS, split="val").benchmarks
     by_arm = {line.arm: line for line in benchmark.lines}
     assert by_arm.keys() == {"control", "ltgc"}
     assert (by_arm["ltgc"].cells["few"].value, by_arm["control"].cells["few"].value) == (40.0, 5.0)
@@ -209,12 +211,12 @@ def test_validation_images_are_compared_at_the_kept_epoch_of_runs_that_were_neve
         "Change against the control",
     ]
     with pytest.raises(ArtefactError, match="step evaluate is not complete"):
-        compare_runs([tmp_path / "v"])
+        compare_runs([tmp_path / "v"], COMPARISONS)
 
 
 def test_validation_figures_need_a_training(table: Path) -> None:
     with pytest.raises(ArtefactError, match="step train/ltgc is not complete"):
-        compare_runs([table], split="val")
+        compare_runs([table], COMPARISONS, split="val")
 
 
 def test_comparing_imports_no_torch() -> None:
@@ -225,7 +227,7 @@ def test_comparing_imports_no_torch() -> None:
 
 def test_an_arm_says_how_pairs_are_mixed_where_that_is_not_the_default(make_recipe: Callable[..., Recipe]) -> None:
     def title(*overrides: str) -> str:
-        return describe_arm(flatten(make_recipe(*overrides).dump()), "ltgc")
+        return ", ".join(LtgcComparison().describe_arm(flatten(make_recipe(*overrides).dump()), "ltgc"))
 
     assert title() == "BalanceMix, cross-entropy"
     assert title("train.mix_form=mask") == "BalanceMix by masks, cross-entropy"

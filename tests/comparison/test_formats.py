@@ -13,6 +13,7 @@ import pytest
 from ltgc_local.comparison import FORMATS, compare_runs, write_comparison
 from ltgc_local.comparison.fold import Cell
 from ltgc_local.comparison.formats import figure, spread
+from ltgc_local.methods.registry import COMPARISONS
 from tests.comparison.conftest import WriteRun
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -20,7 +21,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.mark.parametrize("kind", ["markdown", "latex", "csv"])
 def test_the_format_is_the_golden_files(table: Path, kind: str) -> None:
-    text = write_comparison(compare_runs([table], resamples=200), kind)
+    text = write_comparison(compare_runs([table], COMPARISONS, resamples=200), kind)
     if kind == "csv":
         text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("paper"))
     assert text == (GOLDEN / f"table5.{FORMATS[kind]}").read_text("utf-8")
@@ -34,7 +35,7 @@ def test_figures_are_signed_only_where_they_are_differences() -> None:
 
 
 def test_csv_is_tidy_one_figure_a_line_and_the_papers_are_marked(table: Path) -> None:
-    rows = list(csv.DictReader(io.StringIO(write_comparison(compare_runs([table]), "csv"))))
+    rows = list(csv.DictReader(io.StringIO(write_comparison(compare_runs([table], COMPARISONS), "csv"))))
     ours = [row for row in rows if row["source"] == "ours"]
     (few,) = [r for r in ours if (r["row"], r["measure"], r["group"]) == ("balance_mix", "minus_control", "few")]
     assert (few["value"], few["seeds"], few["level"]) == ("35.0", "0 1", "0.95")
@@ -48,7 +49,7 @@ def test_csv_is_tidy_one_figure_a_line_and_the_papers_are_marked(table: Path) ->
 
 
 def test_latex_has_balanced_braces_and_as_many_cells_as_columns(table: Path) -> None:
-    text = write_comparison(compare_runs([table]), "latex")
+    text = write_comparison(compare_runs([table], COMPARISONS), "latex")
     assert text.count("{") == text.count("}") and text.count(r"\begin{") == text.count(r"\end{")
     assert text.isascii()
     for body in re.findall(r"\\begin{tabular}{([lr]+)}(.*?)\\end{tabular}", text, flags=re.S):
@@ -58,7 +59,7 @@ def test_latex_has_balanced_braces_and_as_many_cells_as_columns(table: Path) -> 
 
 
 def test_the_page_needs_nothing_else_and_every_table_is_whole(table: Path) -> None:
-    page = write_comparison(compare_runs([table]), "html")
+    page = write_comparison(compare_runs([table], COMPARISONS), "html")
     assert not re.search(r"(src|href)=|<script|@import|url\(", page)
     for kind in ("Accuracy on the test images", "Change against the control", "Data and sampler", "Table 5"):
         assert kind in page
@@ -79,7 +80,7 @@ def test_the_page_needs_nothing_else_and_every_table_is_whole(table: Path) -> No
 
 def test_names_are_escaped_in_every_format(write_run: WriteRun) -> None:
     run = write_run("r", {"ltgc": (9, 9, 9), "a<b&c|d_e": (9, 9, 9)})
-    comparison = compare_runs([run])
+    comparison = compare_runs([run], COMPARISONS)
     assert "a&lt;b&amp;c|d" in write_comparison(comparison, "html")
     assert r"a&lt;b&c\|d" in write_comparison(comparison, "markdown")
     assert r"a$<$b\&c" in write_comparison(comparison, "latex")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ltgc_local.errors import ArtefactError
-from ltgc_local.methods.plans import OF_GENERATED
+from ltgc_local.methods.ltgc.plan import OF_GENERATED
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ltgc_local.comparison.read import read_run
 from ltgc_local.errors import ArtefactError, LtgcError
+from ltgc_local.methods.registry import COMPARISONS
 from ltgc_local.pipeline.preview import metrics_as_text
 from ltgc_local.pipeline.scheduler import Request, find_all_damage, run_pipeline, status
 from ltgc_local.recipe import Recipe
@@ -85,8 +86,8 @@ def read_everything(root: Path) -> None:
         lambda: read_settings(root),
         lambda: read_provenance(RunDirectory(root)),
         lambda: metrics_as_text(root),
-        lambda: read_run(root),
-        lambda: read_run(root, "val"),
+        lambda: read_run(root, COMPARISONS),
+        lambda: read_run(root, COMPARISONS, "val"),
         lambda: find_runs(root.parent),
         lambda: find_all_damage(read_run_recipe(root), root),
         lambda: RunDirectory(root).complete_chunks("evaluate"),
@@ -143,7 +144,7 @@ def test_what_is_no_file_in_a_run_is_named_at_once(run: RunDirectory, place: str
     with within(BUSY_S):
         read_everything(run.root)
     with pytest.raises(ArtefactError):
-        read_run(run.root)
+        read_run(run.root, COMPARISONS)
 
 
 def test_a_command_in_a_received_run_is_not_passed_on(run: RunDirectory) -> None:

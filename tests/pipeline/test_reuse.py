@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.methods.base import Step
+from ltgc_local.methods.ltgc.plan import DETECT
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Json
 from ltgc_local.runs.find_runs import find_runs
@@ -14,7 +15,7 @@ from ltgc_local.runs.reuse import find_finished, take_step
 from ltgc_local.runs.sealed import write_sealed
 
 FACTS = {"items": 1, "seconds": 2.0, "peak_mib": 7}
-STEP = Step("assess/0/detect", "detect")
+STEP = Step("assess/0/detect", DETECT)
 
 
 def finished(root: Path, fingerprint: dict[str, object], value: str = "made") -> RunDirectory:

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from ltgc_local.errors import BackendError, LtgcError, RecipeError
-from ltgc_local.methods.base import Step
+from ltgc_local.methods.base import StageSpec, Step
+from ltgc_local.methods.ltgc.plan import COLLECT, DESCRIBE, DRAW, EXTEND, TRAIN
+from ltgc_local.methods.tgn.plan import DISTILL, TRAIN_GENERATOR
 from ltgc_local.model_store import find_card
 from ltgc_local.pipeline.executors.gpus import join_gpus, share_gpus, visible_gpus
 from ltgc_local.pipeline.executors.local import _threads, _wait, run_workers
@@ -70,20 +72,20 @@ def test_a_step_has_workers_where_its_shards_are_independent(
     card = tmp_path / "cards/tiny-llm.md"
     card.write_text(card.read_text().replace("licence:", "tensor_parallel: 2\nlicence:"))
 
-    def workers(stage: str, role: str | None, *options: str) -> list[str | None]:
+    def workers(stage: StageSpec, role: str | None, *options: str) -> list[str | None]:
         recipe = make_recipe(*empty_models, "models.device=cuda", "models.workers=2", *options)
         cards = {each: find_card(recipe.models.cards, f"tiny-{each}", each) for each in recipe.roles}
         step = Step("s", stage, (), role)  # type: ignore[arg-type]
         return [each.get("CUDA_VISIBLE_DEVICES") for each in _environments(step, recipe, cards)]
 
-    assert workers("ltgc.stages.describe", "vlm") == ["0", "1"]
-    assert workers("ltgc.stages.extend", "llm") == ["0,1", "2,3"]  # the card asks for two GPUs
-    assert workers("ltgc.stages.extend", "llm", "models.tensor_parallel=1") == ["0", "1"]  # the recipe knows better
-    assert workers("ltgc.stages.draw", "t2i") == ["0", "1"]
-    assert workers("ltgc.stages.train", "clip") == ["0,1", "0,1"]  # which work on every batch together, see below
-    assert workers("tgn.stages.train_generator", "clip") == workers("tgn.stages.distill", None) == ["0,1", "0,1"]
-    assert workers("ltgc.stages.collect", None) == [None]
-    assert workers("ltgc.stages.draw", "t2i", "models.device=cpu") == [None, None]
+    assert workers(DESCRIBE, "vlm") == ["0", "1"]
+    assert workers(EXTEND, "llm") == ["0,1", "2,3"]  # the card asks for two GPUs
+    assert workers(EXTEND, "llm", "models.tensor_parallel=1") == ["0", "1"]  # the recipe knows better
+    assert workers(DRAW, "t2i") == ["0", "1"]
+    assert workers(TRAIN, "clip") == ["0,1", "0,1"]  # which work on every batch together, see below
+    assert workers(TRAIN_GENERATOR, "clip") == workers(DISTILL, None) == ["0,1", "0,1"]
+    assert workers(COLLECT, None) == [None]
+    assert workers(DRAW, "t2i", "models.device=cpu") == [None, None]
 
 
 def test_several_workers_share_the_cores() -> None:

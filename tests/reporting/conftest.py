@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.datasets import Corpus
+from ltgc_local.methods.registry import method_of
 from ltgc_local.recipe import Recipe
 from ltgc_local.reporting import Report, gather
 from ltgc_local.runs.directory import RunDirectory
@@ -15,13 +16,19 @@ ACCURACY = {
 }
 
 
+def gather_run(run: RunDirectory, recipe: Recipe, corpus: Corpus) -> Report:
+    """Gather a run's report as its last step does."""
+    method = method_of(recipe)
+    return gather(run, recipe, corpus, report_reads(recipe), method.report, method.tail(corpus, recipe))
+
+
 def write_and_gather(
     root: Path, recipe: Recipe, corpus: Corpus, arms: tuple[str, ...] = tuple(ACCURACY), accept_rate: float = 0.7
 ) -> Report:
     """Write a run of the recipe with ``ACCURACY`` and gather its report."""
     metrics = make_metrics(corpus, {arm: ACCURACY[arm] for arm in arms})
     run: RunDirectory = RunWriter(root, recipe, corpus, accept_rate).write_all(metrics)
-    return gather(run, recipe, corpus, report_reads(recipe))
+    return gather_run(run, recipe, corpus)
 
 
 @pytest.fixture(scope="module")

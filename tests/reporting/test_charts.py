@@ -9,7 +9,7 @@ from ltgc_local.reporting.pictures import data_address, spread
 
 
 def row(class_id: int, num_train: int, num_generated: int = 0) -> ClassRow:
-    return ClassRow(class_id, f"class {class_id}", num_train, "many", num_generated, 0, False, {"ltgc": 50.0})
+    return ClassRow(class_id, f"class {class_id}", num_train, "many", num_generated, 0, False, {"ltgc": 50.0}, "ltgc")
 
 
 def test_bars_are_in_percent_of_the_longest_on_a_linear_scale() -> None:

@@ -5,16 +5,17 @@ import pytest
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.ltgc.replies import CUT_OFF, MAX_CHARACTERS, parse_sentence
+from ltgc_local.methods.ltgc.report import LtgcReport, describe_score, describe_scorer
+from ltgc_local.methods.ltgc.texts import is_unparsable
 from ltgc_local.records import Score
-from ltgc_local.reporting import Report, gather, render, summarize
-from ltgc_local.reporting.acceptance import Round, describe_score, describe_scorer, sum_rounds
+from ltgc_local.reporting import Report, render, summarize
+from ltgc_local.reporting.acceptance import Round, sum_rounds
 from ltgc_local.reporting.accuracy import read_arms
 from ltgc_local.reporting.provenance import ModelFacts, judge_evidence
-from ltgc_local.reporting.texts import is_unparsable
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Lines
-from tests.reporting.conftest import ACCURACY, write_and_gather
-from tests.reporting.run_on_disk import RunWriter, list_corpus, make_metrics, make_recipe, report_reads, shipped_corpus
+from tests.reporting.conftest import ACCURACY, gather_run, write_and_gather
+from tests.reporting.run_on_disk import RunWriter, list_corpus, make_metrics, make_recipe, shipped_corpus
 
 
 def test_classes_begin_with_the_most_photographs_and_count_what_was_generated(report: Report) -> None:
@@ -71,7 +72,7 @@ def test_the_vlms_answers_are_an_arm_that_says_what_it_rests_on(tmp_path: Path, 
     metrics["vlm_zero_shot"] |= {"images": 200, "unnamed": 5, "nearest": nearest}
     writer = RunWriter(tmp_path, recipe, shipped_corpus())
     writer.write("classify", [Lines("answers", [])], 200)
-    found = gather(writer.write_all(metrics), recipe, shipped_corpus(), report_reads(recipe))
+    found = gather_run(writer.write_all(metrics), recipe, shipped_corpus())
     assert [arm.name for arm in found.arms] == ["zero_shot", "vlm_zero_shot", "control", "ltgc"]
     assert found.arms[1].title == "Vision-language model"
     assert found.arms[1].detail == f"asked for the class of 200 test images; 5 replies name none, {words}"
@@ -83,13 +84,13 @@ def test_the_fallback_template_is_known(report: Report) -> None:
 
 
 def test_unparsable_lines_are_a_share_of_all_lines(report: Report) -> None:
-    dress = report.texts[0]
+    dress = report.sections[0].facts.texts[0]
     assert (dress.num_existing, dress.num_wanted, dress.num_extended, dress.num_rejected) == (17, 7, 7, 7)
     assert dress.unparsable_share == pytest.approx(100 * 2 / (7 + 7))
 
 
 def test_reasons_are_counted_by_stage(report: Report) -> None:
-    counts = {(reason.stage, reason.text): reason.count for reason in report.reasons}
+    counts = {(reason.stage, reason.text): reason.count for reason in report.sections[0].facts.reasons}
     assert counts["extend", "repeats another description"] == 6
     assert counts["extend", "no beginning of it fits the CLIP tokens"] == 4
     assert counts["describe", "empty reply"] == 1
@@ -121,7 +122,7 @@ def test_steps_are_found_and_timed_in_the_order_they_ran(report: Report) -> None
 def test_galleries_begin_with_the_rarest_and_end_chains_as_they_ended(report: Report) -> None:
     assert [gallery.row.name for gallery in report.galleries] == ["coat", "dress"]
     for gallery in report.galleries:
-        assert len(gallery.photographs) == 6 and len(gallery.accepted) <= 6
+        assert len(gallery.real) == 6 and len(gallery.accepted) <= 6
         for chain in gallery.chains:
             assert [picture.state for picture in chain.pictures[:-1]] == ["missed"] * (len(chain.pictures) - 1)
             assert (chain.pictures[-1].state == "accepted") == (chain.outcome == "accepted")
@@ -150,7 +151,7 @@ def test_a_corpus_without_tail_or_few_classes_is_reported(tmp_path: Path) -> Non
 def test_an_incomplete_step_is_an_error_that_names_it(tmp_path: Path) -> None:
     recipe = make_recipe()
     with pytest.raises(ArtefactError, match="leaks/compare is not complete"):
-        gather(RunDirectory(tmp_path), recipe, shipped_corpus(), report_reads(recipe))
+        gather_run(RunDirectory(tmp_path), recipe, shipped_corpus())
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_the_scorer_is_said_in_words(assess: dict[str, object], words: str) -> N
 def test_every_way_of_training_has_words_of_its_own(mixing: str, loss: str) -> None:
     def detail(**train: str) -> str:
         recipe = make_recipe(train={"control": False} | train)
-        (arm,) = read_arms({"ltgc": {"per_class": {}}}, recipe)
+        (arm,) = read_arms({"ltgc": {"per_class": {}}}, recipe, LtgcReport())
         return arm.detail
 
     words = detail(mixing=mixing, loss=loss)

@@ -1,5 +1,6 @@
 import pytest
 
+from ltgc_local.methods.ltgc.report import LtgcReport
 from ltgc_local.reporting.accuracy import Arm, Group
 from ltgc_local.reporting.verdict import Verdict, signed, write_verdict
 
@@ -16,7 +17,7 @@ def verdict_of(control: dict[str, float | None] | None, ltgc: dict[str, float | 
         if control and after is not None and (before := control[group]) is not None
     }
     listed = [Arm(n, n, "", values, {}, intervals if n == "ltgc" else {}) for n, values in arms.items()]
-    return write_verdict(listed, GROUPS, num_generated=9)
+    return write_verdict(listed, GROUPS, 9, LtgcReport(), "LTGC")
 
 
 def groups(everything: float, many: float | None, medium: float | None, few: float | None) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ltgc_local.methods.base import COMPARE_IMAGES, FINGERPRINT_IMAGES
 from ltgc_local.methods.context import StageContext
 from ltgc_local.methods.stages import compare_images, fingerprint_images
 from ltgc_local.pipeline.plan import build_plan
@@ -58,9 +59,9 @@ def run_guard(
     run.write_chunk("generated", 0, [Lines("excluded", []), *shards], facts, numbered=False)
     run.write_manifest("generated", {}, 1, 0)
     for step in build_plan(recipe):
-        if step.stage not in ("stages.fingerprint_images", "stages.compare_images"):
+        if step.stage not in (FINGERPRINT_IMAGES, COMPARE_IMAGES):
             continue
-        stage = fingerprint_images if step.stage == "stages.fingerprint_images" else compare_images
+        stage = fingerprint_images if step.stage == FINGERPRINT_IMAGES else compare_images
         context = StageContext(recipe, step, run, Progress(step.name))
         chunks = stage.plan_chunks(context)
         for number, chunk in enumerate(chunks):

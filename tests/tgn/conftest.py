@@ -57,7 +57,7 @@ class TgnRun:
         """Do steps as the worker and the launcher do them."""
         for name in steps:
             context = self.context(name)
-            stage = importlib.import_module(f"ltgc_local.methods.{context.step.stage}")
+            stage = importlib.import_module(f"ltgc_local.methods.{context.step.stage.module}")
             (chunk,) = stage.plan_chunks(context)
             self.write(name, stage.run_chunk(context, chunk), getattr(stage, "NUMBERED", True))
 

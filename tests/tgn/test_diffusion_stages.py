@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.comparison.arms import describe_arm
 from ltgc_local.comparison.read import flatten
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.tgn.budget import list_wanted
 from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.methods.tgn.comparison import TgnComparison
 from ltgc_local.methods.tgn.stages import draw_tail
 from ltgc_local.methods.tgn.stages.accept import judge
 from ltgc_local.recipe import load_recipe
@@ -56,7 +56,7 @@ class DiffusionRun(TgnRun):
     def do(self, *steps: str) -> None:
         for name in steps:
             context = self.context(name)
-            stage = importlib.import_module(f"ltgc_local.methods.{context.step.stage}")
+            stage = importlib.import_module(f"ltgc_local.methods.{context.step.stage.module}")
             chunks = stage.plan_chunks(context)
             for number, chunk in enumerate(chunks):
                 facts = {"items": len(chunk), "seconds": 0.0, "peak_mib": 0}
@@ -198,7 +198,7 @@ def test_the_end_of_the_run_names_it_and_shows_acceptance(run: DiffusionRun) -> 
     page = (run.run.folder("report") / "report.html").read_text("utf-8")
     assert "TGN-style, diffusion − control" in page and "not the paper's generator" in page
     assert "A drawn image is accepted if CLIP finds" in page and "TGN − control" not in page
-    arm = describe_arm(flatten(run.recipe.dump()), "tgn")
+    arm = ", ".join(TgnComparison().describe_arm(flatten(run.recipe.dump()), "tgn"))
     assert arm == "test_resnet on originals and generated, TGN-style, diffusion, r 0.2, accepted by clip"
 
 

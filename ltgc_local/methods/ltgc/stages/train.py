@@ -30,7 +30,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
-    recipe, corpus, arm = context.recipe, context.corpus, context.step.name.rpartition("/")[2]
+    recipe, corpus = context.recipe, context.corpus
     corpus.check_selection(recipe.train.select)
     clip: TrainableClip = context.model
     seed = context.seed("train")  # the same for every arm: they start from the same adapters
@@ -38,7 +38,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     if recipe.train.gradient_checkpointing:
         clip.visual.set_grad_checkpointing(True)  # type: ignore[operator]
     classifier = build_classifier(clip, corpus.class_names, recipe)
-    mixing = recipe.train.mixing if arm == "ltgc" else "none"
+    mixing = recipe.train.mixing if context.step.reads else "none"  # the control reads nothing
     drawn = context.run.files("generated", "images") if mixing != "none" else []
     with first_process_first():  # which decodes for all
         original = load_split(context, corpus.train)

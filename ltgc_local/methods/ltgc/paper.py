@@ -6,30 +6,10 @@ as the paper's. Several are not the authors' own measurements, but taken from th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from ltgc_local.comparison.compared import PaperRow, PaperTable
 
 BENCHMARKS = {"imagenet_lt": "ImageNet-LT", "places_lt": "Places-LT", "inaturalist18": "iNaturalist 2018"}
 SOURCE = "LTGC, CVPR 2024; GPT-4V, GPT-4, DALL-E and CLIP ViT-B/32"
-
-
-@dataclass(frozen=True)
-class PaperRow:
-    """One row of a table; ``method`` is the key that ``arms.paper_method`` gives, "" for a method that is not here."""
-
-    method: str
-    title: str
-    values: Mapping[tuple[str, str], float] = field(default_factory=dict)  # (benchmark, group) -> percent
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """One of the paper's tables; ``columns`` are (benchmark, group)."""
-
-    number: int
-    title: str
-    columns: tuple[tuple[str, str], ...]
-    rows: tuple[PaperRow, ...]
 
 
 def _table(number: int, title: str, columns: tuple[tuple[str, str], ...], rows: str) -> PaperTable:
@@ -39,7 +19,9 @@ def _table(number: int, title: str, columns: tuple[tuple[str, str], ...], rows: 
         method, name, numbers = (part.strip() for part in line.split("|"))
         values = {c: float(n) for c, n in zip(columns, numbers.split(), strict=True) if n != "-"}
         found.append(PaperRow(method, name, values))
-    return PaperTable(number, title, columns, tuple(found))
+    own = {row.method for row in found} - {""}
+    shown_for = frozenset(own - {"ltgc"} if number > 2 else own)  # LTGC's own row is in all of them
+    return PaperTable(number, title, SOURCE, BENCHMARKS, columns, tuple(found), shown_for)
 
 
 _BOTH = (("imagenet_lt", "all"), ("inaturalist18", "all"))

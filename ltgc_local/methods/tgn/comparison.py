@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ltgc_local.comparison.compared import MethodComparison
 from ltgc_local.comparison.fold import Cell, Row
 from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
 from ltgc_local.comparison.read import Run
-from ltgc_local.evaluation.intervals import over_seeds
+from ltgc_local.evaluation.intervals import Resampling, over_seeds
+from ltgc_local.runs.directory import RunDirectory
 
 #: Heading -> where the figure is in ``evaluate/networks.json``.
 NETWORKS = {
@@ -28,14 +30,61 @@ IMAGES: dict[str, tuple[tuple[str, ...], float]] = {
 }
 
 
+class TgnComparison(MethodComparison):
+    """TGN's arms, and the tables of its networks and of its images."""
+
+    name = "tgn"
+
+    def describe_arm(self, settings: Mapping[str, Any], arm: str) -> list[str]:
+        network = str(settings["classifier.architecture"])
+        as_many = "as many steps as with generated images" if settings["classifier.equal_steps"] else ""
+        if arm == "control":
+            return [f"{network} on originals alone", *filter(None, [as_many])]
+        if settings.get("generator") == "diffusion":
+            return [f"{network} on originals and generated", *_of_diffusion(settings)]
+        words = [f"{network} on originals and generated", f"r {settings['cdtg.r']:g}"]
+        if settings["cdtg.behaviour"] == "released":
+            return [*words, "generator as released"]
+        left_out = {
+            "no distillation": not settings["kmdn.distill"],
+            "no KMDN features": not settings["cdtg.features"],
+            "no class loss": not settings["cdtg.class_weight"],
+            "no CLIP loss": not settings["cdtg.clip_weight"],
+        }
+        return [*words, *(word for word, is_so in left_out.items() if is_so)]
+
+    def read_figures(self, run: RunDirectory) -> dict[str, Any]:
+        return {
+            "networks": run.value("evaluate", "networks") if run.files("evaluate", "networks") else {},
+            "measures": run.value("measure", "measures")["summary"] if run.manifest("measure") else {},
+        }
+
+    def grids(self, rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
+        return tgn_grids(rows, resampling.level)
+
+
+def _of_diffusion(settings: Mapping[str, Any]) -> list[str]:
+    """Say what tells one "TGN-style, diffusion" from another."""
+    features, strength = settings["diffusion.conditioning"] == "features", settings["diffusion.strength"]
+    accept = str(settings["diffusion.accept"]).replace("_", " ")
+    return [
+        "TGN-style, diffusion",
+        f"r {settings['diffusion.r']:g}" if features else "no KMDN features",
+        *([] if strength is None else [f"strength {strength if isinstance(strength, str) else format(strength, 'g')}"]),
+        *(["drawn from descriptions"] if settings["diffusion.prompts"] == "descriptions" else []),
+        "no accept test" if accept == "none" else f"accepted by {accept}",
+        *([] if settings["kmdn.distill"] else ["no distillation"]),
+    ]
+
+
 def tgn_grids(rows: Sequence[Row], level: float) -> list[Grid]:
     """Return both tables, each where some run has such figures."""
     networks = _grid(
         "networks",
         "Mutual distillation",
         "Percent of the test images of each network's own classes. 'Alone' is the network before distillation.",
-        [row for row in rows if any(run.networks for run in row.runs)],
-        {title: lambda run, path=path: _at(run.networks, path) for title, path in NETWORKS.items()},  # type: ignore[misc]
+        [row for row in rows if any(run.figures.get("networks") for run in row.runs)],
+        {title: lambda run, path=path: _at(run.figures["networks"], path) for title, path in NETWORKS.items()},  # type: ignore[misc]
         level,
     )
     images = _grid(
@@ -44,9 +93,9 @@ def tgn_grids(rows: Sequence[Row], level: float) -> list[Grid]:
         "Means over the tail classes. Kernel distance and diversity (mean 1 - cos within a class) are of CLIP's "
         "embeddings: no KID or FID of the literature. Agreement in percent: CLIP chooses among all classes' texts, the "
         "tail network among tail classes.",
-        [row for row in rows if any(run.measures for run in row.runs)],
+        [row for row in rows if any(run.figures.get("measures") for run in row.runs)],
         {
-            title: lambda run, path=path, factor=factor: _scaled(_at(run.measures, path), factor)  # type: ignore[misc]
+            title: lambda run, path=path, factor=factor: _scaled(_at(run.figures["measures"], path), factor)  # type: ignore[misc]
             for title, (path, factor) in IMAGES.items()
         },
         level,

@@ -1,0 +1,119 @@
+"""LTGC's runs side by side: its arms in words, which row of the paper each stands for, and the 2 x 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ltgc_local.comparison.compared import MethodComparison
+from ltgc_local.comparison.fold import Cell, Line, Row, list_lines
+from ltgc_local.comparison.grid import Grid, GridRow
+from ltgc_local.comparison.read import NOT_TELLING
+from ltgc_local.evaluation.intervals import Resampling
+from ltgc_local.methods.ltgc.paper import TABLES
+
+SAMPLERS = {"balanced": "balanced sampling", "instance": "instance sampling"}
+LOSSES = {"cross_entropy": "cross-entropy"}
+#: Settings that the 2 x 2 varies, and that so do not keep two runs out of one.
+VARIED = NOT_TELLING | {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
+
+
+class LtgcComparison(MethodComparison):
+    """LTGC's arms, the paper's tables, and the 2 x 2 of data and sampler."""
+
+    name = "ltgc"
+    paper_tables = TABLES
+
+    def describe_arm(self, settings: Mapping[str, Any], arm: str) -> list[str]:
+        return {
+            "zero_shot": ["CLIP zero-shot"],
+            "control": ["LoRA on originals alone", *_training(settings)],
+            "ltgc": [*_generated(settings), *_upstream(settings)],
+        }.get(arm) or super().describe_arm(settings, arm)
+
+    def paper_row(self, settings: Mapping[str, Any], arm: str) -> str | None:
+        if arm == "zero_shot":
+            return "zero_shot"
+        if arm == "vlm_zero_shot":
+            return "lmm"
+        plain = settings["train.loss"] == "cross_entropy"
+        if arm == "control":
+            return "fine_tuned" if plain and settings["train.sampler"] == "instance" else None
+        if arm != "ltgc" or not plain or settings.get("extend.source") == "template":
+            return None
+        mixing, sampler = settings["train.mixing"], settings["train.sampler"]
+        if mixing == "balance_mix":
+            if not settings["assess.enabled"]:
+                return "no_evaluation"
+            return "exclusion" if settings["assess.attempts"] == 1 else "ltgc"
+        if not settings["assess.enabled"] or settings["assess.attempts"] == 1:
+            return None
+        if mixing == "union":
+            return "no_balance_mix" if sampler == "instance" else "balanced_sampling"
+        return "mixup" if mixing == "mixup" else None
+
+    def grids(self, rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
+        return _two_by_two(rows, resampling)
+
+
+def _training(settings: Mapping[str, Any]) -> list[str]:
+    loss = str(settings["train.loss"])
+    words = [SAMPLERS[settings["train.sampler"]], LOSSES.get(loss, loss.replace("_", " "))]
+    if loss != "cross_entropy" and settings.get("train.prior_scale", 1) != 1:
+        words[-1] += f" x {settings['train.prior_scale']:g}"
+    return words
+
+
+def _generated(settings: Mapping[str, Any]) -> list[str]:
+    sampling, loss = _training(settings)
+    mixing = str(settings["train.mixing"])
+    real = settings.get("train.real_epochs", 0)
+    words = {
+        "balance_mix": ["BalanceMix", loss],
+        "union": ["originals and generated as one set", sampling, loss],
+        "mixup": ["Mixup over originals and generated", sampling, loss],
+        "none": ["LoRA on originals alone", sampling, loss],
+    }.get(mixing, [mixing, sampling, loss])
+    if settings.get("train.mix_form") == "mask":
+        words[0] += " by masks"
+    alpha, beta = (settings.get(f"train.{key}") for key in ("mix_alpha", "mix_beta"))
+    if alpha is not None and beta is not None and alpha != beta:
+        words[0] += f", {'the second image' if mixing == 'mixup' else 'generated images'} {beta / (alpha + beta):.0%}"
+    return [*words, *([f"last {real} epochs on originals"] if real else [])]
+
+
+def _upstream(settings: Mapping[str, Any]) -> list[str]:
+    words = ["template prompts"] if settings.get("extend.source") == "template" else []
+    if not settings["assess.enabled"]:
+        return [*words, "no iterative evaluation"]
+    return [*words, "detection and exclusion only"] if settings["assess.attempts"] == 1 else words
+
+
+def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
+    """Return data against sampler under plain cross-entropy, for each set of rows that are otherwise alike."""
+    alike: dict[str, dict[tuple[str, str], Line]] = {}
+    for row in rows:
+        settings = row.settings
+        if settings.get("train.loss") != "cross_entropy":
+            continue
+        rest = json.dumps({key: value for key, value in settings.items() if key not in VARIED}, sort_keys=True)
+        cells = alike.setdefault(rest, {})
+        for line in list_lines([row], resampling):
+            data = {"control": "originals", "ltgc": "originals and generated"}.get(line.arm)
+            if data and not line.variant and (line.arm == "control" or settings["train.mixing"] == "union"):
+                cells.setdefault((data, settings["train.sampler"]), line)
+    shown = ("all", "many", "few")
+    heading = ("data", *(f"{sampler}: {group}" for sampler in ("instance", "balanced") for group in shown))
+    note = "LoRA with cross-entropy, everything else alike; generated images as one set with the originals, not mixed."
+    grids = []
+    for cells in alike.values():
+        if len({sampler for _, sampler in cells}) < 2:
+            continue
+        body: list[GridRow] = []
+        for data in ("originals", "originals and generated"):
+            found = [cells.get((data, sampler)) for sampler in ("instance", "balanced")]
+            shown_row: GridRow = (data, *(line.cells[g] if line else Cell(None) for line in found for g in shown))
+            body.append(shown_row)
+        grids.append(Grid("two_by_two", "Data and sampler", note, heading, tuple(body)))
+    return grids

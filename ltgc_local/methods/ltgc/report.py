@@ -1,0 +1,137 @@
+"""What only LTGC's report has: the descriptions, the scorer in words, and how each arm was trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.datasets import Corpus
+from ltgc_local.methods.ltgc.texts import ClassTexts, Reason, count_reasons, read_class_texts
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import ClassTemplate, Description, Score
+from ltgc_local.reporting.pictures import without_opening
+from ltgc_local.reporting.reported import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.drawn import DrawnRow
+
+ZERO_SHOT = ("Zero-shot", "CLIP as it is, by class names")
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """What the section of descriptions shows."""
+
+    texts: tuple[ClassTexts, ...]
+    reasons: tuple[Reason, ...]
+
+
+class LtgcReport(MethodReport):
+    """LTGC's words and sections."""
+
+    name = "ltgc"
+    templates = Path(__file__).parent
+    control_hint = "Write 'train.control: true' to train the same LoRA without them."
+    gallery = GalleryWords(
+        "Real images, with the vision-language model's descriptions",
+        "Generated",
+        "Captions leave out the opening “A photo of the class …”.",
+    )
+
+    def title(self, settings: Mapping[str, Any]) -> str:
+        return "LTGC"
+
+    def describe_arm(self, arm: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
+        settings = recipe.train
+        if arm == "vlm_zero_shot":
+            images, unnamed, nearest = (measured[key] for key in ("images", "unnamed", "nearest"))
+            wrong = f"{nearest} of them taken for the nearest name by CLIP, the others" if nearest else "which are"
+            detail = f"asked for the class of {images} test images; {unnamed} replies name none, {wrong} wrong"
+            return "Vision-language model", detail
+        sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
+        loss = "" if settings.loss == "cross_entropy" else f", {settings.loss.replace('_', ' ')}"
+        with_generated = {
+            "balance_mix": "LoRA, BalanceMix of original and generated images",
+            "mixup": f"LoRA, Mixup of original and generated images, {sampling}",
+            "union": f"LoRA, original and generated images as one set, {sampling}",
+            "none": f"LoRA, {sampling}, no generated data",
+        }
+        titles = {
+            "zero_shot": ZERO_SHOT,
+            "control": ("Control", f"LoRA, {sampling}, no generated data{loss}"),
+            "ltgc": ("LTGC", with_generated[settings.mixing] + loss),
+        }
+        return titles.get(arm, (arm, ""))
+
+    def sections(
+        self, run: RunDirectory, recipe: Recipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
+    ) -> tuple[Section, ...]:
+        texts = read_class_texts(run, corpus.class_names, corpus.class_counts(), tail) if "extend" in steps else ()
+        facts = Descriptions(texts, count_reasons(run, steps))
+        figures = {
+            "descriptions": [dataclasses.asdict(row) | {"unparsable_share": row.unparsable_share} for row in texts],
+            "rejected": [dataclasses.asdict(reason) for reason in facts.reasons],
+        }
+        return (Section("descriptions", "Descriptions", "descriptions.html", facts, figures),)
+
+    def assessment(self, recipe: Recipe) -> Assessment | None:
+        settings = recipe.assess
+        if not settings.enabled:
+            return None
+        base = "last text" if settings.refine_from == "last" else "original text"
+        text = (
+            f"CLIP compares each generated image with its class's template text. It is accepted if "
+            f"{describe_scorer(recipe)}. Otherwise its description is refined from the {base} and another image is "
+            f"generated, up to {settings.attempts} images per description; what misses then is excluded."
+        )
+        return Assessment(text, settings.attempts, "refined and generated again")
+
+    def read_scores(self, run: RunDirectory, steps: Sequence[str]) -> list[Judged]:
+        return [score for step in steps if step.endswith("detect") for score in run.records(step, "scores", Score)]
+
+    def read_templates(self, run: RunDirectory, steps: Sequence[str]) -> list[ClassTemplate]:
+        step = "assess/template"
+        return run.records(step, "templates", ClassTemplate) if step in steps else []
+
+    def real_texts(self, run: RunDirectory, steps: Sequence[str]) -> dict[str, str]:
+        found = run.records("describe", "descriptions", Description) if "describe" in steps else []
+        return {description.image_key: description.text for description in found}
+
+    def describe_image(
+        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: Recipe
+    ) -> Caption:
+        state = "not assessed" if judged is None else "accepted" if judged.accepted else "missed"
+        fact = describe_score(judged, recipe) if isinstance(judged, Score) else ""
+        alt = f"Generated image of the class {class_name}, round {row.round}, {state}: {row.description}"
+        return Caption(alt, without_opening(row.description, class_name), fact)
+
+
+def describe_scorer(recipe: Recipe) -> str:
+    """Say in words what an image must do to be accepted."""
+    settings = recipe.assess
+    rules = {
+        "offset": f"cosine + 0.5 with the template is at least μ = {settings.threshold:g}",
+        "cosine": f"the cosine S with the template is at least μ = {settings.threshold:g}",
+        "percentile": "the cosine S with the template is at least "
+        f"percentile {settings.percentile:g} of those of the class's own training images",
+        "margin": f"the template is among the {settings.margin_rank} closest of all classes'",
+    }
+    return ", and ".join(rules[name] for name in settings.scorer.split("+"))
+
+
+def describe_score(score: Score, recipe: Recipe) -> str:
+    """Say in which round an image was generated and what was measured of it, in lines short enough for a caption."""
+    place = f"round {score.round}"
+    if score.cosine is None:
+        return f"{place}\nCLIP gave no number"
+    if "margin" in recipe.assess.scorer or score.threshold is None:
+        place += f", rank {score.rank}"
+        place += f" > {recipe.assess.margin_rank}" if "margin" in score.failed else ""
+    if score.threshold is None:
+        return place
+    sign = "<" if set(score.failed) - {"margin"} else "≥"
+    close = f"{score.cosine:.3f}" == f"{score.threshold:.3f}"
+    digits = 5 if close else 3
+    return f"{place}\nS {score.cosine:.{digits}f} {sign} {score.threshold:.{digits}f}"

@@ -1,0 +1,211 @@
+"""What only TGN's report has: the networks before and after distillation, the budget, measures of the images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.datasets import Corpus
+from ltgc_local.datasets.groups import SHOTS
+from ltgc_local.methods.ltgc.report import LtgcReport
+from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import Acceptance
+from ltgc_local.reporting.charts import Panel, draw_panel
+from ltgc_local.reporting.reported import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.drawn import DrawnRow
+
+DISTILL = "kmdn/distill"
+
+
+@dataclass(frozen=True)
+class NetworkRow:
+    """One of KMDN's networks on the test images of its own classes, in percent."""
+
+    side: str
+    training: str  # alone, or distilled
+    accuracy: float | None
+    macro_f1: float | None
+
+
+@dataclass(frozen=True)
+class NetworkClass:
+    """One class under its side's network: (accuracy, F1) alone and, if there was distillation, afterwards."""
+
+    name: str
+    side: str
+    figures: tuple[tuple[float | None, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """What the section of the networks shows. ``num_head`` and ``num_tail`` count classes."""
+
+    num_head: int
+    num_tail: int
+    networks: tuple[NetworkRow, ...]
+    classes: tuple[NetworkClass, ...]
+    panels: tuple[Panel, ...]
+
+    @property
+    def is_distilled(self) -> bool:
+        return any(row.training == "distilled" for row in self.networks)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What the section of the images shows; ``measures`` is None where nothing was measured."""
+
+    how: str
+    budget: tuple[dict[str, Any], ...]
+    measures: dict[str, Any] | None
+
+
+class TgnReport(MethodReport):
+    """TGN's words and sections, also of its style by diffusion."""
+
+    name = "tgn"
+    templates = Path(__file__).parent
+    groups = ("all", "head", "tail", *SHOTS)
+    control_hint = "Write 'classifier.control: true' to train the same network without them."
+    gallery = GalleryWords(note="Captions name the training image that each was made from.")
+
+    def title(self, settings: Mapping[str, Any]) -> str:
+        # SDXL is not the paper's generator.
+        return "TGN-style, diffusion" if settings.get("generator") == "diffusion" else "TGN"
+
+    def describe_arm(self, arm: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
+        images = {"control": "originals alone", self.name: "originals and generated images"}.get(arm, "")
+        title, _ = super().describe_arm(arm, recipe, measured)
+        return title, f"{recipe.classifier.architecture}, {images}"
+
+    def sections(
+        self, run: RunDirectory, recipe: Recipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
+    ) -> tuple[Section, ...]:
+        distillation = _read_distillation(run, steps)
+        generated = Generated(
+            _describe_generation(recipe),
+            tuple(run.value("merge", "classes")),
+            run.value("measure", "measures") if "measure" in steps else None,
+        )
+        described = LtgcReport().sections(run, recipe, corpus, steps, tail) if "extend" in steps else ()
+        networks = [dataclasses.asdict(row) for row in distillation.networks]
+        figures = {"budget": list(generated.budget), "measures": generated.measures}
+        return (
+            Section("distillation", "Distillation", "distillation.html", distillation, {"networks": networks}),
+            *described,
+            Section("generated", "Generated images", "generated.html", generated, figures),
+        )
+
+    def assessment(self, recipe: Recipe) -> Assessment | None:
+        settings = recipe.diffusion
+        if not recipe.draws_by_diffusion or settings.accept == "none":
+            return None
+        text = (
+            f"A generated image is accepted if {describe_test(recipe)}. Otherwise another is generated from other "
+            f"noise, up to {settings.attempts} in all; what misses then is left out. So what the same judges say of "
+            "the generated images afterwards is by selection."
+        )
+        return Assessment(text, settings.attempts, "generated again")
+
+    def read_scores(self, run: RunDirectory, steps: Sequence[str]) -> list[Judged]:
+        accepts = [step for step in steps if step.endswith("/accept")]
+        return [score for step in accepts for score in run.records(step, "scores", Acceptance)]
+
+    def describe_image(
+        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: Recipe
+    ) -> Caption:
+        origin = f"from {made_from}" if made_from else "from noise alone"
+        alt = f"Generated image {row.description_id} of the class {class_name}, made {origin}"
+        alt += "" if judged is None else ", accepted" if judged.accepted else ", missed"
+        return Caption(alt, origin, describe_acceptance(judged) if isinstance(judged, Acceptance) else "")
+
+
+def describe_test(recipe: Recipe) -> str:
+    """Say in words what an image must do to be accepted."""
+    settings = recipe.diffusion
+    by_clip = "CLIP finds its class's prompt the closest of all classes'"
+    by_network = f"the tail network gives its class at least {settings.accept_probability:g} among the tail classes"
+    rules = {"clip": by_clip, "tail_network": by_network, "either": f"{by_clip}, or {by_network}", "none": ""}
+    return rules[settings.accept]
+
+
+def describe_acceptance(score: Acceptance) -> str:
+    """Say in which round an image was generated and what its judges said, in lines short enough for a caption."""
+    ranked = [] if score.rank is None else [f"CLIP rank {score.rank}"]
+    likely = [] if score.probability is None else [f"tail network {score.probability:.2f}"]
+    return "\n".join([f"round {score.round}", *ranked, *likely])
+
+
+def _describe_generation(recipe: Recipe) -> str:
+    if not recipe.draws_by_diffusion:
+        released = recipe.cdtg.behaviour == "released"
+        return f"with a share r = {recipe.cdtg.r} of noise." + (
+            " The generator was trained as the released code trains it: text and class losses do not reach it."
+            if released
+            else ""
+        )
+    settings = recipe.diffusion
+    steered = (
+        f"The tail network's features of the real image steer each, with a share r = {settings.r} of noise"
+        if settings.conditioning == "features"
+        else "No features steer them"
+    )
+    start = (
+        "each is generated from noise alone"
+        if settings.strength is None
+        else f"each starts from its real image, strength {settings.strength}"
+    )
+    return f"by SDXL with a LoRA on the tail classes: this is TGN-style, not the paper's generator. {steered}; {start}."
+
+
+def _read_distillation(run: RunDirectory, steps: Sequence[str]) -> Distillation:
+    manifest = read_manifest(run)
+    measured: dict[str, dict[str, Any]] = run.value("evaluate", "networks")
+    networks = tuple(
+        NetworkRow(side, training, figures["all"], figures["macro_f1"])
+        for side, trained in measured.items()
+        for training, figures in trained.items()
+    )
+    classes = tuple(
+        NetworkClass(
+            entry.class_name,
+            side,
+            tuple(
+                (figures["per_class"].get(str(entry.class_id)), figures["f1"].get(str(entry.class_id)))
+                for figures in measured[side].values()
+            ),
+        )
+        for side, entries in (("head", manifest.head), ("tail", manifest.tail))
+        for entry in entries
+    )
+    return Distillation(len(manifest.head), len(manifest.tail), networks, classes, _read_panels(run, steps))
+
+
+def _read_panels(run: RunDirectory, steps: Sequence[str]) -> tuple[Panel, ...]:
+    """Read the networks' histories: class loss, feature loss and validation macro F1 by epoch of each."""
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for step in ("kmdn/head", "kmdn/tail", DISTILL):
+        if step not in steps:
+            continue
+        for epoch in run.lines(step, "history"):
+            curves.setdefault(f"{epoch['student']}{' distilled' if step == DISTILL else ' alone'}", []).append(epoch)
+    found = [
+        draw_panel("Class loss", {name: [e["class_loss"] for e in epochs] for name, epochs in curves.items()}),
+        draw_panel(
+            "Validation macro F1, %",
+            {name: [e["validation"].get("macro_f1") for e in epochs] for name, epochs in curves.items()},
+        ),
+    ]
+    if DISTILL in steps:
+        distilled = {name: epochs for name, epochs in curves.items() if name.endswith("distilled")}
+        found.append(
+            draw_panel(
+                "Feature loss", {name: [e["feature_loss"] for e in epochs] for name, epochs in distilled.items()}
+            )
+        )
+    return tuple(panel for panel in found if panel is not None)

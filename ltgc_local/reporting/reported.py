@@ -1,0 +1,114 @@
+"""What the report asks of a method, which it does not know by name: titles, sections, and words for its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ltgc_local.datasets import Corpus
+from ltgc_local.datasets.groups import SHOTS
+from ltgc_local.recipe import Recipe
+from ltgc_local.records import Acceptance, ClassTemplate, Score
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.drawn import DrawnRow
+
+Judged = Score | Acceptance
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that only one method has. Its template reads ``facts``; ``figures`` go into summary.json."""
+
+    anchor: str
+    title: str
+    template: str
+    facts: Any
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """How generated images are accepted, for a recipe that tests them.
+
+    Attributes:
+        text: what is said of it above the table of rounds.
+        attempts: how many images a description, or a real image, may get.
+        again: what happens to an image that misses, such as "refined and drawn again".
+    """
+
+    text: str
+    attempts: int
+    again: str
+
+
+@dataclass(frozen=True)
+class Caption:
+    """An image's words: for those who do not see it, under it, and what was measured of it."""
+
+    alt: str
+    text: str
+    fact: str = ""
+
+
+@dataclass(frozen=True)
+class GalleryWords:
+    """How the gallery speaks of a method's images."""
+
+    real: str = "Real images"
+    generated: str = "Generated"
+    note: str = ""
+
+
+class MethodReport:
+    """What a method adds to the report; a method overrides what is its own.
+
+    Attributes:
+        name: the method's, which is also its own arm's.
+        templates: the folder of its sections' templates.
+        groups: the groups of classes that its accuracies are of.
+        control_hint: what to write for a control, where a recipe leaves it out.
+    """
+
+    name: str = ""
+    templates: Path = Path(__file__).parent
+    groups: tuple[str, ...] = ("all", *SHOTS)
+    control_hint: str = ""
+    gallery: GalleryWords = GalleryWords()
+
+    def title(self, settings: Mapping[str, Any]) -> str:
+        """Return what the method is called, under a recipe as it was written to its run."""
+        return self.name
+
+    def describe_arm(self, arm: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
+        """Return an arm's title, and how it was trained."""
+        return {"control": "Control", self.name: self.title(recipe.dump())}.get(arm, arm), ""
+
+    def sections(
+        self, run: RunDirectory, recipe: Recipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
+    ) -> tuple[Section, ...]:
+        """Return the method's own sections, in order."""
+        return ()
+
+    def assessment(self, recipe: Recipe) -> Assessment | None:
+        """Return how images are accepted; None where every generated image trains."""
+        return None
+
+    def read_scores(self, run: RunDirectory, steps: Sequence[str]) -> list[Judged]:
+        """Return what was said of each image of each round."""
+        return []
+
+    def read_templates(self, run: RunDirectory, steps: Sequence[str]) -> list[ClassTemplate]:
+        """Return the texts that images are compared with."""
+        return []
+
+    def real_texts(self, run: RunDirectory, steps: Sequence[str]) -> dict[str, str]:
+        """Return what was said of real images, by their keys."""
+        return {}
+
+    def describe_image(
+        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: Recipe
+    ) -> Caption:
+        """Return a generated image's words; ``made_from`` is the key of its real image, "" for none."""
+        return Caption(f"Generated image {row.description_id} of the class {class_name}", row.description)
