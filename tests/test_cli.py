@@ -276,7 +276,7 @@ def test_a_table_is_checked_and_planned_row_by_row(table_file: Path) -> None:
     assert lines == [f"{table_file}, row {row}: fine (ltgc on fashion_mnist_lt, seed 2)" for row in ("one", "two")]
     plans = json.loads(call("plan", table_file, "--json").stdout)
     assert list(plans) == ["one", "two"]
-    assert call("plan", table_file).stdout.count("to draw: ") == 2
+    assert call("plan", table_file).stdout.count("to generate: ") == 2
 
 
 def test_a_table_takes_another_base_and_a_preset(table_file: Path, tmp_path: Path) -> None:

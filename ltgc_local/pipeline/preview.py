@@ -138,10 +138,10 @@ def metrics_as_text(out: Path) -> str:
     run = RunDirectory(out)
     if not (out / "recipe.json").is_file():
         raise ArtefactError(f"{out}: no run directory; of a folder of runs, type: ltgc-local compare {out}")
+    settings = read_settings(out)
     if run.manifest("evaluate") is None:
         raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {out}")
     metrics = run.checked("evaluate", "metrics", Metrics).root
-    settings = read_settings(out)
     name = str(settings.get("method", DEFAULT_METHOD))
     if name not in METHODS:
         raise ArtefactError(f"{out}: made by a method that is not here, {name!r}; there are {', '.join(METHODS)}")

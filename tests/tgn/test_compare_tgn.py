@@ -10,6 +10,7 @@ import pytest
 from ltgc_local.comparison import compare_runs, write_comparison
 from ltgc_local.comparison.grid import Grid
 from ltgc_local.comparison.tables import Comparison
+from ltgc_local.methods.registry import COMPARISONS
 from ltgc_local.runs.provenance import read_settings, write_run_recipe
 from ltgc_local.runs.sealed import write_sealed
 from tests.reporting.conftest import ACCURACY
@@ -37,7 +38,7 @@ def grid(comparison: Comparison, kind: str) -> Grid:
 
 
 def test_one_seed_has_head_tail_and_f1_with_intervals_of_the_images(finished: TgnRun, tmp_path: Path) -> None:
-    comparison = compare_runs([copy_run(finished, tmp_path / "a")], resamples=200)
+    comparison = compare_runs([copy_run(finished, tmp_path / "a")], COMPARISONS, resamples=200)
     accuracy = grid(comparison, "accuracy")
     assert accuracy.heading[-3:] == ("head", "tail", "macro F1")
     titles = [row[1] for row in accuracy.rows]
@@ -65,7 +66,7 @@ def test_seeds_are_folded_and_rows_named_by_what_tells_them_apart(finished: TgnR
     for seed in (0, 1):
         copy_run(finished, tmp_path / f"a/seed-{seed}", seed=seed)
     copy_run(finished, tmp_path / "b", cdtg__r=0.5)
-    comparison = compare_runs([tmp_path], resamples=200)
+    comparison = compare_runs([tmp_path], COMPARISONS, resamples=200)
     accuracy = grid(comparison, "accuracy")
     labels = {row[0]: row[2] for row in accuracy.rows if str(row[0]).startswith("tgn")}
     assert labels == {"tgn_quickstart (cdtg.r=0.05)": "0, 1", "tgn_quickstart (cdtg.r=0.5)": "0"}
@@ -79,7 +80,7 @@ def test_both_methods_stand_in_one_table(finished: TgnRun, tmp_path: Path, kind:
     writer = RunWriter(tmp_path / "ltgc", recipe, corpus)
     writer.write_all(make_metrics(corpus, ACCURACY))
     write_run_recipe(tmp_path / "ltgc", recipe)
-    text = write_comparison(compare_runs([tmp_path], resamples=200), kind)
+    text = write_comparison(compare_runs([tmp_path], COMPARISONS, resamples=200), kind)
     for words in ("BalanceMix", "originals and generated, r 0.05", "LoRA on originals alone"):
         assert words in text
     if kind == "csv":

@@ -197,7 +197,7 @@ def test_the_end_of_the_run_names_it_and_shows_acceptance(run: DiffusionRun) -> 
     run.do("merge", "measure", "train/tgn", "train/control", "evaluate", "report")
     page = (run.run.folder("report") / "report.html").read_text("utf-8")
     assert "TGN-style, diffusion − control" in page and "not the paper's generator" in page
-    assert "A drawn image is accepted if CLIP finds" in page and "TGN − control" not in page
+    assert "A generated image is accepted if CLIP finds" in page and "TGN − control" not in page
     arm = ", ".join(TgnComparison().describe_arm(flatten(run.recipe.dump()), "tgn"))
     assert arm == "test_resnet on originals and generated, TGN-style, diffusion, r 0.2, accepted by clip"
 
