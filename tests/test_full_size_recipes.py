@@ -45,7 +45,7 @@ def test_the_number_of_images_to_draw(
     recipe = load_recipe(RECIPES / f"{benchmark}.yaml", [*options[benchmark], f"describe.tail_below={tail_below}"])
     plan = plan_as_dict(recipe)
     assert (len(plan["to_draw"]), plan["num_to_draw"]) == (num_classes, num_to_draw)
-    assert f"to draw: {num_to_draw} images (" in plan_as_text(recipe)
+    assert f"to generate: {num_to_draw} images (" in plan_as_text(recipe)
     assert f"for each of {num_classes} tail classes)" in plan_as_text(recipe)
 
 

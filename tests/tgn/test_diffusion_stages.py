@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 import shutil
 from collections.abc import Callable
@@ -195,7 +196,7 @@ def test_img2img_starts_from_the_real_image_and_too_small_an_r_is_told(again: Ca
 
 def test_the_end_of_the_run_names_it_and_shows_acceptance(run: DiffusionRun) -> None:
     run.do("merge", "measure", "train/tgn", "train/control", "evaluate", "report")
-    page = (run.run.folder("report") / "report.html").read_text("utf-8")
+    page = html.unescape((run.run.folder("report") / "report.html").read_text("utf-8"))
     assert "TGN-style, diffusion − control" in page and "not the paper's generator" in page
     assert "A generated image is accepted if CLIP finds" in page and "TGN − control" not in page
     arm = ", ".join(TgnComparison().describe_arm(flatten(run.recipe.dump()), "tgn"))
