@@ -1,3 +1,31 @@
-"""LTGC offline: make rare classes recognisable by generating training data for them, and prove that it did."""
+"""Make rare classes recognisable by generating training data for them, offline, and prove that it did.
+
+    recipe = ltgc_local.load_recipe("recipes/quickstart.yaml", {"train.lr": 2e-3})
+    result = ltgc_local.run(recipe, out="runs/a", until="generated")
+    ltgc_local.open_run("runs/a").history("train/ltgc")
+
+Everything here is imported when it is first used, so that ``import ltgc_local`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ltgc_local.pipeline.api import compare, load_recipe, plan, run
+    from ltgc_local.runs.reader import RunReader, open_run
 
 __version__ = "0.1.0"
+__all__ = ["RunReader", "__version__", "compare", "load_recipe", "open_run", "plan", "run"]
+
+_HOMES = {
+    **dict.fromkeys(("compare", "load_recipe", "plan", "run"), "ltgc_local.pipeline.api"),
+    **dict.fromkeys(("RunReader", "open_run"), "ltgc_local.runs.reader"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ltgc_local' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
