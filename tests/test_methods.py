@@ -94,7 +94,7 @@ TGN_VARIANTS: tuple[tuple[str, ...], ...] = (
     ("classifier.equal_steps=false",),
     ("cdtg.features=false",),
 )
-BY_DIFFUSION = ("generator=diffusion", "models.t2i=miniature-sdxl")
+BY_DIFFUSION = ("generator=diffusion", "cdtg=null", "models.t2i=miniature-sdxl")
 DESCRIBED = ("diffusion.prompts=descriptions", "models.vlm=miniature-qwen2.5-vl", "models.llm=miniature-qwen3")
 TGN_VARIANTS += (
     BY_DIFFUSION,

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.methods.base import REPORT, Step
 from ltgc_local.methods.tgn.network import decoding_of
 from ltgc_local.pipeline.plan import LOADING, NOT_SHAPING, build_plan, match_steps, step_settings, with_dependents
 from ltgc_local.recipe import Recipe, load_recipe
+from ltgc_local.recipe.messages import block_keys
+from ltgc_local.recipe.schema import VARIANTS, Kmdn
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeRecipe = Callable[..., Recipe]
@@ -134,9 +135,7 @@ def test_every_setting_of_tgn_shapes_some_step_or_only_its_speed() -> None:
 
 
 def fields_of(name: str) -> set[str]:
-    block = Recipe.model_fields[name].annotation
-    assert isinstance(block, type) and issubclass(block, BaseModel)
-    return set(block.model_fields)
+    return {key for recipe in VARIANTS for key in block_keys(recipe).get(name, ())}
 
 
 def test_what_is_not_shaping_is_a_field() -> None:
@@ -152,5 +151,5 @@ def test_how_images_are_decoded_is_a_setting_of_every_step_and_of_decoded_files(
     plain, changed = make_recipe(), make_recipe(change)
     for step in build_plan(plain):
         assert step_settings(step, plain.dump()) != step_settings(step, changed.dump())
-    names = [decoding_of(recipe.kmdn, tmp_path, 32, recipe.data).preprocessing for recipe in (plain, changed)]
+    names = [decoding_of(Kmdn(), tmp_path, 32, recipe.data).preprocessing for recipe in (plain, changed)]
     assert names[0] != names[1]

@@ -13,12 +13,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ltgc_local.recipe.tgn import Fitting
+from ltgc_local.recipe.tgn import TrainingOptions
 
 Strength = Annotated[float, Field(gt=0, le=1)]
 
 
-class Diffusion(Fitting):
+class Diffusion(TrainingOptions):
     """SDXL with a LoRA on the tail classes, and with the tail network's features in its cross-attention.
 
     e' = (1 - r) e + r n, e a real image's features and n noise at their class's mean and their own scale.
@@ -60,7 +60,7 @@ class Diffusion(Fitting):
     """Compute activations again in the backward pass, for less memory. Ours."""
     log_every: int = Field(default=100, ge=1, le=100_000_000)
     """Steps between lines of the history. Ours."""
-    prompts: Literal["classes", "descriptions"] = "classes"
+    prompts: Literal["classes"] = "classes"
     """What is drawn: ``split.prompt`` of the class [paper], or LTGC's extended descriptions of it, by the blocks
     describe and extend and their two models. Ours. Training's prompts are the classes' in any case."""
     r: float = Field(default=0.2, ge=0, le=1)
@@ -129,3 +129,10 @@ class Diffusion(Fitting):
                 "negative_prompt",
                 f"has no effect at guidance {self.guidance:g}; raise guidance above 1 or remove it",
             )
+
+
+class DescribedDiffusion(Diffusion):
+    """The same, drawn from descriptions."""
+
+    prompts: Literal["descriptions"] = "descriptions"  # type: ignore[assignment]
+    """As above. Ours."""

@@ -13,8 +13,6 @@ from ltgc_local.recipe.block import Block
 class Describe(Block):
     """Existing descriptions: the vlm answers Prompt 1 for each image of a tail class."""
 
-    tail_below: int = Field(default=100, ge=1, le=10_000_000)
-    """Classes with fewer training images than this are tail classes [released code]."""
     max_images_per_class: int = Field(default=100, ge=1, le=1_000_000)
     """Images of a class that are described at most; bounds M_y. Ours: the paper describes all."""
     batch_size: int = Field(default=256, ge=1, le=65_536)
@@ -28,12 +26,16 @@ class Describe(Block):
     sentence itself (``free``), or JSON where the backend can hold decoding to a schema (``auto``). Ours."""
 
 
+class LtgcDescribe(Describe):
+    """The same in LTGC, where a number of training images divides tail classes from the others."""
+
+    tail_below: int = Field(default=100, ge=1, le=10_000_000)
+    """Classes with fewer training images than this are tail classes [released code]."""
+
+
 class Extend(Block):
     """Extended descriptions: the llm answers Prompt 2 until the number check and the repetition check pass."""
 
-    source: Literal["llm", "template"] = "llm"
-    """Who writes the list: the llm [paper], or nobody (``template``): "A photo of the class [y]." N_y times, no vlm and
-    no llm, the paper's Figure 6 to compare with."""
     max_descriptions: int = Field(default=300, ge=1, le=100_000)
     """K_y, existing and extended together [paper: 100 iNaturalist 2018, 300 ImageNet-LT, 800 Places-LT]."""
     per_ask: int = Field(default=8, ge=1, le=100)
@@ -70,6 +72,25 @@ class Extend(Block):
     """Classes that are extended side by side, which is what an interruption can lose. Ours."""
     reply_form: Literal["auto", "structured", "free"] = "auto"
     """What the llm is asked for by Prompts 2 and 5; as ``describe.reply_form``. Ours."""
+
+    def problem_of_number(self, existing: int) -> str:
+        """Return why ``max_descriptions`` cannot be reached from this many existing descriptions; mostly ""."""
+        extended = self.max_asks * self.per_ask
+        if existing + extended >= self.max_descriptions:
+            return ""
+        asks = -(-(self.max_descriptions - existing) // self.per_ask)
+        return (
+            f"{self.max_descriptions} cannot be reached: at most {existing} existing and max_asks x per_ask "
+            f"= {extended} extended; write 'max_asks: {asks}' or more"
+        )
+
+
+class LtgcExtend(Extend):
+    """The same in LTGC, which can also do without any description."""
+
+    source: Literal["llm", "template"] = "llm"
+    """Who writes the list: the llm [paper], or nobody (``template``): "A photo of the class [y]." N_y times, no vlm and
+    no llm, the paper's Figure 6 to compare with."""
 
 
 class Draw(Block):

@@ -103,46 +103,39 @@ class Models(Block):
 
     cards: Path = Field(examples=["../model_cards"])
     """Folder of the model cards, one Markdown file a model. Ours."""
-    vlm: Name | None = Field(default=None, examples=["tiny-vlm"])
-    """Card of the vision-language model that describes images (the paper: GPT-4V; ours is local)."""
-    llm: Name | None = Field(default=None, examples=["tiny-llm"])
-    """Card of the language model that extends and refines descriptions (the paper: GPT-4; ours is local)."""
-    t2i: Name | None = Field(default=None, examples=["tiny-t2i"])
-    """Card of the text-to-image model (the paper: DALL-E; ours is local)."""
-    clip: Name | None = Field(default=None, examples=["tiny-clip"])
+    clip: Name = Field(examples=["tiny-clip"])
     """Card of the CLIP that scores images and, in LTGC, is fine-tuned [paper: ViT-B/32]."""
-    backbone: Name | None = Field(default=None, examples=["resnet50-imagenet"])
-    """Card of the timm weights that TGN's networks start from; null starts them at random, which the report says
-    [paper: ImageNet's ResNet-50]."""
-    backend: Literal["auto", "vllm", "transformers"] = "auto"
-    """What runs vlm and llm; ``auto`` takes vLLM where it is installed for GPUs, else transformers. Ours."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run; ``auto`` takes the GPU where there is one. Ours."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of the weights; ``auto`` takes the card's, else what suits the device. Ours."""
-    quantization: Literal["none", "4bit", "8bit"] = "none"
-    """bitsandbytes quantization of vlm and llm by transformers; vLLM reads AWQ, GPTQ and FP8 folders as they are.
-    Ours."""
-    text_encoders: Literal["8bit"] | None = None
-    """bitsandbytes quantization of the t2i's two text encoders; null loads them whole. Half their memory, and
-    slightly other pictures; they are on the GPU only while prompts are encoded, in either case. Ours."""
-    unet: Literal["fp8"] | None = None
-    """Format of the matrices in the t2i's transformer blocks while it draws: ``fp8`` has half bfloat16's bytes and
-    changes pictures slightly, as then does ``draw.batch_size``. For Ada, Hopper and later GPUs, where it is not timed
-    yet; CPUs are slower. null leaves them as ``dtype``. Ours."""
-    max_model_len: int = Field(default=4096, ge=64, le=10_000_000)
-    """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
-    max_pixels: int = Field(default=1024 * 1024, ge=64, le=100_000_000)
-    """Pixels of a picture that the vlm sees at most; a larger one is shrunk. Ours."""
     decode_threads: int = Field(default=0, ge=0, le=256)
     """Threads of a process that decode images for clip; 0 takes one a CPU. Ours."""
-    tensor_parallel: int | None = Field(default=None, ge=1, le=64)
-    """GPUs that share one vlm or llm: vLLM splits every layer, transformers puts layers on different GPUs; null takes
-    the card's number, else 1. Ours."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes of this machine that share the shards of a step with a model, each with its own copy of the model on
     its own GPU (or its own ``tensor_parallel`` GPUs); and a training, each with its share of every batch. That changes
     LTGC's result by rounding alone; in TGN's, batch statistics and what augmentation draws are of a share. Ours."""
+
+
+class TextModels(Models):
+    """With the two models that write descriptions."""
+
+    vlm: Name = Field(examples=["tiny-vlm"])
+    """Card of the vision-language model that describes images (the paper: GPT-4V; ours is local)."""
+    llm: Name = Field(examples=["tiny-llm"])
+    """Card of the language model that extends and refines descriptions (the paper: GPT-4; ours is local)."""
+    backend: Literal["auto", "vllm", "transformers"] = "auto"
+    """What runs vlm and llm; ``auto`` takes vLLM where it is installed for GPUs, else transformers. Ours."""
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+    """bitsandbytes quantization of vlm and llm by transformers; vLLM reads AWQ, GPTQ and FP8 folders as they are.
+    Ours."""
+    max_model_len: int = Field(default=4096, ge=64, le=10_000_000)
+    """Tokens of prompt and reply that vLLM keeps room for, or what the model can do if that is less. Ours."""
+    max_pixels: int = Field(default=1024 * 1024, ge=64, le=100_000_000)
+    """Pixels of a picture that the vlm sees at most; a larger one is shrunk. Ours."""
+    tensor_parallel: int | None = Field(default=None, ge=1, le=64)
+    """GPUs that share one vlm or llm: vLLM splits every layer, transformers puts layers on different GPUs; null takes
+    the card's number, else 1. Ours."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.backend == "vllm" and self.quantization != "none":
@@ -151,3 +144,37 @@ class Models(Block):
                 f"'{self.quantization}' is bitsandbytes, which vLLM does not load; write 'backend: transformers', or "
                 "name the card of an AWQ, GPTQ or FP8 folder",
             )
+
+
+class T2iModels(Models):
+    """With the model that draws."""
+
+    t2i: Name = Field(examples=["tiny-t2i"])
+    """Card of the text-to-image model (the paper: DALL-E; ours is local)."""
+    text_encoders: Literal["8bit"] | None = None
+    """bitsandbytes quantization of the t2i's two text encoders; null loads them whole. Half their memory, and
+    slightly other pictures; they are on the GPU only while prompts are encoded, in either case. Ours."""
+    unet: Literal["fp8"] | None = None
+    """Format of the matrices in the t2i's transformer blocks while it draws: ``fp8`` has half bfloat16's bytes and
+    changes pictures slightly, as then does ``draw.batch_size``. For Ada, Hopper and later GPUs, where it is not timed
+    yet; CPUs are slower. null leaves them as ``dtype``. Ours."""
+
+
+class LtgcModels(T2iModels, TextModels):
+    """LTGC's four models."""
+
+
+class TgnModels(Models):
+    """TGN's clip, and the weights that its networks start from."""
+
+    backbone: Name | None = Field(default=None, examples=["resnet50-imagenet"])
+    """Card of the timm weights that TGN's networks start from; null starts them at random, which the report says
+    [paper: ImageNet's ResNet-50]."""
+
+
+class DiffusionModels(T2iModels, TgnModels):
+    """The same with the model that draws in place of TGN's own generator."""
+
+
+class DescribedModels(DiffusionModels, TextModels):
+    """The same with the models that write what is drawn."""

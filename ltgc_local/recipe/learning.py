@@ -136,6 +136,17 @@ class Evaluate(Block):
 
     batch_size: int = Field(default=256, ge=1, le=65_536)
     """Images at once. Ours."""
+    interval_level: float = Field(default=0.95, gt=0.5, lt=1)
+    """Level of the confidence intervals. Ours: the paper prints none."""
+    resamples: int = Field(default=2000, ge=100, le=100_000)
+    """Bootstrap resamples of the test images. Ours."""
+    store_logits: bool = False
+    """Also store every arm's logits of every test image, 2 bytes each. Ours: ImageNet-LT's are 100 MB an arm."""
+
+
+class LtgcEvaluate(Evaluate):
+    """The same of a CLIP: also before training, by several crops, and against a vlm."""
+
     zero_shot: bool = True
     """Also evaluate CLIP before any training. Ours: the paper takes these numbers from others."""
     vlm_classifier: bool = False
@@ -156,12 +167,6 @@ class Evaluate(Block):
     zero_shot_prior: Literal["train", "none"] = "train"
     """The class prior that is taken off zero-shot CLIP in that ensemble: what it predicts on average on the training
     images, every class counting the same (generalised logit adjustment); or none. Ours."""
-    interval_level: float = Field(default=0.95, gt=0.5, lt=1)
-    """Level of the confidence intervals. Ours: the paper prints none."""
-    resamples: int = Field(default=2000, ge=100, le=100_000)
-    """Bootstrap resamples of the test images. Ours."""
-    store_logits: bool = False
-    """Also store every arm's logits of every test image, 2 bytes each. Ours: ImageNet-LT's are 100 MB an arm."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.zero_shot_weight is not None and not self.zero_shot:

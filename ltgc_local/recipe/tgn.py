@@ -28,7 +28,7 @@ class Split(Block):
     """The text that CLIP reads for a class; {} is its name [paper, Figure 1]."""
 
 
-class Fitting(Block):
+class TrainingOptions(Block):
     """What every training of this method has: number format, checkpoints, decoded images."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -41,7 +41,7 @@ class Fitting(Block):
     """Processes that decode into that file; 1 decodes in the step's own, 0 takes one a CPU. Ours."""
 
 
-class Backbone(Fitting):
+class Backbone(TrainingOptions):
     """A timm network, its pictures and its optimiser: KMDN's two networks and the classifier alike."""
 
     architecture: str = Field(default="resnet50", min_length=1, max_length=100)
@@ -117,7 +117,7 @@ class Kmdn(Backbone):
             )
 
 
-class Cdtg(Fitting):
+class Cdtg(TrainingOptions):
     """The class-consistent diverse tail generator: a class-conditional GAN in wavelet space over the tail classes.
 
     z = r * noise + (1 - r) * W(F_T), F_T the tail network's features of a real image, W trained with the generator.

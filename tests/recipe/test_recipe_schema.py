@@ -6,25 +6,26 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ltgc_local.datasets import BENCHMARKS
 from ltgc_local.datasets.fashion_mnist_lt import MADE_BY
 from ltgc_local.model_store import ROLES
 from ltgc_local.recipe.files import DATA_COMMANDS
-from ltgc_local.recipe.schema import DATA_KEYS, Data, Draw, Models, Recipe, Train
-from ltgc_local.recipe.words import SYNONYMS, block_keys
+from ltgc_local.recipe.messages import SYNONYMS, block_keys, block_of
+from ltgc_local.recipe.schema import DATA_KEYS, VARIANTS, Data, Draw, LtgcModels, LtgcRecipe, Recipe, TgnRecipe, Train
 
 SOURCES = ("ours", "[paper", "[released code")
 
 
 def fields() -> list[tuple[str, Any]]:
-    found = []
-    for name, field in Recipe.model_fields.items():
-        found.append((name, field))
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += [(f"{name}.{key}", inner) for key, inner in field.annotation.model_fields.items()]
-    return found
+    found: dict[str, Any] = {}
+    for recipe in (Recipe, TgnRecipe, *VARIANTS):  # what a class narrows is described where it is first declared
+        for name, field in recipe.model_fields.items():
+            block = block_of(field)
+            found = {name: field} | found
+            found = {f"{name}.{key}": inner for key, inner in block.model_fields.items()} | found if block else found
+    return list(found.items())
 
 
 @pytest.mark.parametrize(("name", "field"), fields())
@@ -35,8 +36,7 @@ def test_every_field_says_where_its_default_comes_from(name: str, field: Any) ->
 
 @pytest.mark.parametrize(("name", "field"), fields())
 def test_every_required_value_has_an_example_to_type(name: str, field: Any) -> None:
-    is_block = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    assert not field.is_required() or is_block or field.examples
+    assert not field.is_required() or block_of(field) or field.examples
 
 
 def test_benchmarks_are_those_of_the_registry() -> None:
@@ -48,11 +48,11 @@ def test_benchmarks_are_those_of_the_registry() -> None:
 
 
 def test_every_role_has_a_key_in_models() -> None:
-    assert set(ROLES) < set(Models.model_fields)
+    assert set(ROLES) < {key for recipe in VARIANTS for key in block_keys(recipe)["models"]}
 
 
 def test_synonyms_lead_to_keys_and_are_none_themselves() -> None:
-    keys = {key for block in block_keys().values() for key in block}
+    keys = {key for recipe in VARIANTS for block in block_keys(recipe).values() for key in block}
     assert set(SYNONYMS.values()) <= keys
     assert not set(SYNONYMS) & keys
 
@@ -65,7 +65,7 @@ def test_recipes_made_in_python_are_checked_too() -> None:
 
 
 def test_a_recipe_is_frozen() -> None:
-    models = Models(cards=Path("x"), vlm="a", llm="b", t2i="c", clip="d")
-    recipe = Recipe(name="x", data=Data(root=Path("y")), models=models)
+    models = LtgcModels(cards=Path("x"), vlm="a", llm="b", t2i="c", clip="d")
+    recipe = LtgcRecipe(name="x", data=Data(root=Path("y")), models=models)
     with pytest.raises(ValidationError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ltgc_local.methods.base import REPORT, StageSpec, Step, leak_guard
 from ltgc_local.model_store import Role
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe
 
 DESCRIBE = StageSpec("ltgc.stages.describe", "chunks")
 EXTEND = StageSpec("ltgc.stages.extend", "chunks")
@@ -28,7 +28,7 @@ OF_GENERATED = ("train.mixing", "train.mix_form", "train.mix_alpha", "train.mix_
 NOT_OF_DETECT = ("assess.enabled", "assess.attempts", "assess.refine_from")
 
 
-def plan_ltgc(recipe: Recipe) -> tuple[Step, ...]:
+def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
     """Return LTGC's steps, the control's, and what measures both."""
     steps = list(_descriptions(recipe))
     beside: Role | None = "clip" if recipe.draw.clip_features else None
@@ -70,7 +70,7 @@ def plan_ltgc(recipe: Recipe) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _descriptions(recipe: Recipe) -> tuple[Step, ...]:
+def _descriptions(recipe: LtgcRecipe) -> tuple[Step, ...]:
     """Return the steps up to the list that is drawn: the models' words, or the bare template."""
     if recipe.extend.source == "template":
         settings = ("extend.source", "extend.max_descriptions", "describe.max_images_per_class", TAIL)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ltgc_local.methods.base import REPORT, StageSpec, Step, leak_guard
-from ltgc_local.methods.ltgc.plan import BUDGET, DESCRIBE, EXTEND, TAIL
+from ltgc_local.methods.ltgc.plan import BUDGET, DESCRIBE, EXTEND
 from ltgc_local.model_store import Role
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import DescribedRecipe, DiffusionRecipe, TgnRecipe
 
 CLASS_MANIFEST = StageSpec("tgn.stages.class_manifest")
 TRAIN_ALONE = StageSpec("tgn.stages.train_alone", "together")
@@ -35,7 +35,7 @@ OF_GENERATION = ("cdtg.r", "cdtg.shard_size", "cdtg.stored_size_px", "cdtg.store
 DEVICE = "models.device"
 
 
-def plan_tgn(recipe: Recipe) -> tuple[Step, ...]:
+def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
     """Return TGN's steps, the control's, and what measures both."""
     backbone: Role | None = "backbone" if recipe.models.backbone else None
     steps = [Step("classes", CLASS_MANIFEST, (), None, ("split",))]
@@ -47,7 +47,7 @@ def plan_tgn(recipe: Recipe) -> tuple[Step, ...]:
         steps.append(Step("kmdn/distill", DISTILL, reads, None, ("kmdn", DEVICE), OF_TRAINING_ALONE))
         networks.append("kmdn/distill")
     tail = networks[-1]  # the step that made the tail network
-    making = _diffusion(recipe, tail) if recipe.draws_by_diffusion else _gan(tail)
+    making = _diffusion(recipe, tail) if isinstance(recipe, DiffusionRecipe) else _gan(tail)
     steps += making
     steps.append(Step("merge", MERGE, ("classes", "generated"), None, ("merge",)))
     measures = []
@@ -95,16 +95,16 @@ OF_ACCEPTING = ("diffusion.accept", "diffusion.accept_probability")
 ATTEMPTS = "diffusion.attempts"
 
 
-def _diffusion(recipe: Recipe, tail: str) -> list[Step]:
+def _diffusion(recipe: DiffusionRecipe, tail: str) -> list[Step]:
     """Return the steps of "TGN-style, diffusion": the adapter, and drawing, judging and drawing again."""
     settings = recipe.diffusion
     network = (tail,) if settings.conditioning == "features" else ()
     learnt = ("diffusion", *(["kmdn.feature"] if network else []))
     later = (*OF_DRAWING, *OF_ACCEPTING, ATTEMPTS, "models.unet")
     steps = []
-    if settings.prompts == "descriptions":
+    if isinstance(recipe, DescribedRecipe):
         steps = [
-            Step("describe", DESCRIBE, ("classes",), "vlm", ("describe", *BUDGET), (TAIL,)),
+            Step("describe", DESCRIBE, ("classes",), "vlm", ("describe", *BUDGET)),
             Step("extend", EXTEND, ("classes", "describe"), "llm", ("extend", BUDGET[1])),
         ]
     described = ("extend",) if steps else ()

@@ -27,6 +27,7 @@ from ltgc_local.methods.ltgc.replies import (
 )
 from ltgc_local.methods.ltgc.stages.describe import described_rows
 from ltgc_local.methods.ltgc.stages.token_budget import NOTHING_FITS, TokenBudget
+from ltgc_local.recipe.schema import Extend
 from ltgc_local.records import Description, Exchange, Rejected
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, Json, Lines
@@ -107,7 +108,7 @@ class Extension:
     """The number check and the repetition check, on the lists of several classes side by side."""
 
     def __init__(self, context: StageContext, lists: list[ClassList]) -> None:
-        self.settings = context.recipe.extend
+        self.settings: Extend = context.recipe.extend
         self.lists = lists
         self.exchanges: list[Exchange] = []
         self.rejected: list[Rejected] = []
