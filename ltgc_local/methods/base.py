@@ -36,7 +36,7 @@ class Step:
     stage: StageSpec
     reads: tuple[str, ...] = ()
     model_role: Role | None = None
-    settings: tuple[str, ...] = ()  # dotted recipe paths: a block, or one field
+    settings: tuple[str, ...] = ()  # a block (kmdn), a part of one (kmdn:distill), a field (kmdn.feature)
     unread: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one
     beside: Role | None = None  # a second model that is in memory together with the first, where a recipe asks for it
     arm: str = ""  # of a training: what it is called in the figures
@@ -63,11 +63,11 @@ def leak_guard() -> list[Step]:
             FINGERPRINT_IMAGES,
             (),
             "clip",
-            ("leaks.max_embedded", "leaks.shard_size"),
+            ("leaks:originals",),
             is_seeded=False,
         ),
         Step("leaks/generated", FINGERPRINT_IMAGES, ("generated",), "clip"),
-        Step("leaks/compare", COMPARE_IMAGES, reads, None, ("leaks.hash_distance", "leaks.cosine")),
+        Step("leaks/compare", COMPARE_IMAGES, reads, None, ("leaks:compare",)),
     ]
 
 

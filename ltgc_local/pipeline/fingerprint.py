@@ -32,7 +32,7 @@ def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str
             if step.beside
             else {}
         ),
-        **step_settings(step, recipe.dump()),
+        **step_settings(step, recipe),
         **{f"reads {name}": run.digest(name) for name in step.reads},
     }
 

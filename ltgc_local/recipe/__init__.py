@@ -12,20 +12,9 @@ from ltgc_local.recipe.schema import (
     TextModels,
     TgnRecipe,
     class_of,
-)
+)  # fmt: skip
 
 __all__ = [
-    "DescribedRecipe",
-    "DiffusionRecipe",
-    "GanRecipe",
-    "LtgcRecipe",
-    "Recipe",
-    "RecipeT",
-    "Recipes",
-    "T2iModels",
-    "TextModels",
-    "TgnRecipe",
-    "class_of",
-    "load_recipe",
-    "load_recipes",
-]
+    "DescribedRecipe", "DiffusionRecipe", "GanRecipe", "LtgcRecipe", "Recipe", "RecipeT", "Recipes", "T2iModels",
+    "TextModels", "TgnRecipe", "class_of", "load_recipe", "load_recipes",
+]  # fmt: skip

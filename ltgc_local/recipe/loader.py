@@ -17,8 +17,8 @@ from pydantic import TypeAdapter, ValidationError
 from ltgc_local.errors import RecipeError
 from ltgc_local.recipe.files import CardFolders, check_files_of, check_use_of_t2i
 from ltgc_local.recipe.layers import Block, Layers, apply_override, is_null, is_path, merge, read_layers
+from ltgc_local.recipe.markers import block_of
 from ltgc_local.recipe.messages import (
-    block_of,
     describe_missing,
     describe_unknown,
     describe_unused,

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from ltgc_local.recipe.markers import block_of
 from ltgc_local.recipe.schema import DISCRIMINATORS, VARIANTS, Recipe
 from ltgc_local.yaml_tree import Entry, Problem, resolve_scalar
 
@@ -45,12 +46,6 @@ def field_at(recipe: type[Recipe], loc: tuple[int | str, ...]) -> FieldInfo | No
     return field
 
 
-def block_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the block that a field of the recipe is, if it is one."""
-    kind: Any = field.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
 def is_path_field(field: FieldInfo) -> bool:
     """Return whether a field is a path, or a path or null."""
     return _unwrap(field.annotation)[0] is Path
@@ -65,11 +60,8 @@ def block_keys(recipe: type[Recipe]) -> dict[str, list[str]]:
 def describe_value_problem(loc: tuple[str, ...], field: FieldInfo, entry: Entry) -> str:
     """Return "expected …, found …" for a value of the wrong type, out of range or not among the choices."""
     kind, _ = _unwrap(field.annotation)
-    choices = get_args(kind) if get_origin(kind) is Literal else ()
-    if loc in DISCRIMINATORS:  # each class of recipes has its own
-        same = (field_at(recipe, loc) for recipe in VARIANTS)
-        choices = tuple(dict.fromkeys(choice for field in same if field for choice in get_args(field.annotation)))
-    text = f"expected {_expected(field, choices)}; found {_found(entry)}"
+    choices = _choices(loc, kind)
+    text = f"expected {describe_values(loc, field)}; found {_found(entry)}"
     if choices:
         return text + did_you_mean(entry.text, choices)
     if kind is str and isinstance(entry.value, bool | int | float):
@@ -93,23 +85,16 @@ def describe_missing(key: str, field: FieldInfo) -> str:
 
 def describe_unused(recipe: type[Recipe], loc: tuple[str, ...]) -> str:
     """Return why a class of recipes lacks a block or key that another has; "" if it has it, or none does."""
-    using = [other for other in VARIANTS if field_at(other, loc) is not None]
-    if not using or recipe in using:
+    using = {choices: other for choices, other in VARIANTS.items() if field_at(other, loc) is not None}
+    if not using or recipe in using.values():
         return ""
-    method, generator = (_only_choice(recipe, key) for key in ("method", "generator"))
-    for other in using:
-        if _only_choice(other, "method") != method:
-            continue
-        if _only_choice(other, "generator") != generator:
-            instead = f"generator: {_only_choice(other, 'generator')}"
-            return f"the generator '{generator}' does not use it; remove it, or write '{instead}'"
-        return "diffusion.prompts 'classes' does not use it; remove it, or write 'prompts: descriptions'"
-    return f"method {method} does not use it; remove it"
-
-
-def _only_choice(recipe: type[Recipe], key: str) -> object:
-    field = recipe.model_fields.get(key)
-    return get_args(field.annotation)[0] if field is not None else None
+    mine = next(choices for choices, other in VARIANTS.items() if other is recipe)
+    near = [choices for choices in using if choices[0] == mine[0]]
+    if not near:
+        return f"method {mine[0]} does not use it; remove it"
+    if near[0][1] != mine[1]:
+        return f"the generator '{mine[1]}' does not use it; remove it, or write 'generator: {near[0][1]}'"
+    return f"diffusion.prompts '{mine[2]}' does not use it; remove it, or write 'prompts: {near[0][2]}'"
 
 
 def describe_unknown(recipe: type[Recipe], block: str, key: str, entry: Entry) -> str:
@@ -155,8 +140,18 @@ def _closest(word: str, choices: Iterable[str], cutoff: float) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def _expected(field: FieldInfo, choices: tuple[str, ...]) -> str:
+def _choices(loc: tuple[str, ...], kind: Any) -> tuple[str, ...]:
+    """Return what may be written for a key of some choices; () for another kind."""
+    if loc in DISCRIMINATORS:  # of which each class of recipes has one choice
+        place = DISCRIMINATORS.index(loc)
+        return tuple(dict.fromkeys(choices[place] for choices in VARIANTS if len(choices) > place))
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def describe_values(loc: tuple[str, ...], field: FieldInfo) -> str:
+    """Return what may be written for a key: a type and its range, or the choices."""
     kind, optional = _unwrap(field.annotation)
+    choices = _choices(loc, kind)
     extra = field.json_schema_extra
     if isinstance(extra, dict) and "expected" in extra:
         words = str(extra["expected"])

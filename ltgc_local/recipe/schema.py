@@ -3,15 +3,14 @@
 A recipe is of one of the classes in ``VARIANTS``, by ``method``, of TGN also by ``generator``, and of its diffusion by
 ``diffusion.prompts``. Each class has the blocks, keys and roles that its method uses, and no others.
 
-Defaults live here and nowhere else. Each field's docstring says where its default comes from: [paper] the method's
-(LTGC's slides), [released code], or "ours", because LTGC's training code was not released and its slides leave most
-values unstated.
+Defaults live here and nowhere else, and so does where each comes from (``markers.Source``): LTGC's slides, the paper
+that they are of, leave most values unstated, and its training code was not released; of TGN see ``recipe.tgn``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from typing_extensions import TypeVar
@@ -30,94 +29,41 @@ from ltgc_local.recipe.inputs import (
     T2iModels,
     TextModels,
     TgnModels,
-)
+)  # fmt: skip
 from ltgc_local.recipe.learning import Evaluate, LtgcEvaluate, Report, Train
+from ltgc_local.recipe.markers import PAPER, Source
 from ltgc_local.recipe.tgn import Backbone, Cdtg, Classifier, Kmdn, Measure, Merge, Split, TrainingOptions
 
 __all__ = [
-    "DATA_KEYS",
-    "DISCRIMINATORS",
-    "NOT_SHAPING",
-    "VARIANTS",
-    "Assess",
-    "Backbone",
-    "Block",
-    "Cdtg",
-    "Classifier",
-    "Data",
-    "DescribedRecipe",
-    "Diffusion",
-    "DiffusionRecipe",
-    "Draw",
-    "Extend",
-    "GanRecipe",
-    "Kmdn",
-    "Leaks",
-    "LtgcRecipe",
-    "Measure",
-    "Merge",
-    "Name",
-    "Recipe",
-    "RecipeT",
-    "Scorer",
-    "Split",
-    "T2iModels",
-    "TextModels",
-    "TgnRecipe",
-    "Train",
-    "TrainingOptions",
-    "class_of",
-]
+    "DATA_KEYS", "DEFAULT_METHOD", "DISCRIMINATORS", "VARIANTS", "Assess", "Backbone", "Block", "Cdtg",
+    "Classifier", "Data", "DescribedRecipe", "Diffusion", "DiffusionRecipe", "Draw", "Extend", "GanRecipe", "Kmdn",
+    "Leaks", "LtgcRecipe", "Measure", "Merge", "Name", "Recipe", "RecipeT", "Scorer", "Split", "T2iModels",
+    "TextModels", "TgnRecipe", "Train", "TrainingOptions", "class_of",
+]  # fmt: skip
+
 
 DEFAULT_METHOD: Literal["ltgc"] = "ltgc"  # of a recipe that names none
-FITTED = ("kmdn", "cdtg", "diffusion", "classifier")  # blocks of TGN's trainings
-#: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
-NOT_SHAPING = {
-    "models.decode_threads",
-    "draw.batch_size",
-    "draw.compile",
-    "draw.clip_features",  # the step that has a clip beside its model says so itself
-    "assess.batch_size",
-    "leaks.enabled",
-    "leaks.batch_size",
-    "evaluate.batch_size",
-    "train.control",
-    "train.checkpoint_minutes",
-    "train.in_memory_mib",
-    "train.decode_workers",
-    "cdtg.generate_batch_size",
-    "cdtg.compile",
-    "diffusion.gradient_checkpointing",
-    "diffusion.draw_batch_size",
-    "diffusion.accept_batch_size",
-    "diffusion.compile",
-    "classifier.control",
-    "measure.enabled",
-    "measure.batch_size",
-} | {f"{block}.{field}" for block in FITTED for field in TrainingOptions.model_fields} - {
-    f"{block}.precision" for block in FITTED
-}
 
 
 class Recipe(Block):
     """One run: the method, the seed and a block a stage; here what every method has."""
 
     name: Name = Field(examples=["my_run"])
-    """Names the run directory, ``runs/<name>``. Ours."""
+    """Names the run directory, ``runs/<name>``."""
     method: Literal["ltgc", "tgn"] = DEFAULT_METHOD
-    """The paper whose stages run: LTGC (CVPR 2024) or TGN (TGRS 2024). Ours."""
+    """The paper whose stages run: LTGC (CVPR 2024) or TGN (TGRS 2024)."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    """Every item's seed is made from this and the item's name. Ours."""
+    """Every item's seed is made from this and the item's name."""
     data: Data
-    """Which images. Ours."""
+    """Which images."""
     models: Models
-    """Which models, and on what. Ours."""
+    """Which models, and on what."""
     leaks: Leaks = Leaks()
-    """Duplicates among generated, training and test images. Ours."""
-    evaluate: Evaluate = Evaluate()
-    """Accuracies by group [paper, evaluation setup]."""
+    """Duplicates among generated, training and test images."""
+    evaluate: Annotated[Evaluate, Source("paper", "evaluation setup")] = Evaluate()
+    """Accuracies by group."""
     report: Report = Report()
-    """Ours."""
+    """The HTML report."""
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -157,18 +103,18 @@ RecipeT = TypeVar("RecipeT", bound=Recipe, default=Any)
 class LtgcRecipe(Recipe):
     """LTGC: describe, extend, draw, assess, and fine-tune CLIP on the mixture."""
 
-    method: Literal["ltgc"] = "ltgc"
+    method: Literal["ltgc"] = DEFAULT_METHOD
     models: LtgcModels
-    describe: LtgcDescribe = LtgcDescribe()
-    """Prompt 1 [paper, step 1]."""
-    extend: LtgcExtend = LtgcExtend()
-    """Prompts 2 and 3 [paper, step 2]."""
-    draw: Draw = Draw()
-    """Text to image [paper, step 3]."""
-    assess: Assess = Assess()
-    """Prompts 4 and 5, detection and refinement [paper, step 3]."""
-    train: Train = Train()
-    """BalanceMix and LoRA [paper, step 4]."""
+    describe: Annotated[LtgcDescribe, Source("paper", "step 1")] = LtgcDescribe()
+    """Prompt 1."""
+    extend: Annotated[LtgcExtend, Source("paper", "step 2")] = LtgcExtend()
+    """Prompts 2 and 3."""
+    draw: Annotated[Draw, Source("paper", "step 3")] = Draw()
+    """Text to image."""
+    assess: Annotated[Assess, Source("paper", "step 3")] = Assess()
+    """Prompts 4 and 5, detection and refinement."""
+    train: Annotated[Train, Source("paper", "step 4")] = Train()
+    """BalanceMix and LoRA."""
     evaluate: LtgcEvaluate = LtgcEvaluate()
 
     @property
@@ -203,19 +149,19 @@ class TgnRecipe(Recipe):
 
     method: Literal["tgn"] = "tgn"
     models: TgnModels
-    split: Split = Split()
-    """Head and tail [paper]."""
-    kmdn: Kmdn = Kmdn()
-    """Two networks that teach each other [paper]."""
-    generator: Literal["wavelet_gan", "diffusion"] = "wavelet_gan"
-    """What makes tail images: the GAN of ``cdtg`` [paper], or SDXL by ``diffusion``, which is no longer TGN but in its
-    style. Ours: the choice."""
-    merge: Merge = Merge()
-    """How many generated images each class gets [paper]."""
-    classifier: Classifier = Classifier()
-    """The network that is trained on originals and generated images [paper]."""
+    split: Annotated[Split, PAPER] = Split()
+    """Head and tail."""
+    kmdn: Annotated[Kmdn, PAPER] = Kmdn()
+    """Two networks that teach each other."""
+    generator: Annotated[Literal["wavelet_gan", "diffusion"], PAPER] = "wavelet_gan"
+    """What makes tail images: the GAN of ``cdtg``, or SDXL by ``diffusion``, which is no longer TGN but in its
+    style."""
+    merge: Annotated[Merge, PAPER] = Merge()
+    """How many generated images each class gets."""
+    classifier: Annotated[Classifier, PAPER] = Classifier()
+    """The network that is trained on originals and generated images."""
     measure: Measure = Measure()
-    """Distance, diversity and consistency of the generated images. Ours."""
+    """Distance, diversity and consistency of the generated images."""
 
     @property
     def selections(self) -> dict[str, str]:
@@ -240,8 +186,8 @@ class GanRecipe(TgnRecipe):
     """TGN as its paper has it, with its own generator."""
 
     generator: Literal["wavelet_gan"] = "wavelet_gan"
-    cdtg: Cdtg = Cdtg()
-    """The generator of tail images [paper]."""
+    cdtg: Annotated[Cdtg, PAPER] = Cdtg()
+    """The generator of tail images."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         yield from super().conflicts()
@@ -257,7 +203,7 @@ class DiffusionRecipe(TgnRecipe):
     models: DiffusionModels
     generator: Literal["diffusion"] = "diffusion"
     diffusion: Diffusion = Diffusion()
-    """The generator, and what an image must pass. Ours."""
+    """The generator, and what an image must pass."""
 
     @property
     def t2i_compile(self) -> Literal["none", "regional", "full"] | None:
@@ -268,10 +214,10 @@ class DescribedRecipe(DiffusionRecipe):
     """The same, drawn from descriptions that LTGC's text models write."""
 
     models: DescribedModels
-    describe: Describe = Describe()
-    """Prompt 1 [paper: LTGC's, step 1]."""
-    extend: Extend = Extend()
-    """Prompts 2 and 3 [paper: LTGC's, step 2]."""
+    describe: Annotated[Describe, Source("paper", "LTGC's, step 1")] = Describe()
+    """Prompt 1."""
+    extend: Annotated[Extend, Source("paper", "LTGC's, step 2")] = Extend()
+    """Prompts 2 and 3."""
     diffusion: DescribedDiffusion = DescribedDiffusion()
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -280,9 +226,14 @@ class DescribedRecipe(DiffusionRecipe):
             yield "extend.max_descriptions", problem
 
 
-VARIANTS: tuple[type[Recipe], ...] = (LtgcRecipe, GanRecipe, DiffusionRecipe, DescribedRecipe)
-#: Where a recipe says which class it is of.
+#: Where a recipe says which class it is of, and the classes by what it says there.
 DISCRIMINATORS = (("method",), ("generator",), ("diffusion", "prompts"))
+VARIANTS: dict[tuple[str, ...], type[Recipe]] = {
+    ("ltgc",): LtgcRecipe,
+    ("tgn", "wavelet_gan"): GanRecipe,
+    ("tgn", "diffusion", "classes"): DiffusionRecipe,
+    ("tgn", "diffusion", "descriptions"): DescribedRecipe,
+}
 
 
 def class_of(written: Mapping[str, Any]) -> type[Recipe]:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from ltgc_local.errors import ArtefactError
-from ltgc_local.methods.ltgc.plan import OF_GENERATED
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import LtgcRecipe, Recipe
@@ -82,6 +81,7 @@ TRAIN = ["train/ltgc", "train/control", "evaluate", "report"]
 
 
 #: Keys of ``train`` that only change the speed, or which steps there are.
+OF_GENERATED = {"train.mixing", "train.mix_form", "train.mix_alpha", "train.mix_beta"}
 UNSHAPING = {"control", "checkpoint_minutes", "in_memory_mib", "decode_workers"}
 
 

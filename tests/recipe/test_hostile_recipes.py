@@ -16,18 +16,14 @@ from ltgc_local.errors import LtgcError, RecipeError
 from ltgc_local.pipeline.sweep import parse_seeds
 from ltgc_local.recipe import load_recipe
 from ltgc_local.recipe.loader import load_recipes
-from ltgc_local.recipe.messages import block_of
+from ltgc_local.recipe.markers import iterate_fields
 from ltgc_local.recipe.schema import VARIANTS
 from ltgc_local.yaml_tree import MAX_BYTES, Place, Problem, parse_yaml, resolve_scalar
 from tests.promptly import unprivileged_folder, within
 from tests.recipe.conftest import CARD, GOOD
 
 #: Dotted key -> its field, of every class of recipes.
-FIELDS: dict[str, Any] = {}
-for _recipe in VARIANTS:
-    for _name, _field in _recipe.model_fields.items():
-        _block = block_of(_field)
-        FIELDS |= {f"{_name}.{key}": inner for key, inner in _block.model_fields.items()} if _block else {_name: _field}
+FIELDS = {key: field for recipe in VARIANTS.values() for key, field in iterate_fields(recipe)}
 
 
 def refusal(content: str | bytes, *overrides: str, seconds: float = 2, **layers: Any) -> str:
