@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ltgc_local.recipe.markers import PAPER, Runtime, Shapes, Source
-from ltgc_local.recipe.tgn import TrainingOptions
+from ltgc_local.recipe.learning import TrainingOptions
+from ltgc_local.recipe.markers import PAPER, Runtime, Shapes
 
 Strength = Annotated[float, Field(gt=0, le=1)]
 
@@ -31,13 +31,10 @@ class Diffusion(TrainingOptions):
     """The LoRA's products count alpha / rank times."""
     lora_targets: Literal["attention", "cross_attention"] = "attention"
     """Whose to_q, to_k, to_v and to_out.0 the LoRA adapts: every attention's, or those that read the prompt."""
-    conditioning: Annotated[
-        Literal["none", "features"],
-        Source("paper", "a real image's features enter the generator"),
-        Shapes("train", "draw"),
-    ] = "features"
+    conditioning: Annotated[Literal["none", "features"], PAPER, Shapes("train", "draw")] = "features"
     """What a real image steers by: nothing, or the tail network's features (``kmdn.feature``, averaged over places) as
-    tokens that the cross-attention reads along with the prompt."""
+    tokens that the cross-attention reads along with the prompt. In the paper a real image's features enter the
+    generator."""
     tokens: int = Field(default=4, ge=1, le=64)
     """Tokens that an image's features become. The number is IP-Adapter's."""
     r_train: float = Field(default=0.5, ge=0, le=1)
@@ -71,7 +68,7 @@ class Diffusion(TrainingOptions):
     r: Annotated[float, Shapes("draw")] = Field(default=0.2, ge=0, le=1)
     """Share of noise in the features while drawing. (The released code's 0.05 is of another generator.)"""
     feature_scale: Annotated[float, Shapes("draw")] = Field(default=1.0, ge=0, le=10)
-    """Weight of the features' attention beside the prompt's; 0 draws without."""
+    """Weight of the features' attention relative to the prompt's; 0 draws without."""
     strength: Annotated[Strength | Literal["from_r"] | None, Shapes("draw")] = Field(
         default=None, json_schema_extra={"expected": "a number above 0, at most 1, or 'from_r'"}
     )
@@ -88,7 +85,7 @@ class Diffusion(TrainingOptions):
     """What an image must pass: nothing; CLIP finds its class's prompt closest among ALL classes'; the tail network
     gives its class ``accept_probability`` among the tail's; or one of the two. (The paper trains by both.)"""
     accept_probability: Annotated[float, Shapes("accept")] = Field(default=0.5, ge=0, le=1)
-    """For ``tail_network`` and ``either``."""
+    """Probability that the tail network must give an image's class, for ``tail_network`` and ``either``."""
     attempts: Annotated[int, Shapes("retry")] = Field(default=3, ge=1, le=20)
     """Attempts at an image at most, the first included, each of other noise; then it is left out."""
     draw_batch_size: Annotated[int, Runtime()] = Field(default=8, ge=1, le=65_536)

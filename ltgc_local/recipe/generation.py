@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from ltgc_local.recipe.block import Block
-from ltgc_local.recipe.markers import PAPER, RELEASED, Plans, Runtime, Shapes, Source
+from ltgc_local.recipe.markers import PAPER, RELEASED, Plans, Runtime, Shapes
 
 
 class Describe(Block):
@@ -37,10 +37,9 @@ class LtgcDescribe(Describe):
 class Extend(Block):
     """Extended descriptions: the llm answers Prompt 2 until the number check and the repetition check pass."""
 
-    max_descriptions: Annotated[int, Source("paper", "100 iNaturalist 2018, 300 ImageNet-LT, 800 Places-LT")] = Field(
-        default=300, ge=1, le=100_000
-    )
-    """K_y, existing and extended descriptions of a class together."""
+    max_descriptions: Annotated[int, PAPER] = Field(default=300, ge=1, le=100_000)
+    """K_y, existing and extended descriptions of a class together. The paper has 100 for iNaturalist 2018, 300 for
+    ImageNet-LT and 800 for Places-LT."""
     per_ask: int = Field(default=8, ge=1, le=100)
     """Descriptions that one Prompt 2 asks for."""
     context_descriptions: int = Field(default=12, ge=1, le=10_000)
@@ -111,7 +110,7 @@ class Draw(Block):
     """Share of the steps after which guidance ends; null: never. 0.2 to 0.9 is about the interval of noise levels that
     arXiv:2404.07724 finds best for SDXL."""
     cache_interval: int | None = Field(default=None, ge=2, le=10)
-    """Compute the UNet's deep features at every this many steps only (DeepCache, arXiv:2312.00858), which changes the
+    """Compute the UNet's deep features only every this many steps (DeepCache, arXiv:2312.00858), which changes the
     images somewhat; null computes them at each."""
     compile: Annotated[Literal["none", "regional", "full"] | None, Runtime()] = None
     """What torch compiles: nothing, the repeated blocks of the UNet and of the VAE's decoder, or all of both, which
@@ -180,10 +179,8 @@ class Assess(Block):
     """What an image must pass: cosine + 0.5 (``offset``, what the released code does), the raw cosine, a percentile of
     the class's own training images against C_y, C_y's rank among all classes (``margin``); with "+", each of several.
     The values of all are kept in any case."""
-    threshold: Annotated[float, Source("paper", "0.8 ImageNet-LT and Places-LT, 0.6 iNaturalist 2018")] = Field(
-        default=0.8, ge=-1, le=2
-    )
-    """mu, for ``offset`` and ``cosine``."""
+    threshold: Annotated[float, PAPER] = Field(default=0.8, ge=-1, le=2)
+    """mu, for ``offset`` and ``cosine``. The paper has 0.8 for ImageNet-LT and Places-LT, 0.6 for iNaturalist 2018."""
     percentile: float = Field(default=5.0, ge=0, le=100)
     """For ``percentile``: an image passes at or above this percentile of its class's training images (linear between
     two of them). A class without any is judged by ``margin_rank`` instead."""

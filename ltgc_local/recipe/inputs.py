@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ltgc_local.recipe.block import Block, Name
-from ltgc_local.recipe.markers import Digested, Loads, Runtime, Source
+from ltgc_local.recipe.markers import PAPER, Digested, Loads, Runtime
 
 
 class Data(Block):
@@ -106,8 +106,8 @@ class Models(Block):
 
     cards: Annotated[Path, Digested()] = Field(examples=["../model_cards"])
     """Folder of the model cards, one Markdown file per model."""
-    clip: Annotated[Name, Source("paper", "ViT-B/32")] = Field(examples=["tiny-clip"])
-    """Card of the CLIP that scores images and, in LTGC, is fine-tuned."""
+    clip: Annotated[Name, PAPER] = Field(examples=["tiny-clip"])
+    """Card of the CLIP that scores images and, in LTGC, is fine-tuned. The paper has ViT-B/32."""
     device: Annotated[Literal["auto", "cpu", "cuda"], Loads("vlm", "llm", "t2i", "clip", "backbone")] = "auto"
     """Where models run; ``auto`` takes the GPU where there is one."""
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], Loads("vlm", "llm", "t2i", "clip")] = "auto"
@@ -123,10 +123,11 @@ class Models(Block):
 class TextModels(Models):
     """With the two models that write descriptions."""
 
-    vlm: Annotated[Name, Source("paper", "GPT-4V, which is not local")] = Field(examples=["tiny-vlm"])
-    """Card of the vision-language model that describes images."""
-    llm: Annotated[Name, Source("paper", "GPT-4, which is not local")] = Field(examples=["tiny-llm"])
-    """Card of the language model that extends and refines descriptions."""
+    vlm: Annotated[Name, PAPER] = Field(examples=["tiny-vlm"])
+    """Card of the vision-language model that describes images. The paper has GPT-4V; a card's model is local."""
+    llm: Annotated[Name, PAPER] = Field(examples=["tiny-llm"])
+    """Card of the language model that extends and refines descriptions. The paper has GPT-4; a card's model is
+    local."""
     backend: Literal["auto", "vllm", "transformers"] = "auto"
     """What runs vlm and llm; ``auto`` takes vLLM where it is installed for GPUs, else transformers."""
     quantization: Annotated[Literal["none", "4bit", "8bit"], Loads("vlm", "llm")] = "none"
@@ -151,8 +152,8 @@ class TextModels(Models):
 class T2iModels(Models):
     """With the model that draws."""
 
-    t2i: Annotated[Name, Source("paper", "DALL-E, which is not local")] = Field(examples=["tiny-t2i"])
-    """Card of the text-to-image model."""
+    t2i: Annotated[Name, PAPER] = Field(examples=["tiny-t2i"])
+    """Card of the text-to-image model. The paper has DALL-E; a card's model is local."""
     text_encoders: Annotated[Literal["8bit"] | None, Loads("t2i")] = None
     """bitsandbytes quantization of the t2i's two text encoders; null loads them whole. Half their memory, and slightly
     different images; they are on the GPU only while prompts are encoded, in either case."""
@@ -169,10 +170,9 @@ class LtgcModels(T2iModels, TextModels):
 class TgnModels(Models):
     """TGN's clip, and the weights that its networks start from."""
 
-    backbone: Annotated[Name | None, Source("paper", "ImageNet's ResNet-50")] = Field(
-        default=None, examples=["resnet50-imagenet"]
-    )
-    """Card of the timm weights that TGN's networks start from; null starts them at random, which the report says."""
+    backbone: Annotated[Name | None, PAPER] = Field(default=None, examples=["resnet50-imagenet"])
+    """Card of the timm weights that TGN's networks start from, in the paper ImageNet's ResNet-50; null starts them at
+    random, which the report says."""
 
 
 class DiffusionModels(T2iModels, TgnModels):

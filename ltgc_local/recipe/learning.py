@@ -11,7 +11,35 @@ from ltgc_local.recipe.block import Block
 from ltgc_local.recipe.markers import PAPER, Plans, Presents, Runtime, Shapes
 
 
-class Train(Block):
+class TrainingOptions(Block):
+    """What every training has: number format, checkpoints, decoded images."""
+
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the forward pass under autocast."""
+    checkpoint_minutes: Annotated[float, Runtime()] = Field(default=5.0, ge=0)
+    """Minutes between checkpoints, from which a killed training resumes exactly; 0 writes one per step."""
+    in_memory_mib: Annotated[int, Runtime()] = Field(default=2048, ge=0, le=100_000_000)
+    """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory."""
+    decode_workers: Annotated[int, Runtime()] = Field(default=0, ge=0, le=256)
+    """Processes that decode into that file; 1 decodes in the step's own, 0 takes one per CPU."""
+
+
+class ImageTraining(TrainingOptions):
+    """The same of a network that learns classes from images, and how these are changed at random."""
+
+    augment: Literal["none", "flip", "flip_crop", "resized_crop"] = "flip"
+    """Random changes of training images: flips, with shifts by an eighth, or with crops of any size and shape (for
+    towers of 224 px)."""
+    crop_scale: float = Field(default=0.08, gt=0, le=1)
+    """Of ``resized_crop``: the smallest share of the image's area. The default is torchvision's."""
+    blur_px: float = Field(default=0.0, ge=0, le=20)
+    """Largest standard deviation of a random blur of original and generated images alike, in pixels of the network's
+    input, so that sharpness does not tell them apart."""
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Largest standard deviation of random noise on both, of the range from black to white."""
+
+
+class Train(ImageTraining):
     """Fine-tuning CLIP's vision tower with LoRA on mixed original and generated images."""
 
     control: Annotated[bool, Plans()] = True
@@ -80,29 +108,11 @@ class Train(Block):
     sampler: Literal["balanced", "instance"] = "balanced"
     """How the control, ``union`` and ``mixup`` draw images: a class uniformly, then its images; or every image equally
     often. An epoch is as many draws as there are originals."""
-    augment: Literal["none", "flip", "flip_crop", "resized_crop"] = "flip"
-    """Random changes of training images: flips, with shifts by an eighth, or with crops of any size and shape (for
-    towers of 224 px)."""
-    crop_scale: float = Field(default=0.08, gt=0, le=1)
-    """Of ``resized_crop``: the smallest share of the image's area. The default is torchvision's."""
-    blur_px: float = Field(default=0.0, ge=0, le=20)
-    """Largest standard deviation of a random blur of original and generated images alike, in pixels of the tower's
-    input, so that sharpness does not tell them apart."""
-    noise: float = Field(default=0.0, ge=0, le=1)
-    """Largest standard deviation of random noise on both, of the range from black to white."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the forward pass under autocast."""
     compile: Literal["default", "max-autotune-no-cudagraphs"] | None = None
     """torch.compile the training step in this mode: faster on a GPU after a minute or two of compiling, and not the
     same to the last bit. Null does not."""
     gradient_checkpointing: bool = False
     """Recompute each block's activations in the backward pass: less memory, about a third slower."""
-    checkpoint_minutes: Annotated[float, Runtime()] = Field(default=5.0, ge=0)
-    """Minutes between checkpoints, from which a killed training resumes exactly; 0 writes one per step."""
-    in_memory_mib: Annotated[int, Runtime()] = Field(default=2048, ge=0, le=100_000_000)
-    """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory."""
-    decode_workers: Annotated[int, Runtime()] = Field(default=0, ge=0, le=256)
-    """Processes that decode into that file; 1 decodes in the step's own, 0 takes one per CPU."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.head == "frozen_text" and self.head_lr is not None:
@@ -138,7 +148,7 @@ class Evaluate(Block):
     """Accuracy on the test split: all, many, medium, few and each class."""
 
     batch_size: Annotated[int, Runtime()] = Field(default=256, ge=1, le=65_536)
-    """Images at once."""
+    """Images that are evaluated at once."""
     interval_level: Annotated[float, Presents()] = Field(default=0.95, gt=0.5, lt=1)
     """Level of the confidence intervals. (The paper prints none.)"""
     resamples: Annotated[int, Presents()] = Field(default=2000, ge=100, le=100_000)

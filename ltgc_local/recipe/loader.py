@@ -200,7 +200,7 @@ def _explain(error: dict[str, Any], root: Entry, kind: type[Recipe], is_undecide
     if field is None or entry is None:  # a kind of error that this version of pydantic has added
         return [Problem(place, path, error["msg"])]
     if inner := block_of(field):
-        keys = ", ".join(list(inner.model_fields)[:3])
+        keys = ", ".join([*inner.__annotations__, *inner.model_fields][:3])
         return [Problem(place, path, f"expected a block of keys, such as {keys}; found {_shown(entry)}")]
     return [Problem(place, path, describe_value_problem(loc, field, entry))]
 

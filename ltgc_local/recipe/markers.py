@@ -18,10 +18,9 @@ from pydantic.fields import FieldInfo
 
 @dataclass(frozen=True)
 class Source:
-    """Where a field's default comes from; ``note`` says what it is there, or of what."""
+    """Where a field's default comes from."""
 
     work: Literal["paper", "released code"]
-    note: str = ""
 
 
 PAPER, RELEASED = Source("paper"), Source("released code")

@@ -30,7 +30,6 @@ class Key:
     values: str  # type and range, or the choices
     default: str  # as one writes it; "" for a key that must be written
     source: str  # of the default: paper, released code or ours
-    note: str  # what the source says more exactly; mostly ""
     changes: str
     meaning: str
 
@@ -55,7 +54,6 @@ def _key(name: str, kind: tuple[str, ...], field: FieldInfo) -> Key:
         describe_values(tuple(name.split(".")), field),
         "" if field.is_required() else json.dumps(field.default, ensure_ascii=False),
         source.work if source else "ours",
-        source.note if source else "",
         next(changes, "results"),
-        field.description or "",
+        " ".join((field.description or "").split()),
     )

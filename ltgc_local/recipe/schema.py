@@ -30,15 +30,15 @@ from ltgc_local.recipe.inputs import (
     TextModels,
     TgnModels,
 )  # fmt: skip
-from ltgc_local.recipe.learning import Evaluate, LtgcEvaluate, Report, Train
-from ltgc_local.recipe.markers import PAPER, Source
-from ltgc_local.recipe.tgn import Backbone, Cdtg, Classifier, Kmdn, Measure, Merge, Split, TrainingOptions
+from ltgc_local.recipe.learning import Evaluate, ImageTraining, LtgcEvaluate, Report, Train, TrainingOptions
+from ltgc_local.recipe.markers import PAPER
+from ltgc_local.recipe.tgn import Backbone, Cdtg, Classifier, Kmdn, Measure, Merge, Split
 
 __all__ = [
     "DATA_KEYS", "DEFAULT_METHOD", "DISCRIMINATORS", "VARIANTS", "Assess", "Backbone", "Block", "Cdtg",
-    "Classifier", "Data", "DescribedRecipe", "Diffusion", "DiffusionRecipe", "Draw", "Extend", "GanRecipe", "Kmdn",
-    "Leaks", "LtgcRecipe", "Measure", "Merge", "Name", "Recipe", "RecipeT", "Scorer", "Split", "T2iModels",
-    "TextModels", "TgnRecipe", "Train", "TrainingOptions", "class_of",
+    "Classifier", "Data", "DescribedRecipe", "Diffusion", "DiffusionRecipe", "Draw", "Extend", "GanRecipe",
+    "ImageTraining", "Kmdn", "Leaks", "LtgcRecipe", "Measure", "Merge", "Name", "Recipe", "RecipeT", "Scorer",
+    "Split", "T2iModels", "TextModels", "TgnRecipe", "Train", "TrainingOptions", "class_of",
 ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ class Recipe(Block):
     """Which models, and on what."""
     leaks: Leaks = Leaks()
     """Duplicates among generated, training and test images."""
-    evaluate: Annotated[Evaluate, Source("paper", "evaluation setup")] = Evaluate()
+    evaluate: Annotated[Evaluate, PAPER] = Evaluate()
     """Accuracies by group."""
     report: Report = Report()
     """The HTML report."""
@@ -85,11 +85,6 @@ class Recipe(Block):
         """What torch compiles of the t2i while it draws."""
         return None
 
-    @property
-    def draws_by_diffusion(self) -> bool:
-        """Whether this is "TGN-style, diffusion"."""
-        return isinstance(self, DiffusionRecipe)
-
     def dump(self) -> dict[str, Any]:
         """Return every setting, defaults included, as plain JSON values (paths absolute), in pipeline order."""
         dumped = self.model_dump(mode="json")
@@ -105,16 +100,16 @@ class LtgcRecipe(Recipe):
 
     method: Literal["ltgc"] = DEFAULT_METHOD
     models: LtgcModels
-    describe: Annotated[LtgcDescribe, Source("paper", "step 1")] = LtgcDescribe()
-    """Prompt 1."""
-    extend: Annotated[LtgcExtend, Source("paper", "step 2")] = LtgcExtend()
-    """Prompts 2 and 3."""
-    draw: Annotated[Draw, Source("paper", "step 3")] = Draw()
-    """Text to image."""
-    assess: Annotated[Assess, Source("paper", "step 3")] = Assess()
-    """Prompts 4 and 5, detection and refinement."""
-    train: Annotated[Train, Source("paper", "step 4")] = Train()
-    """BalanceMix and LoRA."""
+    describe: Annotated[LtgcDescribe, PAPER] = LtgcDescribe()
+    """Prompt 1, LTGC's step 1."""
+    extend: Annotated[LtgcExtend, PAPER] = LtgcExtend()
+    """Prompts 2 and 3, LTGC's step 2."""
+    draw: Annotated[Draw, PAPER] = Draw()
+    """Text to image, step 3."""
+    assess: Annotated[Assess, PAPER] = Assess()
+    """Prompts 4 and 5, detection and refinement, step 3."""
+    train: Annotated[Train, PAPER] = Train()
+    """BalanceMix and LoRA, step 4."""
     evaluate: LtgcEvaluate = LtgcEvaluate()
 
     @property
@@ -214,10 +209,10 @@ class DescribedRecipe(DiffusionRecipe):
     """The same, drawn from descriptions that LTGC's text models write."""
 
     models: DescribedModels
-    describe: Annotated[Describe, Source("paper", "LTGC's, step 1")] = Describe()
-    """Prompt 1."""
-    extend: Annotated[Extend, Source("paper", "LTGC's, step 2")] = Extend()
-    """Prompts 2 and 3."""
+    describe: Annotated[Describe, PAPER] = Describe()
+    """Prompt 1, LTGC's step 1."""
+    extend: Annotated[Extend, PAPER] = Extend()
+    """Prompts 2 and 3, LTGC's step 2."""
     diffusion: DescribedDiffusion = DescribedDiffusion()
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

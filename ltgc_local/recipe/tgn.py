@@ -14,38 +14,23 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ltgc_local.recipe.block import Block
-from ltgc_local.recipe.markers import PAPER, RELEASED, Plans, Runtime, Shapes, Source
+from ltgc_local.recipe.learning import ImageTraining, TrainingOptions
+from ltgc_local.recipe.markers import PAPER, RELEASED, Plans, Runtime, Shapes
 
 
 class Split(Block):
     """Which classes are the head and which the tail, from training counts alone; and what prompts call a class."""
 
-    head_percent: Annotated[float, Source("released code", "40 for DIOR; its FGSC-23 lists are of 33")] = Field(
-        default=40.0, gt=0, lt=100
-    )
-    """Share of the classes that are head: int(C * head_percent / 100) of them, those with most training images."""
+    head_percent: Annotated[float, RELEASED] = Field(default=40.0, gt=0, lt=100)
+    """Share of the classes that are head: int(C * head_percent / 100) of them, those with most training images. 40 is
+    the released code's for DIOR; its FGSC-23 lists are of 33."""
     head_classes: str | None = Field(default=None, min_length=1)
     """The head by names or ids, separated by commas, in place of ``head_percent``; all others are tail."""
-    prompt: Annotated[str, Source("paper", "Figure 1")] = Field(
-        default="A photo of a {}", pattern=r"^[^{}]*\{\}[^{}]*$"
-    )
-    """The text that CLIP reads for a class; {} is its name."""
+    prompt: Annotated[str, PAPER] = Field(default="A photo of a {}", pattern=r"^[^{}]*\{\}[^{}]*$")
+    """The text that CLIP reads for a class, as in the paper's Figure 1; {} is its name."""
 
 
-class TrainingOptions(Block):
-    """What every training of this method has: number format, checkpoints, decoded images."""
-
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the forward pass under autocast."""
-    checkpoint_minutes: Annotated[float, Runtime()] = Field(default=5.0, ge=0)
-    """Minutes between checkpoints, from which a killed training resumes exactly; 0 writes one per step."""
-    in_memory_mib: Annotated[int, Runtime()] = Field(default=2048, ge=0, le=100_000_000)
-    """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory."""
-    decode_workers: Annotated[int, Runtime()] = Field(default=0, ge=0, le=256)
-    """Processes that decode into that file; 1 decodes in the step's own, 0 takes one per CPU."""
-
-
-class Backbone(TrainingOptions):
+class Backbone(ImageTraining):
     """A timm network, its pictures and its optimiser: KMDN's two networks and the classifier alike."""
 
     architecture: Annotated[str, PAPER] = Field(default="resnet50", min_length=1, max_length=100)
@@ -58,20 +43,12 @@ class Backbone(TrainingOptions):
     normalisation: Annotated[Literal["half", "weights"], RELEASED] = "half"
     """Mean and std of 0.5, or what the weights were trained with."""
     augment: Annotated[Literal["none", "flip", "flip_crop", "resized_crop"], RELEASED] = "flip"
-    """Random changes of training images: flips; with shifts by an eighth, or with crops."""
-    crop_scale: float = Field(default=0.08, gt=0, le=1)
-    """Of ``resized_crop``: the smallest share of the image's area. The default is torchvision's."""
-    blur_px: float = Field(default=0.0, ge=0, le=20)
-    """Largest standard deviation of a random blur of every training image, in pixels, so that sharpness does not tell
-    original from generated."""
-    noise: float = Field(default=0.0, ge=0, le=1)
-    """Largest standard deviation of random noise, of the range from black to white."""
     lr: Annotated[float, RELEASED] = Field(default=1e-3, gt=0, le=10)
     """Learning rate of Adam."""
     weight_decay: Annotated[float, RELEASED] = Field(default=1e-4, ge=0, le=10)
-    """Of Adam, added to the gradient."""
+    """Weight decay of Adam, added to the gradient."""
     lr_drop_epochs: Annotated[int, RELEASED] = Field(default=30, ge=1, le=100_000)
-    """The learning rate drops after every this many epochs: from epoch 31, 61, … on."""
+    """Epochs after which the learning rate drops, each time: from epoch 31, 61, … on."""
     lr_drop_factor: Annotated[float, RELEASED] = Field(default=0.1, gt=0, le=1)
     """Factor of each drop; 1 keeps the rate."""
     select: Literal["last", "best_val_all", "best_val_macro_f1"] = "best_val_macro_f1"
@@ -85,10 +62,9 @@ class Kmdn(Backbone):
     loss of the student = CE(student(x), y) + feature_weight * mean((F_student(x) - F_teacher(x))^2), x the student's.
     """
 
-    epochs: Annotated[
-        int, Source("released code", "100 for the head; its 1 for the tail is read as a placeholder"), Shapes("alone")
-    ] = Field(default=100, ge=1, le=100_000)
-    """Epochs of each network alone, before they teach each other."""
+    epochs: Annotated[int, RELEASED, Shapes("alone")] = Field(default=100, ge=1, le=100_000)
+    """Epochs of each network alone, before they teach each other. 100 is the released code's for the head; its 1 for
+    the tail is read as a placeholder."""
     batch_size: Annotated[int, RELEASED, Shapes("alone")] = Field(default=32, ge=2, le=65_536)
     """Images per step of each network alone."""
     distill: Annotated[bool, Plans()] = True
@@ -131,11 +107,9 @@ class Cdtg(TrainingOptions):
     """``intended``: the class and CLIP losses train the generator, the fusion map W is trained, averaged and kept, the
     tail network is frozen in eval mode. ``released``, as in the released code: those losses are only logged, W stays
     random and is drawn afresh for generation, the tail network normalises by its batch."""
-    start_from: Annotated[Path | None, Source("released code", "its --ckpt")] = Field(
-        default=None, json_schema_extra={"expected": "the path of a folder"}
-    )
+    start_from: Annotated[Path | None, RELEASED] = None
     """Folder of another run's finished ``cdtg/train``: both networks start from its weights, where name and shape are
-    the same; null starts at random."""
+    the same (the released code's --ckpt); null starts at random."""
     classes: Annotated[Literal["tail", "all"], RELEASED] = "tail"
     """Whose real images train it: the tail's, or all, the head's under labels of their own."""
     sampler: Annotated[Literal["instance", "balanced"], RELEASED] = "instance"
@@ -143,13 +117,13 @@ class Cdtg(TrainingOptions):
     size_px: Annotated[int, RELEASED] = Field(default=256, ge=16, le=1024)
     """Width and height that are generated, a power of two."""
     style_dim: Annotated[int, RELEASED] = Field(default=512, ge=8, le=4096)
-    """Of z, w and the label embedding."""
+    """Width of z, w and the label embedding."""
     mlp_layers: Annotated[int, RELEASED] = Field(default=8, ge=1, le=32)
-    """Of the mapping network."""
+    """Layers of the mapping network."""
     mlp_lr: Annotated[float, RELEASED] = Field(default=0.01, gt=0, le=1)
     """Factor of the mapping network's learning rate."""
     channel_multiplier: Annotated[float, RELEASED] = Field(default=2.0, gt=0, le=4)
-    """Of the channels above 32 px, where 1 gives 256 at 64 px and halves with each doubling."""
+    """Factor of the channels above 32 px, where 1 gives 256 at 64 px and halves with each doubling."""
     max_channels: Annotated[int, RELEASED] = Field(default=512, ge=8, le=1024)
     """Channels at most, which is what the low resolutions have; fewer make a miniature."""
     fusion: Annotated[Literal["flatten", "pool"], RELEASED] = "flatten"
@@ -163,18 +137,15 @@ class Cdtg(TrainingOptions):
     fixed."""
     r: Annotated[float, RELEASED, Shapes("generate")] = Field(default=0.05, ge=0, le=1)
     """Share of noise in z while generating."""
-    text_condition: Annotated[
-        bool, Source("released code", "the paper's Figure 1 has an arrow for it, which no released code draws")
-    ] = False
-    """Add CLIP's text feature of the class, through a trained map, to the label embedding."""
-    class_weight: Annotated[float, Source("paper", "in the released code it is only logged")] = Field(
-        default=1.0, ge=0, le=1000
-    )
-    """Weight of the tail network's cross-entropy on generated images; 0 leaves it out."""
-    clip_weight: Annotated[float, Source("paper", "in the released code it is only logged")] = Field(
-        default=1.0, ge=0, le=1000
-    )
-    """Weight of CLIP's cross-entropy over the tail classes' prompts; 0 leaves it out."""
+    text_condition: Annotated[bool, RELEASED] = False
+    """Add CLIP's text feature of the class, through a trained map, to the label embedding. The paper's Figure 1 has an
+    arrow for it, which no released code draws."""
+    class_weight: Annotated[float, PAPER] = Field(default=1.0, ge=0, le=1000)
+    """Weight of the tail network's cross-entropy on generated images, which the released code only logs; 0 leaves it
+    out."""
+    clip_weight: Annotated[float, PAPER] = Field(default=1.0, ge=0, le=1000)
+    """Weight of CLIP's cross-entropy over the tail classes' prompts, which the released code only logs; 0 leaves it
+    out."""
     clip_classes: Annotated[Literal["tail", "all"], PAPER] = "tail"
     """Whose prompts CLIP chooses among in that loss: the tail's, or all classes'."""
     consistency_shrink: int = Field(default=1, ge=1, le=65_536)
@@ -184,23 +155,21 @@ class Cdtg(TrainingOptions):
     """How the discriminator learns the class: its embedding next to the last maps, or multiplied with the last features
     (Miyato and Koyama 2018)."""
     r1_weight: Annotated[float, RELEASED] = Field(default=10.0, ge=0, le=1000)
-    """Of the gradient penalty R1."""
+    """Weight of the gradient penalty R1."""
     r1_every: Annotated[int, RELEASED] = Field(default=16, ge=1, le=100_000_000)
     """Steps between R1 penalties."""
     path_weight: Annotated[float, RELEASED] = Field(default=2.0, ge=0, le=1000)
-    """Of the path length penalty."""
+    """Weight of the path length penalty."""
     path_every: Annotated[int, RELEASED] = Field(default=4, ge=1, le=100_000_000)
     """Steps between path length penalties."""
     path_batch_shrink: Annotated[int, RELEASED] = Field(default=2, ge=1, le=65_536)
     """The path length is of a batch this many times smaller."""
     path_decay: Annotated[float, RELEASED] = Field(default=0.01, gt=0, le=1)
-    """Of the running mean of path lengths."""
-    style_mixing: Annotated[float, Source("released code", "always; its option says 0.9")] = Field(
-        default=1.0, ge=0, le=1
-    )
-    """Probability that two latents share an image."""
-    ema: Annotated[float, Source("released code", "0.5^(32/10000)")] = Field(default=0.99778, ge=0, lt=1)
-    """Per-step decay of the generator's moving average, which is what generates."""
+    """Decay of the running mean of path lengths."""
+    style_mixing: Annotated[float, RELEASED] = Field(default=1.0, ge=0, le=1)
+    """Probability that two latents share an image. The released code always mixes; its option says 0.9."""
+    ema: Annotated[float, RELEASED] = Field(default=0.99778, ge=0, lt=1)
+    """Per-step decay of the generator's moving average, which is what generates: 0.5^(32/10000)."""
     augment: Annotated[Literal["none", "ada"], RELEASED] = "none"
     """What the discriminator sees: images as they are, or adaptively augmented (Karras et al. 2020), for classes of few
     images."""
@@ -217,9 +186,9 @@ class Cdtg(TrainingOptions):
     batch_size: Annotated[int, RELEASED] = Field(default=8, ge=2, le=65_536)
     """Images per step."""
     lr: Annotated[float, RELEASED] = Field(default=0.002, gt=0, le=1)
-    """Of both networks' Adam, before lazy regularisation's factor."""
+    """Learning rate of both networks' Adam, before lazy regularisation's factor."""
     beta2: Annotated[float, RELEASED] = Field(default=0.99, gt=0, lt=1)
-    """Of Adam, whose beta1 is 0."""
+    """beta2 of Adam, whose beta1 is 0."""
     flip: Annotated[bool, RELEASED] = False
     """Flip real images at random."""
     sample_every: int = Field(default=5000, ge=1, le=100_000_000)
@@ -251,8 +220,9 @@ class Merge(Block):
     budget: Annotated[Literal["fixed", "largest", "median", "number"], PAPER] = "fixed"
     """``fixed`` adds ``images`` to every tail class; the others fill tail classes up: to the largest class's number of
     training images, to the median class's, or to ``images``."""
-    images: Annotated[int, Source("paper", "for DIOR, by its README")] = Field(default=7000, ge=1, le=1_000_000)
-    """Generated images that ``fixed`` adds to a class, or images that ``number`` fills it up to."""
+    images: Annotated[int, PAPER] = Field(default=7000, ge=1, le=1_000_000)
+    """Generated images that ``fixed`` adds to a class, or images that ``number`` fills it up to. 7000 is for DIOR, by
+    the README."""
     per_source: Annotated[int, RELEASED] = Field(default=5, ge=1, le=1_000_000)
     """Generated images of each real one in a row; when all real images of a class have had theirs, it begins again with
     other noise."""
@@ -282,7 +252,7 @@ class Measure(Block):
     """What is measured of the generated images, beside what the classifier gains."""
 
     enabled: Annotated[bool, Plans()] = True
-    """False leaves it out."""
+    """False leaves the measures out."""
     max_images: int = Field(default=1000, ge=2, le=1_000_000)
     """Generated images of a class, and real ones, that are measured at most: a seeded sample."""
     kid_subsets: int = Field(default=100, ge=1, le=100_000)

@@ -38,9 +38,9 @@ def test_the_reference_says_of_a_key_what_its_field_says() -> None:
         "a whole number from 1 to 100000",
         "300",
         "paper",
-        "100 iNaturalist 2018, 300 ImageNet-LT, 800 Places-LT",
         "results",
-        "K_y, existing and extended descriptions of a class together.",
+        "K_y, existing and extended descriptions of a class together. The paper has 100 for iNaturalist 2018, 300 for "
+        "ImageNet-LT and 800 for Places-LT.",
     )
     assert (keys["method"].values, keys["method"].default) == ("one of 'ltgc', 'tgn'", '"ltgc"')
     assert keys["generator"].values == "one of 'wavelet_gan', 'diffusion'"
