@@ -36,7 +36,7 @@ from benchmarks.results import report
 from ltgc_local.backends.clip.open_clip_vit import LORA_TARGETS
 from ltgc_local.backends.clip.pixels import to_pixels
 from ltgc_local.prefetch import map_batches, num_cpus
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.training.arm_data import ArmData, ImageSet
 from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.loop import Training
@@ -88,11 +88,11 @@ class Stored:
 SMALL, USUAL = Stored(("PNG", 28), ("PNG", 28)), Stored(("JPEG", 512), ("PNG", 256))
 
 
-def recipe_of(batch_size: int, epochs: int, precision: str, **more: Any) -> Recipe:
+def recipe_of(batch_size: int, epochs: int, precision: str, **more: Any) -> LtgcRecipe:
     fields = {"batch_size": batch_size, "epochs": epochs, "precision": precision, "optimizer": "adamw", **more}
     data = {"benchmark": "fashion_mnist_lt", "root": Path(".")}
     models = {"cards": Path("."), "vlm": "none", "llm": "none", "t2i": "none", "clip": "none"}
-    return Recipe.model_validate({"name": "benchmark", "data": data, "models": models, "train": fields})
+    return LtgcRecipe.model_validate({"name": "benchmark", "data": data, "models": models, "train": fields})
 
 
 def load(name: str) -> tuple[torch.nn.Module, int]:

@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks.results import FOLDER
 from ltgc_local.datasets import open_corpus
 from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.runs.directory import RunDirectory, find_runs
 from ltgc_local.runs.files import decode_png
 from ltgc_local.runs.provenance import read_run_recipe
@@ -43,7 +44,7 @@ def judge_run(root: Path) -> dict[str, Any]:
     return {
         "run": root.name,
         "seed": recipe.seed,
-        "r": (recipe.diffusion if recipe.draws_by_diffusion else recipe.cdtg).r,
+        "r": (recipe.diffusion if isinstance(recipe, DiffusionRecipe) else recipe.cdtg).r,
         "images": len(images),
         "all": round(100 * float(right.mean()), 1),
         "classes": {e.class_name: round(100 * float(right[labels == e.class_id].mean()), 1) for e in tail},

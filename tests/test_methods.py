@@ -94,7 +94,7 @@ TGN_VARIANTS: tuple[tuple[str, ...], ...] = (
     ("classifier.equal_steps=false",),
     ("cdtg.features=false",),
 )
-BY_DIFFUSION = ("generator=diffusion", "models.t2i=miniature-sdxl")
+BY_DIFFUSION = ("generator=diffusion", "cdtg=null", "models.t2i=miniature-sdxl")
 DESCRIBED = ("diffusion.prompts=descriptions", "models.vlm=miniature-qwen2.5-vl", "models.llm=miniature-qwen3")
 TGN_VARIANTS += (
     BY_DIFFUSION,
@@ -179,7 +179,7 @@ def test_every_key_of_diffusion_shapes_the_step_that_it_should_and_none_before()
     recipe = tgn_recipe(*BY_DIFFUSION, "diffusion.strength=0.5", "diffusion.stored_size_px=28")
     first: dict[str, str] = {}
     for step in build_plan(recipe):
-        for path in step_settings(step, recipe.dump()):
+        for path in step_settings(step, recipe):
             if path.startswith("diffusion."):
                 first.setdefault(path.removeprefix("diffusion."), step.name)
     expected = {key: step for step, keys in SHAPED.items() if step for key in keys}
@@ -189,7 +189,7 @@ def test_every_key_of_diffusion_shapes_the_step_that_it_should_and_none_before()
 
 def test_a_unet_in_fp8_shapes_what_is_drawn_and_not_the_adapter() -> None:
     recipe = tgn_recipe(*BY_DIFFUSION, "models.unet=fp8")
-    shaped = {step.name for step in build_plan(recipe) if "models.unet" in step_settings(step, recipe.dump())}
+    shaped = {step.name for step in build_plan(recipe) if "models.unet" in step_settings(step, recipe)}
     assert shaped == {f"diffusion/{attempt}/draw" for attempt in range(recipe.diffusion.attempts)}
 
 

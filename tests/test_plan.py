@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydantic import BaseModel
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.methods.base import REPORT, Step
 from ltgc_local.methods.tgn.network import decoding_of
-from ltgc_local.pipeline.plan import LOADING, NOT_SHAPING, build_plan, match_steps, step_settings, with_dependents
+from ltgc_local.pipeline.plan import build_plan, match_steps, shaping_keys, step_settings, with_dependents
 from ltgc_local.recipe import Recipe, load_recipe
+from ltgc_local.recipe.markers import SHAPELESS, iterate_fields, marker
+from ltgc_local.recipe.schema import VARIANTS, Kmdn
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeRecipe = Callable[..., Recipe]
@@ -63,7 +63,7 @@ def test_training_again_redoes_what_follows_and_nothing_before(make_recipe: Make
 def test_settings_are_a_steps_own_blocks_the_seed_and_its_model(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("seed=7")
     (draw,) = (step for step in build_plan(recipe) if step.name == "draw")
-    found = step_settings(draw, recipe.dump())
+    found = step_settings(draw, recipe)
     assert found["seed"] == 7
     assert found["models.t2i"] == "miniature-sdxl"
     assert found["draw.steps"] == recipe.draw.steps
@@ -74,7 +74,7 @@ def test_settings_are_a_steps_own_blocks_the_seed_and_its_model(make_recipe: Mak
 def test_a_step_without_a_model_does_not_depend_on_models(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe()
     (collect,) = (step for step in build_plan(recipe) if step.name == "generated")
-    assert step_settings(collect, recipe.dump()) == {
+    assert step_settings(collect, recipe) == {
         "seed": 0,
         "data.benchmark": "fashion_mnist_lt",
         "data.image_column": "image",
@@ -83,21 +83,21 @@ def test_a_step_without_a_model_does_not_depend_on_models(make_recipe: MakeRecip
     }
 
 
-def test_what_only_changes_the_speed_is_in_no_steps_settings(make_recipe: MakeRecipe) -> None:
+def test_a_steps_settings_have_what_shapes_its_model_and_nothing_that_changes_speed_alone(
+    make_recipe: MakeRecipe,
+) -> None:
     recipe = make_recipe("models.text_encoders=8bit", "models.unet=fp8")  # null ones are in no step
-    found = {key for step in build_plan(recipe) for key in step_settings(step, recipe.dump())}
-    assert not NOT_SHAPING & found
-    for step in build_plan(recipe):
-        if step.model_role:
-            assert set(LOADING[step.model_role]) <= set(step_settings(step, recipe.dump()))
-
-
-def _without_null(dumped: dict[str, Any]) -> dict[str, Any]:
-    """Return a dumped recipe with every null field set: null ones are not among a step's settings."""
-    return {
-        key: _without_null(value) if isinstance(value, dict) else 0 if value is None else value
-        for key, value in dumped.items()
+    settings = {step.name: step_settings(step, recipe) for step in build_plan(recipe)}
+    assert {key for key in settings["draw"] if key.startswith("models.")} == {
+        *("models.t2i", "models.device", "models.dtype", "models.text_encoders", "models.unet"),
     }
+    assert {key for key in settings["describe"] if key.startswith("models.")} == {
+        *("models.vlm", "models.device", "models.dtype", "models.quantization"),
+        *("models.max_model_len", "models.max_pixels", "models.t2i"),  # the t2i for its tokenizer
+    }
+    found = {key for each in settings.values() for key in each}
+    speed = {"draw.batch_size", "draw.compile", "train.decode_workers", "models.decode_threads", "assess.batch_size"}
+    assert not found & {*speed, "data.root", "models.cards", "train.control", "leaks.enabled"}
 
 
 def test_a_null_field_is_no_setting_and_a_set_one_is(make_recipe: MakeRecipe) -> None:
@@ -105,44 +105,39 @@ def test_a_null_field_is_no_setting_and_a_set_one_is(make_recipe: MakeRecipe) ->
     for overrides in ((), ("draw.img2img_strength=0.5",)):
         recipe = make_recipe(*overrides)
         (draw,) = (step for step in build_plan(recipe) if step.name == "draw")
-        found.append(step_settings(draw, recipe.dump()))
+        found.append(step_settings(draw, recipe))
     assert "draw.img2img_strength" not in found[0]
     assert found[1] == found[0] | {"draw.img2img_strength": 0.5}
 
 
-def test_every_setting_of_every_stage_shapes_some_step_or_only_its_speed(make_recipe: MakeRecipe) -> None:
-    recipe = make_recipe()
-    used = {
-        key for step in build_plan(recipe) for key in step_settings(step, _without_null(recipe.dump()))
-    } | NOT_SHAPING
-    blocks = {"describe", "extend", "draw", "assess", "leaks", "train", "evaluate", "report"}
-    for name in blocks:
-        assert {f"{name}.{key}" for key in fields_of(name)} <= used
+#: Keys that choose a step's model, its backend or how it is shared, and so are in no step under their own names.
+CHOOSING = {
+    *("name", "method", "generator", "models.backend", "models.tensor_parallel", "models.workers", "models.backbone"),
+}
 
 
-def test_every_setting_of_tgn_shapes_some_step_or_only_its_speed() -> None:
-    recipe = load_recipe(ROOT / "recipes/tgn_quickstart.yaml", ["classifier.equal_steps=true"])
-    used = {
-        key for step in build_plan(recipe) for key in step_settings(step, _without_null(recipe.dump()))
-    } | NOT_SHAPING
-    blocks = {"split", "kmdn", "cdtg", "merge", "classifier", "measure", "leaks", "report"}
-    for name in blocks:
-        left = {f"{name}.{key}" for key in fields_of(name)} - used
-        assert left <= {"kmdn.distill"}, name  # which says which steps there are
-    assert {f"evaluate.{key}" for key in recipe.dump()["evaluate"]} <= used
-    assert not {"zero_shot", "five_crop"} & recipe.dump()["evaluate"].keys()
+@pytest.mark.parametrize("name", ["quickstart", "tgn_quickstart", "tgn_diffusion_quickstart"])
+def test_every_key_shapes_some_step_or_its_marker_says_that_it_need_not(name: str) -> None:
+    recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
+    fields = dict(iterate_fields(type(recipe)))
+    used = {key for step in build_plan(recipe) for key in shaping_keys(step, type(recipe))}
+    shapeless = {key for key, field in fields.items() if marker(field, SHAPELESS)}
+    assert not used & shapeless
+    assert set(fields) - used - shapeless <= CHOOSING
 
 
-def fields_of(name: str) -> set[str]:
-    block = Recipe.model_fields[name].annotation
-    assert isinstance(block, type) and issubclass(block, BaseModel)
-    return set(block.model_fields)
+def test_a_setting_that_no_field_is_of_is_an_error(make_recipe: MakeRecipe) -> None:
+    for setting in ("kmdn", "train:nothing", "train.nothing"):
+        with pytest.raises(LookupError, match="no field of the recipe"):
+            shaping_keys(Step("x", "y", settings=(setting,)), type(make_recipe()))
 
 
-def test_what_is_not_shaping_is_a_field() -> None:
-    for path in NOT_SHAPING:
-        name, _, key = path.partition(".")
-        assert key in fields_of(name), path
+def test_a_part_of_a_block_is_what_is_marked_for_it_and_the_block_is_the_rest() -> None:
+    kind = VARIANTS["tgn", "wavelet_gan"]
+    keys = {part: shaping_keys(Step("x", "y", settings=(part,)), kind) for part in ("cdtg", "cdtg:generate")}
+    generate = {"cdtg.r", "cdtg.shard_size", "cdtg.stored_size_px", "cdtg.stored_mode"}
+    assert {key for key in keys["cdtg:generate"] if key.startswith("cdtg")} == generate
+    assert not generate & set(keys["cdtg"]) and "cdtg.steps" in keys["cdtg"] and "cdtg.compile" not in keys["cdtg"]
 
 
 @pytest.mark.parametrize("change", ["data.alpha_background=black", "data.max_pixels=1000"])
@@ -151,6 +146,6 @@ def test_how_images_are_decoded_is_a_setting_of_every_step_and_of_decoded_files(
 ) -> None:
     plain, changed = make_recipe(), make_recipe(change)
     for step in build_plan(plain):
-        assert step_settings(step, plain.dump()) != step_settings(step, changed.dump())
-    names = [decoding_of(recipe.kmdn, tmp_path, 32, recipe.data).preprocessing for recipe in (plain, changed)]
+        assert step_settings(step, plain) != step_settings(step, changed)
+    names = [decoding_of(Kmdn(), tmp_path, 32, recipe.data).preprocessing for recipe in (plain, changed)]
     assert names[0] != names[1]

@@ -86,10 +86,10 @@ def test_the_quickstart_draws_what_its_classes_lack() -> None:
     assert plan["images"] == {"train": 2480, "val": 1000, "test": 10000}
 
 
-def test_a_full_size_recipe_of_tgn_is_switched_to_diffusion_by_one_word_and_a_model(
+def test_a_full_size_recipe_of_tgn_is_switched_to_diffusion_by_its_generator_and_a_model(
     mock_ups: dict[str, list[str]],
 ) -> None:
-    switch = ["generator=diffusion", "models.t2i=stable-diffusion-xl-base-1.0", *mock_ups["dior"]]
+    switch = ["generator=diffusion", "cdtg=null", "models.t2i=stable-diffusion-xl-base-1.0", *mock_ups["dior"]]
     plan = plan_as_dict(load_recipe(FOLDER / "tgn_dior.yaml", switch))
     assert set(plan["models"]) == {"t2i", "clip", "backbone"}
     assert "diffusion/train" in [step["name"] for step in plan["steps"]]

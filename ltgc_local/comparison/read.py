@@ -12,7 +12,8 @@ import numpy as np
 
 from ltgc_local.comparison.compared import MethodComparison
 from ltgc_local.errors import ArtefactError
-from ltgc_local.recipe.schema import DEFAULT_METHOD, NOT_SHAPING
+from ltgc_local.recipe.markers import UNTELLING, iterate_fields, marker
+from ltgc_local.recipe.schema import DEFAULT_METHOD, VARIANTS
 from ltgc_local.reporting.provenance import Provenance, read_provenance
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.find_runs import find_runs
@@ -24,10 +25,9 @@ from ltgc_local.runs.tables import read_table
 #: Whose images the figures are of: the test images, or the validation images at the epoch whose weights were kept.
 Split = Literal["test", "val"]
 #: Settings that do not tell two rows of a comparison apart.
-NOT_TELLING = (NOT_SHAPING - {"train.control", "classifier.control", "leaks.enabled"}) | {
-    "seed", "data.root", "data.lists", "data.class_names", "models.cards", "evaluate.interval_level",
-    "evaluate.resamples", "evaluate.store_logits", "report.images_per_class", "report.leak_pairs",
-}  # fmt: skip
+NOT_TELLING = {"seed"} | {
+    key for kind in VARIANTS.values() for key, field in iterate_fields(kind) if marker(field, UNTELLING)
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from ltgc_local.backends.protocols import ImageReader, TrainableClip
 from ltgc_local.backends.transfer import onto
 from ltgc_local.prefetch import map_batches
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.training.arm_data import ImageSet
 from ltgc_local.training.tta import five_crops
 
@@ -27,7 +27,7 @@ class Images(Protocol):
     def images(self, rows: Iterable[int]) -> list[Image]: ...
 
 
-def build_views(clip: TrainableClip, recipe: Recipe) -> dict[str, View]:
+def build_views(clip: TrainableClip, recipe: LtgcRecipe) -> dict[str, View]:
     """Return the ways in which an image is shown: plain, as CLIP's own preprocessing has it, and five crops."""
     still = clip.resize
 

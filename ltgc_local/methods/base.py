@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal
 
 from ltgc_local.comparison.compared import MethodComparison
 from ltgc_local.datasets import Corpus
 from ltgc_local.model_store import Role
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import RecipeT
 from ltgc_local.reporting.reported import MethodReport
 
 #: How a step's workers share it: one process does all of it; its chunks know nothing of each other, so that several
@@ -36,7 +36,7 @@ class Step:
     stage: StageSpec
     reads: tuple[str, ...] = ()
     model_role: Role | None = None
-    settings: tuple[str, ...] = ()  # dotted recipe paths: a block, or one field
+    settings: tuple[str, ...] = ()  # a block (kmdn), a part of one (kmdn:distill), a field (kmdn.feature)
     unread: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one
     beside: Role | None = None  # a second model that is in memory together with the first, where a recipe asks for it
     arm: str = ""  # of a training: what it is called in the figures
@@ -63,16 +63,16 @@ def leak_guard() -> list[Step]:
             FINGERPRINT_IMAGES,
             (),
             "clip",
-            ("leaks.max_embedded", "leaks.shard_size"),
+            ("leaks:originals",),
             is_seeded=False,
         ),
         Step("leaks/generated", FINGERPRINT_IMAGES, ("generated",), "clip"),
-        Step("leaks/compare", COMPARE_IMAGES, reads, None, ("leaks.hash_distance", "leaks.cosine")),
+        Step("leaks/compare", COMPARE_IMAGES, reads, None, ("leaks:compare",)),
     ]
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Generic[RecipeT]):
     """A paper's method.
 
     Attributes:
@@ -84,9 +84,9 @@ class Method:
     """
 
     name: str
-    plan: Callable[[Recipe], tuple[Step, ...]]
-    tail: Callable[[Corpus, Recipe], list[int]]
-    budget: Callable[[Corpus, Recipe], dict[int, int]]
-    report: MethodReport
+    plan: Callable[[RecipeT], tuple[Step, ...]]
+    tail: Callable[[Corpus, RecipeT], list[int]]
+    budget: Callable[[Corpus, RecipeT], dict[int, int]]
+    report: MethodReport[RecipeT]
     comparison: MethodComparison
-    untrained: Callable[[Recipe], tuple[str, ...]] = field(default=lambda _: ())
+    untrained: Callable[[RecipeT], tuple[str, ...]] = field(default=lambda _: ())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Protocol
+
+from typing_extensions import TypeVar
 
 from ltgc_local.backends.choice import backend_of
 from ltgc_local.backends.protocols import FewStep, LoadSettings
@@ -15,9 +17,9 @@ from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.base import Step
 from ltgc_local.methods.registry import method_of
-from ltgc_local.model_store import ModelCard, Role, find_card, model_folder
+from ltgc_local.model_store import TEXT_ROLES, ModelCard, Role, find_card, model_folder
 from ltgc_local.prefetch import num_cpus
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import Recipe, T2iModels, TextModels
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact
 from ltgc_local.runs.progress import Progress
@@ -25,12 +27,14 @@ from ltgc_local.seeding import item_seed
 
 ADAPTER = "diffusion/train"  # the step that makes the t2i's adapter, for those that read it
 
+RecipeT_co = TypeVar("RecipeT_co", bound=Recipe, default=Any, covariant=True)
+
 
 @dataclass(frozen=True, eq=False)
-class StageContext:
+class StageContext(Generic[RecipeT_co]):
     """Everything that a stage may use. Data and model are opened when first asked for."""
 
-    recipe: Recipe
+    recipe: RecipeT_co
     step: Step
     run: RunDirectory
     progress: Progress
@@ -51,30 +55,31 @@ class StageContext:
         return self._load(self.step.beside) if self.step.beside is not None else None
 
     def _load(self, role: Role) -> Any:
-        models, is_text, card = self.recipe.models, role in ("vlm", "llm"), self._card(role)
+        models, card, is_adapted = self.recipe.models, self._card(role), self.step.name == ADAPTER
         settings = LoadSettings(
-            models.device,
-            card.dtype or "auto" if models.dtype == "auto" else models.dtype,
-            models.quantization if is_text else "none",
-            models.max_model_len,
-            models.tensor_parallel or card.tensor_parallel or 1,
-            models.max_pixels,
-            self._compile,
-            _few_step(card),
-            self.run.root / "batch_sizes.json",
-            self.run.files(ADAPTER, "adapter")[0] if role == "t2i" and ADAPTER in self.step.reads else None,
-            models.text_encoders,
-            None if self.step.name == ADAPTER else models.unet,  # float8 products have no gradient
-            card.tiny_decoder if self.recipe.draw.decoder == "tiny" else None,
+            device=models.device,
+            dtype=card.dtype or "auto" if models.dtype == "auto" else models.dtype,
+            batch_sizes=self.run.root / "batch_sizes.json",
         )
+        if role in TEXT_ROLES and isinstance(models, TextModels):
+            settings = replace(
+                settings,
+                quantization=models.quantization,
+                max_model_len=models.max_model_len,
+                tensor_parallel=models.tensor_parallel or card.tensor_parallel or 1,
+                max_pixels=models.max_pixels,
+            )
+        if role == "t2i" and isinstance(models, T2iModels):
+            settings = replace(
+                settings,
+                compile="none" if is_adapted else self.recipe.t2i_compile,
+                few_step=_few_step(card),
+                adapter=self.run.files(ADAPTER, "adapter")[0] if ADAPTER in self.step.reads else None,
+                text_encoders=models.text_encoders,
+                unet=None if is_adapted else models.unet,  # float8 products have no gradient
+                tiny_decoder=card.tiny_decoder if self.recipe.t2i_decoder == "tiny" else None,
+            )
         return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)
-
-    @property
-    def _compile(self) -> Literal["none", "regional", "full"] | None:
-        """What is compiled of a t2i: nothing of one that trains."""
-        if self.step.name == ADAPTER:
-            return "none"
-        return self.recipe.diffusion.compile if self.recipe.draws_by_diffusion else self.recipe.draw.compile
 
     @property
     def decode_threads(self) -> int:

@@ -12,7 +12,7 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.base import Step
 from ltgc_local.model_store import Role, find_card
 from ltgc_local.pipeline.plan import step_settings
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import Recipe, T2iModels
 from ltgc_local.records import RECORD_VERSION
 from ltgc_local.runs.directory import RunDirectory
 
@@ -32,17 +32,17 @@ def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str
             if step.beside
             else {}
         ),
-        **step_settings(step, recipe.dump()),
+        **step_settings(step, recipe),
         **{f"reads {name}": run.digest(name) for name in step.reads},
     }
 
 
 def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {"model": digests[role], "models.backend": backend_of(role, recipe)}
-    if role == "t2i" and recipe.models.t2i is not None:
+    if role == "t2i" and isinstance(recipe.models, T2iModels):
         card = find_card(recipe.models.cards, recipe.models.t2i, "t2i")
         found |= {} if card.few_step is None else {"few_step": card.few_step.model_dump()}
-        found |= {"tiny_decoder": card.tiny_decoder} if recipe.draw.decoder == "tiny" else {}
+        found |= {"tiny_decoder": card.tiny_decoder} if recipe.t2i_decoder == "tiny" else {}
     return found
 
 

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from pydantic.fields import FieldInfo
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.methods.base import Step
 from ltgc_local.methods.registry import method_of
-from ltgc_local.model_store import Role
 from ltgc_local.recipe import Recipe
-from ltgc_local.recipe.schema import NOT_SHAPING
-
-#: Fields of ``models`` that shape what a role's model makes, beside the card's name and the backend.
-LOADING: dict[Role, tuple[str, ...]] = {
-    "vlm": ("models.device", "models.dtype", "models.quantization", "models.max_pixels", "models.max_model_len"),
-    "llm": ("models.device", "models.dtype", "models.quantization", "models.max_model_len"),
-    "t2i": ("models.device", "models.dtype", "models.text_encoders", "models.unet"),
-    "clip": ("models.device", "models.dtype"),
-    "backbone": ("models.device",),
-}
-#: Fields of ``data`` that shape what every step makes; the rest of it is in the data's digest.
-DATA_FIELDS = ("data.benchmark", "data.image_column", "data.max_pixels", "data.alpha_background")
+from ltgc_local.recipe.markers import SHAPELESS, Loads, Shapes, iterate_fields, marker
 
 
 def build_plan(recipe: Recipe) -> tuple[Step, ...]:
@@ -29,23 +19,42 @@ def build_plan(recipe: Recipe) -> tuple[Step, ...]:
     return method_of(recipe).plan(recipe)
 
 
-def step_settings(step: Step, dumped: dict[str, Any]) -> dict[str, Any]:
+def step_settings(step: Step, recipe: Recipe) -> dict[str, Any]:
     """Return the step's recipe fields as {dotted path: value}.
 
-    Left out are fields that only change the step's speed, and null ones: null asks for nothing, so that an option that
-    a recipe does not use, or did not know, does not make a finished step another one.
+    Null ones are left out: null asks for nothing, so that an option that a recipe does not use, or did not know, does
+    not make a finished step another one.
     """
-    found: dict[str, Any] = {}
-    roles = [role for role in (step.model_role, step.beside) if role]
-    model = dict.fromkeys(field for role in roles for field in (f"models.{role}", *LOADING[role]))
-    for path in (*(["seed"] if step.is_seeded else []), *DATA_FIELDS, *model, *step.settings):
-        value: Any = dumped
-        for part in path.split("."):
-            value = value[part]
-        fields = {f"{path}.{key}": field for key, field in value.items()} if isinstance(value, dict) else {path: value}
-        unread = NOT_SHAPING | set(step.unread)
-        found |= {key: field for key, field in fields.items() if key not in unread and field is not None}
+    dumped = recipe.dump()
+    values = {key: _at(dumped, key) for key in shaping_keys(step, type(recipe))}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def shaping_keys(step: Step, recipe: type[Recipe]) -> list[str]:
+    """Return the dotted paths of the fields of a class of recipes that shape the step's output, by their markers."""
+    fields = dict(iterate_fields(recipe))
+    roles = {role for role in (step.model_role, step.beside) if role}
+    keys = [*(["seed"] if step.is_seeded else []), *(f"models.{role}" for role in roles)]
+    keys += [key for key, field in fields.items() if (loads := marker(field, Loads)) and roles & set(loads.names)]
+    for setting in ("data", *step.settings):
+        keys += [setting] if setting in fields else _keys_of(setting, fields)
+    return [key for key in dict.fromkeys(keys) if key not in step.unread and marker(fields[key], SHAPELESS) is None]
+
+
+def _keys_of(setting: str, fields: Mapping[str, FieldInfo]) -> list[str]:
+    """Return the keys of a block that no ``Shapes`` marks ("kmdn"), or that one marks for a part ("kmdn:distill")."""
+    block, _, part = setting.partition(":")
+    parts = {key: shapes.names if (shapes := marker(field, Shapes)) else ("",) for key, field in fields.items()}
+    found = [key for key, names in parts.items() if key.startswith(f"{block}.") and part in names]
+    if not found:
+        raise LookupError(f"no field of the recipe is of {setting!r}")
     return found
+
+
+def _at(values: Any, path: str) -> Any:
+    for part in path.split("."):
+        values = values[part]
+    return values
 
 
 def with_dependents(steps: Sequence[Step], names: Iterable[str]) -> list[str]:

@@ -31,7 +31,7 @@ from ltgc_local.pipeline.executors.gpus import join_gpus, share_gpus, visible_gp
 from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import Recipe, TextModels
 from ltgc_local.regular_files import read_text
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import (
@@ -177,7 +177,9 @@ def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -
         return join_gpus(gpus, models.workers)
     if step.stage.parallel != "chunks" or role is None:
         return [{}]
-    each = (models.tensor_parallel or cards[role].tensor_parallel or 1) if role in TEXT_ROLES else 1
+    each = 1
+    if role in TEXT_ROLES and isinstance(models, TextModels):
+        each = models.tensor_parallel or cards[role].tensor_parallel or 1
     return share_gpus(gpus, models.workers, each)
 
 

@@ -1,6 +1,20 @@
 """A recipe is one page of YAML: its schema, and the loader that says what is wrong with it, line by line."""
 
 from ltgc_local.recipe.loader import Recipes, load_recipe, load_recipes
-from ltgc_local.recipe.schema import Recipe
+from ltgc_local.recipe.schema import (
+    DescribedRecipe,
+    DiffusionRecipe,
+    GanRecipe,
+    LtgcRecipe,
+    Recipe,
+    RecipeT,
+    T2iModels,
+    TextModels,
+    TgnRecipe,
+    class_of,
+)  # fmt: skip
 
-__all__ = ["Recipe", "Recipes", "load_recipe", "load_recipes"]
+__all__ = [
+    "DescribedRecipe", "DiffusionRecipe", "GanRecipe", "LtgcRecipe", "Recipe", "RecipeT", "Recipes", "T2iModels",
+    "TextModels", "TgnRecipe", "class_of", "load_recipe", "load_recipes",
+]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,13 @@ class Block(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Let a field that a class narrows mean what it means in the class above."""
+        for name, field in cls.model_fields.items():
+            above = (base.model_fields.get(name) for base in cls.__mro__[1:] if issubclass(base, Block))
+            field.description = next((f.description for f in (field, *above) if f and f.description), None)
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield (key, problem) for values that are right by themselves and wrong together."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from ltgc_local.errors import ModelError
 from ltgc_local.model_store import ROLES, FewStepCard, ModelCard, list_cards
-from ltgc_local.recipe.schema import Recipe
-from ltgc_local.recipe.words import did_you_mean
+from ltgc_local.recipe.messages import did_you_mean
+from ltgc_local.recipe.schema import DiffusionRecipe, Draw, LtgcRecipe, Recipe, T2iModels
 from ltgc_local.regular_files import check_regular
 from ltgc_local.yaml_tree import Entry, Problem, locate
 
@@ -76,7 +76,7 @@ def check_files_of(plain: dict[str, Any], root: Entry, folders: CardFolders, pro
 
 def check_use_of_t2i(recipe: Recipe, root: Entry, folders: CardFolders, problems: list[Problem]) -> None:
     """Check that the model that draws is used as its card says."""
-    if recipe.models.t2i is None:
+    if not isinstance(recipe.models, T2iModels):
         return
     try:
         card = folders.cards(recipe.models.cards).get(recipe.models.t2i)
@@ -84,28 +84,24 @@ def check_use_of_t2i(recipe: Recipe, root: Entry, folders: CardFolders, problems
         return  # told already
     if card is None or card.role != "t2i":
         return
-    if recipe.draw.decoder == "tiny" and card.tiny_decoder is None:
+    if recipe.t2i_decoder == "tiny" and card.tiny_decoder is None:
         text = (
             f"'tiny', but {card.file} names none; remove it, or write there 'tiny_decoder: FOLDER' "
             "(see README.md beside the cards)"
         )
         problems.append(Problem(locate(root, ("draw", "decoder"))[0], "draw.decoder", text))
-    if card.few_step is not None:
-        _check_few_step(recipe, card, card.few_step, root, problems)
-
-
-def _check_few_step(
-    recipe: Recipe, card: ModelCard, made_for: FewStepCard, root: Entry, problems: list[Problem]
-) -> None:
-    """Check a distilled model's use: with other steps or guidance it draws noise or glare."""
-    asked = recipe.draw
-    if recipe.draws_by_diffusion:
+    if card.few_step is not None and isinstance(recipe, LtgcRecipe):
+        _check_few_step(recipe.draw, card, card.few_step, root, problems)
+    if card.few_step is not None and isinstance(recipe, DiffusionRecipe):
         text = (
             f"card '{card.name}' is of a distilled model, which training by predicted noise would undo; name the card "
             "of the model that it was distilled from"
         )
         problems.append(Problem(locate(root, ("models", "t2i"))[0], "models.t2i", text))
-        return
+
+
+def _check_few_step(asked: Draw, card: ModelCard, made_for: FewStepCard, root: Entry, problems: list[Problem]) -> None:
+    """Check a distilled model's use: with other steps or guidance it draws noise or glare."""
 
     def add(key: str, found: object, expected: str, value: object) -> None:
         text = f"{found}, but the t2i '{card.name}' was distilled for {expected}; write '{key}: {value}'"

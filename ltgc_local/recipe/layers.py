@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltgc_local.recipe.words import did_you_mean
+from ltgc_local.recipe.messages import did_you_mean
 from ltgc_local.regular_files import read_bytes
 from ltgc_local.yaml_tree import MAX_BYTES, Entry, Place, Problem, parse_yaml
 
@@ -154,12 +154,13 @@ def _other_recipes(path: Path) -> str:
 
 
 def merge(base: Block, block: Block) -> Block:
-    """Lay a recipe over its base, key by key within the blocks."""
+    """Lay a recipe over its base, key by key within the blocks; a null in a block's place takes it back."""
     merged = dict(base)
     for key, entry in block.items():
         under = base.get(key)
-        if under is not None and isinstance(under.value, dict) and isinstance(entry.value, dict | None):
-            merged[key] = Entry(entry.place, {**under.value, **(entry.value or {})})
+        written = {} if entry.value is None and not is_null(entry) else entry.value
+        if under is not None and isinstance(under.value, dict) and isinstance(written, dict):
+            merged[key] = Entry(entry.place, under.value | written)
         else:
             merged[key] = entry
     return merged
@@ -188,6 +189,11 @@ def apply_override(block: Block | None, override: str, order: int, problems: lis
             block[keys[0]] = home
         if isinstance(home.value, dict):
             home.value[keys[1]] = entry
+
+
+def is_null(entry: Entry) -> bool:
+    """Return whether null was written, and not just nothing."""
+    return entry.value is None and bool(entry.text)
 
 
 def is_path(text: str) -> bool:

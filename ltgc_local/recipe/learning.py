@@ -3,103 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ltgc_local.recipe.block import Block
+from ltgc_local.recipe.markers import PAPER, Plans, Presents, Runtime, Shapes
 
 
-class Train(Block):
-    """Fine-tuning CLIP's vision tower with LoRA on mixed original and generated images."""
+class TrainingOptions(Block):
+    """What every training has: number format, checkpoints, decoded images."""
 
-    control: bool = True
-    """Also train the control: the same LoRA on the originals alone. Ours: the paper has none."""
-    epochs: int = Field(default=10, ge=1, le=100_000)
-    """Passes of len(D_o) pairs. Ours."""
-    batch_size: int = Field(default=128, ge=2, le=65_536)
-    """Pairs a step. Ours."""
-    accumulation_steps: int = Field(default=1, ge=1, le=65_536)
-    """Parts that a batch is cut into, one after the other through the tower: less memory, the same step. Ours."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Ours."""
-    lr: float = Field(default=0.01, gt=0, le=10)
-    """Peak learning rate, cosine decay to 0. Ours."""
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of sgd. Ours."""
-    weight_decay: float = Field(default=5e-4, ge=0, le=10)
-    """Ours."""
-    warmup_steps: int = Field(default=0, ge=0, le=100_000_000)
-    """Steps of linear rise to ``lr``. Ours."""
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay a step of the trained weights' moving average, which is then what is validated and kept; 0 is off. Ours."""
-    select: Literal["last", "best_val_all", "best_val_few", "best_val_groups"] = "last"
-    """Which epoch's weights are kept, for every arm alike: the last, or the best on validation images by all, by few or
-    by the mean of many, medium and few. Ours: on validation, so that settings made for one arm hurt no other."""
-    lora_rank: int = Field(default=16, ge=1, le=1024)
-    """Ours."""
-    lora_alpha: float = Field(default=16.0, gt=0, le=4096)
-    """The update is scaled by lora_alpha / lora_rank. Ours."""
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of an adapter's inputs that is dropped in training. Ours."""
-    lora_targets: Literal["attention", "attention+mlp"] = "attention+mlp"
-    """Which layers of every visual block are adapted. Ours."""
-    lora_blocks: int | None = Field(default=None, ge=1, le=10_000)
-    """Adapt this many of the last blocks; the frozen ones below them run forward only. Null adapts all. Ours."""
-    head: Literal["text", "frozen_text"] = "text"
-    """Cosine classifier that starts from the classes' text features, trained (``text``) or not. Ours."""
-    head_scale: float = Field(default=25.0, gt=0, le=1000)
-    """Factor of the cosine before the softmax. Ours."""
-    head_lr: float | None = Field(default=None, gt=0, le=10)
-    """Learning rate of the head; null takes ``lr``. Ours."""
-    mixing: Literal["balance_mix", "mixup", "union", "none"] = "balance_mix"
-    """BalanceMix; Mixup of pairs of originals and generated as one set; that set unmixed (the paper compares them); or
-    no generated images [paper: BalanceMix]."""
-    mix_form: Literal["scalar", "mask"] = "scalar"
-    """A pair is mixed pixel by pixel, or a rectangle of share 1 - lam is the second image's (CutMix). Ours: the paper's
-    bold 1 allows both."""
-    mix_alpha: float = Field(default=1.0, gt=0, le=100)
-    """lam ~ Beta(mix_alpha, mix_beta) a pair; lam is the original's share. Ours: the paper does not state lam."""
-    mix_beta: float | None = Field(default=None, gt=0, le=100)
-    """Null takes ``mix_alpha``. D_g's share is mix_beta / (mix_alpha + mix_beta): 9 and 1 give 0.1. Ours."""
-    real_epochs: int = Field(default=0, ge=0, le=100_000)
-    """How many of ``epochs``, the last ones, train on originals only. Ours."""
-    last_layer_epochs: int = Field(default=0, ge=0, le=100_000)
-    """How many of ``real_epochs``, the last ones, train the head alone. Ours."""
-    loss: Literal["cross_entropy", "logit_adjustment", "balanced_softmax"] = "cross_entropy"
-    """Soft-label cross-entropy; or with the scaled log of ``prior`` added to the logits (Menon et al. 2021); or with
-    the log of the class counts added (Ren et al. 2020: as ``logit_adjustment`` with ``prior: counts``). Ours."""
-    prior: Literal["effective", "counts"] = "effective"
-    """Of ``logit_adjustment``: what the batches draw, q(c) = E[lam] / C + (1 - E[lam]) N_c / sum(N) for BalanceMix; or
-    the counts of the arm's images however they are drawn, which is right with ``sampler: instance``. Ours."""
-    prior_scale: float = Field(default=1.0, ge=0, le=10)
-    """Of ``logit_adjustment``: factor of the log prior; less than 1 leaves the tail some advantage. Ours."""
-    sampler: Literal["balanced", "instance"] = "balanced"
-    """How the control, ``union`` and ``mixup`` draw images: a class uniformly, then its images; or every image
-    equally often. An epoch is as many draws as there are originals. Ours."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the forward pass under autocast."""
+    checkpoint_minutes: Annotated[float, Runtime()] = Field(default=5.0, ge=0)
+    """Minutes between checkpoints, from which a killed training resumes exactly; 0 writes one per step."""
+    in_memory_mib: Annotated[int, Runtime()] = Field(default=2048, ge=0, le=100_000_000)
+    """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory."""
+    decode_workers: Annotated[int, Runtime()] = Field(default=0, ge=0, le=256)
+    """Processes that decode into that file; 1 decodes in the step's own, 0 takes one per CPU."""
+
+
+class ImageTraining(TrainingOptions):
+    """The same of a network that learns classes from images, and how these are changed at random."""
+
     augment: Literal["none", "flip", "flip_crop", "resized_crop"] = "flip"
     """Random changes of training images: flips, with shifts by an eighth, or with crops of any size and shape (for
-    towers of 224 px). Ours."""
+    towers of 224 px)."""
     crop_scale: float = Field(default=0.08, gt=0, le=1)
-    """Of ``resized_crop``: the smallest share of the image's area. Ours: torchvision's default."""
+    """Of ``resized_crop``: the smallest share of the image's area. The default is torchvision's."""
     blur_px: float = Field(default=0.0, ge=0, le=20)
-    """Largest standard deviation of a random blur of original and generated images alike, in pixels of the tower's
-    input, so that sharpness does not tell them apart. Ours."""
+    """Largest standard deviation of a random blur of original and generated images alike, in pixels of the network's
+    input, so that sharpness does not tell them apart."""
     noise: float = Field(default=0.0, ge=0, le=1)
-    """Largest standard deviation of random noise on both, of the range from black to white. Ours."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the forward pass under autocast. Ours."""
+    """Largest standard deviation of random noise on both, of the range from black to white."""
+
+
+class Train(ImageTraining):
+    """Fine-tuning CLIP's vision tower with LoRA on mixed original and generated images."""
+
+    control: Annotated[bool, Plans()] = True
+    """Also train the control: the same LoRA on the originals alone. (The paper has none.)"""
+    epochs: int = Field(default=10, ge=1, le=100_000)
+    """Epochs; one is len(D_o) pairs."""
+    batch_size: int = Field(default=128, ge=2, le=65_536)
+    """Pairs per step."""
+    accumulation_steps: int = Field(default=1, ge=1, le=65_536)
+    """Parts that a batch is cut into, one after the other through the tower: less memory, the same step."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimizer of the LoRA and the head."""
+    lr: float = Field(default=0.01, gt=0, le=10)
+    """Peak learning rate, cosine decay to 0."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of sgd."""
+    weight_decay: float = Field(default=5e-4, ge=0, le=10)
+    """Weight decay of the optimizer."""
+    warmup_steps: int = Field(default=0, ge=0, le=100_000_000)
+    """Steps of linear rise to ``lr``."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Per-step decay of the moving average of the trained weights, which is then what is validated and kept; 0 is
+    off."""
+    select: Literal["last", "best_val_all", "best_val_few", "best_val_groups"] = "last"
+    """Which epoch's weights are kept, for every arm alike: the last, or the best on validation images by all, by few or
+    by the mean of many, medium and few. It is chosen on validation images, so that settings made for one arm hurt no
+    other."""
+    lora_rank: int = Field(default=16, ge=1, le=1024)
+    """Rank of the LoRA."""
+    lora_alpha: float = Field(default=16.0, gt=0, le=4096)
+    """The update is scaled by lora_alpha / lora_rank."""
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an adapter's inputs that is dropped in training."""
+    lora_targets: Literal["attention", "attention+mlp"] = "attention+mlp"
+    """Which layers of every visual block are adapted."""
+    lora_blocks: int | None = Field(default=None, ge=1, le=10_000)
+    """Adapt this many of the last blocks; the frozen ones below them run forward only. Null adapts all."""
+    head: Literal["text", "frozen_text"] = "text"
+    """Cosine classifier that starts from the classes' text features, trained (``text``) or not."""
+    head_scale: float = Field(default=25.0, gt=0, le=1000)
+    """Factor of the cosine before the softmax."""
+    head_lr: float | None = Field(default=None, gt=0, le=10)
+    """Learning rate of the head; null takes ``lr``."""
+    mixing: Annotated[Literal["balance_mix", "mixup", "union", "none"], PAPER, Shapes("generated")] = "balance_mix"
+    """BalanceMix; Mixup of pairs of originals and generated as one set; that set unmixed (the paper compares them); or
+    no generated images."""
+    mix_form: Annotated[Literal["scalar", "mask"], Shapes("generated")] = "scalar"
+    """A pair is mixed pixel by pixel, or a rectangle of share 1 - lam is the second image's (CutMix). The paper's bold
+    1 allows both."""
+    mix_alpha: Annotated[float, Shapes("generated")] = Field(default=1.0, gt=0, le=100)
+    """lam ~ Beta(mix_alpha, mix_beta) per pair; lam is the original's share. (The paper does not state lam.)"""
+    mix_beta: Annotated[float | None, Shapes("generated")] = Field(default=None, gt=0, le=100)
+    """Null takes ``mix_alpha``. D_g's share is mix_beta / (mix_alpha + mix_beta): 9 and 1 give 0.1."""
+    real_epochs: int = Field(default=0, ge=0, le=100_000)
+    """How many of ``epochs``, the last ones, train on originals only."""
+    last_layer_epochs: int = Field(default=0, ge=0, le=100_000)
+    """How many of ``real_epochs``, the last ones, train the head alone."""
+    loss: Literal["cross_entropy", "logit_adjustment", "balanced_softmax"] = "cross_entropy"
+    """Soft-label cross-entropy; or with the scaled log of ``prior`` added to the logits (Menon et al. 2021); or with
+    the log of the class counts added (Ren et al. 2020: as ``logit_adjustment`` with ``prior: counts``)."""
+    prior: Literal["effective", "counts"] = "effective"
+    """Of ``logit_adjustment``: what the batches draw, q(c) = E[lam] / C + (1 - E[lam]) N_c / sum(N) for BalanceMix; or
+    the counts of the arm's images however they are drawn, which is right with ``sampler: instance``."""
+    prior_scale: float = Field(default=1.0, ge=0, le=10)
+    """Of ``logit_adjustment``: factor of the log prior; less than 1 leaves the tail some advantage."""
+    sampler: Literal["balanced", "instance"] = "balanced"
+    """How the control, ``union`` and ``mixup`` draw images: a class uniformly, then its images; or every image equally
+    often. An epoch is as many draws as there are originals."""
     compile: Literal["default", "max-autotune-no-cudagraphs"] | None = None
     """torch.compile the training step in this mode: faster on a GPU after a minute or two of compiling, and not the
-    same to the last bit. Null does not. Ours."""
+    same to the last bit. Null does not."""
     gradient_checkpointing: bool = False
-    """Recompute each block's activations in the backward pass: less memory, about a third slower. Ours."""
-    checkpoint_minutes: float = Field(default=5.0, ge=0)
-    """Minutes between checkpoints, from which a killed training goes on exactly; 0 writes one a step. Ours."""
-    in_memory_mib: int = Field(default=2048, ge=0, le=100_000_000)
-    """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory. Ours."""
-    decode_workers: int = Field(default=0, ge=0, le=256)
-    """Processes that decode into that file; 1 decodes in the step's own, 0 takes one a CPU. Ours."""
+    """Recompute each block's activations in the backward pass: less memory, about a third slower."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.head == "frozen_text" and self.head_lr is not None:
@@ -134,34 +147,39 @@ class Train(Block):
 class Evaluate(Block):
     """Accuracy on the test split: all, many, medium, few and each class."""
 
-    batch_size: int = Field(default=256, ge=1, le=65_536)
-    """Images at once. Ours."""
+    batch_size: Annotated[int, Runtime()] = Field(default=256, ge=1, le=65_536)
+    """Images that are evaluated at once."""
+    interval_level: Annotated[float, Presents()] = Field(default=0.95, gt=0.5, lt=1)
+    """Level of the confidence intervals. (The paper prints none.)"""
+    resamples: Annotated[int, Presents()] = Field(default=2000, ge=100, le=100_000)
+    """Bootstrap resamples of the test images."""
+    store_logits: Annotated[bool, Presents()] = False
+    """Also store every arm's logits of every test image, 2 bytes each: ImageNet-LT's are 100 MB per arm."""
+
+
+class LtgcEvaluate(Evaluate):
+    """The same of a CLIP: also before training, by several crops, and against a vlm."""
+
     zero_shot: bool = True
-    """Also evaluate CLIP before any training. Ours: the paper takes these numbers from others."""
+    """Also evaluate CLIP before any training. (The paper takes these numbers from others.)"""
     vlm_classifier: bool = False
-    """Also ask the vlm which class each test image shows [paper, Table 3]."""
+    """Also ask the vlm which class each test image shows, as for the paper's Table 3."""
     vlm_images_per_class: int = Field(default=20, ge=1, le=1_000_000)
-    """Test images of a class that the vlm is asked about at most, drawn by seed. Ours: a reply is slow."""
+    """Test images of a class that the vlm is asked about at most, drawn by seed, because a reply is slow."""
     vlm_names_in_prompt: int = Field(default=100, ge=0, le=1_000_000)
     """With at most this many classes the prompt lists their names; with more the vlm answers freely, and CLIP's text
-    tower finds the class name nearest to an answer that names none. Ours: the paper does not say how it asked."""
+    tower finds the class name nearest to an answer that names none. (The paper does not say how it asked.)"""
     five_crop: bool = False
     """Also average the logits of five crops (corners and centre) of the enlarged image, as key ``five_crop`` of each
-    arm. Ours: LIFT gains 0.7 to 1.3 points by it."""
+    arm. LIFT gains 0.7 to 1.3 points by it."""
     five_crop_margin: float = Field(default=0.107, gt=0, le=1)
-    """By what share of the input size the image is enlarged before cropping. Ours: LIFT's 24 pixels at 224."""
+    """By what share of the input size the image is enlarged before cropping. The default is LIFT's 24 pixels at 224."""
     zero_shot_weight: float | None = Field(default=None, gt=0, lt=1)
     """Also ensemble each trained arm with zero-shot CLIP, whose log-probability counts this much, as key
-    ``zero_shot_ensemble``; null does not. Choose it on validation images, never on test images. Ours."""
+    ``zero_shot_ensemble``; null does not. Choose it on validation images, never on test images."""
     zero_shot_prior: Literal["train", "none"] = "train"
     """The class prior that is taken off zero-shot CLIP in that ensemble: what it predicts on average on the training
-    images, every class counting the same (generalised logit adjustment); or none. Ours."""
-    interval_level: float = Field(default=0.95, gt=0.5, lt=1)
-    """Level of the confidence intervals. Ours: the paper prints none."""
-    resamples: int = Field(default=2000, ge=100, le=100_000)
-    """Bootstrap resamples of the test images. Ours."""
-    store_logits: bool = False
-    """Also store every arm's logits of every test image, 2 bytes each. Ours: ImageNet-LT's are 100 MB an arm."""
+    images, every class counting the same (generalised logit adjustment); or none."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.zero_shot_weight is not None and not self.zero_shot:
@@ -171,7 +189,7 @@ class Evaluate(Block):
 class Report(Block):
     """The HTML report."""
 
-    images_per_class: int = Field(default=6, ge=1, le=100)
-    """Images of each kind in a class's gallery. Ours."""
-    leak_pairs: int = Field(default=6, ge=1, le=100)
-    """Nearest pairs of images that the leak guard's section shows, of each two groups. Ours."""
+    images_per_class: Annotated[int, Presents()] = Field(default=6, ge=1, le=100)
+    """Images of each kind in a class's gallery."""
+    leak_pairs: Annotated[int, Presents()] = Field(default=6, ge=1, le=100)
+    """Nearest pairs of images that the leak guard's section shows, of each two groups."""

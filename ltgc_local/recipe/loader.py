@@ -16,18 +16,18 @@ from pydantic import TypeAdapter, ValidationError
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.recipe.files import CardFolders, check_files_of, check_use_of_t2i
-from ltgc_local.recipe.layers import Block, Layers, apply_override, is_path, merge, read_layers
-from ltgc_local.recipe.schema import Name, Recipe
-from ltgc_local.recipe.uses import missing_roles, variant_of
-from ltgc_local.recipe.words import (
-    block_keys,
+from ltgc_local.recipe.layers import Block, Layers, apply_override, is_null, is_path, merge, read_layers
+from ltgc_local.recipe.markers import block_of
+from ltgc_local.recipe.messages import (
     describe_missing,
     describe_unknown,
+    describe_unused,
     describe_value_problem,
     field_at,
     is_path_field,
     sort_problems,
 )
+from ltgc_local.recipe.schema import DISCRIMINATORS, Name, Recipe, class_of
 from ltgc_local.yaml_tree import Entry, Place, Problem, locate
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -115,18 +115,15 @@ def _check(block: Block, place: Place, folders: CardFolders | None, problems: li
         folders: cards that were read already; None does not look at files.
     """
     root = Entry(place.at(1), block)
-    plain = _plain_values(block)
-    recipe = None
+    kind, recipe = class_of(_bare_values(block)), None
+    plain = _plain_values(block, kind)
     try:
-        recipe = Recipe.model_validate(plain)
+        recipe = kind.model_validate(plain)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
-            problems += _explain(dict(details), root)
-    models = plain.get("models")
-    if isinstance(models, dict):
-        place_of_models = locate(root, ("models",))[0]
-        missing = missing_roles(_variant_of(root), models)
-        problems += [Problem(place_of_models, "models", problem) for problem in missing]
+        errors = error.errors(include_url=False)
+        is_undecided = any(details["loc"] in DISCRIMINATORS for details in errors)
+        for details in errors:
+            problems += _explain(dict(details), root, kind, is_undecided)
     if folders is not None:
         check_files_of(plain, root, folders, problems)
         if recipe is not None:
@@ -138,30 +135,42 @@ def _table_name(layers: Layers, problems: list[Problem]) -> str:
     entry = layers.block.pop("name", None)
     field = Recipe.model_fields["name"]
     if entry is None:
-        problems.append(Problem(layers.place.at(1), "", describe_missing("", "name", field)))
+        problems.append(Problem(layers.place.at(1), "", describe_missing("name", field)))
         return ""
     try:
         return str(_NAME.validate_python(entry.value, strict=True))
     except ValidationError:
-        problems.append(Problem(entry.place, "name", describe_value_problem(field, entry)))
+        problems.append(Problem(entry.place, "name", describe_value_problem(("name",), field, entry)))
         return ""
 
 
-def _plain_values(block: Block) -> dict[str, Any]:
-    """Return the values alone, as the schema wants them: an empty block is a block, paths are absolute."""
-    blocks = block_keys()
+def _bare_values(block: Block) -> dict[str, Any]:
+    values = {key: entry.value for key, entry in block.items()}
+    return {key: _bare_values(value) if isinstance(value, dict) else value for key, value in values.items()}
+
+
+def _plain_values(block: Block, kind: type[Recipe]) -> dict[str, Any]:
+    """Return the values alone, as the schema wants them: an empty block is a block, paths are absolute.
+
+    A null in place of a block or key that only another class of recipes has is left out: so a layer takes back what
+    the ones below it say.
+    """
 
     def plain(entry: Entry, loc: tuple[str, ...]) -> Any:
         if isinstance(entry.value, dict):
-            return {key: plain(child, (*loc, key)) for key, child in entry.value.items()}
-        if entry.value is None and loc[-1] in blocks and len(loc) == 1:
+            return plain_block(entry.value, loc)
+        field = field_at(kind, loc)
+        if entry.value is None and field is not None and block_of(field) is not None:
             return {}
-        field = field_at(loc)
         if field is not None and is_path_field(field) and isinstance(entry.value, str) and is_path(entry.value):
             return _absolute(entry.place.folder, entry.value)
         return entry.value
 
-    return {key: plain(entry, (key,)) for key, entry in block.items()}
+    def plain_block(block: Block, loc: tuple[str, ...] = ()) -> dict[str, Any]:
+        inner = {key: (entry, (*loc, key)) for key, entry in block.items()}
+        return {key: plain(*at) for key, at in inner.items() if not (is_null(at[0]) and describe_unused(kind, at[1]))}
+
+    return plain_block(block)
 
 
 def _absolute(folder: Path, text: str) -> Path:
@@ -169,37 +178,31 @@ def _absolute(folder: Path, text: str) -> Path:
     return Path(os.path.realpath(os.path.join(folder, os.path.expanduser(text))))
 
 
-def _explain(error: dict[str, Any], root: Entry) -> list[Problem]:
-    """Turn one of pydantic's errors into problems in plain words."""
+def _explain(error: dict[str, Any], root: Entry, kind: type[Recipe], is_undecided: bool) -> list[Problem]:
+    """Turn one of pydantic's errors into problems in plain words.
+
+    Args:
+        is_undecided: what says which class the recipe is of is wrong, so that another class's keys are no problem.
+    """
     loc = tuple(str(part) for part in error["loc"][:2])
-    variant = _variant_of(root)
     block, key, path = ".".join(loc[:-1]), loc[-1] if loc else "", ".".join(loc)
     place, entry = locate(root, loc)
-    field = field_at(loc)
+    field = field_at(kind, loc)
     if error["type"] == "conflict":
         found = [((*loc, *where.split(".")), text) for where, text in error["ctx"]["found"]]
         return [Problem(locate(root, where)[0], ".".join(where), text) for where, text in found]
     if error["type"] == "missing" and field is not None:
-        return [Problem(place, block, describe_missing(block, key, field, variant))]
+        return [] if is_undecided and block == "models" else [Problem(place, block, describe_missing(key, field))]
     if error["type"] == "extra_forbidden" and entry is not None:
-        return [Problem(place, block, describe_unknown(block, key, entry, variant))]
+        if unused := describe_unused(kind, loc):
+            return [] if is_undecided else [Problem(place, path, unused)]
+        return [Problem(place, block, describe_unknown(kind, block, key, entry))]
     if field is None or entry is None:  # a kind of error that this version of pydantic has added
         return [Problem(place, path, error["msg"])]
-    if isinstance(field.annotation, type) and key in block_keys() and len(loc) == 1:
-        keys = ", ".join(block_keys()[key][:3])
+    if inner := block_of(field):
+        keys = ", ".join([*inner.__annotations__, *inner.model_fields][:3])
         return [Problem(place, path, f"expected a block of keys, such as {keys}; found {_shown(entry)}")]
-    return [Problem(place, path, describe_value_problem(field, entry))]
-
-
-def _variant_of(root: Entry) -> str:
-    """Return the method that is written, with its generator, whatever else is wrong."""
-
-    def written(*loc: str) -> object:
-        entry = locate(root, loc)[1]
-        return None if entry is None else entry.value
-
-    method = written("method")
-    return variant_of("ltgc" if method is None else method, written("generator"), written("diffusion", "prompts"))
+    return [Problem(place, path, describe_value_problem(loc, field, entry))]
 
 
 def _shown(entry: Entry) -> str:

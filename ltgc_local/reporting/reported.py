@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 from ltgc_local.datasets import Corpus
 from ltgc_local.datasets.groups import SHOTS
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import RecipeT
 from ltgc_local.records import Acceptance, ClassTemplate, Score
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.drawn import DrawnRow
@@ -61,7 +61,7 @@ class GalleryWords:
     note: str = ""
 
 
-class MethodReport:
+class MethodReport(Generic[RecipeT]):
     """What a method adds to the report; a method overrides what is its own.
 
     Attributes:
@@ -81,17 +81,17 @@ class MethodReport:
         """Return what the method is called, under a recipe as it was written to its run."""
         return self.name
 
-    def describe_arm(self, arm: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
+    def describe_arm(self, arm: str, recipe: RecipeT, measured: Mapping[str, Any]) -> tuple[str, str]:
         """Return an arm's title, and how it was trained."""
         return {"control": "Control", self.name: self.title(recipe.dump())}.get(arm, arm), ""
 
     def sections(
-        self, run: RunDirectory, recipe: Recipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
+        self, run: RunDirectory, recipe: RecipeT, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
     ) -> tuple[Section, ...]:
         """Return the method's own sections, in order."""
         return ()
 
-    def assessment(self, recipe: Recipe) -> Assessment | None:
+    def assessment(self, recipe: RecipeT) -> Assessment | None:
         """Return how images are accepted; None where every generated image trains."""
         return None
 
@@ -108,7 +108,7 @@ class MethodReport:
         return {}
 
     def describe_image(
-        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: Recipe
+        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: RecipeT
     ) -> Caption:
         """Return a generated image's words; ``made_from`` is the key of its real image, "" for none."""
         return Caption(f"Generated image {row.description_id} of the class {class_name}", row.description)

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ltgc_local.errors import ArtefactError
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import Recipe, class_of
 from ltgc_local.runs.redo import RECIPE
 from ltgc_local.runs.schemas import ProvenanceFile
 from ltgc_local.runs.sealed import first_problem, read_object, read_sealed, write_sealed
@@ -33,7 +33,7 @@ def read_run_recipe(root: Path) -> Recipe:
             "makes one)"
         )
     try:
-        return Recipe.model_validate_json(json.dumps(value))
+        return class_of(value).model_validate_json(json.dumps(value))
     except ValidationError as problem:
         raise ArtefactError(f"{path}: of another version of ltgc-local ({first_problem(problem)}); {mend}") from None
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from ltgc_local.backends.transfer import onto
 from ltgc_local.prefetch import map_ahead
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.training.augment import augment
 from ltgc_local.training.balance_mix import (
     BalancedSampler,
@@ -61,7 +61,7 @@ class ArmData:
     """The images, the sampling and the prior of one arm."""
 
     def __init__(
-        self, recipe: Recipe, mixing: str, original: ImageSet, generated: ImageSet, num_classes: int, seed: int
+        self, recipe: LtgcRecipe, mixing: str, original: ImageSet, generated: ImageSet, num_classes: int, seed: int
     ) -> None:
         self.settings = recipe.train
         self.num_classes = num_classes  # of the head: a class may be without an original

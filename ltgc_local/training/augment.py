@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from ltgc_local.backends.transfer import onto
-from ltgc_local.recipe.schema import Backbone, Train
+from ltgc_local.recipe.schema import ImageTraining
 
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's RandomResizedCrop
 
 
-def augment(batch: torch.Tensor, settings: Train | Backbone, generator: torch.Generator) -> torch.Tensor:
+def augment(batch: torch.Tensor, settings: ImageTraining, generator: torch.Generator) -> torch.Tensor:
     """Change a float batch (B, C, H, W) in [0, 1] as the recipe says: flip, shift or crop, then blur, then noise."""
     batch = _move(batch, settings, generator)
     if settings.blur_px:
@@ -28,7 +28,7 @@ def augment(batch: torch.Tensor, settings: Train | Backbone, generator: torch.Ge
     return batch
 
 
-def _move(batch: torch.Tensor, settings: Train | Backbone, generator: torch.Generator) -> torch.Tensor:
+def _move(batch: torch.Tensor, settings: ImageTraining, generator: torch.Generator) -> torch.Tensor:
     if settings.augment == "none":
         return batch
     flipped = torch.rand(len(batch), generator=generator) < 0.5

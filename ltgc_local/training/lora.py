@@ -19,7 +19,7 @@ from peft.tuners.lora.layer import Linear, MultiheadAttention
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
 from ltgc_local.errors import BackendError, ModelError
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.recipe.schema import Train
 from ltgc_local.training.low_rank import low_rank_linear
 
@@ -79,7 +79,7 @@ def _adapted(layer: Any, values: torch.Tensor, weight: torch.Tensor, bias: torch
     return low_rank_linear(values, weight, bias, a, b, scaling)
 
 
-def add_lora(visual: torch.nn.Module, recipe: Recipe, targets: Mapping[str, str]) -> torch.nn.Module:
+def add_lora(visual: torch.nn.Module, recipe: LtgcRecipe, targets: Mapping[str, str]) -> torch.nn.Module:
     """Wrap the vision tower: everything is frozen but the adapters, which start as the identity.
 
     Args:

@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from ltgc_local.errors import ArtefactError
-from ltgc_local.methods.ltgc.plan import OF_GENERATED
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe, Recipe
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Json
 
@@ -82,6 +81,7 @@ TRAIN = ["train/ltgc", "train/control", "evaluate", "report"]
 
 
 #: Keys of ``train`` that only change the speed, or which steps there are.
+OF_GENERATED = {"train.mixing", "train.mix_form", "train.mix_alpha", "train.mix_beta"}
 UNSHAPING = {"control", "checkpoint_minutes", "in_memory_mib", "decode_workers"}
 
 
@@ -101,7 +101,7 @@ def train_changes() -> list[tuple[str, tuple[str, ...]]]:
         "prior": ("train.loss=logit_adjustment",),
         "prior_scale": ("train.loss=logit_adjustment",),
     }
-    keys = set(type(Recipe.model_fields["train"].default).model_fields) - UNSHAPING
+    keys = set(type(LtgcRecipe.model_fields["train"].default).model_fields) - UNSHAPING
     assert keys == set(values)
     return [(f"train.{key}={value}", needs.get(key, ())) for key, value in values.items()]
 

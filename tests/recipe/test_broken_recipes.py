@@ -54,7 +54,7 @@ def test_problems_of_a_base_name_the_base(workplace: Path) -> None:
     assert problems_of("base: b.yaml\nname: x\nseed: x\n") == [
         "recipes/x.yaml:1: missing block 'data'; write 'data:' and under it 'root'",
         "recipes/x.yaml:1: missing block 'models'; write 'models:' and under it "
-        "'cards', 'vlm', 'llm', 't2i' and 'clip'",
+        "'cards', 'clip', 'vlm', 'llm' and 't2i'",
         f"recipes/x.yaml:3: seed: {SEED}; found the text 'x'",
         "recipes/b.yaml:2: train.lr: expected a number above 0, at most 10; found -1",
     ]

@@ -16,12 +16,14 @@ from ltgc_local.errors import LtgcError, RecipeError
 from ltgc_local.pipeline.sweep import parse_seeds
 from ltgc_local.recipe import load_recipe
 from ltgc_local.recipe.loader import load_recipes
-from ltgc_local.recipe.words import block_keys, field_at
+from ltgc_local.recipe.markers import iterate_fields
+from ltgc_local.recipe.schema import VARIANTS
 from ltgc_local.yaml_tree import MAX_BYTES, Place, Problem, parse_yaml, resolve_scalar
 from tests.promptly import unprivileged_folder, within
 from tests.recipe.conftest import CARD, GOOD
 
-BLOCKS = block_keys()
+#: Dotted key -> its field, of every class of recipes.
+FIELDS = {key: field for recipe in VARIANTS.values() for key, field in iterate_fields(recipe)}
 
 
 def refusal(content: str | bytes, *overrides: str, seconds: float = 2, **layers: Any) -> str:
@@ -130,10 +132,7 @@ def test_absurd_amounts_are_refused_with_their_bound(workplace: Path, path: str,
 
 
 def test_every_whole_number_of_a_recipe_has_a_bound() -> None:
-    fields = {
-        f"{block}.{key}": field_at((block, key) if block else (key,)) for block in BLOCKS for key in BLOCKS[block]
-    }
-    whole = {path: field for path, field in fields.items() if field and field.annotation in (int, int | None)}
+    whole = {path: field for path, field in FIELDS.items() if field.annotation in (int, int | None)}
     assert len(whole) > 60
     assert [path for path, field in whole.items() if not any(isinstance(m, Le | Lt) for m in field.metadata)] == []
 
@@ -213,7 +212,7 @@ def test_the_largest_seeds_are_accepted() -> None:
     assert len(parse_seeds("1000")) == 1000
 
 
-KEYS = [f"{block}.{key}" if block else key for block, keys in BLOCKS.items() for key in keys]
+KEYS = [*FIELDS, "diffusion", "kmdn", "rows", "base", "x"]
 SCALARS = st.one_of(
     st.integers(),
     st.floats(),
@@ -225,7 +224,7 @@ SCALARS = st.one_of(
 
 
 @settings(max_examples=150)
-@given(st.lists(st.tuples(st.sampled_from([*KEYS, "rows", "base", "x"]), SCALARS), min_size=1, max_size=6))
+@given(st.lists(st.tuples(st.sampled_from(KEYS), SCALARS), min_size=1, max_size=6))
 @example([("data.root", "\ud800")])
 def test_changed_recipes_load_or_are_refused(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, Any]]

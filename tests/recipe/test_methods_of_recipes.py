@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.errors import RecipeError
-from ltgc_local.recipe import Recipe, load_recipe
+from ltgc_local.recipe import DescribedRecipe, DiffusionRecipe, GanRecipe, class_of, load_recipe
 
 TGN = "name: x\nmethod: tgn\ndata:\n  root: ../data\nmodels:\n  cards: ../cards\n  clip: score\n"
 
@@ -47,11 +47,10 @@ DIFFUSION = TGN.replace("method: tgn\n", "method: tgn\ngenerator: diffusion\n").
 
 
 def test_diffusion_needs_a_t2i_and_only_it_may_name_one(workplace: Path) -> None:
-    Path("recipes/x.yaml").write_text(DIFFUSION + "cdtg:\n  size_px: 64\n")
+    Path("recipes/x.yaml").write_text(DIFFUSION)
     recipe = load_recipe("recipes/x.yaml")
-    assert set(recipe.roles) == {"t2i", "clip"} and recipe.draws_by_diffusion
-    assert "cdtg" not in recipe.dump() and "diffusion" in recipe.dump(), "both blocks may be there, one is used"
-    assert "diffusion" not in load_recipe("recipes/x.yaml", ["generator=wavelet_gan", "models.t2i=null"]).dump()
+    assert set(recipe.roles) == {"t2i", "clip"} and type(recipe) is DiffusionRecipe
+    assert "cdtg" not in recipe.dump() and "diffusion" in recipe.dump()
     assert problems_of(DIFFUSION.replace("  t2i: draw\n", "")) == [
         "6: models: missing key 't2i'; write for example 't2i: tiny-t2i'"
     ]
@@ -62,6 +61,52 @@ def test_diffusion_needs_a_t2i_and_only_it_may_name_one(workplace: Path) -> None
         ]
 
 
+def test_the_block_of_the_other_generator_is_refused(workplace: Path) -> None:
+    assert problems_of(DIFFUSION + "cdtg:\n  size_px: 64\n") == [
+        "10: cdtg: the generator 'diffusion' does not use it; remove it, or write 'generator: wavelet_gan'"
+    ]
+    assert problems_of(TGN + "diffusion:\n") == [
+        "8: diffusion: the generator 'wavelet_gan' does not use it; remove it, or write 'generator: diffusion'"
+    ]
+
+
+def test_a_null_takes_back_what_a_layer_below_says(workplace: Path) -> None:
+    Path("recipes/x.yaml").write_text(DIFFUSION + "diffusion:\n  steps: 3\nkmdn:\n  epochs: 3\n")
+    back = ["generator=wavelet_gan", "models.t2i=null", "diffusion=null"]
+    recipe = load_recipe("recipes/x.yaml", back)
+    assert type(recipe) is GanRecipe and "diffusion" not in recipe.dump()
+    assert load_recipe("recipes/x.yaml", ["kmdn=null"]).kmdn.epochs == 100
+    Path("recipes/y.yaml").write_text(
+        "name: y\nbase: x.yaml\ngenerator: wavelet_gan\nmodels: {t2i: null}\ndiffusion: null\nkmdn:\n"
+    )
+    recipe = load_recipe("recipes/y.yaml")
+    assert type(recipe) is GanRecipe and recipe.kmdn.epochs == 3, "nothing under a key changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("method: tng", "2: method: expected one of 'ltgc', 'tgn'; found the text 'tng'; did you mean 'tgn'?"),
+        (
+            "method: tgn\ngenerator: difusion",
+            "3: generator: expected one of 'wavelet_gan', 'diffusion'; found the text 'difusion'; "
+            "did you mean 'diffusion'?",
+        ),
+        (
+            "method: tgn\ngenerator: diffusion\ndiffusion: {prompts: description}",
+            "4: diffusion.prompts: expected one of 'classes', 'descriptions'; found the text 'description'; "
+            "did you mean 'descriptions'?",
+        ),
+    ],
+)
+def test_where_the_choice_itself_is_wrong_what_depends_on_it_is_no_problem_yet(
+    workplace: Path, line: str, expected: str
+) -> None:
+    text = DIFFUSION.replace("method: tgn\ngenerator: diffusion", line)
+    more = "" if "prompts" in line else "diffusion:\n  steps: 3\n"
+    assert problems_of(text + more + "kmdn:\n  epochs: 3\n") == [expected]
+
+
 def test_descriptions_need_the_text_models_and_their_blocks(workplace: Path) -> None:
     found = problems_of(DIFFUSION + "diffusion:\n  prompts: descriptions\n")
     assert found == [
@@ -70,7 +115,9 @@ def test_descriptions_need_the_text_models_and_their_blocks(workplace: Path) -> 
     ]
     text = DIFFUSION.replace("  t2i:", "  vlm: see\n  llm: write\n  t2i:")
     Path("recipes/x.yaml").write_text(text + "diffusion:\n  prompts: descriptions\nextend:\n  max_descriptions: 200\n")
-    assert set(load_recipe("recipes/x.yaml").roles) == {"vlm", "llm", "t2i", "clip"}
+    recipe = load_recipe("recipes/x.yaml")
+    assert set(recipe.roles) == {"vlm", "llm", "t2i", "clip"} and type(recipe) is DescribedRecipe
+    assert "tail_below" not in recipe.dump()["describe"] and "source" not in recipe.dump()["extend"]
     assert problems_of(DIFFUSION + "extend:\n  per_ask: 3\n") == [
         "10: extend: diffusion.prompts 'classes' does not use it; remove it, or write 'prompts: descriptions'"
     ]
@@ -158,5 +205,5 @@ def test_a_dumped_recipe_has_what_its_method_uses_and_loads_as_the_same(workplac
     recipe = load_recipe(path)
     dumped = recipe.dump()
     assert ("kmdn" in dumped, "train" in dumped) == (text == "tgn", text == "good")
-    again = Recipe.model_validate_json(json.dumps(dumped))
+    again = class_of(dumped).model_validate_json(json.dumps(dumped))
     assert (again, again.dump()) == (recipe, dumped)

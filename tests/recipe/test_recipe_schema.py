@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ltgc_local.datasets import BENCHMARKS
 from ltgc_local.datasets.fashion_mnist_lt import MADE_BY
 from ltgc_local.model_store import ROLES
 from ltgc_local.recipe.files import DATA_COMMANDS
-from ltgc_local.recipe.schema import DATA_KEYS, Data, Draw, Models, Recipe, Train
-from ltgc_local.recipe.words import SYNONYMS, block_keys
+from ltgc_local.recipe.markers import Shapes, iterate_fields, marker
+from ltgc_local.recipe.messages import SYNONYMS, block_keys
+from ltgc_local.recipe.reference import CHANGES, Key, iterate_keys
+from ltgc_local.recipe.schema import DATA_KEYS, VARIANTS, Data, Draw, LtgcModels, LtgcRecipe, Train
 
-SOURCES = ("ours", "[paper", "[released code")
-
-
-def fields() -> list[tuple[str, Any]]:
-    found = []
-    for name, field in Recipe.model_fields.items():
-        found.append((name, field))
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found += [(f"{name}.{key}", inner) for key, inner in field.annotation.model_fields.items()]
-    return found
+KEYS = list(iterate_keys())
 
 
-@pytest.mark.parametrize(("name", "field"), fields())
-def test_every_field_says_where_its_default_comes_from(name: str, field: Any) -> None:
-    assert field.description, name
-    assert any(source in field.description.lower() for source in SOURCES), f"{name}: {field.description}"
+def test_every_key_is_in_the_reference_once_with_the_recipes_that_have_it() -> None:
+    keys = {key.name: key for key in KEYS}
+    assert len(keys) == len(KEYS)
+    assert set(keys) == {name for recipe in VARIANTS.values() for name, _ in iterate_fields(recipe)}
+    assert keys["train.lr"].recipes == ("ltgc",)
+    assert keys["kmdn.feature"].recipes == ("tgn wavelet_gan", "tgn diffusion classes", "tgn diffusion descriptions")
+    assert keys["describe.max_images_per_class"].recipes == ("ltgc", "tgn diffusion descriptions")
 
 
-@pytest.mark.parametrize(("name", "field"), fields())
-def test_every_required_value_has_an_example_to_type(name: str, field: Any) -> None:
-    is_block = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    assert not field.is_required() or is_block or field.examples
+def test_the_reference_says_of_a_key_what_its_field_says() -> None:
+    keys = {key.name: key for key in KEYS}
+    assert keys["extend.max_descriptions"] == Key(
+        "extend.max_descriptions",
+        ("ltgc", "tgn diffusion descriptions"),
+        "a whole number from 1 to 100000",
+        "300",
+        "paper",
+        "results",
+        "K_y, existing and extended descriptions of a class together. The paper has 100 for iNaturalist 2018, 300 for "
+        "ImageNet-LT and 800 for Places-LT.",
+    )
+    assert (keys["method"].values, keys["method"].default) == ("one of 'ltgc', 'tgn'", '"ltgc"')
+    assert keys["generator"].values == "one of 'wavelet_gan', 'diffusion'"
+    assert (keys["data.root"].default, keys["data.lists"].default) == ("", "null")
+    changes = {key.name: key.changes for key in KEYS}
+    assert changes["draw.batch_size"] == "speed or memory" and changes["draw.steps"] == "results"
+    assert changes["train.control"] == "which steps there are"
+    assert changes["data.root"] == "the data or models, by their digest"
+    assert changes["report.leak_pairs"] == "how results are shown"
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+def test_every_key_says_what_it_means_and_leaves_its_source_to_the_marker(key: Key) -> None:
+    assert key.meaning.endswith((".", ".)")) and key.source in ("paper", "released code", "ours")
+    assert not re.search(r"\b[Oo]urs\b|\[(paper|released)", key.meaning)
+
+
+def test_every_required_value_has_an_example_to_type() -> None:
+    for recipe in VARIANTS.values():
+        assert [name for name, field in iterate_fields(recipe) if field.is_required() and not field.examples] == []
+
+
+def test_a_field_has_at_most_one_marker_of_what_it_changes() -> None:
+    for recipe in VARIANTS.values():
+        for name, field in iterate_fields(recipe):
+            assert sum(marker(field, kind) is not None for kind in (*CHANGES, Shapes)) <= 1, name
 
 
 def test_benchmarks_are_those_of_the_registry() -> None:
@@ -48,11 +78,11 @@ def test_benchmarks_are_those_of_the_registry() -> None:
 
 
 def test_every_role_has_a_key_in_models() -> None:
-    assert set(ROLES) < set(Models.model_fields)
+    assert set(ROLES) < {key for recipe in VARIANTS.values() for key in block_keys(recipe)["models"]}
 
 
 def test_synonyms_lead_to_keys_and_are_none_themselves() -> None:
-    keys = {key for block in block_keys().values() for key in block}
+    keys = {key for recipe in VARIANTS.values() for block in block_keys(recipe).values() for key in block}
     assert set(SYNONYMS.values()) <= keys
     assert not set(SYNONYMS) & keys
 
@@ -65,7 +95,7 @@ def test_recipes_made_in_python_are_checked_too() -> None:
 
 
 def test_a_recipe_is_frozen() -> None:
-    models = Models(cards=Path("x"), vlm="a", llm="b", t2i="c", clip="d")
-    recipe = Recipe(name="x", data=Data(root=Path("y")), models=models)
+    models = LtgcModels(cards=Path("x"), vlm="a", llm="b", t2i="c", clip="d")
+    recipe = LtgcRecipe(name="x", data=Data(root=Path("y")), models=models)
     with pytest.raises(ValidationError, match="frozen"):
         recipe.seed = 3  # type: ignore[misc]

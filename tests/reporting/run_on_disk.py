@@ -22,7 +22,7 @@ from ltgc_local.image_decoding import Decoded
 from ltgc_local.methods.ltgc.stages.collect import choose
 from ltgc_local.methods.stages.compare_images import ImageGroup, compare
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import Recipe, class_of
 from ltgc_local.recipe.schema import Data
 from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejected, Score
 from ltgc_local.runs.directory import RunDirectory
@@ -100,7 +100,7 @@ def make_recipe(**blocks: dict[str, Any]) -> Recipe:
     }
     for name, block in blocks.items():
         values[name] = values.get(name, {}) | block
-    return Recipe.model_validate(values)
+    return class_of(values).model_validate(values)
 
 
 def make_metrics(

@@ -8,15 +8,15 @@ from ltgc_local.methods.base import Method
 from ltgc_local.methods.ltgc.comparison import LtgcComparison
 from ltgc_local.methods.ltgc.plan import plan_ltgc
 from ltgc_local.methods.ltgc.report import LtgcReport
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe
 
 
-def find_tail(corpus: Corpus, recipe: Recipe) -> list[int]:
+def find_tail(corpus: Corpus, recipe: LtgcRecipe) -> list[int]:
     """Return the classes with fewer than ``describe.tail_below`` training images."""
     return tail_classes(corpus.class_counts(), recipe.describe.tail_below)
 
 
-def count_budget(corpus: Corpus, recipe: Recipe) -> dict[int, int]:
+def count_budget(corpus: Corpus, recipe: LtgcRecipe) -> dict[int, int]:
     """Return N_y = K_y - M_y of each tail class."""
     counts, described = corpus.class_counts(), recipe.describe.max_images_per_class
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ltgc_local.methods.base import REPORT, StageSpec, Step, leak_guard
 from ltgc_local.model_store import Role
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe
 
 DESCRIBE = StageSpec("ltgc.stages.describe", "chunks")
 EXTEND = StageSpec("ltgc.stages.extend", "chunks")
@@ -20,15 +20,9 @@ EVALUATE = StageSpec("ltgc.stages.evaluate")
 
 TAIL = "describe.tail_below"
 BUDGET = ("extend.max_clip_tokens", "models.t2i")  # how many CLIP tokens, and whose tokenizer counts them
-#: Fields of ``train`` that say how generated images are used, of which the control has none.
-OF_GENERATED = ("train.mixing", "train.mix_form", "train.mix_alpha", "train.mix_beta")
 
 
-#: Fields of ``assess`` that say what follows a detection, and not what it finds: rows of a table share it.
-NOT_OF_DETECT = ("assess.enabled", "assess.attempts", "assess.refine_from")
-
-
-def plan_ltgc(recipe: Recipe) -> tuple[Step, ...]:
+def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
     """Return LTGC's steps, the control's, and what measures both."""
     steps = list(_descriptions(recipe))
     beside: Role | None = "clip" if recipe.draw.clip_features else None
@@ -39,12 +33,12 @@ def plan_ltgc(recipe: Recipe) -> tuple[Step, ...]:
         steps.append(Step("assess/template", SUMMARIZE, (), "llm", budgets))
         for round_ in range(recipe.assess.attempts):
             detect = f"assess/{round_}/detect"
-            steps.append(Step(detect, DETECT, (drawn[-1], "assess/template"), "clip", ("assess",), NOT_OF_DETECT))
+            steps.append(Step(detect, DETECT, (drawn[-1], "assess/template"), "clip", ("assess",)))
             detects.append(detect)
             if round_ + 1 < recipe.assess.attempts:
                 refine, redraw = f"assess/{round_}/refine", f"assess/{round_}/redraw"
                 reads = tuple(dict.fromkeys((detect, drawn[-1], "draw")))
-                steps.append(Step(refine, REFINE, reads, "llm", ("assess", "extend", BUDGET[1])))
+                steps.append(Step(refine, REFINE, reads, "llm", ("assess", "assess:refine", "extend", BUDGET[1])))
                 steps.append(Step(redraw, DRAW, (refine,), "t2i", ("draw",), beside=beside))
                 drawn.append(redraw)
     steps.append(Step("generated", COLLECT, (*drawn, *detects)))
@@ -53,9 +47,9 @@ def plan_ltgc(recipe: Recipe) -> tuple[Step, ...]:
         leaks = ("leaks/compare",)
         steps += leak_guard()
     arms = ["train/ltgc"]
-    steps.append(Step("train/ltgc", TRAIN, ("generated",), "clip", ("train",), arm="ltgc"))
+    steps.append(Step("train/ltgc", TRAIN, ("generated",), "clip", ("train", "train:generated"), arm="ltgc"))
     if recipe.train.control:
-        steps.append(Step("train/control", TRAIN, (), "clip", ("train",), OF_GENERATED, arm="control"))
+        steps.append(Step("train/control", TRAIN, (), "clip", ("train",), arm="control"))
         arms.append("train/control")
     measured = list(arms)
     if recipe.evaluate.vlm_classifier:
@@ -70,7 +64,7 @@ def plan_ltgc(recipe: Recipe) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _descriptions(recipe: Recipe) -> tuple[Step, ...]:
+def _descriptions(recipe: LtgcRecipe) -> tuple[Step, ...]:
     """Return the steps up to the list that is drawn: the models' words, or the bare template."""
     if recipe.extend.source == "template":
         settings = ("extend.source", "extend.max_descriptions", "describe.max_images_per_class", TAIL)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ltgc_local.datasets import Corpus
 from ltgc_local.methods.ltgc.texts import ClassTexts, Reason, count_reasons, read_class_texts
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe, Recipe
 from ltgc_local.records import ClassTemplate, Description, Score
 from ltgc_local.reporting.pictures import without_opening
 from ltgc_local.reporting.reported import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
@@ -28,7 +28,7 @@ class Descriptions:
     reasons: tuple[Reason, ...]
 
 
-class LtgcReport(MethodReport):
+class LtgcReport(MethodReport[LtgcRecipe]):
     """LTGC's words and sections."""
 
     name = "ltgc"
@@ -43,7 +43,7 @@ class LtgcReport(MethodReport):
     def title(self, settings: Mapping[str, Any]) -> str:
         return "LTGC"
 
-    def describe_arm(self, arm: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
+    def describe_arm(self, arm: str, recipe: LtgcRecipe, measured: Mapping[str, Any]) -> tuple[str, str]:
         settings = recipe.train
         if arm == "vlm_zero_shot":
             images, unnamed, nearest = (measured[key] for key in ("images", "unnamed", "nearest"))
@@ -76,7 +76,7 @@ class LtgcReport(MethodReport):
         }
         return (Section("descriptions", "Descriptions", "descriptions.html", facts, figures),)
 
-    def assessment(self, recipe: Recipe) -> Assessment | None:
+    def assessment(self, recipe: LtgcRecipe) -> Assessment | None:
         settings = recipe.assess
         if not settings.enabled:
             return None
@@ -100,7 +100,7 @@ class LtgcReport(MethodReport):
         return {description.image_key: description.text for description in found}
 
     def describe_image(
-        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: Recipe
+        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: LtgcRecipe
     ) -> Caption:
         state = "not assessed" if judged is None else "accepted" if judged.accepted else "missed"
         fact = describe_score(judged, recipe) if isinstance(judged, Score) else ""
@@ -108,7 +108,7 @@ class LtgcReport(MethodReport):
         return Caption(alt, without_opening(row.description, class_name), fact)
 
 
-def describe_scorer(recipe: Recipe) -> str:
+def describe_scorer(recipe: LtgcRecipe) -> str:
     """Say in words what an image must do to be accepted."""
     settings = recipe.assess
     rules = {
@@ -121,7 +121,7 @@ def describe_scorer(recipe: Recipe) -> str:
     return ", and ".join(rules[name] for name in settings.scorer.split("+"))
 
 
-def describe_score(score: Score, recipe: Recipe) -> str:
+def describe_score(score: Score, recipe: LtgcRecipe) -> str:
     """Say in which round an image was generated and what was measured of it, in lines short enough for a caption."""
     place = f"round {score.round}"
     if score.cosine is None:

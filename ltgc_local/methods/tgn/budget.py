@@ -9,7 +9,7 @@ import numpy as np
 
 from ltgc_local.datasets import Corpus
 from ltgc_local.methods.tgn.classes import ClassManifest
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import TgnRecipe
 from ltgc_local.recipe.schema import Merge
 from ltgc_local.records import Record
 from ltgc_local.seeding import item_seed
@@ -46,7 +46,7 @@ def count_wanted(manifest: ClassManifest, settings: Merge) -> dict[int, int]:
     }
 
 
-def list_wanted(corpus: Corpus, manifest: ClassManifest, recipe: Recipe) -> list[Wanted]:
+def list_wanted(corpus: Corpus, manifest: ClassManifest, recipe: TgnRecipe) -> list[Wanted]:
     """Return every image to generate, class by class: ``per_source`` of one real image, then of the next.
 
     The order of a class's real images is drawn by the recipe's seed; after the last one it begins again.

@@ -18,7 +18,7 @@ from torch import nn
 from ltgc_local.backends.timm_backbone import TimmBackbone, normalisation_of
 from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
-from ltgc_local.recipe.schema import Backbone, Data, Fitting
+from ltgc_local.recipe.schema import Backbone, Data, TrainingOptions
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Tensors
 from ltgc_local.runs.redo import redo_file
@@ -136,7 +136,7 @@ def load_tail_network(run: RunDirectory, reads: Sequence[str], device: str) -> T
     return with_channels_last(TailNetwork(load_network(path)), device)
 
 
-def decoding_of(settings: Fitting, folder: Path, size_px: int, data: Data) -> Decoding:
+def decoding_of(settings: TrainingOptions, folder: Path, size_px: int, data: Data) -> Decoding:
     """Return how images are decoded for a network of this method."""
     preprocessing = f"square {size_px} bilinear\0{data.pixels_by}"
     return Decoding(SquareResize(size_px), preprocessing, folder, settings.in_memory_mib, settings.decode_workers)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ltgc_local.methods.base import REPORT, StageSpec, Step, leak_guard
-from ltgc_local.methods.ltgc.plan import BUDGET, DESCRIBE, EXTEND, TAIL
+from ltgc_local.methods.ltgc.plan import BUDGET, DESCRIBE, EXTEND
 from ltgc_local.model_store import Role
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import DescribedRecipe, DiffusionRecipe, TgnRecipe
 
 CLASS_MANIFEST = StageSpec("tgn.stages.class_manifest")
 TRAIN_ALONE = StageSpec("tgn.stages.train_alone", "together")
@@ -21,33 +21,22 @@ MEASURE = StageSpec("tgn.stages.measure")
 TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_classifier", "together")
 EVALUATE_NETWORKS = StageSpec("tgn.stages.evaluate_networks")
 
-#: Fields of ``kmdn`` that shape distillation alone, and those that shape the networks' training alone.
-OF_DISTILLATION = tuple(
-    f"kmdn.{key}"
-    for key in (
-        *("distill", "distill_epochs", "distill_interval", "first_teacher", "distill_batch_size"),
-        *("feature", "feature_weight", "reinit_fc", "lr_schedule"),
-    )
-)
-OF_TRAINING_ALONE = ("kmdn.distill", "kmdn.epochs", "kmdn.batch_size")
-#: Fields of ``cdtg`` that shape what is generated and not the generator.
-OF_GENERATION = ("cdtg.r", "cdtg.shard_size", "cdtg.stored_size_px", "cdtg.stored_mode")
 DEVICE = "models.device"
 
 
-def plan_tgn(recipe: Recipe) -> tuple[Step, ...]:
+def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
     """Return TGN's steps, the control's, and what measures both."""
     backbone: Role | None = "backbone" if recipe.models.backbone else None
     steps = [Step("classes", CLASS_MANIFEST, (), None, ("split",))]
     networks = ["kmdn/head", "kmdn/tail"]
     for name in networks:
-        steps.append(Step(name, TRAIN_ALONE, ("classes",), backbone, ("kmdn", DEVICE), OF_DISTILLATION))
+        steps.append(Step(name, TRAIN_ALONE, ("classes",), backbone, ("kmdn", "kmdn:alone", DEVICE)))
     if recipe.kmdn.distill:
         reads = ("classes", *networks)
-        steps.append(Step("kmdn/distill", DISTILL, reads, None, ("kmdn", DEVICE), OF_TRAINING_ALONE))
+        steps.append(Step("kmdn/distill", DISTILL, reads, None, ("kmdn", "kmdn:distill", DEVICE)))
         networks.append("kmdn/distill")
     tail = networks[-1]  # the step that made the tail network
-    making = _diffusion(recipe, tail) if recipe.draws_by_diffusion else _gan(tail)
+    making = _diffusion(recipe, tail) if isinstance(recipe, DiffusionRecipe) else _gan(tail)
     steps += making
     steps.append(Step("merge", MERGE, ("classes", "generated"), None, ("merge",)))
     measures = []
@@ -76,52 +65,38 @@ def plan_tgn(recipe: Recipe) -> tuple[Step, ...]:
 def _gan(tail: str) -> list[Step]:
     """Return the steps of TGN's own generator; ``tail`` is the step that made the tail network."""
     cdtg = ("cdtg", "kmdn.feature")
-    generation = (*OF_GENERATION, "kmdn.feature", "merge", DEVICE)
+    generation = ("cdtg:generate", "kmdn.feature", "merge", DEVICE)
     return [
-        Step("cdtg/train", TRAIN_GENERATOR, ("classes", tail), "clip", cdtg, OF_GENERATION),
+        Step("cdtg/train", TRAIN_GENERATOR, ("classes", tail), "clip", cdtg),
         Step("generated", SYNTHESIZE, ("classes", tail, "cdtg/train"), None, generation),
     ]
 
 
-#: Fields of ``diffusion`` that shape what is drawn and not the adapter, and those that say what is accepted.
-OF_DRAWING = tuple(
-    f"diffusion.{key}"
-    for key in (
-        *("prompts", "r", "feature_scale", "strength", "draw_steps", "guidance", "negative_prompt"),
-        *("shard_size", "stored_size_px", "stored_mode"),
-    )
-)
-OF_ACCEPTING = ("diffusion.accept", "diffusion.accept_probability")
-ATTEMPTS = "diffusion.attempts"
-
-
-def _diffusion(recipe: Recipe, tail: str) -> list[Step]:
+def _diffusion(recipe: DiffusionRecipe, tail: str) -> list[Step]:
     """Return the steps of "TGN-style, diffusion": the adapter, and drawing, judging and drawing again."""
     settings = recipe.diffusion
     network = (tail,) if settings.conditioning == "features" else ()
-    learnt = ("diffusion", *(["kmdn.feature"] if network else []))
-    later = (*OF_DRAWING, *OF_ACCEPTING, ATTEMPTS, "models.unet")
+    learnt = ("diffusion", "diffusion:train", *(["kmdn.feature"] if network else []))
     steps = []
-    if settings.prompts == "descriptions":
+    if isinstance(recipe, DescribedRecipe):
         steps = [
-            Step("describe", DESCRIBE, ("classes",), "vlm", ("describe", *BUDGET), (TAIL,)),
+            Step("describe", DESCRIBE, ("classes",), "vlm", ("describe", *BUDGET)),
             Step("extend", EXTEND, ("classes", "describe"), "llm", ("extend", BUDGET[1])),
         ]
     described = ("extend",) if steps else ()
-    steps.append(Step("diffusion/train", TRAIN_ADAPTER, ("classes", *network), "t2i", learnt, later))
-    drawing = (*OF_DRAWING, "diffusion.conditioning", "diffusion.size_px", "merge")
+    steps.append(Step("diffusion/train", TRAIN_ADAPTER, ("classes", *network), "t2i", learnt, ("models.unet",)))
     draws: list[str] = []
     accepts: list[str] = []
     for attempt in range(settings.attempts if settings.accept != "none" else 1):
         draw, accept = f"diffusion/{attempt}/draw", f"diffusion/{attempt}/accept"
         reads = ("classes", *network, "diffusion/train", *described, *accepts[-1:])
-        steps.append(Step(draw, DRAW_TAIL, reads, "t2i", drawing))
+        steps.append(Step(draw, DRAW_TAIL, reads, "t2i", ("diffusion:draw", "merge")))
         draws.append(draw)
         if settings.accept != "none":
             judges = (tail,) if settings.judges_by_tail_network else ()
             clip: Role | None = "clip" if settings.judges_by_clip else None
-            asked = (*OF_ACCEPTING, "diffusion.shard_size", *([] if clip else [DEVICE]))
+            asked = ("diffusion:accept", *([] if clip else [DEVICE]))
             steps.append(Step(accept, ACCEPT, (draw, "classes", *judges), clip, asked))
             accepts.append(accept)
-    how_many = ("diffusion.shard_size", *([ATTEMPTS] if accepts else []))
+    how_many = ("diffusion:collect", *(["diffusion:retry"] if accepts else []))
     return [*steps, Step("generated", COLLECT_ACCEPTED, (*draws, *accepts), None, how_many)]

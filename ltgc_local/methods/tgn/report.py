@@ -12,7 +12,7 @@ from ltgc_local.datasets import Corpus
 from ltgc_local.datasets.groups import SHOTS
 from ltgc_local.methods.ltgc.report import LtgcReport
 from ltgc_local.methods.tgn.classes import read_manifest
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import DiffusionRecipe, GanRecipe, TgnRecipe
 from ltgc_local.records import Acceptance
 from ltgc_local.reporting.charts import Panel, draw_panel
 from ltgc_local.reporting.reported import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
@@ -65,7 +65,7 @@ class Generated:
     measures: dict[str, Any] | None
 
 
-class TgnReport(MethodReport):
+class TgnReport(MethodReport[TgnRecipe]):
     """TGN's words and sections, also of its style by diffusion."""
 
     name = "tgn"
@@ -78,13 +78,13 @@ class TgnReport(MethodReport):
         # SDXL is not the paper's generator.
         return "TGN-style, diffusion" if settings.get("generator") == "diffusion" else "TGN"
 
-    def describe_arm(self, arm: str, recipe: Recipe, measured: Mapping[str, Any]) -> tuple[str, str]:
+    def describe_arm(self, arm: str, recipe: TgnRecipe, measured: Mapping[str, Any]) -> tuple[str, str]:
         images = {"control": "originals alone", self.name: "originals and generated images"}.get(arm, "")
         title, _ = super().describe_arm(arm, recipe, measured)
         return title, f"{recipe.classifier.architecture}, {images}"
 
     def sections(
-        self, run: RunDirectory, recipe: Recipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
+        self, run: RunDirectory, recipe: TgnRecipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
     ) -> tuple[Section, ...]:
         distillation = _read_distillation(run, steps)
         generated = Generated(
@@ -101,23 +101,22 @@ class TgnReport(MethodReport):
             Section("generated", "Generated images", "generated.html", generated, figures),
         )
 
-    def assessment(self, recipe: Recipe) -> Assessment | None:
-        settings = recipe.diffusion
-        if not recipe.draws_by_diffusion or settings.accept == "none":
+    def assessment(self, recipe: TgnRecipe) -> Assessment | None:
+        if not isinstance(recipe, DiffusionRecipe) or recipe.diffusion.accept == "none":
             return None
         text = (
             f"A generated image is accepted if {describe_test(recipe)}. Otherwise another is generated from other "
-            f"noise, up to {settings.attempts} in all; what misses then is left out. So what the same judges say of "
-            "the generated images afterwards is by selection."
+            f"noise, up to {recipe.diffusion.attempts} in all; what misses then is left out. So what the same judges "
+            "say of the generated images afterwards is by selection."
         )
-        return Assessment(text, settings.attempts, "generated again")
+        return Assessment(text, recipe.diffusion.attempts, "generated again")
 
     def read_scores(self, run: RunDirectory, steps: Sequence[str]) -> list[Judged]:
         accepts = [step for step in steps if step.endswith("/accept")]
         return [score for step in accepts for score in run.records(step, "scores", Acceptance)]
 
     def describe_image(
-        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: Recipe
+        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: TgnRecipe
     ) -> Caption:
         origin = f"from {made_from}" if made_from else "from noise alone"
         alt = f"Generated image {row.description_id} of the class {class_name}, made {origin}"
@@ -125,7 +124,7 @@ class TgnReport(MethodReport):
         return Caption(alt, origin, describe_acceptance(judged) if isinstance(judged, Acceptance) else "")
 
 
-def describe_test(recipe: Recipe) -> str:
+def describe_test(recipe: DiffusionRecipe) -> str:
     """Say in words what an image must do to be accepted."""
     settings = recipe.diffusion
     by_clip = "CLIP finds its class's prompt the closest of all classes'"
@@ -141,14 +140,15 @@ def describe_acceptance(score: Acceptance) -> str:
     return "\n".join([f"round {score.round}", *ranked, *likely])
 
 
-def _describe_generation(recipe: Recipe) -> str:
-    if not recipe.draws_by_diffusion:
+def _describe_generation(recipe: TgnRecipe) -> str:
+    if isinstance(recipe, GanRecipe):
         released = recipe.cdtg.behaviour == "released"
         return f"with a share r = {recipe.cdtg.r} of noise." + (
             " The generator was trained as the released code trains it: text and class losses do not reach it."
             if released
             else ""
         )
+    assert isinstance(recipe, DiffusionRecipe)
     settings = recipe.diffusion
     steered = (
         f"The tail network's features of the real image steer each, with a share r = {settings.r} of noise"

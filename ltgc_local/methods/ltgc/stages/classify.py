@@ -17,6 +17,7 @@ from ltgc_local.evaluation.metrics import accuracies
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.answers import ClassNameParser
 from ltgc_local.methods.ltgc.prompts import fill_classify, zero_shot_text
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import Answer, Exchange
 from ltgc_local.runs.files import Artefact, Lines
 
@@ -24,7 +25,7 @@ STEP = "classify"
 NO_CLASS = -1
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     """Return rows of the test split, in batches: of each class a seeded sample of its images."""
     test, most = context.corpus.test, context.recipe.evaluate.vlm_images_per_class
     rows: list[int] = []
@@ -34,7 +35,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return split(rows, context.recipe.describe.batch_size)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[int]) -> list[Artefact]:
     model: VisionLanguageModel = context.model
     test, names = context.corpus.test, context.corpus.class_names
     prompt = fill_classify(listed_names(context))
@@ -51,13 +52,13 @@ def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
     return [Lines("exchanges", exchanges), Lines("answers", answers)]
 
 
-def listed_names(context: StageContext) -> Sequence[str]:
+def listed_names(context: StageContext[LtgcRecipe]) -> Sequence[str]:
     """Return the class names that the prompt lists: all, or none if they are too many."""
     names = context.corpus.class_names
     return names if len(names) <= context.recipe.evaluate.vlm_names_in_prompt else ()
 
 
-def measure_answers(context: StageContext, clip: ClipModel) -> dict[str, Any]:
+def measure_answers(context: StageContext[LtgcRecipe], clip: ClipModel) -> dict[str, Any]:
     """Return the accuracies of the recorded answers, and how many named a class.
 
     Returns:

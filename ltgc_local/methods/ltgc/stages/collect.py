@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from ltgc_local.datasets.groups import num_extended
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.scorers import explain
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import Acceptance, Rejected, Score
 from ltgc_local.runs.drawn import DrawnRow, read_drawn
 from ltgc_local.runs.files import Artefact, Images, Lines
@@ -36,7 +37,7 @@ class LastImage:
         return self.score is None or self.score.accepted
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     """Return the descriptions that were drawn, by key, each with its last image."""
     draws = [step for step in context.step.reads if step.endswith("draw")]
     detects = [step for step in context.step.reads if step.endswith("detect")]
@@ -58,7 +59,7 @@ def choose(
     return [LastImage(row, None if scores is None else scores[row.key]) for _, row in sorted(last.items())]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[LastImage]) -> list[Artefact]:
     excluded = []
     for item in chunk:
         if isinstance(item.score, Score) and not item.trains:
@@ -80,7 +81,7 @@ def kept(chunk: Sequence[LastImage], excluded: Sequence[Rejected]) -> list[Artef
     return [Lines("excluded", excluded), *([Images("images", accepted)] if accepted else [])]
 
 
-def _warn_of_classes_without_images(context: StageContext, last: Sequence[LastImage]) -> None:
+def _warn_of_classes_without_images(context: StageContext[LtgcRecipe], last: Sequence[LastImage]) -> None:
     """Say which tail classes get no generated image though some were wanted; the run goes on with the others."""
     refused, missing = [], []
     drawn = Counter(item.drawn.class_id for item in last)

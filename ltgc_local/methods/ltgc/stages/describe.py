@@ -16,6 +16,7 @@ from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.prompts import fill_describe, fill_form_reminder
 from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA, parse_descriptions
 from ltgc_local.methods.ltgc.stages.token_budget import TokenBudget
+from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
 from ltgc_local.records import Description, Exchange, Rejected
 from ltgc_local.runs.files import Artefact, Lines
 
@@ -29,7 +30,7 @@ class TailImage:
     description_id: int
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe | DescribedRecipe]) -> list[Chunk]:
     items = [
         TailImage(row, class_id, position)
         for class_id in context.tail
@@ -38,7 +39,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return split(items, context.recipe.describe.batch_size)
 
 
-def described_rows(context: StageContext, class_id: int) -> list[int]:
+def described_rows(context: StageContext[LtgcRecipe | DescribedRecipe], class_id: int) -> list[int]:
     """Return the rows of a class's training images that are described: all, or a seeded sample of the most allowed."""
     train = context.corpus.train
     rows = [int(row) for row in np.flatnonzero(train.labels == class_id)]
@@ -46,7 +47,7 @@ def described_rows(context: StageContext, class_id: int) -> list[int]:
     return sorted(rows[: context.recipe.describe.max_images_per_class])
 
 
-def run_chunk(context: StageContext, chunk: Sequence[TailImage]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe | DescribedRecipe], chunk: Sequence[TailImage]) -> list[Artefact]:
     names, train = context.corpus.class_names, context.corpus.train
     model: VisionLanguageModel = context.model
     is_structured = context.is_structured("vlm", context.recipe.describe.reply_form)

@@ -23,6 +23,7 @@ from ltgc_local.errors import BackendError
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.scorers import NO_NUMBER, Array, ClassScorer
 from ltgc_local.prefetch import map_ahead, map_batches
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import ClassTemplate, Score
 from ltgc_local.runs.drawn import DrawnRow, read_drawn, read_features
 from ltgc_local.runs.files import Artefact, DrawnImage, Json, Lines, decode_png
@@ -30,7 +31,7 @@ from ltgc_local.runs.files import Artefact, DrawnImage, Json, Lines, decode_png
 log = logging.getLogger(__name__)
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     """Return the drawn images class by class: a threshold belongs to a class."""
     source = context.step.reads[0]
     rows = context.run.drawn(source)
@@ -39,7 +40,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return [list(of_class) for _, of_class in groupby(rows, key=lambda row: row.class_id)]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[DrawnRow]) -> list[Artefact]:
     class_id = chunk[0].class_id
     texts = _encode_templates(context)  # (C, D)
     photographs, cosines = _cosines(context, class_id, chunk, texts)
@@ -61,7 +62,7 @@ def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact
 
 
 @lru_cache(maxsize=1)
-def _encode_templates(context: StageContext) -> Array:
+def _encode_templates(context: StageContext[LtgcRecipe]) -> Array:
     """Encode C_y of every class (C, D), once a process: there may be as many chunks as classes.
 
     Raises:
@@ -76,7 +77,9 @@ def _encode_templates(context: StageContext) -> Array:
     return features
 
 
-def _cosines(context: StageContext, class_id: int, chunk: Sequence[DrawnRow], texts: Array) -> tuple[Array, Array]:
+def _cosines(
+    context: StageContext[LtgcRecipe], class_id: int, chunk: Sequence[DrawnRow], texts: Array
+) -> tuple[Array, Array]:
     """Return the cosines of a class's photographs with its text (n_y,), and of its drawn images with all (N, C).
 
     Images are decoded and resized in threads, on a GPU the next ones while it encodes these. Drawn images that were

@@ -22,6 +22,7 @@ from ltgc_local.backends.protocols import ClipModel, Drawing, DrawSettings, Text
 from ltgc_local.datasets import Corpus
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.context import Chunk, StageContext, split
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.recipe.schema import Draw
 from ltgc_local.records import Description
 from ltgc_local.runs.files import Artefact, DrawnImage, Images, Tensors, encode_png
@@ -34,7 +35,7 @@ ENCODERS = 8  # threads that resize and encode while the model draws on
 log = logging.getLogger(__name__)
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     """Return the descriptions to draw; the existing ones have a photograph already (the released code, too)."""
     (source,) = context.step.reads
     found = context.run.records(source, "descriptions", Description)
@@ -47,7 +48,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return split(wanted, context.recipe.draw.shard_size)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[Description]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[Description]) -> list[Artefact]:
     """Draw a chunk; an image without content is drawn again from other noise, and the seed of that is recorded."""
     model: TextToImageModel = context.model
     clip: ClipModel | None = context.model_beside
@@ -121,7 +122,7 @@ def draw_settings(asked: Draw) -> DrawSettings:
     )
 
 
-def source_row(context: StageContext, description: Description, attempt: int = 0) -> int | None:
+def source_row(context: StageContext[LtgcRecipe], description: Description, attempt: int = 0) -> int | None:
     """Return the row of the training image that a description's image starts from; None: from noise alone.
 
     Every round and attempt may start from another. A class without training images starts from noise.
@@ -133,7 +134,7 @@ def source_row(context: StageContext, description: Description, attempt: int = 0
 
 
 def _drawings(
-    context: StageContext, batch: Sequence[Description], sources: Sequence[int | None], attempt: int
+    context: StageContext[LtgcRecipe], batch: Sequence[Description], sources: Sequence[int | None], attempt: int
 ) -> list[Drawing]:
     again = ("again", attempt) if attempt else ()
     rows = [row for row in sources if row is not None]

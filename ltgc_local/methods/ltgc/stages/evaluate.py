@@ -20,6 +20,7 @@ from ltgc_local.evaluation.predictions import PLAIN, Answers, build_views, itera
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.ltgc.stages import classify
 from ltgc_local.methods.ltgc.stages.train import build_classifier
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.runs.files import Artefact, Json, Tensors
 from ltgc_local.runs.tables import Table
 from ltgc_local.runs.tensors import read_tensors
@@ -32,11 +33,11 @@ ZERO_SHOT = "zero_shot"
 ENSEMBLE = "zero_shot_ensemble"
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[str]) -> list[Artefact]:
     corpus, settings = context.corpus, context.recipe.evaluate
     clip: TrainableClip = context.model
     models = build_arms(context, clip)
@@ -66,7 +67,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     return artefacts
 
 
-def build_arms(context: StageContext, clip: TrainableClip) -> dict[str, torch.nn.Module]:
+def build_arms(context: StageContext[LtgcRecipe], clip: TrainableClip) -> dict[str, torch.nn.Module]:
     """Return the classifiers: zero-shot CLIP (at CLIP's own temperature), and each trained arm with its LoRA merged."""
     plain = copy.deepcopy(clip.visual)
     classifier = build_classifier(clip, context.corpus.class_names, context.recipe)
@@ -83,7 +84,9 @@ def build_arms(context: StageContext, clip: TrainableClip) -> dict[str, torch.nn
     return arms
 
 
-def _zero_shot_prior(context: StageContext, clip: TrainableClip, model: torch.nn.Module) -> torch.Tensor | None:
+def _zero_shot_prior(
+    context: StageContext[LtgcRecipe], clip: TrainableClip, model: torch.nn.Module
+) -> torch.Tensor | None:
     """Return log pi_zs of zero-shot CLIP on the training images, or None where no prior is to be taken off."""
     settings, train = context.recipe.evaluate, context.corpus.train
     if settings.zero_shot_prior == "none":

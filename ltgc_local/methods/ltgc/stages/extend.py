@@ -27,6 +27,8 @@ from ltgc_local.methods.ltgc.replies import (
 )
 from ltgc_local.methods.ltgc.stages.describe import described_rows
 from ltgc_local.methods.ltgc.stages.token_budget import NOTHING_FITS, TokenBudget
+from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
+from ltgc_local.recipe.schema import Extend
 from ltgc_local.records import Description, Exchange, Rejected
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, Json, Lines
@@ -53,11 +55,11 @@ class ClassList:
         return self.num_wanted - len(self.extended)
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe | DescribedRecipe]) -> list[Chunk]:
     return split(context.tail, context.recipe.extend.batch_size)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe | DescribedRecipe], chunk: Sequence[int]) -> list[Artefact]:
     existing = _existing(context.run.root)
     lists = [_start(context, class_id, existing.get(class_id, [])) for class_id in chunk]
     extension = Extension(context, lists)
@@ -95,7 +97,7 @@ def _existing(root: Path) -> dict[int, list[str]]:
     return dict(texts)
 
 
-def _start(context: StageContext, class_id: int, existing: list[str]) -> ClassList:
+def _start(context: StageContext[LtgcRecipe | DescribedRecipe], class_id: int, existing: list[str]) -> ClassList:
     settings, name = context.recipe.extend, context.corpus.class_names[class_id]
     repetition = RepetitionCheck(name, settings.repetition_similarity)
     for text in existing:
@@ -106,8 +108,8 @@ def _start(context: StageContext, class_id: int, existing: list[str]) -> ClassLi
 class Extension:
     """The number check and the repetition check, on the lists of several classes side by side."""
 
-    def __init__(self, context: StageContext, lists: list[ClassList]) -> None:
-        self.settings = context.recipe.extend
+    def __init__(self, context: StageContext[LtgcRecipe | DescribedRecipe], lists: list[ClassList]) -> None:
+        self.settings: Extend = context.recipe.extend
         self.lists = lists
         self.exchanges: list[Exchange] = []
         self.rejected: list[Rejected] = []

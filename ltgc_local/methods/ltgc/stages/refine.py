@@ -10,6 +10,7 @@ from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.prompts import fill_refine
 from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
 from ltgc_local.methods.ltgc.stages.token_budget import TokenBudget
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import Description, Exchange, Rejected, Score
 from ltgc_local.runs.files import Artefact, Lines
 
@@ -24,7 +25,7 @@ class Missed:
     next_round: int
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     detect, last_draw, *_ = context.step.reads
     source = last_draw if context.recipe.assess.refine_from == "last" else "draw"
     texts = {(drawn.class_id, drawn.description_id): drawn.description for drawn in context.run.drawn(source)}
@@ -36,7 +37,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return split(sorted(missed, key=lambda m: (m.class_id, m.description_id)), context.recipe.draw.shard_size)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[Missed]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[Missed]) -> list[Artefact]:
     """Write a description for the next round for every missed one; where no refinement parses, the text stays."""
     settings, names = context.recipe.extend, context.corpus.class_names
     model: LanguageModel = context.model

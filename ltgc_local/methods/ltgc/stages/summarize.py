@@ -17,6 +17,7 @@ from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.prompts import class_sentence, fill_form_reminder, fill_summarize
 from ltgc_local.methods.ltgc.replies import cut_to_tokens, normal_form, parse_descriptions
 from ltgc_local.methods.ltgc.stages.token_budget import NOTHING_FITS
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import ClassTemplate, Exchange
 from ltgc_local.runs.files import Artefact, Lines
 
@@ -25,11 +26,11 @@ _SLOT = re.compile(r"\{\s*(?:feature\s*\d+|\.\.\.|…)?\s*\}", re.IGNORECASE)  #
 _NUMBERED = re.compile(r"\{\s*feature\s*\d+\s*[:=]", re.IGNORECASE)
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     return split(range(len(context.corpus.class_names)), CLASSES_A_CHUNK)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[int]) -> list[Artefact]:
     names = [context.corpus.class_names[class_id] for class_id in chunk]
     model: LanguageModel = context.model
     max_tokens = context.recipe.extend.max_clip_tokens

@@ -12,17 +12,18 @@ from ltgc_local.datasets.groups import num_extended
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.ltgc.prompts import class_sentence
 from ltgc_local.methods.ltgc.stages.describe import described_rows
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import Description
 from ltgc_local.runs.files import Artefact, Json, Lines
 
 NUMBERED = False
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     return [context.tail]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[int]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[int]) -> list[Artefact]:
     names = context.corpus.class_names
     descriptions, summary = [], {}
     for class_id in chunk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ltgc_local.backends.clip.tokens import load_token_counter
 from ltgc_local.methods.context import StageContext
 from ltgc_local.methods.ltgc.replies import cut_to_tokens, parse_descriptions
+from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
 from ltgc_local.records import Cut
 
 NOTHING_FITS = "no beginning of it fits the CLIP tokens"
@@ -16,7 +17,7 @@ class TokenBudget:
     Real Stable Diffusion XL has CLIP's tokenizer, so that what fits the one fits the other.
     """
 
-    def __init__(self, context: StageContext, stage: str) -> None:
+    def __init__(self, context: StageContext[LtgcRecipe | DescribedRecipe], stage: str) -> None:
         self.cuts: list[Cut] = []
         self.max_tokens = context.recipe.extend.max_clip_tokens
         self._names = context.corpus.class_names

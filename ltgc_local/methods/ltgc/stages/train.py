@@ -11,7 +11,7 @@ from ltgc_local.evaluation.metrics import accuracies
 from ltgc_local.evaluation.predictions import predict
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.ltgc.prompts import zero_shot_text
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.runs.drawn import DrawnSplit
 from ltgc_local.runs.files import Artefact, Json, Lines, Tensors
 from ltgc_local.training.arm_data import ArmData, ImageSet
@@ -63,7 +63,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     return [Lines("history", trained.history), selected, Tensors("adapter", tensors)]
 
 
-def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: Recipe) -> Classifier:
+def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: LtgcRecipe) -> Classifier:
     """Wrap the vision tower in LoRA and put a cosine head of the classes' text features on it."""
     texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
     head = CosineHead(texts, recipe.train.head_scale, trainable=recipe.train.head == "text")

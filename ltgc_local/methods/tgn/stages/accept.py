@@ -22,6 +22,7 @@ from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.methods.tgn.network import TailNetwork, load_tail_network
 from ltgc_local.methods.tgn.tail_features import probabilities_of
+from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.recipe.schema import Diffusion
 from ltgc_local.records import Acceptance
 from ltgc_local.runs.directory import RunDirectory
@@ -29,12 +30,12 @@ from ltgc_local.runs.drawn import DrawnRow, read_drawn
 from ltgc_local.runs.files import Artefact, Json, Lines, decode_png
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[DiffusionRecipe]) -> list[Chunk]:
     """Return the attempt's images, a shard's number at a time."""
     return split(context.run.drawn(context.step.reads[0]), context.recipe.diffusion.shard_size)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact]:
+def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[DrawnRow]) -> list[Artefact]:
     scores: list[Acceptance] = []
     for batch in split(chunk, context.recipe.diffusion.accept_batch_size):
         scores += _judge(context, batch)
@@ -45,7 +46,7 @@ def run_chunk(context: StageContext, chunk: Sequence[DrawnRow]) -> list[Artefact
     return [Json("acceptance", counts), Lines("scores", scores)]
 
 
-def _judge(context: StageContext, batch: Sequence[DrawnRow]) -> list[Acceptance]:
+def _judge(context: StageContext[DiffusionRecipe], batch: Sequence[DrawnRow]) -> list[Acceptance]:
     settings, names = context.recipe.diffusion, context.corpus.class_names
     images = [decode_png(drawn.image).convert("RGB") for drawn in read_drawn(batch)]
     cosines = probabilities = None
@@ -102,7 +103,7 @@ def judge(
 
 
 @lru_cache(maxsize=1)
-def _encode_prompts(context: StageContext) -> np.ndarray:
+def _encode_prompts(context: StageContext[DiffusionRecipe]) -> np.ndarray:
     """Encode the prompt of every class, by class id, (C, D); once a process.
 
     Raises:

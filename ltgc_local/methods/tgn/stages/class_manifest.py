@@ -6,16 +6,17 @@ from collections.abc import Sequence
 
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.classes import build_manifest
+from ltgc_local.recipe import TgnRecipe
 from ltgc_local.runs.files import Artefact, Lines
 
 NUMBERED = False
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[TgnRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Artefact]:
     corpus = context.corpus
     manifest = build_manifest(corpus.class_names, corpus.class_counts(), context.recipe.split)
     context.progress.advance()

@@ -12,13 +12,14 @@ from collections.abc import Sequence
 
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.stages.collect import LastImage, choose, kept
+from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.records import Acceptance, Rejected
 from ltgc_local.runs.files import Artefact
 
 log = logging.getLogger(__name__)
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[DiffusionRecipe]) -> list[Chunk]:
     """Return the wanted images, by key, each with its last attempt."""
     draws = [step for step in context.step.reads if step.endswith("/draw")]
     accepts = [step for step in context.step.reads if step.endswith("/accept")]
@@ -31,7 +32,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return split(last, context.recipe.diffusion.shard_size)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[LastImage]) -> list[Artefact]:
+def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[LastImage]) -> list[Artefact]:
     attempts, excluded = context.recipe.diffusion.attempts, []
     for item in chunk:
         if isinstance(item.score, Acceptance) and not item.trains:

@@ -23,6 +23,7 @@ from ltgc_local.methods.tgn.budget import Wanted, list_wanted
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.network import TailNetwork, load_tail_network
 from ltgc_local.methods.tgn.tail_features import FeatureSpace, features_of
+from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.records import Acceptance, Description
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, DrawnImage, Images, encode_png
@@ -35,7 +36,7 @@ def attempt_of(step: str) -> int:
     return int(step.split("/")[1])
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[DiffusionRecipe]) -> list[Chunk]:
     """Return what the budget wants; after the first attempt, what the last one's accept test refused of it."""
     settings, attempt = context.recipe.diffusion, attempt_of(context.step.name)
     wanted = list_wanted(context.corpus, read_manifest(context.run), context.recipe)
@@ -51,7 +52,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return split([each for each in wanted if (each.class_id, each.number) in refused], settings.shard_size)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[Wanted]) -> list[Artefact]:
+def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[Wanted]) -> list[Artefact]:
     model: TextToImageModel = context.model
     settings, train = context.recipe.diffusion, context.corpus.train
     drawn_with = draw_settings(context, model)
@@ -92,7 +93,7 @@ def run_chunk(context: StageContext, chunk: Sequence[Wanted]) -> list[Artefact]:
     return [Images("images", draw_each(model, drawn_with, len(chunk), drawings, row, context.progress.advance))]
 
 
-def draw_settings(context: StageContext, model: TextToImageModel) -> DrawSettings:
+def draw_settings(context: StageContext[DiffusionRecipe], model: TextToImageModel) -> DrawSettings:
     """Return what the recipe says of every drawing.
 
     Raises:
@@ -136,7 +137,7 @@ def _texts(run: RunDirectory, reads: tuple[str, ...]) -> dict[int, list[str]]:
 
 
 def _steering(
-    context: StageContext,
+    context: StageContext[DiffusionRecipe],
     part: Sequence[Wanted],
     images: Sequence[Image.Image],
     entries: Mapping[int, ClassEntry],

@@ -23,6 +23,7 @@ from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.class_data import part_of
 from ltgc_local.methods.tgn.classes import ClassManifest, read_manifest
 from ltgc_local.methods.tgn.network import Network, SquareResize, load_network
+from ltgc_local.recipe import TgnRecipe
 from ltgc_local.runs.files import Artefact, Json, Tensors
 from ltgc_local.runs.tables import Table
 
@@ -39,11 +40,11 @@ class Reader:
     views: dict[str, View]
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[TgnRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Artefact]:
     manifest, test = read_manifest(context.run), context.corpus.test
     arms = {s.rpartition("/")[2]: s for s in context.step.reads if s.startswith("train/")}
     networks = {arm: _load(context, context.run.files(step, "network")[0]) for arm, step in arms.items()}
@@ -73,7 +74,9 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     return artefacts
 
 
-def measure_sides(context: StageContext, manifest: ClassManifest, answers: Answers, arm: str) -> dict[str, Any]:
+def measure_sides(
+    context: StageContext[TgnRecipe], manifest: ClassManifest, answers: Answers, arm: str
+) -> dict[str, Any]:
     """Return an arm's accuracy on head and tail, with intervals, and its F1."""
     labels, counts, resampling = context.corpus.test.labels, context.corpus.class_counts(), context.resampling
     predicted = answers.predicted[arm]
@@ -90,7 +93,7 @@ def measure_sides(context: StageContext, manifest: ClassManifest, answers: Answe
     return {**found, "macro_f1": macro, "f1": per_class, "side_interval": intervals, "side_minus_control": differences}
 
 
-def measure_networks(context: StageContext, manifest: ClassManifest) -> dict[str, dict[str, Any]]:
+def measure_networks(context: StageContext[TgnRecipe], manifest: ClassManifest) -> dict[str, dict[str, Any]]:
     """Return {side: {"alone" or "distilled": figures}} of KMDN's networks on the test images of their classes."""
     found: dict[str, dict[str, Any]] = {}
     counts, settings = context.corpus.class_counts(), context.recipe.evaluate
@@ -113,7 +116,7 @@ def measure_networks(context: StageContext, manifest: ClassManifest) -> dict[str
     return found
 
 
-def reader_of(context: StageContext, network: Network) -> Reader:
+def reader_of(context: StageContext[TgnRecipe], network: Network) -> Reader:
     """Return how networks of one block read images."""
     still = SquareResize(network.size_px)
     device = resolve_device(context.recipe.models.device)
@@ -126,7 +129,7 @@ def _figures(predicted: np.ndarray, labels: np.ndarray, counts: dict[int, int]) 
     return {"all": measured["all"], "per_class": measured["per_class"], "macro_f1": macro, "f1": per_class}
 
 
-def _load(context: StageContext, path: Path) -> Network:
+def _load(context: StageContext[TgnRecipe], path: Path) -> Network:
     network = load_network(path)
     network.backbone.to(resolve_device(context.recipe.models.device))
     return network

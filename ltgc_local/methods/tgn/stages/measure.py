@@ -20,17 +20,18 @@ from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.measures import consistency, diversity, kernel_distance
 from ltgc_local.methods.tgn.network import TailNetwork, load_tail_network
 from ltgc_local.methods.tgn.tail_features import probabilities_of
+from ltgc_local.recipe import TgnRecipe
 from ltgc_local.runs.drawn import DrawnSplit
 from ltgc_local.runs.files import Artefact, Json
 
 NUMBERED = False
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[TgnRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Artefact]:
     clip: ClipModel = context.model
     manifest, settings = read_manifest(context.run), context.recipe.measure
     texts = clip.encode_texts([e.prompt for e in sorted(manifest.entries, key=lambda entry: entry.class_id)])  # (C, D)
@@ -70,7 +71,7 @@ def _rows_of(labels: np.ndarray, entry: ClassEntry) -> np.ndarray:
     return np.flatnonzero(labels == entry.class_id)
 
 
-def _sample(context: StageContext, part: Part) -> Part:
+def _sample(context: StageContext[TgnRecipe], part: Part) -> Part:
     """Return at most ``max_images`` of a part, drawn by seed."""
     most = context.recipe.measure.max_images
     if len(part) <= most:
@@ -84,7 +85,7 @@ def _embed(clip: ClipModel, part: Part, batch_size: int) -> torch.Tensor:
     return torch.cat([clip.encode_images(part.images(batch)) for batch in split(range(len(part)), batch_size)])
 
 
-def _distance(context: StageContext, embedded: dict[str, torch.Tensor], class_id: int) -> float | None:
+def _distance(context: StageContext[TgnRecipe], embedded: dict[str, torch.Tensor], class_id: int) -> float | None:
     if len(embedded) < 2:
         return None
     settings = context.recipe.measure

@@ -13,6 +13,7 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.budget import Member, count_wanted
 from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.recipe import DiffusionRecipe, TgnRecipe
 from ltgc_local.runs.drawn import read_init_images
 from ltgc_local.runs.files import Artefact, Json, Lines
 
@@ -20,11 +21,11 @@ NUMBERED = False
 GENERATED = "generated"
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[TgnRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Artefact]:
     manifest, train = read_manifest(context.run), context.corpus.train
     members = [Member("original", int(label), key) for key, label in zip(train.keys, train.labels, strict=True)]
     made_from = read_init_images(context.run.files(GENERATED, "images"))
@@ -32,7 +33,8 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
         Member("generated", key[0], "_".join(map(str, key)), source) for key, source in sorted(made_from.items())
     ]
     wanted, found = count_wanted(manifest, context.recipe.merge), Counter(member.class_id for member in generated)
-    is_selective = context.recipe.draws_by_diffusion and context.recipe.diffusion.accept != "none"
+    recipe = context.recipe
+    is_selective = isinstance(recipe, DiffusionRecipe) and recipe.diffusion.accept != "none"
     short = [f"{e.class_name} {found[e.class_id]} of {wanted[e.class_id]}" for e in manifest.tail
              if found[e.class_id] != wanted[e.class_id]]  # fmt: skip
     if short and not is_selective:

@@ -21,6 +21,7 @@ from ltgc_local.methods.tgn.cdtg.sample_grid import to_pixels
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator, load_tail_generator
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.network import SquareResize, TailNetwork, load_tail_network
+from ltgc_local.recipe import GanRecipe
 from ltgc_local.recipe.schema import Cdtg
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, DrawnImage, Images, encode_png
@@ -30,7 +31,7 @@ GENERATOR = "cdtg/train"
 log = logging.getLogger(__name__)
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[GanRecipe]) -> list[Chunk]:
     settings = context.recipe.cdtg
     low = settings.r_train if settings.r_train_low is None else settings.r_train_low
     if settings.features and not low <= settings.r <= settings.r_train:
@@ -41,7 +42,7 @@ def plan_chunks(context: StageContext) -> list[Chunk]:
     return split(list_wanted(context.corpus, read_manifest(context.run), context.recipe), settings.shard_size)
 
 
-def run_chunk(context: StageContext, chunk: Sequence[Wanted]) -> list[Artefact]:
+def run_chunk(context: StageContext[GanRecipe], chunk: Sequence[Wanted]) -> list[Artefact]:
     rows: list[DrawnImage] = []
     # With the batch's statistics, which the released code has, an image would depend on its neighbours: one by one.
     settings = context.recipe.cdtg
@@ -52,7 +53,7 @@ def run_chunk(context: StageContext, chunk: Sequence[Wanted]) -> list[Artefact]:
     return [Images("images", rows)]
 
 
-def _generate_batch(context: StageContext, batch: Sequence[Wanted]) -> list[DrawnImage]:
+def _generate_batch(context: StageContext[GanRecipe], batch: Sequence[Wanted]) -> list[DrawnImage]:
     settings, train = context.recipe.cdtg, context.corpus.train
     entries: dict[int, ClassEntry] = {entry.class_id: entry for entry in read_manifest(context.run).tail}
     seeds = [context.seed("generate", wanted.class_id, wanted.number) for wanted in batch]
@@ -74,7 +75,7 @@ def _generate_batch(context: StageContext, batch: Sequence[Wanted]) -> list[Draw
 
 @torch.inference_mode()
 def _images(
-    context: StageContext, batch: Sequence[Wanted], seeds: Sequence[int], labels: Sequence[int]
+    context: StageContext[GanRecipe], batch: Sequence[Wanted], seeds: Sequence[int], labels: Sequence[int]
 ) -> torch.Tensor:
     """Generate images (B, 3, H, W), black -1 and white 1."""
     settings, device = context.recipe.cdtg, resolve_device(context.recipe.models.device)

@@ -14,7 +14,7 @@ from ltgc_local.methods.tgn.classes import build_manifest
 from ltgc_local.methods.tgn.kmdn.fitting import Learner, Lesson
 from ltgc_local.methods.tgn.network import build_network
 from ltgc_local.methods.tgn.stages.train_alone import decode, start_fitting, validate_on, weights_folder
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe import TgnRecipe
 from ltgc_local.runs.drawn import DrawnSplit
 from ltgc_local.runs.files import Artefact, Json, Lines
 from ltgc_local.training.arm_data import ImageSet
@@ -54,7 +54,7 @@ def merged_images(context: StageContext) -> Part:
     return Part("generated", drawn, np.array(rows, dtype=np.int64))
 
 
-def num_draws(recipe: Recipe, context: StageContext) -> int:
+def num_draws(recipe: TgnRecipe, context: StageContext) -> int:
     """Return the images of the larger arm, originals and generated, by the budget."""
     corpus = context.corpus
     manifest = build_manifest(corpus.class_names, corpus.class_counts(), recipe.split)

@@ -12,8 +12,8 @@ from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ltgc_local.recipe.schema import Recipe
-from ltgc_local.recipe.uses import NEEDED_ROLES, UNUSED
+from ltgc_local.recipe.markers import block_of
+from ltgc_local.recipe.schema import DISCRIMINATORS, VARIANTS, Recipe
 from ltgc_local.yaml_tree import Entry, Problem, resolve_scalar
 
 #: What people write for a key: the paper's symbols and other libraries' names.
@@ -34,16 +34,15 @@ _KEY_CUTOFF = 0.7  # below it, 'scale' means 'sampler'
 _WRITTEN_AS: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
 
 
-def field_at(loc: tuple[int | str, ...]) -> FieldInfo | None:
-    """Return the schema's field at ("train", "lr") or ("seed",)."""
-    model: type[BaseModel] = Recipe
+def field_at(recipe: type[Recipe], loc: tuple[int | str, ...]) -> FieldInfo | None:
+    """Return the field of a class of recipes at ("train", "lr") or ("seed",)."""
+    model: type[BaseModel] | None = recipe
     field = None
     for part in loc:
-        field = model.model_fields.get(str(part))
+        field = model.model_fields.get(str(part)) if model is not None else None
         if field is None:
             return None
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            model = field.annotation
+        model = block_of(field)
     return field
 
 
@@ -52,21 +51,19 @@ def is_path_field(field: FieldInfo) -> bool:
     return _unwrap(field.annotation)[0] is Path
 
 
-def block_keys() -> dict[str, list[str]]:
-    """Return the keys of each block, in order; the recipe's own keys under ""."""
-    blocks = {"": list(Recipe.model_fields)}
-    for name, field in Recipe.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            blocks[name] = list(field.annotation.model_fields)
-    return blocks
+def block_keys(recipe: type[Recipe]) -> dict[str, list[str]]:
+    """Return the keys of each block of a class of recipes, in order; the recipe's own keys under ""."""
+    blocks = {name: block_of(field) for name, field in recipe.model_fields.items()}
+    return {"": list(blocks)} | {name: list(block.model_fields) for name, block in blocks.items() if block is not None}
 
 
-def describe_value_problem(field: FieldInfo, entry: Entry) -> str:
+def describe_value_problem(loc: tuple[str, ...], field: FieldInfo, entry: Entry) -> str:
     """Return "expected …, found …" for a value of the wrong type, out of range or not among the choices."""
-    text = f"expected {_expected(field)}; found {_found(entry)}"
     kind, _ = _unwrap(field.annotation)
-    if get_origin(kind) is Literal:
-        return text + did_you_mean(entry.text, get_args(kind))
+    choices = _choices(loc, kind)
+    text = f"expected {describe_values(loc, field)}; found {_found(entry)}"
+    if choices:
+        return text + did_you_mean(entry.text, choices)
     if kind is str and isinstance(entry.value, bool | int | float):
         return text + " (in quotes it is text)"
     if kind is str and entry.value is None and not field.is_required():
@@ -76,20 +73,33 @@ def describe_value_problem(field: FieldInfo, entry: Entry) -> str:
     return text
 
 
-def describe_missing(block: str, key: str, field: FieldInfo, variant: str = "ltgc") -> str:
+def describe_missing(key: str, field: FieldInfo) -> str:
     """Return what to type for a key or block that must be there."""
-    keys = block_keys().get(key) if not block else None
-    if keys is not None:
-        required = [name for name in keys if (f := field_at((key, name))) is not None and f.is_required()]
-        required += NEEDED_ROLES.get(variant, ()) if key == "models" else ()
+    block = block_of(field)
+    if block is not None:
+        required = [name for name, inner in block.model_fields.items() if inner.is_required()]
         return f"missing block '{key}'; write '{key}:' and under it {_list(required, 'and')}"
     example = field.examples[0] if field.examples else "…"
     return f"missing key '{key}'; write for example '{key}: {example}'"
 
 
-def describe_unknown(block: str, key: str, entry: Entry, variant: str = "ltgc") -> str:
+def describe_unused(recipe: type[Recipe], loc: tuple[str, ...]) -> str:
+    """Return why a class of recipes lacks a block or key that another has; "" if it has it, or none does."""
+    using = {choices: other for choices, other in VARIANTS.items() if field_at(other, loc) is not None}
+    if not using or recipe in using.values():
+        return ""
+    mine = next(choices for choices, other in VARIANTS.items() if other is recipe)
+    near = [choices for choices in using if choices[0] == mine[0]]
+    if not near:
+        return f"method {mine[0]} does not use it; remove it"
+    if near[0][1] != mine[1]:
+        return f"the generator '{mine[1]}' does not use it; remove it, or write 'generator: {near[0][1]}'"
+    return f"diffusion.prompts '{mine[2]}' does not use it; remove it, or write 'prompts: {near[0][2]}'"
+
+
+def describe_unknown(recipe: type[Recipe], block: str, key: str, entry: Entry) -> str:
     """Return what was probably meant by a key that is not in this block ("" is the recipe itself)."""
-    blocks = _used_keys(variant) | {block: block_keys()[block]}
+    blocks = block_keys(recipe)
     kind = "block" if not block and isinstance(entry.value, dict) else "key"
     text = f"unknown {kind} '{key}'"
     head, _, rest = key.partition(".")
@@ -112,16 +122,6 @@ def describe_unknown(block: str, key: str, entry: Entry, variant: str = "ltgc") 
     return f"{text}; {f'the keys of {block!r}' if block else 'the keys of a recipe'} are {', '.join(blocks[block])}"
 
 
-def _used_keys(variant: str) -> dict[str, list[str]]:
-    """Return ``block_keys`` without what a variant does not use; all of them for a method that is not known."""
-    unused = set(UNUSED.get(variant, ()))
-    return {
-        name: [key for key in keys if (f"{name}.{key}" if name else key) not in unused]
-        for name, keys in block_keys().items()
-        if name not in unused
-    }
-
-
 def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return "; did you mean 'x'?" for the closest choice, or "" where none is close."""
     meant = _closest(word, choices, cutoff)
@@ -140,13 +140,22 @@ def _closest(word: str, choices: Iterable[str], cutoff: float) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def _expected(field: FieldInfo) -> str:
+def _choices(loc: tuple[str, ...], kind: Any) -> tuple[str, ...]:
+    """Return what may be written for a key of some choices; () for another kind."""
+    if loc in DISCRIMINATORS:  # of which each class of recipes has one choice
+        place = DISCRIMINATORS.index(loc)
+        return tuple(dict.fromkeys(choices[place] for choices in VARIANTS if len(choices) > place))
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def describe_values(loc: tuple[str, ...], field: FieldInfo) -> str:
+    """Return what may be written for a key: a type and its range, or the choices."""
     kind, optional = _unwrap(field.annotation)
+    choices = _choices(loc, kind)
     extra = field.json_schema_extra
     if isinstance(extra, dict) and "expected" in extra:
         words = str(extra["expected"])
-    elif get_origin(kind) is Literal:
-        choices = get_args(kind)
+    elif choices:
         words = f"'{choices[0]}'" if len(choices) == 1 else f"one of {', '.join(map(repr, choices))}"
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
         words = "a block of keys"
