@@ -75,10 +75,6 @@ class Peer:
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """Return the rows of an epoch's images, by the seed and the epoch alone."""
         seed = item_seed(seed, "order", epoch)
-        if self.sampler == "balanced":
-            _, inverse, counts = np.unique(self.images.labels, return_inverse=True, return_counts=True)
-            rng = np.random.default_rng(seed)
-            return rng.choice(len(self.images), self.epoch_size, p=1 / counts[inverse] / len(counts))
         return next(row_batches(self.images.labels, self.epoch_size, self.sampler, seed))
 
 
