@@ -30,18 +30,18 @@ import torch.nn.functional as F
 from benchmarks.contest import Contender, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
-from ltgc_local.methods.tgn.cdtg import steps as cdtg_steps
+from ltgc_local.methods.tgn.cdtg import training as cdtg_training
 from ltgc_local.methods.tgn.cdtg.adversarial_losses import discriminator_loss
 from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
 from ltgc_local.methods.tgn.cdtg.generator import Widths
 from ltgc_local.methods.tgn.cdtg.layers import ModulatedConv
 from ltgc_local.methods.tgn.cdtg.resampling import Blur
-from ltgc_local.methods.tgn.cdtg.steps import CdtgSteps
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
+from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
 from ltgc_local.methods.tgn.cdtg.wavelet import Haar
 from ltgc_local.methods.tgn.network import TailNetwork, build_network
-from ltgc_local.methods.tgn.real_images import RealImages
 from ltgc_local.recipe.schema import Cdtg, Kmdn
+from ltgc_local.training.images import ImageSet
 
 CLASSES = 12
 SMALL = Cdtg(size_px=32, style_dim=64, mlp_layers=4, max_channels=32, batch_size=32, clip_weight=0.0, augment="ada")
@@ -100,35 +100,32 @@ def plain_doubled(haar: Haar, bands: torch.Tensor) -> torch.Tensor:
 def plainly() -> Iterator[None]:
     """Put the plain form in the place of ours for a while."""
 
-    def take(self: RealImages, rows: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        images, labels = ours_take(self, rows, device)
-        return images.contiguous(), labels
+    def to_images(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+        return ours(pixels, device).contiguous()
 
-    ours_take = RealImages.take
+    ours = cdtg_training.to_images
     with (
         patch.object(ModulatedConv, "forward", plain_forward),
-        patch.object(RealImages, "take", take),
-        patch.object(cdtg_steps, "differentiable_twice", nullcontext),
+        patch.multiple(cdtg_training, to_images=to_images, differentiable_twice=nullcontext),
         patch.multiple(Haar, forward=plain_haar, inverse=plain_inverse, halved=plain_halved, doubled=plain_doubled),
     ):
         yield
 
 
-class PlainSteps(CdtgSteps):
+class PlainTraining(CdtgTraining):
     """Steps as StyleGAN2's training loop has them."""
 
-    def take(self, rows: np.ndarray, step: int) -> None:
-        settings = self._settings
-        images, labels = self._data.take(rows, self.device)
+    def step(self, step: int, batch: tuple[np.ndarray, torch.Tensor]) -> dict[str, torch.Tensor]:
+        settings, (rows, pixels) = self._settings, batch
+        images = cdtg_training.to_images(pixels, self.device)
+        labels = torch.from_numpy(self._data.labels[rows]).to(self.device)
         with torch.no_grad():
             features = self._tail_network.features(images)
             fakes = self.generator(*self._drawn(labels, features))
         real_logits = self.discriminator(self._augmented(images), labels)
         fake_logits = self.discriminator(self._augmented(fakes), labels)
         self.ada.count(real_logits)
-        loss = discriminator_loss(real_logits, fake_logits)
-        self._descend(loss, self._of_discriminator, self._discriminator_optimizer)
-        self._note("discriminator", loss)
+        self._descend("discriminator", discriminator_loss(real_logits, fake_logits))
         if step % settings.r1_every == 0:
             self._r1_step(images, labels)
         self._generator_step(self.generator(*self._drawn(labels, features)), labels)
@@ -138,9 +135,10 @@ class PlainSteps(CdtgSteps):
         self.average.update()
         if (step + 1) % settings.ada_every == 0:
             self.ada.adapt(self.ada.signs)
+        return {}
 
 
-def build_steps(settings: Cdtg, device: str, kind: type[CdtgSteps] = CdtgSteps) -> CdtgSteps:
+def build_training(settings: Cdtg, device: str, kind: type[CdtgTraining] = CdtgTraining) -> CdtgTraining:
     torch.manual_seed(0)
     is_small = settings.size_px <= 32
     kmdn = Kmdn(architecture="test_resnet" if is_small else "resnet50", stem="no_pool" if is_small else "full")
@@ -152,22 +150,22 @@ def build_steps(settings: Cdtg, device: str, kind: type[CdtgSteps] = CdtgSteps) 
     channels, height, width = maps.shape[1:]
     generator = TailGenerator(widths, settings.fusion, (channels, height, width))
     pixels = torch.randint(0, 256, (8 * CLASSES, 3, settings.size_px, settings.size_px), dtype=torch.uint8)
-    images = RealImages(pixels, np.repeat(np.arange(CLASSES), 8))
-    steps = kind(settings, images, generator, Discriminator(widths), tail_network, None, device, 0)
-    steps.ada.p = 0.3  # what augmentation costs belongs to the step
-    return steps
+    images = ImageSet((pixels,), np.repeat(np.arange(CLASSES), 8))
+    training = kind(settings, images, generator, Discriminator(widths), tail_network, None, device, 0)
+    training.ada.p = 0.3  # what augmentation costs belongs to the step
+    return training
 
 
 def contender(settings: Cdtg, device: str, plain: bool = False) -> Contender:
-    steps = build_steps(settings, device, PlainSteps if plain else CdtgSteps)
+    training = build_training(settings, device, PlainTraining if plain else CdtgTraining)
     if plain:
-        for network in (steps.generator, steps.discriminator):
+        for network in (training.generator, training.discriminator):
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     rows = np.arange(settings.batch_size) % (8 * CLASSES)
 
     def run() -> None:
         for step in range(settings.r1_every):
-            steps.take(rows, step)
+            training.step(step, training.gather(rows))
 
     def run_plainly() -> None:
         with plainly():
@@ -179,7 +177,7 @@ def contender(settings: Cdtg, device: str, plain: bool = False) -> Contender:
 @torch.no_grad()
 def largest_difference(settings: Cdtg, device: str) -> float:
     """Return how far an image of the plain form is from ours, in [-1, 1]."""
-    generator = copy.deepcopy(build_steps(settings, device).generator)
+    generator = copy.deepcopy(build_training(settings, device).generator)
     random = generator.draw_seeded(range(4), 1.0).to(device)
     labels = torch.arange(4, device=device)
     with torch.backends.cudnn.flags(allow_tf32=False):  # which rounds to 10 bits, by an algorithm of its own for each

@@ -35,12 +35,14 @@ from benchmarks.machine import pick_device
 from benchmarks.results import report
 from ltgc_local.backends.clip.open_clip_vit import LORA_TARGETS
 from ltgc_local.backends.clip.pixels import to_pixels
+from ltgc_local.methods.ltgc.arm_data import ArmData
+from ltgc_local.methods.ltgc.fine_tuning import FineTuning
 from ltgc_local.prefetch import map_batches, num_cpus
 from ltgc_local.recipe import LtgcRecipe
-from ltgc_local.training.arm_data import ArmData, ImageSet
 from ltgc_local.training.classifier import Classifier, CosineHead
-from ltgc_local.training.loop import Training
+from ltgc_local.training.images import ImageSet
 from ltgc_local.training.lora import add_lora
+from ltgc_local.training.trainer import Trainer
 
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
@@ -153,7 +155,7 @@ def compare(
 
         batches = [encoded[start : start + 256] for start in range(0, len(encoded), 256)]
         blocks = [block for found in map_batches(pixels, batches, num_cpus(), "cpu") for block in found]
-        return ImageSet(torch.from_numpy(np.concatenate(blocks)), labels)
+        return ImageSet((torch.from_numpy(np.concatenate(blocks)),), labels)
 
     sets = decode(original, labels), decode(generated, labels[: len(generated)])
     took, num_images = time.perf_counter() - begun, len(original) + len(generated)
@@ -167,7 +169,7 @@ def compare(
             data = ArmData(changed, "balance_mix", *sets, num_classes, 0)
             data.steps_per_epoch = number // batch_size
             norm = tuple(torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-            Training(data, classifier, norm, device, lambda _: {"all": 0.0}).run(lambda _: None)  # type: ignore[arg-type]
+            Trainer(FineTuning(data, classifier, norm, device, lambda _: {"all": 0.0})).run()  # type: ignore[arg-type]
 
         return run
 

@@ -23,7 +23,7 @@ def num_cpus() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def map_ahead(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Generator[R, None, None]:
+def prefetch(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Generator[R, None, None]:
     """Yield ``function(item)`` in the items' order; up to ``ahead`` results are made, or being made, before their use.
 
     An exception comes out where its result would have. What was begun and is not asked for any more is awaited or
@@ -71,7 +71,7 @@ def map_batches(
             blocks_of.append(len(cut))
             yield from cut
 
-    with closing(map_ahead(function, blocks(), workers, BLOCKS_AHEAD)) as results:
+    with closing(prefetch(function, blocks(), workers, BLOCKS_AHEAD)) as results:
         for first in results:
             yield [first, *islice(results, blocks_of.popleft() - 1)]
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar
 from ltgc_local.regular_files import parse_json
 
 #: Raised whenever a record's meaning or fields change: artefacts of another version are not read.
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 
 Shot = Literal["many", "medium", "few"]
 Source = Literal["existing", "extended", "refined"]
@@ -168,13 +168,15 @@ class Answer(Record):
 
 @dataclass(frozen=True)
 class EpochMetrics(Record):
-    """One epoch of training; ``validation`` is percent by group."""
+    """One epoch of a training, or as many steps as its recipe asks for."""
 
     epoch: int
-    loss: float
+    network: str  # the one that learnt, where there are two
+    step: int  # steps done at its end
+    losses: dict[str, float]  # mean of each over the epoch
     lr: float
     images_per_second: float
-    validation: dict[str, float | None]
+    validation: dict[str, float | None]  # of a classifier in percent, by group
 
 
 def parse_records(record: type[R], lines: Iterable[str]) -> list[R]:

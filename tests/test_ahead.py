@@ -9,7 +9,7 @@ from contextlib import closing
 
 import pytest
 
-from ltgc_local.prefetch import BLOCK, map_ahead, map_batches
+from ltgc_local.prefetch import BLOCK, map_batches, prefetch
 
 
 def test_results_come_in_the_order_of_the_items_whichever_is_done_first() -> None:
@@ -17,13 +17,13 @@ def test_results_come_in_the_order_of_the_items_whichever_is_done_first() -> Non
         time.sleep(0.02 if item % 3 == 0 else 0)
         return item * item
 
-    assert list(map_ahead(slow_first, range(20), workers=4, ahead=6)) == [item * item for item in range(20)]
-    assert list(map_ahead(slow_first, [], workers=4, ahead=6)) == []
+    assert list(prefetch(slow_first, range(20), workers=4, ahead=6)) == [item * item for item in range(20)]
+    assert list(prefetch(slow_first, [], workers=4, ahead=6)) == []
 
 
 def test_no_more_is_begun_than_was_allowed_and_the_items_are_taken_as_they_are_needed() -> None:
     taken: list[int] = []
-    results = map_ahead(lambda item: item, (taken.append(i) or i for i in range(100)), workers=2, ahead=3)
+    results = prefetch(lambda item: item, (taken.append(i) or i for i in range(100)), workers=2, ahead=3)
     assert taken == []
     for used in range(10):
         assert next(results) == used
@@ -33,7 +33,7 @@ def test_no_more_is_begun_than_was_allowed_and_the_items_are_taken_as_they_are_n
 
 
 def test_an_exception_comes_where_its_result_would_have_come() -> None:
-    results = map_ahead(lambda item: 6 // (2 - item), range(4), workers=2, ahead=4)
+    results = prefetch(lambda item: 6 // (2 - item), range(4), workers=2, ahead=4)
     assert [next(results), next(results)] == [3, 6]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -41,7 +41,7 @@ def test_an_exception_comes_where_its_result_would_have_come() -> None:
 
 def test_closing_waits_for_what_runs_and_leaves_no_thread() -> None:
     before = threading.active_count()
-    results = map_ahead(lambda item: time.sleep(0.01) or item, range(100), workers=4, ahead=8)
+    results = prefetch(lambda item: time.sleep(0.01) or item, range(100), workers=4, ahead=8)
     next(results)
     assert threading.active_count() > before
     results.close()
@@ -50,7 +50,7 @@ def test_closing_waits_for_what_runs_and_leaves_no_thread() -> None:
 
 def test_two_things_are_done_at_once() -> None:
     both = threading.Barrier(2, timeout=5)  # each waits for the other: one after the other it would break
-    assert sorted(map_ahead(lambda item: both.wait(), range(2), workers=2, ahead=2)) == [0, 1]
+    assert sorted(prefetch(lambda item: both.wait(), range(2), workers=2, ahead=2)) == [0, 1]
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

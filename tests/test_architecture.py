@@ -23,7 +23,7 @@ HOMES = {
     "peft": ("training/lora.py", "backends/sdxl/adapter.py"),
     "timm": ("backends/",),
     "datasets": ("datasets/saved_dataset.py",),
-    "accelerate": ("training/loop.py", "training/together.py", "methods/tgn/"),
+    "accelerate": ("training/", "methods/"),
 }
 MAX_LINES = 400
 
@@ -63,7 +63,7 @@ def test_an_import_away_from_home_is_seen() -> None:
     source = "import torch\ndef f():\n    from transformers import AutoModel\n    import open_clip.model"
     assert foreign_imports("methods/ltgc/stages/draw.py", source) == ["transformers.AutoModel", "open_clip.model"]
     assert foreign_imports("backends/x.py", source) == []
-    assert foreign_imports("training/loop.py", "import peft") == ["peft"]
+    assert foreign_imports("training/trainer.py", "import peft") == ["peft"]
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:

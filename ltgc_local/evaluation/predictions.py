@@ -10,10 +10,10 @@ import torch
 from PIL.Image import Image
 
 from ltgc_local.backends.protocols import ImageReader, TrainableClip
-from ltgc_local.backends.transfer import onto
+from ltgc_local.backends.transfer import to_device
 from ltgc_local.prefetch import map_batches
 from ltgc_local.recipe import LtgcRecipe
-from ltgc_local.training.arm_data import ImageSet
+from ltgc_local.training.images import ImageSet
 from ltgc_local.training.tta import five_crops
 
 PLAIN, FIVE_CROP = "", "five_crop"
@@ -66,7 +66,7 @@ def iterate_logits(
             pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
             for name, model in models.items():
                 parts = [
-                    model((onto(part, mean.device).float() / 255 - mean) / std)
+                    model((to_device(part, mean.device).float() / 255 - mean) / std)
                     for part in torch.split(pixels, batch_size)
                 ]
                 found = torch.cat(parts).float().cpu()  # (B * pictures, C)
@@ -99,6 +99,8 @@ def predict(
     """Return the class (N,) that a classifier gives each image."""
     device = next(model.parameters()).device
     mean, std = (tensor.to(device) for tensor in norm)
-    batches = torch.split(images.pixels, batch_size)
-    parts = [model((batch.to(device).float() / 255 - mean) / std).argmax(1) for batch in batches]
+    parts = []
+    for rows in np.array_split(np.arange(len(images)), range(batch_size, len(images), batch_size)):
+        pixels = to_device(images.gather(rows), device)
+        parts.append(model((pixels.float() / 255 - mean) / std).argmax(1))
     return torch.cat(parts).cpu().numpy()

@@ -70,9 +70,9 @@ def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
 
 
 def _meeting(recipe: Recipe, workers: int) -> AbstractContextManager[None]:
-    from ltgc_local.training.together import joined
+    from ltgc_local.training.distributed import process_group
 
-    return joined(recipe.models.device, workers)
+    return process_group(recipe.models.device, workers)
 
 
 def _end_with(launcher: int) -> None:

@@ -132,7 +132,7 @@ def _read_panels(run: RunDirectory, arms: Sequence[str]) -> tuple[Panel, ...]:
     histories = {}
     for step in arms:
         histories[step.rpartition("/")[2]] = run.lines(step, "history")
-    panels = [draw_panel("Training loss", {arm: [e["loss"] for e in h] for arm, h in histories.items()})]
+    panels = [draw_panel("Training loss", {arm: [e["losses"]["loss"] for e in h] for arm, h in histories.items()})]
     for group in ("all", "few"):
         curves = {arm: [epoch["validation"].get(group) for epoch in history] for arm, history in histories.items()}
         panels.append(draw_panel(f"Validation accuracy, {group}, %", curves))

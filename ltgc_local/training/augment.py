@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ltgc_local.backends.transfer import onto
+from ltgc_local.backends.transfer import to_device
 from ltgc_local.recipe.schema import ImageTraining
 
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's RandomResizedCrop
@@ -24,7 +24,7 @@ def augment(batch: torch.Tensor, settings: ImageTraining, generator: torch.Gener
         seed = int(torch.randint(2**62, (1,), generator=generator))
         on_device = torch.Generator(batch.device).manual_seed(seed)
         values = torch.randn(batch.shape, generator=on_device, device=batch.device)
-        batch = (batch + onto(level, batch.device) * values).clamp(0, 1)
+        batch = (batch + to_device(level, batch.device) * values).clamp(0, 1)
     return batch
 
 
@@ -32,7 +32,7 @@ def _move(batch: torch.Tensor, settings: ImageTraining, generator: torch.Generat
     if settings.augment == "none":
         return batch
     flipped = torch.rand(len(batch), generator=generator) < 0.5
-    batch = torch.where(onto(flipped.view(-1, 1, 1, 1), batch.device), batch.flip(-1), batch)
+    batch = torch.where(to_device(flipped.view(-1, 1, 1, 1), batch.device), batch.flip(-1), batch)
     if settings.augment == "flip_crop":
         return _shift(batch, generator)
     return _resized_crop(batch, settings.crop_scale, generator) if settings.augment == "resized_crop" else batch
@@ -43,7 +43,7 @@ def _shift(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     height, width = batch.shape[-2:]
     most = max(1, height // 8)
     padded = F.pad(batch, (most,) * 4, mode="replicate")
-    first = onto(torch.randint(2 * most + 1, (len(batch), 2), generator=generator), batch.device)  # (B, 2): y, x
+    first = to_device(torch.randint(2 * most + 1, (len(batch), 2), generator=generator), batch.device)  # (B, 2): y, x
     rows, columns = (
         first[:, i, None] + torch.arange(size, device=batch.device) for i, size in enumerate((height, width))
     )
@@ -65,7 +65,7 @@ def _resized_crop(batch: torch.Tensor, smallest: float, generator: torch.Generat
     theta = torch.zeros(len(batch), 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = width, height
     theta[:, 0, 2], theta[:, 1, 2] = (2 * x - 1) * (1 - width), (2 * y - 1) * (1 - height)
-    grid = F.affine_grid(onto(theta, batch.device), list(batch.shape), align_corners=False)
+    grid = F.affine_grid(to_device(theta, batch.device), list(batch.shape), align_corners=False)
     return F.grid_sample(batch, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -75,7 +75,7 @@ def blur(batch: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     reach = min(math.ceil(3 * float(sigma.max())), height - 1, width - 1)
     at = torch.arange(-reach, reach + 1)
     weights = torch.exp(-0.5 * (at / sigma.clamp(min=1e-3)[:, None]) ** 2)
-    weights = onto(weights / weights.sum(1, keepdim=True), batch.device)  # (B, 2 reach + 1)
+    weights = to_device(weights / weights.sum(1, keepdim=True), batch.device)  # (B, 2 reach + 1)
     kernel = weights.repeat_interleave(channels, 0)[:, None, None]  # (B * C, 1, 1, 2 reach + 1)
     flat = F.pad(batch.reshape(1, num * channels, height, width), (reach,) * 4, mode="replicate")
     flat = F.conv2d(flat, kernel, groups=num * channels)

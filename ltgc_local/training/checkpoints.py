@@ -1,7 +1,7 @@
 """Checkpoints of a training: one safetensors file with the numbers as its metadata, written whole; never a pickle.
 
-It holds the trained weights and their average, the best epoch's, the optimiser's state, the states of the random number
-generators, and the sha256 of all that. What the batches draw depends on seed and step alone.
+It holds what the algorithm keeps, the optimisers' states, those of the random number generators, the losses and the
+history, and the sha256 of all that. What the batches draw depends on seed and step alone.
 """
 
 from __future__ import annotations
@@ -95,14 +95,12 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
-def random_states(augmentation: torch.Generator) -> dict[str, torch.Tensor]:
-    """Return the states of torch's generators (dropout) and of augmentation's."""
-    states = {"torch": torch.get_rng_state(), "augmentation": augmentation.get_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+def random_states() -> dict[str, torch.Tensor]:
+    """Return the states of torch's own generators, which dropout draws from."""
+    return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 
-def set_random_states(states: Mapping[str, torch.Tensor], augmentation: torch.Generator) -> None:
-    torch.set_rng_state(states["torch"])
-    augmentation.set_state(states["augmentation"])
+def set_random_states(states: Mapping[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

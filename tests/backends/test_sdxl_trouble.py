@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from ltgc_local.backends.protocols import DrawSettings, FewStep, LoadSettings
 from ltgc_local.backends.registry import load_model
-from ltgc_local.backends.sdxl.batches import FittingBatches
+from ltgc_local.backends.sdxl.batches import BatchSizeCache
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.out_of_memory import is_out_of_memory
@@ -115,11 +115,11 @@ def test_a_real_allocation_that_is_too_large_is_want_of_memory() -> None:
 def test_a_damaged_memory_is_found_out_again(tmp_path: Path, content: str) -> None:
     file = tmp_path / "batch_sizes.json"
     file.write_text(content)
-    batches = FittingBatches(file, "a", "CPU")
-    assert batches.fitting(8, 6) == 6
+    batches = BatchSizeCache(file, "a", "CPU")
+    assert batches.largest(8, 6) == 6
     assert batches.halve(8, 6) == 3
-    assert FittingBatches(file, "a", "CPU").fitting(8, 6) == 3
-    assert FittingBatches(file, "b", "CPU").fitting(8, 6) == 6
+    assert BatchSizeCache(file, "a", "CPU").largest(8, 6) == 3
+    assert BatchSizeCache(file, "b", "CPU").largest(8, 6) == 6
 
 
 def copy_with(tmp_path: Path, part: str, change: Any) -> Path:

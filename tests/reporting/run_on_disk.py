@@ -280,7 +280,9 @@ class RunWriter:
         return [
             EpochMetrics(
                 e,
-                2.0 / (e + 1) + gain / 10,
+                "",
+                10 * (e + 1),
+                {"loss": 2.0 / (e + 1) + gain / 10},
                 0.01,
                 900.0,
                 {"all": 70 + e + gain, "few": 50 + 3 * e + gain if few else None},

@@ -18,6 +18,7 @@ from ltgc_local.errors import DataError, ModelError
 from ltgc_local.methods.context import StageContext
 from ltgc_local.methods.ltgc.stages import evaluate, train
 from ltgc_local.runs.files import Artefact, DrawnImage, Images, Json, Lines, Tensors, encode_png
+from ltgc_local.training.checkpoints import CHECKPOINT
 from tests.transformers_clip_folder import write_transformers_clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +114,7 @@ def test_a_killed_step_goes_on_from_its_checkpoint(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(context.progress, "advance", kill)
         train.run_chunk(context, ["train/control"])
-    checkpoint = context.run.folder("train/control") / train.CHECKPOINT
+    checkpoint = context.run.folder("train/control") / CHECKPOINT
     assert checkpoint.is_file()
     resumed = train.run_chunk(make_clip_context("train/control", *options), ["train/control"])
     checkpoint.unlink()

@@ -13,12 +13,12 @@ from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge
 from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
 from ltgc_local.methods.tgn.cdtg.generator import Widths
-from ltgc_local.methods.tgn.cdtg.steps import CdtgSteps
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
 from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
 from ltgc_local.methods.tgn.network import TailNetwork, build_network
-from ltgc_local.methods.tgn.real_images import RealImages
 from ltgc_local.recipe.schema import Cdtg, Kmdn
+from ltgc_local.training.images import ImageSet
+from ltgc_local.training.trainer import Trainer
 
 CLIP = Path(__file__).resolve().parents[2] / "data/miniatures/clip"
 NUM_TAIL = 3
@@ -50,13 +50,13 @@ def build_judge() -> ClipJudge:
     return ClipJudge(OpenClipVit(CLIP, LoadSettings()), [f"A photo of a {name}" for name in names])
 
 
-def real_images(num_classes: int = NUM_TAIL) -> RealImages:
+def real_images(num_classes: int = NUM_TAIL) -> ImageSet:
     pixels = torch.randint(0, 256, (8 * num_classes, 3, 16, 16), generator=torch.Generator().manual_seed(2))
-    return RealImages(pixels.byte(), np.repeat(np.arange(num_classes), 8))
+    return ImageSet((pixels.byte(),), np.repeat(np.arange(num_classes), 8))
 
 
-def build_steps(num_classes: int = NUM_TAIL, **changes: Any) -> CdtgSteps:
-    """Build everything that one step of the training needs, from the same random numbers each time."""
+def build_training(num_classes: int = NUM_TAIL, **changes: Any) -> CdtgTraining:
+    """Build everything that a training needs, from the same random numbers each time."""
     settings = Cdtg(**(SMALL | changes))
     tail_network = build_tail_network()
     judge = build_judge() if settings.clip_weight else None
@@ -66,9 +66,11 @@ def build_steps(num_classes: int = NUM_TAIL, **changes: Any) -> CdtgSteps:
     shape = tuple(tail_network.features(torch.zeros(1, 3, 16, 16)).shape[1:])
     generator = TailGenerator(widths, settings.fusion if settings.features else None, shape)  # type: ignore[arg-type]
     discriminator = Discriminator(widths, settings.label_fusion)
-    return CdtgSteps(settings, real_images(num_classes), generator, discriminator, tail_network, judge, "cpu", 0)
+    return CdtgTraining(settings, real_images(num_classes), generator, discriminator, tail_network, judge, "cpu", 0)
 
 
-def build_training(checkpoint: Path | None = None, **changes: Any) -> tuple[CdtgSteps, CdtgTraining]:
-    steps = build_steps(**changes)
-    return steps, CdtgTraining(Cdtg(**(SMALL | changes)), real_images(), steps, 0, checkpoint)
+def build_trainer(checkpoint: Path | None = None, **changes: Any) -> tuple[CdtgTraining, Trainer]:
+    """Build a training and what runs it; what ends in ``on_…`` is called by the Trainer."""
+    hooks = {name: changes.pop(name) for name in tuple(changes) if name.startswith("on_")}
+    training = build_training(**changes)
+    return training, Trainer(training, checkpoint, changes.get("checkpoint_minutes", 5.0), **hooks)

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 from ltgc_local.errors import BackendError
-from ltgc_local.methods.tgn.cdtg import steps as cdtg_steps
-from tests.tgn.cdtg_parts import build_steps, build_training
+from ltgc_local.methods.tgn.cdtg import training as cdtg_training
+from tests.tgn.cdtg_parts import build_trainer, build_training
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The path length's pixels and ADA's changes are drawn for a process's share, and so are others in one process.
@@ -23,15 +23,15 @@ PROGRAM = """
 import sys
 from safetensors.torch import save_file
 from accelerate import PartialState
-from ltgc_local.training import together
-from tests.tgn.cdtg_parts import build_training
+from ltgc_local.training import distributed
+from tests.tgn.cdtg_parts import build_trainer
 from tests.tgn.test_cdtg_distributed import OPTIONS
-together.BUCKET_BYTES = 2000  # or all gradients of these small networks went in one message
+distributed.BUCKET_BYTES = 2000  # or all gradients of these small networks went in one message
 state = PartialState(cpu=True)
 assert state.num_processes == 2
-steps, training = build_training(**OPTIONS)
-training.run(lambda images: None)
-weights = {name: tensor.contiguous() for name, tensor in steps.generator.state_dict().items()}
+training, trainer = build_trainer(**OPTIONS)
+trainer.run()
+weights = {name: tensor.contiguous() for name, tensor in training.generator.state_dict().items()}
 save_file(weights, f"{sys.argv[1]}/{state.process_index}.safetensors")
 state.destroy_process_group()
 """
@@ -48,10 +48,10 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     processes = [subprocess.Popen(arguments, env=environment | rank, cwd=ROOT) for rank in ranks]
     assert [process.wait(timeout=400) for process in processes] == [0, 0]
     one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
-    steps, training = build_training(**OPTIONS)
-    start = {name: tensor.clone() for name, tensor in steps.generator.state_dict().items()}
-    training.run(lambda images: None)
-    alone = steps.generator.state_dict()
+    training, trainer = build_trainer(**OPTIONS)
+    start = {name: tensor.clone() for name, tensor in training.generator.state_dict().items()}
+    trainer.run()
+    alone = training.generator.state_dict()
     assert all(torch.equal(one[name], other[name]) for name in alone)
     for name, tensor in alone.items():
         moved = (tensor - start[name]).abs().max()
@@ -59,11 +59,11 @@ def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
 
 
 def test_a_batch_that_processes_cannot_share_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Three(cdtg_steps.Accelerator):
+    class Three(cdtg_training.Accelerator):
         @property
         def num_processes(self) -> int:
             return 3
 
-    monkeypatch.setattr(cdtg_steps, "Accelerator", Three)
-    with pytest.raises(BackendError, match=r"8 images .* by 3 processes; type --set cdtg\.batch_size=9"):
-        build_steps(class_weight=0.0, clip_weight=0.0)
+    monkeypatch.setattr(cdtg_training, "Accelerator", Three)
+    with pytest.raises(BackendError, match=r"8 images per step .* by 3 processes; type --set cdtg\.batch_size=9"):
+        build_training(class_weight=0.0, clip_weight=0.0)

@@ -13,7 +13,7 @@ from PIL import Image
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.methods.tgn.cdtg.consistency import consistency_loss
-from tests.tgn.cdtg_parts import CLIP, build_judge, build_steps, build_tail_network
+from tests.tgn.cdtg_parts import CLIP, build_judge, build_tail_network, build_training
 
 
 def test_the_loss_counts_the_tail_classes_alone() -> None:
@@ -62,34 +62,36 @@ def test_each_loss_changes_what_the_generator_learns(loss: str) -> None:
     other = "clip_weight" if loss == "class_weight" else "class_weight"
     gradients = {}
     for weight in (0.0, 1.0):
-        steps = build_steps(**{loss: weight, other: 0.0, "augment": "none"})
+        training = build_training(**{loss: weight, other: 0.0, "augment": "none"})
         labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
-        features = steps._tail_network.features(torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
-        steps._generator_step(steps.generator(*steps._drawn(labels, features)), labels)
-        gradients[weight] = {name: p.grad.clone() for name, p in steps._of_generator.items() if p.grad is not None}
+        features = training._tail_network.features(torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+        training._generator_step(training.generator(*training._drawn(labels, features)), labels)
+        gradients[weight] = {
+            name: p.grad.clone() for name, p in training._parameters["generator"].items() if p.grad is not None
+        }
     changed = [n for n in gradients[0.0] if not torch.allclose(gradients[0.0][n], gradients[1.0][n], rtol=1e-3)]
     assert "fusion.linear.weight" in changed
     assert "generator.constant" in changed and any(name.startswith("generator.mapping") for name in changed)
 
 
 def test_training_leaves_the_tail_network_and_clip_as_they_were() -> None:
-    steps = build_steps()
-    judge = steps._clip
+    training = build_training()
+    judge = training._clip
     assert judge is not None
     before = {
         name: tensor.clone()
-        for network in (steps._tail_network, judge)
+        for network in (training._tail_network, judge)
         for name, tensor in network.state_dict(prefix=type(network).__name__).items()
     }
     for step in range(4):
-        steps.take(np.arange(8) * 3, step)
+        training.step(step, training.gather(np.arange(8) * 3))
     after = {
         name: tensor
-        for network in (steps._tail_network, judge)
+        for network in (training._tail_network, judge)
         for name, tensor in network.state_dict(prefix=type(network).__name__).items()
     }
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-    assert all(p.grad is None for network in (steps._tail_network, judge) for p in network.parameters())
+    assert all(p.grad is None for network in (training._tail_network, judge) for p in network.parameters())
 
 
 def test_in_eval_mode_an_images_features_do_not_depend_on_its_batch() -> None:

@@ -19,6 +19,7 @@ from ltgc_local.methods.tgn.diffusion.adapter_training import AdapterTraining, T
 from ltgc_local.methods.tgn.tail_features import FeatureSpace
 from ltgc_local.recipe.schema import Diffusion
 from ltgc_local.runs.files import Tensors
+from ltgc_local.training.trainer import Trainer
 
 SDXL = Path(__file__).resolve().parents[2] / "data/miniatures/sdxl"
 PROMPTS = ["A photo of a coat", "A photo of a bag"]
@@ -55,18 +56,18 @@ def tail_images(with_features: bool = True) -> TailImages:
     return TailImages(latents, labels, *((space.scale(features), space) if with_features else (None, None)))
 
 
-def train(checkpoint: Path | None = None, settings: Diffusion = SETTINGS, steps: int | None = None) -> tuple[Any, Any]:
+def train(checkpoint: Path | None = None, steps: int | None = None) -> tuple[Any, Trainer]:
     torch.manual_seed(0)
     learner = model_with().learner(WITH, PROMPTS)
-    training = AdapterTraining(settings, learner, tail_images(), 1, checkpoint)
 
     def stop(line: Any) -> None:
         if line.step == steps:
             raise KeyboardInterrupt
 
+    trainer = Trainer(AdapterTraining(SETTINGS, learner, tail_images(), 1), checkpoint, on_epoch=stop)
     with suppress(KeyboardInterrupt):
-        training.run(lambda images: None, stop)
-    return learner, training
+        trainer.run()
+    return learner, trainer
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_losses_and_weights(
     checkpoint = tmp_path / "checkpoint.safetensors"
     train(checkpoint, steps=3)  # killed in the third step, before its checkpoint: the second's is there
     again, other = train(checkpoint)
-    assert [line.loss for line in other.history] == [line.loss for line in one.history]
+    assert [line.losses for line in other.history] == [line.losses for line in one.history]
     assert other.step == SETTINGS.steps == len(other.history)
     assert all(torch.equal(again.parameters[name], tensor) for name, tensor in whole.parameters.items())
 

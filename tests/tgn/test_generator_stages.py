@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ from safetensors.torch import load_file
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.tgn.budget import list_wanted
 from ltgc_local.methods.tgn.cdtg.tail_generator import load_tail_generator
-from ltgc_local.methods.tgn.cdtg.training import CdtgMetrics
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.methods.tgn.stages import synthesize, train_generator
 from ltgc_local.pipeline.executors.gpus import join_gpus
 from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.worker import run_step
+from ltgc_local.records import EpochMetrics
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import DrawnImage, Images, decode_png, read_images
 from tests.tgn.conftest import TgnRun
@@ -81,9 +82,9 @@ def rows(tiny: TgnRun) -> list[DrawnImage]:
 
 def test_training_writes_the_generator_its_history_and_its_samples(tiny: TgnRun) -> None:
     folder, settings = tiny.run.folder("cdtg/train"), tiny.recipe.cdtg
-    history = tiny.run.records("cdtg/train", "history", CdtgMetrics)
+    history = tiny.run.records("cdtg/train", "history", EpochMetrics)
     assert [line.step for line in history] == [3, 6]
-    assert all(line.class_loss > 0 and line.clip_loss > 0 for line in history)
+    assert all(line.losses["class_loss"] > 0 and line.losses["clip_loss"] > 0 for line in history)
     num_tail = len(read_manifest(tiny.run).tail)
     for name in ("samples-0000003.png", "samples-0000006.png", "samples.png"):
         with Image.open(folder / name) as grid:
@@ -225,22 +226,22 @@ def test_a_step_that_was_killed_goes_on_from_its_checkpoint(
         pass
 
     taken: list[int] = []
-    take = train_generator.CdtgSteps.take
+    train = train_generator.CdtgTraining.step
 
-    def counted(self: train_generator.CdtgSteps, rows: np.ndarray, step: int) -> None:
+    def counted(self: train_generator.CdtgTraining, step: int, batch: Any) -> Any:
         if step == 4 and step not in taken:
             taken.append(step)
             raise Killed
         taken.append(step)
-        take(self, rows, step)
+        return train(self, step, batch)
 
-    monkeypatch.setattr(train_generator.CdtgSteps, "take", counted)
+    monkeypatch.setattr(train_generator.CdtgTraining, "step", counted)
     with pytest.raises(Killed):
         run.do("cdtg/train")
     run.do("cdtg/train")
     assert taken == [0, 1, 2, 3, 4, 4, 5]
-    lines = [replace(line, images_per_second=0) for line in run.run.records("cdtg/train", "history", CdtgMetrics)]
-    whole = [replace(line, images_per_second=0) for line in tiny.run.records("cdtg/train", "history", CdtgMetrics)]
+    lines = [replace(line, images_per_second=0) for line in run.run.records("cdtg/train", "history", EpochMetrics)]
+    whole = [replace(line, images_per_second=0) for line in tiny.run.records("cdtg/train", "history", EpochMetrics)]
     assert lines == whole
     one, other = (
         load_tail_generator(RunDirectory(Path(each.run.root)).files("cdtg/train", "generator")[0], "cpu").state_dict()
@@ -260,5 +261,5 @@ def test_two_workers_train_the_networks_and_the_generator_together(start_tiny: C
         assert (run.run.folder(step) / "num_chunks").read_text() == "1"
         run.run.write_manifest(step, {}, 1, 0.0)
         assert all(tensor.isfinite().all() for tensor in load_file(run.run.files(step, kept)[0]).values())
-    assert [line.step for line in run.run.records("cdtg/train", "history", CdtgMetrics)] == [3, 6]
+    assert [line.step for line in run.run.records("cdtg/train", "history", EpochMetrics)] == [3, 6]
     assert (run.run.folder("cdtg/train") / "samples-0000003.png").is_file()

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from ltgc_local.methods.tgn.cdtg import real_features
-from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures
+from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures, mirror, to_images
 from ltgc_local.methods.tgn.network import TailNetwork
-from ltgc_local.methods.tgn.real_images import mirror
 from tests.tgn.cdtg_parts import build_tail_network, real_images
 
 ROWS = np.array([5, 0, 23, 5, 11])
@@ -37,7 +36,7 @@ def count_calls(network: TailNetwork, monkeypatch: pytest.MonkeyPatch) -> list[i
 def test_kept_maps_are_those_of_the_image_or_of_its_mirror_image(monkeypatch: pytest.MonkeyPatch) -> None:
     network = build_tail_network()
     features = features_of(network)
-    images = mirror(real_images().take(ROWS, CPU)[0], MIRRORED)
+    images = mirror(to_images(real_images().gather(ROWS), CPU), MIRRORED)
     expected = network.features(images)
     asked = count_calls(network, monkeypatch)
     found = features.take(images, ROWS, MIRRORED)
@@ -64,6 +63,6 @@ def test_maps_that_cannot_be_kept_are_made_of_each_batch(why: str, monkeypatch: 
     asked = count_calls(network, monkeypatch)
     features = features_of(network)
     assert asked == ([1] if why == "too large" else [])
-    images, _ = real_images().take(ROWS, CPU)
+    images = to_images(real_images().gather(ROWS), CPU)
     found = features.take(images, ROWS, MIRRORED)
     assert asked[-1] == 5 and torch.allclose(found, network.features(images), atol=1e-4)

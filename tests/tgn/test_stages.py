@@ -35,13 +35,13 @@ def test_each_network_has_its_sides_classes_and_remembers_its_training(finished:
         network = load_network(finished.run.files(f"kmdn/{side}", "network")[0])
         assert network.backbone.facts["num_classes"] == num
         (epoch,) = [json.loads(line) for line in finished.run.files(f"kmdn/{side}", "history")[0].open()]
-        assert epoch["student"] == side and 0 <= epoch["validation"]["macro_f1"] <= 100
+        assert epoch["network"] == side and 0 <= epoch["validation"]["macro_f1"] <= 100
 
 
 def test_distillation_gives_both_networks_and_its_history_says_who_learnt(finished: TgnRun) -> None:
     history = [json.loads(line) for line in finished.run.files("kmdn/distill", "history")[0].open()]
-    assert [epoch["student"] for epoch in history] == ["head", "tail"]
-    assert all(epoch["feature_loss"] > 0 for epoch in history)
+    assert [epoch["network"] for epoch in history] == ["head", "tail"]
+    assert all(epoch["losses"]["feature_loss"] > 0 for epoch in history)
     alone = load_file(finished.run.files("kmdn/tail", "network")[0])
     distilled = load_file(finished.run.files("kmdn/distill", "tail")[0])
     assert not torch.equal(alone["network.conv1.0.weight"], distilled["network.conv1.0.weight"])
@@ -80,7 +80,7 @@ def test_the_arms_differ_in_their_images_alone(finished: TgnRun) -> None:
     rates = {}
     for arm, context in arms.items():
         (epoch,) = [json.loads(line) for line in context.run.files(f"train/{arm}", "history")[0].open()]
-        rates[arm] = epoch["loss"]
+        rates[arm] = epoch["losses"]["loss"]
     assert rates["tgn"] != rates["control"]
     assert train_classifier.num_draws(finished.recipe, arms["control"]) == 2480 + 99
 

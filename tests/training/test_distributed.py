@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.provenance import write_run_recipe
-from tests.training.test_loop import run
+from tests.training.test_fine_tuning import run, weights_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -27,12 +27,12 @@ from accelerate import PartialState
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import LoadSettings
 from ltgc_local.runs.provenance import read_run_recipe
-from tests.training.test_loop import run
+from tests.training.test_fine_tuning import run, weights_of
 state = PartialState(cpu=True)
 assert state.num_processes == 2
 recipe = read_run_recipe(Path(sys.argv[1]))
-_, weights = run(OpenClipVit(Path(sys.argv[2]), LoadSettings()), recipe)
-save_file(weights, f"{sys.argv[3]}/{state.process_index}.safetensors")
+_, tuning = run(OpenClipVit(Path(sys.argv[2]), LoadSettings()), recipe)
+save_file(weights_of(tuning.classifier), f"{sys.argv[3]}/{state.process_index}.safetensors")
 state.destroy_process_group()
 """
 
@@ -58,7 +58,7 @@ def test_two_processes_train_what_one_does(
     processes = [subprocess.Popen(arguments, env=environment | rank) for rank in ranks]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
-    _, alone = run(load_clip(), recipe)
+    alone = weights_of(run(load_clip(), recipe)[1].classifier)
     assert one.keys() == other.keys() == alone.keys()
     assert all(torch.equal(one[name], other[name]) for name in alone)
     assert all(torch.allclose(one[name], alone[name], atol=1e-5) for name in alone)

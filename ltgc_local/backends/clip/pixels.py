@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from ltgc_local.backends.transfer import onto
+from ltgc_local.backends.transfer import to_device
 
 AT_ONCE_ON_CPU = 64  # images; the activations of more do not stay in a core's cache
 
@@ -36,10 +36,10 @@ def encode_pixels(
 ) -> torch.Tensor:
     """Encode pixels (N, 3, H, W) uint8 as unit rows (N, D), float32, on the CPU."""
     place = torch.device(device)
-    mean, std = (onto(tensor, place) for tensor in normalisation)
+    mean, std = (to_device(tensor, place) for tensor in normalisation)
     rows = []
     for part in torch.split(pixels, AT_ONCE_ON_CPU if place.type == "cpu" else max(1, len(pixels))):
-        images = (onto(part, place).float() / 255 - mean) / std
+        images = (to_device(part, place).float() / 255 - mean) / std
         with torch.autocast(place.type, dtype, enabled=dtype != torch.float32):
             features = tower(images)
         rows.append(F.normalize(features.float(), dim=-1))

@@ -12,7 +12,7 @@ from ltgc_local.runs.files import Json, write_atomically
 log = logging.getLogger(__name__)
 
 
-class FittingBatches:
+class BatchSizeCache:
     """Batch sizes that fit, in a JSON file ``{"sdxl, 1024 px, NVIDIA H100": 4}``, or in this process alone.
 
     Only what once ran out of memory is in it. Delete the file to start from the recipe's batch size again. Workers may
@@ -23,7 +23,7 @@ class FittingBatches:
         self._file, self._model, self._device = file, model, device
         self._known: dict[str, int] = {}
 
-    def fitting(self, size_px: int, asked: int) -> int:
+    def largest(self, size_px: int, asked: int) -> int:
         """Return the batch to try: ``asked``, or less if that is known not to fit."""
         self._known = self._read() | self._known
         return min(asked, self._known.get(self._key(size_px), asked))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, LoadSettings
 from ltgc_local.backends.sdxl.adapter import FeatureTokens, fuse_adapter
-from ltgc_local.backends.sdxl.batches import FittingBatches
+from ltgc_local.backends.sdxl.batches import BatchSizeCache
 from ltgc_local.backends.sdxl.denoise import Denoiser, Text, strength_of
 from ltgc_local.backends.sdxl.fp8 import check_fp8
 from ltgc_local.backends.sdxl.learner import SdxlLearner
@@ -74,7 +74,7 @@ class DiffusersSdxl:
         self._store = speed_up(pipeline, device, compiled, self._features, settings.unet)
         self._prompts = PromptEncoder(pipeline, device)
         self._denoiser, self._vae = Denoiser(pipeline, device), Vae(pipeline, device, decoder)
-        self._batches = FittingBatches(settings.batch_sizes, name, where)
+        self._batches = BatchSizeCache(settings.batch_sizes, name, where)
         self._is_padded = compiled != "none"  # one shape: no batch is compiled for again
 
     def draw(self, wanted: Sequence[Drawing], settings: DrawSettings) -> Iterator[tuple[int, Image.Image]]:
@@ -97,7 +97,7 @@ class DiffusersSdxl:
         self, rest: list[int], wanted: Sequence[Drawing], settings: DrawSettings
     ) -> Iterator[tuple[int, Image.Image]]:
         """Draw batch after batch; a batch's images are yielded when the next one has been started."""
-        size = self._batches.fitting(settings.size_px, settings.batch_size)
+        size = self._batches.largest(settings.size_px, settings.batch_size)
         begun: tuple[list[int], Decoding] | None = None
         while rest:
             batch = rest[:size]

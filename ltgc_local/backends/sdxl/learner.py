@@ -20,6 +20,7 @@ from ltgc_local.backends.sdxl.adapter import FeatureTokens, add_lora, file_of
 from ltgc_local.backends.sdxl.prompts import Embeddings, PromptEncoder
 from ltgc_local.backends.sdxl.unet import set_attention
 from ltgc_local.backends.sdxl.vae import Vae
+from ltgc_local.backends.transfer import to_device
 from ltgc_local.errors import BackendError
 
 NAMES_SHOWN = 5
@@ -96,11 +97,12 @@ class SdxlLearner:
     ) -> torch.Tensor:
         """See ``AdapterLearner.loss``."""
         dtype = self._unet.dtype
-        latents, noise, timesteps = latents.to(self.device), noise.to(self.device), timesteps.to(self.device)
-        labels = labels.to(self.device)
+        latents, noise, timesteps, labels = (
+            to_device(tensor, self.device) for tensor in (latents, noise, timesteps, labels)
+        )
         rows = Embeddings(self._prompts.hidden[labels], self._prompts.pooled[labels])
         if self._tokens is not None and features is not None:
-            rows = rows.with_tokens(self._tokens(features.to(self.device).float()))
+            rows = rows.with_tokens(self._tokens(to_device(features, self.device).float()))
         sizes = self._sizes.to(self.device, dtype).repeat(len(latents), 1)
         predicted = self._unet(
             self._schedule.add_noise(latents, noise, timesteps).to(dtype),

@@ -193,19 +193,15 @@ def _read_panels(run: RunDirectory, steps: Sequence[str]) -> tuple[Panel, ...]:
         if step not in steps:
             continue
         for epoch in run.lines(step, "history"):
-            curves.setdefault(f"{epoch['student']}{' distilled' if step == DISTILL else ' alone'}", []).append(epoch)
+            curves.setdefault(f"{epoch['network']}{' distilled' if step == DISTILL else ' alone'}", []).append(epoch)
+    losses = {name: [epoch["losses"] for epoch in epochs] for name, epochs in curves.items()}
+    scores = {name: [epoch["validation"].get("macro_f1") for epoch in epochs] for name, epochs in curves.items()}
     found = [
-        draw_panel("Class loss", {name: [e["class_loss"] for e in epochs] for name, epochs in curves.items()}),
-        draw_panel(
-            "Validation macro F1, %",
-            {name: [e["validation"].get("macro_f1") for e in epochs] for name, epochs in curves.items()},
-        ),
+        draw_panel("Class loss", {name: [each["class_loss"] for each in epochs] for name, epochs in losses.items()}),
+        draw_panel("Validation macro F1, %", scores),
     ]
     if DISTILL in steps:
-        distilled = {name: epochs for name, epochs in curves.items() if name.endswith("distilled")}
-        found.append(
-            draw_panel(
-                "Feature loss", {name: [e["feature_loss"] for e in epochs] for name, epochs in distilled.items()}
-            )
-        )
+        distilled = {name: epochs for name, epochs in losses.items() if name.endswith("distilled")}
+        curve = {name: [each["feature_loss"] for each in epochs] for name, epochs in distilled.items()}
+        found.append(draw_panel("Feature loss", curve))
     return tuple(panel for panel in found if panel is not None)

@@ -22,7 +22,7 @@ from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.scorers import NO_NUMBER, Array, ClassScorer
-from ltgc_local.prefetch import map_ahead, map_batches
+from ltgc_local.prefetch import map_batches, prefetch
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import ClassTemplate, Score
 from ltgc_local.runs.drawn import DrawnRow, read_drawn, read_features
@@ -97,7 +97,7 @@ def _cosines(
         return to_pixels(images, model.resize)
 
     of_photographs, of_drawings = [np.empty(0)], [np.empty((0, len(texts)))]
-    with closing(map_ahead(read_drawn, drawings, workers=1, ahead=1)) as drawn:
+    with closing(prefetch(read_drawn, drawings, workers=1, ahead=1)) as drawn:
         batches = chain(photographs, drawn)
         with closing(map_batches(pixels, batches, context.decode_threads, model.device)) as decoded:
             for number, blocks in enumerate(decoded):

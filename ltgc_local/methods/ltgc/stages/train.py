@@ -10,17 +10,18 @@ from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.evaluation.metrics import accuracies
 from ltgc_local.evaluation.predictions import predict
 from ltgc_local.methods.context import Chunk, StageContext
+from ltgc_local.methods.ltgc.arm_data import ArmData
+from ltgc_local.methods.ltgc.fine_tuning import FineTuning
 from ltgc_local.methods.ltgc.prompts import zero_shot_text
+from ltgc_local.methods.training import train
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.runs.drawn import DrawnSplit
 from ltgc_local.runs.files import Artefact, Json, Lines, Tensors
-from ltgc_local.training.arm_data import ArmData, ImageSet
-from ltgc_local.training.checkpoints import CHECKPOINT
 from ltgc_local.training.classifier import Classifier, CosineHead
-from ltgc_local.training.loop import Training
+from ltgc_local.training.distributed import main_process_first
+from ltgc_local.training.images import ImageSet
 from ltgc_local.training.lora import adapter_state, add_lora
 from ltgc_local.training.pixels import Decoding, Source
-from ltgc_local.training.together import first_process_first
 
 NUMBERED = False
 
@@ -40,7 +41,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     classifier = build_classifier(clip, corpus.class_names, recipe)
     mixing = recipe.train.mixing if context.step.reads else "none"  # the control reads nothing
     drawn = context.run.files("generated", "images") if mixing != "none" else []
-    with first_process_first():  # which decodes for all
+    with main_process_first(recipe.models.device):  # which decodes for all
         original = load_split(context, corpus.train)
         generated = load_split(context, DrawnSplit("generated", drawn))
         validation = load_split(context, corpus.val)
@@ -54,13 +55,11 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
         measured = accuracies(predicted, validation.labels, counts)
         return {shot: value for shot, value in measured.items() if shot != "per_class"}  # type: ignore[misc]
 
-    context.progress.expect(recipe.train.epochs * data.steps_per_epoch * recipe.train.batch_size)
-    checkpoint = context.run.folder(context.step.name) / CHECKPOINT
-    training = Training(data, classifier, clip.normalisation, clip.device, validate, checkpoint)
-    trained = training.run(context.progress.advance)
+    tuning = FineTuning(data, classifier, clip.normalisation, clip.device, validate)
+    history = train(context, tuning, recipe.train.checkpoint_minutes)
     tensors = adapter_state(classifier.tower) | {"head.weight": classifier.head.weight.detach().cpu()}
-    selected = Json("selected", {"select": recipe.train.select, "epoch": trained.epoch})
-    return [Lines("history", trained.history), selected, Tensors("adapter", tensors)]
+    selected = Json("selected", {"select": recipe.train.select, "epoch": tuning.selection.epoch})
+    return [Lines("history", history), selected, Tensors("adapter", tensors)]
 
 
 def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: LtgcRecipe) -> Classifier:
@@ -77,4 +76,4 @@ def load_split(context: StageContext, split: Source) -> ImageSet:
     decoding = Decoding(
         clip.resize, preprocessing, context.run.decoded, settings.in_memory_mib, settings.decode_workers
     )
-    return ImageSet(decoding.load(split), split.labels)
+    return ImageSet((decoding.load(split),), split.labels)

@@ -15,11 +15,11 @@ from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.tgn.class_data import Part, part_of
 from ltgc_local.methods.tgn.classes import read_manifest
-from ltgc_local.methods.tgn.diffusion.adapter_training import AdapterMetrics, AdapterTraining, TailImages
+from ltgc_local.methods.tgn.diffusion.adapter_training import AdapterTraining, TailImages
 from ltgc_local.methods.tgn.network import load_tail_network
 from ltgc_local.methods.tgn.tail_features import FeatureSpace, features_of
+from ltgc_local.methods.training import train
 from ltgc_local.runs.files import Artefact, Lines, Tensors
-from ltgc_local.training.checkpoints import CHECKPOINT
 
 NUMBERED = False
 ENCODED_AT_ONCE = 64  # images
@@ -38,16 +38,10 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     features, space = read_features(context, part, labels)
     learner = build_learner(context, model, [entry.prompt for entry in entries], features)
     data = TailImages(encode(context, learner, part), labels, features, space)
-    context.progress.expect(settings.steps * settings.batch_size)
-    checkpoint = context.run.folder(context.step.name) / CHECKPOINT
-    training = AdapterTraining(settings, learner, data, context.seed("diffusion"), checkpoint)
-
-    def note(line: AdapterMetrics) -> None:
-        context.progress.note(f"loss {line.loss:.3f}")
-
-    training.run(context.progress.advance, note)
+    training = AdapterTraining(settings, learner, data, context.seed("diffusion"))
+    history = train(context, training, settings.checkpoint_minutes)
     weights, facts = learner.adapter()
-    artefacts: list[Artefact] = [Lines("history", training.history), Tensors("adapter", weights, metadata=facts)]
+    artefacts: list[Artefact] = [Lines("history", history), Tensors("adapter", weights, metadata=facts)]
     return artefacts + ([Tensors("features", space.tensors())] if space is not None else [])
 
 

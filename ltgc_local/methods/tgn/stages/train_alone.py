@@ -12,16 +12,16 @@ from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.evaluation.metrics import accuracies, f1_scores
 from ltgc_local.evaluation.predictions import predict
 from ltgc_local.methods.context import Chunk, StageContext
-from ltgc_local.methods.tgn.class_data import LabelledImages, part_of
+from ltgc_local.methods.tgn.class_data import part_of
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
-from ltgc_local.methods.tgn.kmdn.fitting import Fitting, Learner, Lesson, Validate
+from ltgc_local.methods.tgn.kmdn.peer_training import DistillEpoch, Peer, PeerTraining, Validate
 from ltgc_local.methods.tgn.network import Network, build_network, decoding_of
-from ltgc_local.recipe.schema import Backbone
+from ltgc_local.methods.training import train
+from ltgc_local.recipe.schema import Backbone, Classifier, Kmdn
 from ltgc_local.runs.files import Artefact, Json, Lines
-from ltgc_local.training.arm_data import ImageSet
-from ltgc_local.training.checkpoints import CHECKPOINT
+from ltgc_local.training.distributed import main_process_first
+from ltgc_local.training.images import ImageSet
 from ltgc_local.training.pixels import Source
-from ltgc_local.training.together import first_process_first
 
 NUMBERED = False
 
@@ -35,12 +35,10 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     entries = entries_of(context, side)
     torch.manual_seed(context.seed("network", side))
     network = build_network(settings, len(entries), settings.feature, weights_folder(context))
-    learner = build_learner(context, side, entries, network)
-    lessons = [Lesson(0, None, epoch) for epoch in range(settings.epochs)]
-    fitting = start_fitting(context, [learner], lessons, settings, settings.batch_size)
-    history = fitting.run(context.progress.advance)
-    selected = {"select": settings.select, "epoch": learner.epoch}
-    return [Lines("history", history), Json("selected", selected), network.to_file("network")]
+    return [
+        *train_peer(context, "kmdn", settings, build_peer(context, side, entries, network)),
+        network.to_file("network"),
+    ]
 
 
 def entries_of(context: StageContext, side: str) -> tuple[ClassEntry, ...]:
@@ -54,22 +52,22 @@ def weights_folder(context: StageContext) -> Path | None:
     return context.role_folder("backbone") if context.recipe.models.backbone else None
 
 
-def build_learner(context: StageContext, side: str, entries: Sequence[ClassEntry], network: Network) -> Learner:
+def build_peer(context: StageContext, side: str, entries: Sequence[ClassEntry], network: Network) -> Peer:
     """Give a network its side's training images, and its validation on that side's classes."""
     settings, corpus = context.recipe.kmdn, context.corpus
     class_ids = [entry.class_id for entry in entries]
-    train, val = (part_of(split, class_ids, f"{split.name}-{side}") for split in (corpus.train, corpus.val))
+    real, val = (part_of(split, class_ids, f"{split.name}-{side}") for split in (corpus.train, corpus.val))
     index = {class_id: number for number, class_id in enumerate(class_ids)}
-    targets = np.array([index[label] for label in train.labels.tolist()], dtype=np.int64)
-    images = LabelledImages((decode(context, settings, train),), targets)
-    validation = ImageSet(decode(context, settings, val), val.labels)
-    return Learner(side, network, images, validate_on(context, validation, class_ids, network))
+    targets = np.array([index[label] for label in real.labels.tolist()], dtype=np.int64)
+    images = ImageSet((decode(context, settings, real),), targets)
+    validation = ImageSet((decode(context, settings, val),), val.labels)
+    return Peer(side, network, images, validate_on(context, validation, class_ids, network))
 
 
 def decode(context: StageContext, settings: Backbone, source: Source) -> torch.Tensor:
     """Decode images at the network's size, (N, 3, H, W) uint8."""
     decoding = decoding_of(settings, context.run.decoded, settings.size_px, context.recipe.data)
-    with first_process_first():  # which decodes for all
+    with main_process_first(context.recipe.models.device):  # which decodes for all
         return decoding.load(source)
 
 
@@ -88,19 +86,11 @@ def validate_on(context: StageContext, images: ImageSet, class_ids: Sequence[int
     return validate
 
 
-def start_fitting(
-    context: StageContext,
-    learners: Sequence[Learner],
-    lessons: Sequence[Lesson],
-    settings: Backbone,
-    batch_size: int,
-    feature_weight: float = 0.0,
-) -> Fitting:
-    """Prepare a training, or take it up where its checkpoint is."""
-    checkpoint = context.run.folder(context.step.name) / CHECKPOINT
-    device = resolve_device(context.recipe.models.device)
-    seed = context.seed("fitting")
-    fitting = Fitting(learners, lessons, settings, batch_size, seed, device, feature_weight, checkpoint)
-    context.progress.expect(fitting.num_images)
-    context.progress.advance(fitting.num_done)
-    return fitting
+def train_peer(context: StageContext, block: str, settings: Kmdn | Classifier, peer: Peer) -> list[Artefact]:
+    """Train a network by itself, in place; return the history and which epoch was kept."""
+    epochs = [DistillEpoch(0, None, epoch) for epoch in range(settings.epochs)]
+    device, seed = resolve_device(context.recipe.models.device), context.seed("fitting")
+    training = PeerTraining(block, settings, [peer], epochs, settings.batch_size, seed, device)
+    history = train(context, training, settings.checkpoint_minutes)
+    selected = {"select": settings.select, "epoch": training.selections[0].epoch}
+    return [Lines("history", history), Json("selected", selected)]

@@ -9,15 +9,15 @@ import torch
 
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.budget import Member, count_wanted
-from ltgc_local.methods.tgn.class_data import LabelledImages, Part
+from ltgc_local.methods.tgn.class_data import Part
 from ltgc_local.methods.tgn.classes import build_manifest
-from ltgc_local.methods.tgn.kmdn.fitting import Learner, Lesson
+from ltgc_local.methods.tgn.kmdn.peer_training import Peer
 from ltgc_local.methods.tgn.network import build_network
-from ltgc_local.methods.tgn.stages.train_alone import decode, start_fitting, validate_on, weights_folder
+from ltgc_local.methods.tgn.stages.train_alone import decode, train_peer, validate_on, weights_folder
 from ltgc_local.recipe import TgnRecipe
 from ltgc_local.runs.drawn import DrawnSplit
-from ltgc_local.runs.files import Artefact, Json, Lines
-from ltgc_local.training.arm_data import ImageSet
+from ltgc_local.runs.files import Artefact
+from ltgc_local.training.images import ImageSet
 
 NUMBERED = False
 
@@ -30,20 +30,15 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     settings, corpus, arm = context.recipe.classifier, context.corpus, context.step.name.rpartition("/")[2]
     torch.manual_seed(context.seed("network", "classifier"))  # the same for both arms
     network = build_network(settings, len(corpus.class_names), None, weights_folder(context))
-    sets, labels = [decode(context, settings, corpus.train)], [corpus.train.labels]
+    images = ImageSet((decode(context, settings, corpus.train),), corpus.train.labels)
     if arm != "control":
         generated = merged_images(context)
-        sets.append(decode(context, settings, generated))
-        labels.append(generated.labels)
+        images += ImageSet((decode(context, settings, generated),), generated.labels)
     draws = num_draws(context.recipe, context) if settings.equal_steps else 0
-    images = LabelledImages(tuple(sets), np.concatenate(labels), draws, settings.sampler == "balanced")
-    validation = ImageSet(decode(context, settings, corpus.val), corpus.val.labels)
-    class_ids = range(len(corpus.class_names))
-    learner = Learner("classifier", network, images, validate_on(context, validation, class_ids, network))
-    lessons = [Lesson(0, None, epoch) for epoch in range(settings.epochs)]
-    history = start_fitting(context, [learner], lessons, settings, settings.batch_size).run(context.progress.advance)
-    selected = {"select": settings.select, "epoch": learner.epoch}
-    return [Lines("history", history), Json("selected", selected), network.to_file("network")]
+    validation = ImageSet((decode(context, settings, corpus.val),), corpus.val.labels)
+    validate = validate_on(context, validation, range(len(corpus.class_names)), network)
+    peer = Peer("classifier", network, images, validate, draws, settings.sampler)
+    return [*train_peer(context, "classifier", settings, peer), network.to_file("network")]
 
 
 def merged_images(context: StageContext) -> Part:

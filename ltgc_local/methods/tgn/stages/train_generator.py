@@ -8,24 +8,26 @@ import numpy as np
 import torch
 
 from ltgc_local.backends.torch_device import resolve_device
+from ltgc_local.backends.transfer import to_device
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge
 from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
 from ltgc_local.methods.tgn.cdtg.generator import Widths
+from ltgc_local.methods.tgn.cdtg.real_features import to_images
 from ltgc_local.methods.tgn.cdtg.sample_grid import SampleGrid
-from ltgc_local.methods.tgn.cdtg.steps import CdtgSteps
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
 from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
 from ltgc_local.methods.tgn.cdtg.warm_start import start_from
 from ltgc_local.methods.tgn.class_data import part_of
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.network import TailNetwork, decoding_of, load_tail_network
-from ltgc_local.methods.tgn.real_images import RealImages
+from ltgc_local.methods.training import train
+from ltgc_local.records import EpochMetrics
 from ltgc_local.runs.files import Artefact, Lines, Tensors, write_atomically
-from ltgc_local.training.checkpoints import CHECKPOINT
-from ltgc_local.training.optimization import copy_of
-from ltgc_local.training.together import first_process_first
+from ltgc_local.training.distributed import main_process_first
+from ltgc_local.training.images import ImageSet
+from ltgc_local.training.optimization import clone_weights
 
 NUMBERED = False
 ROWS, COLUMNS = 16, 8  # of the grids of samples: tail classes at most, and images of each
@@ -50,26 +52,21 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     folder.mkdir(parents=True, exist_ok=True)
     images = load_images(context, entries)
     clip = build_judge(context, entries)
-    context.progress.expect(settings.steps * settings.batch_size)
-    seed, checkpoint = context.seed("gan"), folder / CHECKPOINT
-    steps = CdtgSteps(settings, images, generator, discriminator, tail_network, clip, device, seed)
-    training = CdtgTraining(settings, images, steps, seed, checkpoint)
-    draw_grid = _grid_drawer(context, steps, images, tail_network)
+    seed = context.seed("gan")
+    training = CdtgTraining(settings, images, generator, discriminator, tail_network, clip, device, seed)
+    draw_grid = _grid_drawer(context, training, images, tail_network)
 
-    def on_line(step: int) -> None:
-        if not steps.accelerator.is_main_process:
-            return
-        write_atomically(draw_grid(), folder / f"samples-{step:07d}.png")
-        line = training.history[-1]
-        context.progress.note(f"D {line.discriminator:.2f} G {line.generator:.2f} p {line.ada_p:.2f}")
+    def write_samples(epoch: EpochMetrics) -> None:
+        if training.accelerator.is_main_process:
+            write_atomically(draw_grid(), folder / f"samples-{epoch.step:07d}.png")
 
-    training.run(context.progress.advance, on_line)
-    with steps.average.in_place():
-        weights = copy_of(kept_weights(generator, settings.behaviour))
+    history = train(context, training, settings.checkpoint_minutes, write_samples)
+    with training.average.in_place():
+        weights = clone_weights(kept_weights(generator, settings.behaviour))
     return [
-        Lines("history", training.history),
+        Lines("history", history),
         draw_grid(),
-        Tensors("discriminator", copy_of(discriminator.state_dict())),
+        Tensors("discriminator", clone_weights(discriminator.state_dict())),
         Tensors("generator", weights, metadata=generator.facts()),
     ]
 
@@ -117,7 +114,7 @@ def build_judge(context: StageContext, entries: Sequence[ClassEntry]) -> ClipJud
     return ClipJudge(context.model, [entry.prompt for entry in entries])
 
 
-def load_images(context: StageContext, entries: Sequence[ClassEntry]) -> RealImages:
+def load_images(context: StageContext, entries: Sequence[ClassEntry]) -> ImageSet:
     """Decode the classes' training images at the generator's size; their labels are the places in ``entries``."""
     recipe = context.recipe
     part = part_of(context.corpus.train, [entry.class_id for entry in entries], f"train-cdtg-{recipe.cdtg.classes}")
@@ -125,8 +122,8 @@ def load_images(context: StageContext, entries: Sequence[ClassEntry]) -> RealIma
     decoding = decoding_of(recipe.cdtg, folder, recipe.cdtg.size_px, recipe.data)
     place = {entry.class_id: number for number, entry in enumerate(entries)}
     labels = np.array([place[class_id] for class_id in part.labels.tolist()], dtype=np.int64)
-    with first_process_first():  # which decodes for all
-        return RealImages(decoding.load(part), labels)
+    with main_process_first(recipe.models.device):  # which decodes for all
+        return ImageSet((decoding.load(part),), labels)
 
 
 def kept_weights(generator: TailGenerator, behaviour: str) -> dict[str, torch.Tensor]:
@@ -138,20 +135,21 @@ def kept_weights(generator: TailGenerator, behaviour: str) -> dict[str, torch.Te
 
 
 def _grid_drawer(
-    context: StageContext, steps: CdtgSteps, images: RealImages, tail_network: TailNetwork
+    context: StageContext, training: CdtgTraining, images: ImageSet, tail_network: TailNetwork
 ) -> Callable[[], SampleGrid]:
     """Return what draws the averaged generator's samples: a row a tail class, always of the same noise and images."""
     settings, num_classes = context.recipe.cdtg, min(ROWS, len(read_manifest(context.run).tail))
     rows = np.concatenate([np.resize(np.flatnonzero(images.labels == label), COLUMNS) for label in range(num_classes)])
-    generator = steps.generator
+    generator = training.generator
     random = generator.draw_seeded([context.seed("sample", i) for i in range(len(rows))], settings.style_mixing)
-    random = random.to(steps.device)
-    pixels, labels = images.take(rows, steps.device)
+    random = random.to(training.device)
+    pixels = to_images(images.gather(rows), training.device)
+    labels = to_device(torch.from_numpy(images.labels[rows]), training.device)
 
     @torch.no_grad()
     def draw() -> SampleGrid:
         drawn = []
-        with steps.average.in_place():
+        with training.average.in_place():
             for first in range(0, len(rows), COLUMNS):
                 part = slice(first, first + COLUMNS)
                 features = tail_network.features(pixels[part]).float() if generator.fusion is not None else None

@@ -2,46 +2,26 @@
 
 One epoch is len(D_o) pairs, so every arm takes the same number of steps. Rows number the originals first, then the
 generated images. What is drawn depends on the seed alone, so that a training that goes on from a checkpoint draws what
-it would have drawn. Pixels of the next batches are gathered in threads while the device works on this one.
+it would have drawn.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ltgc_local.backends.transfer import onto
-from ltgc_local.prefetch import map_ahead
+from ltgc_local.backends.transfer import to_device
+from ltgc_local.methods.ltgc.balance_mix import mix, mix_masked
+from ltgc_local.methods.ltgc.priors import class_shares, effective_prior, scaled_log
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.training.augment import augment
-from ltgc_local.training.balance_mix import (
-    BalancedSampler,
-    class_shares,
-    effective_prior,
-    mix,
-    mix_masked,
-    shuffled,
-)
-from ltgc_local.training.losses import scaled_log
-
-AHEAD = 2  # batches that are gathered early: one that waits, and one in the making
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """Decoded images (N, 3, H, W) uint8, in memory or mapped from a file, with labels (N,) int64."""
-
-    pixels: torch.Tensor
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
+from ltgc_local.training.images import ImageSet
+from ltgc_local.training.sampling import BalancedSampler, shuffled
 
 
 @dataclass(frozen=True)
@@ -68,7 +48,7 @@ class ArmData:
         self.mixing = mixing if len(generated) else "none"
         self.original = original
         self.generated = generated
-        self.labels = np.concatenate([original.labels, generated.labels])
+        self.images = original + generated
         self.steps_per_epoch = math.ceil(len(original) / self.settings.batch_size)
         self.generator = torch.Generator().manual_seed(seed)  # of augmentation: a checkpoint keeps its state
         self._seed = seed
@@ -104,14 +84,14 @@ class ArmData:
         """Return whether an epoch is one of the last ``last_layer_epochs``, which train the head alone."""
         return epoch >= self.settings.epochs - self.settings.last_layer_epochs
 
-    def log_prior(self, epoch: int = 0) -> torch.Tensor | None:
-        """Return tau log pi, (C,), for an epoch's batches (see ``losses``), or None for plain cross-entropy."""
+    def log_prior(self, epoch: int = 0) -> torch.Tensor:
+        """Return tau log pi, (C,), for an epoch's batches (see ``losses``); 0 for plain cross-entropy."""
         settings = self.settings
         if settings.loss == "cross_entropy":
-            return None
+            return torch.zeros(self.num_classes)
         mixing = "none" if self.is_real(epoch) else self.mixing
         if settings.loss == "balanced_softmax" or settings.prior == "counts":
-            images = self.labels if mixing == "balance_mix" else self._labels(mixing)
+            images = self.images.labels if mixing == "balance_mix" else self._labels(mixing)
             return scaled_log(class_shares(images, self.num_classes, False), settings.prior_scale)
         if mixing == "balance_mix":
             alpha, beta = settings.mix_alpha, settings.mix_beta or settings.mix_alpha
@@ -122,17 +102,9 @@ class ArmData:
             prior = class_shares(self._labels(mixing), self.num_classes, settings.sampler == "balanced")
         return scaled_log(prior, settings.prior_scale)
 
-    def gathered_batches(self, first: int, device: torch.device) -> Generator[tuple[int, Batch, Pixels], None, None]:
-        """Yield (epoch, batch, pixels) from step ``first`` on; for a GPU the pixels are in page-locked memory."""
-
-        def gather(drawn: tuple[int, Batch]) -> tuple[int, Batch, Pixels]:
-            return *drawn, self.gather(drawn[1], pin=device.type == "cuda")
-
-        return map_ahead(gather, itertools.islice(self.batches(), first, None), workers=AHEAD, ahead=AHEAD)
-
     def gather(self, batch: Batch, pin: bool = False) -> Pixels:
         """Copy a batch's pixels out of memory or the mapped files."""
-        return tuple(self._gather(rows, pin) for rows in (batch.rows, batch.others) if rows is not None)
+        return tuple(self.images.gather(rows, pin) for rows in (batch.rows, batch.others) if rows is not None)
 
     def tensors(
         self, batch: Batch, pixels: Pixels, mean: torch.Tensor, std: torch.Tensor
@@ -141,7 +113,7 @@ class ArmData:
         images, targets = self._augmented(batch.rows, pixels[0], mean.device)
         if batch.others is not None and batch.lam is not None:
             others, other_targets = self._augmented(batch.others, pixels[1], mean.device)
-            lam = onto(torch.from_numpy(batch.lam).float(), mean.device)
+            lam = to_device(torch.from_numpy(batch.lam).float(), mean.device)
             if self.settings.mix_form == "mask":
                 images, lam = mix_masked(images, others, lam, self.generator)
             else:
@@ -151,7 +123,7 @@ class ArmData:
 
     def _labels(self, mixing: str) -> np.ndarray:
         """Return the labels of what is drawn one by one: of all images for a union, else of the originals."""
-        return self.labels if mixing in ("union", "mixup") else self.original.labels
+        return self.images.labels if mixing in ("union", "mixup") else self.original.labels
 
     def _drawer(self, balanced: BalancedSampler, every: Iterator[int]) -> Callable[[int], np.ndarray]:
         if self.settings.sampler == "balanced":
@@ -161,19 +133,6 @@ class ArmData:
     def _augmented(
         self, rows: np.ndarray, pixels: torch.Tensor, device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = onto(torch.from_numpy(self.labels[rows]), device)
+        labels = to_device(torch.from_numpy(self.images.labels[rows]), device)
         targets = F.one_hot(labels, self.num_classes).float()
-        return augment(onto(pixels, device).float() / 255, self.settings, self.generator), targets
-
-    def _gather(self, rows: np.ndarray, pin: bool) -> torch.Tensor:
-        """Copy rows out of the two sets, (B, 3, H, W) uint8; either may be mapped from a file larger than memory."""
-        pixels = torch.empty(len(rows), *self.original.pixels.shape[1:], dtype=torch.uint8, pin_memory=pin)
-        is_generated = torch.from_numpy(rows >= len(self.original))
-        wanted = torch.from_numpy(rows)
-        if not is_generated.any():
-            return torch.index_select(self.original.pixels, 0, wanted, out=pixels)
-        if is_generated.all():
-            return torch.index_select(self.generated.pixels, 0, wanted - len(self.original), out=pixels)
-        pixels[~is_generated] = self.original.pixels[wanted[~is_generated]]
-        pixels[is_generated] = self.generated.pixels[wanted[is_generated] - len(self.original)]
-        return pixels
+        return augment(to_device(pixels, device).float() / 255, self.settings, self.generator), targets

@@ -1,13 +1,13 @@
 """Several processes of one machine that train together, by accelerate: each takes its share of every batch.
 
 The launcher starts them (``pipeline.executors.gpus.join_gpus``) and says by RANK and WORLD_SIZE who each is. Whatever
-they make is the same in all of them, and the first writes it.
+they make is the same in all of them, and the main process writes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 import torch.distributed as dist
@@ -16,11 +16,11 @@ from accelerate import PartialState
 from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.errors import BackendError
 
-BUCKET_BYTES = 25 * 1024**2  # of gradients that are sent together, as DDP does: a message costs more than its contents
+BUCKET_BYTES = 25 * 1024**2  # of gradients sent in one message, as in DDP: a message costs more than its contents
 
 
 @contextmanager
-def joined(device: str, processes: int) -> Iterator[None]:
+def process_group(device: str, processes: int) -> Iterator[None]:
     """Meet the other processes, before any model is loaded: each is given its own GPU here.
 
     Args:
@@ -29,7 +29,7 @@ def joined(device: str, processes: int) -> Iterator[None]:
     Raises:
         BackendError: they did not meet, so that each would train alone and all of them on everything.
     """
-    state = PartialState(cpu=resolve_device(device) == "cpu")
+    state = _state(device)
     if state.num_processes != processes:
         raise BackendError(
             f"{processes} processes were to train together, and accelerate sees {state.num_processes}; type "
@@ -41,22 +41,35 @@ def joined(device: str, processes: int) -> Iterator[None]:
         state.destroy_process_group()
 
 
-@contextmanager
-def first_process_first() -> Iterator[None]:
-    """Let the first process through before the others, which then find what it wrote."""
-    if not _is_joined():
-        yield
-        return
-    if dist.get_rank() > 0:
-        _wait_for_all()
-    yield
-    if dist.get_rank() == 0:
-        _wait_for_all()
+def main_process_first(device: str) -> AbstractContextManager[None]:
+    """Let the main process through before the others, which then find what it wrote."""
+    first: AbstractContextManager[None] = _state(device).main_process_first()
+    return first
+
+
+def _state(device: str) -> PartialState:
+    return PartialState(cpu=resolve_device(device) == "cpu")
+
+
+def check_shares(block: str, batch_size: int, processes: int) -> None:
+    """Check that a batch can be shared out evenly.
+
+    Args:
+        block: the recipe's block that ``batch_size`` is a key of.
+
+    Raises:
+        BackendError: it cannot.
+    """
+    if batch_size % processes:
+        raise BackendError(
+            f"{block}: {batch_size} images per step cannot be shared evenly by {processes} processes; "
+            f"type --set {block}.batch_size={processes * -(-batch_size // processes)}"
+        )
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Give each gradient its mean over the processes, all of which have gradients of the same parameters."""
-    if not _is_joined():
+    if not (dist.is_available() and dist.is_initialized()):
         return
     bucket: list[torch.Tensor] = []
     for parameter in parameters:
@@ -76,14 +89,3 @@ def _average(gradients: list[torch.Tensor]) -> None:
     flat /= dist.get_world_size()
     for gradient, values in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
         gradient.copy_(values.view_as(gradient))
-
-
-def _is_joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _wait_for_all() -> None:
-    if torch.cuda.is_available() and dist.get_backend() == "nccl":
-        dist.barrier(device_ids=[torch.cuda.current_device()])
-    else:
-        dist.barrier()

@@ -1,0 +1,50 @@
+"""BalanceMix: pairs of a class-balanced original image and a generated image, mixed with their labels.
+
+    x~ = lam * x_i + (1 - lam) * x_j,    y~ = lam * y_i + (1 - lam) * y_j        (LTGC, BalanceMix)
+
+x_i is balance-sampled from the original data D_o, x_j sampled from the generated data D_g. The paper states neither the
+distribution of lam nor an epoch's length: ours are Beta(a, b) a pair and len(D_o) pairs. It writes 1 in bold, as for a
+mask: ``mix_masked`` is that reading.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ltgc_local.backends.transfer import to_device
+
+
+def mix(one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+    """Mix two batches: images (B, C, H, W) or soft targets (B, C), with ``lam`` (B,) the share of ``one``."""
+    share = lam.view(-1, *([1] * (one.dim() - 1)))
+    return share * one + (1 - share) * other
+
+
+def mix_masked(
+    one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put a rectangle of ``other``, of the image's proportions and share 1 - lam, at a random place of ``one``.
+
+    As CutMix (Yun et al. 2019), but the rectangle lies wholly within the image: there, what hangs over the edge is cut
+    off, which makes the share of ``one`` larger than lam on average.
+
+    Args:
+        one, other: images (B, C, H, W).
+        lam: (B,).
+        generator: on the CPU.
+
+    Returns:
+        The images, and (B,) the share of their pixels that is ``one``'s: lam but for rounding to whole pixels.
+    """
+    height, width = one.shape[-2:]
+    side = (1 - lam).clamp(0, 1).sqrt()  # (B,)
+    place = to_device(torch.rand(len(one), 2, generator=generator), one.device)  # (B, 2)
+
+    def inside(size: int, at: torch.Tensor) -> torch.Tensor:
+        length = (side * size).round()
+        first = (at * (size - length + 1)).floor().clamp(max=size - length)
+        index = torch.arange(size, device=one.device)
+        return (index >= first[:, None]) & (index < (first + length)[:, None])  # (B, size)
+
+    box = inside(height, place[:, 0])[:, :, None] & inside(width, place[:, 1])[:, None, :]  # (B, H, W)
+    return torch.where(box[:, None], other, one), 1 - box.float().mean((1, 2))

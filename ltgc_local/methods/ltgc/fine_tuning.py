@@ -1,0 +1,153 @@
+"""Fine-tune one arm: LoRA and head on mixed pairs (LTGC), or on originals alone (the control).
+
+In a distributed run each process draws the same rows and takes its share of them, so the number of processes does not
+change what is trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+
+from ltgc_local.methods.ltgc.arm_data import ArmData, Batch, Pixels
+from ltgc_local.recipe.schema import Train
+from ltgc_local.training.checkpoints import Groups
+from ltgc_local.training.classifier import Classifier
+from ltgc_local.training.lora import check_gradients
+from ltgc_local.training.optimization import (
+    MovingAverage,
+    Selection,
+    load_weights_,
+    trained_parameters,
+    warmup_cosine,
+)
+from ltgc_local.training.trainer import Algorithm, Epoch
+
+Validate = Callable[[torch.nn.Module], dict[str, float | None]]
+
+
+@final
+class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
+    """The training of one arm's classifier, in place."""
+
+    block = "train"
+
+    def __init__(
+        self,
+        data: ArmData,
+        classifier: Classifier,
+        normalisation: tuple[torch.Tensor, torch.Tensor],
+        device: str,
+        validate: Validate,
+    ) -> None:
+        """Prepare the classifier.
+
+        Args:
+            normalisation: mean and std, (1, 3, 1, 1), of images in [0, 1].
+            validate: called with the classifier after each epoch.
+        """
+        settings = data.settings
+        self._data, self._settings, self.classifier, self._validate = data, settings, classifier, validate
+        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.remedy = f"--set train.lr={settings.lr / 10:g}, or --set train.warmup_steps=100"
+        self.batch_size = settings.batch_size
+        self.epochs = [Epoch(data.steps_per_epoch)] * settings.epochs
+        self.optimizers = {"classifier": build_optimizer(settings, classifier, self.accelerator.device)}
+        self._parameters = trained_parameters(classifier)
+        self._model = self.accelerator.prepare(classifier)
+        if settings.compile:  # not ``classifier``, which validation shows batches of other sizes
+            self._model = torch.compile(self._model, mode=settings.compile, dynamic=False)
+        self._normalisation = tuple(tensor.to(self.accelerator.device) for tensor in normalisation)
+        self._average = MovingAverage(self._parameters, settings.ema)
+        self.selection = Selection(self.block, settings.select)
+        self._log_priors: dict[bool, torch.Tensor] = {}
+
+    def lr_factor(self, step: int) -> float:
+        return warmup_cosine(step, self._settings.warmup_steps, len(self.epochs) * self._data.steps_per_epoch)
+
+    def draws(self) -> Iterator[tuple[int, Batch]]:
+        return self._data.batches()
+
+    def gather(self, draw: tuple[int, Batch]) -> tuple[int, Batch, Pixels]:
+        return *draw, self._data.gather(draw[1], pin=self.accelerator.device.type == "cuda")
+
+    def step(self, step: int, batch: tuple[int, Batch, Pixels]) -> Mapping[str, torch.Tensor]:
+        accelerator, settings = self.accelerator, self._settings
+        epoch, drawn, pixels = batch
+        images, targets = self._data.tensors(drawn, pixels, *self._normalisation)
+        mine = slice(accelerator.process_index, None, accelerator.num_processes)
+        parts = list(zip(*(t[mine].chunk(settings.accumulation_steps) for t in (images, targets)), strict=True))
+        num = sum(len(part) for part, _ in parts)
+        log_prior = self._log_prior(epoch)
+        self._model.train()
+        total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+        for number, (part, part_targets) in enumerate(parts, start=1):
+            with nullcontext() if number == len(parts) else accelerator.no_sync(self._model):
+                with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+                    logits = self._model(part).float()
+                loss = F.cross_entropy(logits + log_prior, part_targets) * (len(part) / num)
+                accelerator.backward(loss)
+            total += loss.detach()
+        if step == 0:
+            check_gradients(self.classifier, settings)
+        if self._data.is_last_layer(epoch):
+            # Freezing the tower in mid-training would stall a distributed run.
+            for name, parameter in self._parameters.items():
+                if name.startswith("tower."):
+                    parameter.grad = None
+        self.optimizers["classifier"].step()
+        self.optimizers["classifier"].zero_grad(set_to_none=True)
+        self._average.update()
+        return {"loss": total}
+
+    def _log_prior(self, epoch: int) -> torch.Tensor:
+        is_real = self._data.is_real(epoch)
+        if is_real not in self._log_priors:
+            self._log_priors[is_real] = self._data.log_prior(epoch).to(self.accelerator.device)
+        return self._log_priors[is_real]
+
+    def validate(self, epoch: int) -> dict[str, float | None]:
+        self.classifier.eval()
+        with self._average.in_place():
+            validation = self._validate(self.classifier)
+            self.selection.offer(epoch, validation, self._parameters)
+        if epoch == len(self.epochs) - 1:
+            load_weights_(self._parameters, self.selection.weights)
+        return validation
+
+    def state(self) -> Groups:
+        return {
+            "weights": self._parameters,
+            "average": self._average.weights,
+            "augmentation": {"state": self._data.generator.get_state()},
+            **self.selection.state(),
+        }
+
+    def load_state(self, groups: Groups) -> None:
+        load_weights_(self._parameters, groups["weights"])
+        self._average.weights = groups.get("average", {})
+        self._data.generator.set_state(groups["augmentation"]["state"].cpu())
+        self.selection.load_state(groups)
+
+
+def build_optimizer(settings: Train, classifier: Classifier, device: torch.device) -> torch.optim.Optimizer:
+    """Return the optimiser of the adapters and of the head, which may have a learning rate of its own.
+
+    On a GPU one kernel updates all of them, for they are hundreds of small matrices.
+    """
+    fused = True if device.type == "cuda" else None
+    groups: list[dict[str, Any]] = [
+        {"params": [p for n, p in classifier.named_parameters() if p.requires_grad and not n.startswith("head.")]},
+        {"params": [p for p in classifier.head.parameters() if p.requires_grad], "lr": settings.head_lr or settings.lr},
+    ]
+    groups = [{"lr": settings.lr} | group for group in groups if group["params"]]
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=fused
+    )

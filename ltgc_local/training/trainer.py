@@ -1,0 +1,264 @@
+"""The loop of every training: learning rate, checkpoints, reading of losses, history, live metrics.
+
+An ``Algorithm`` says what a step does, and what there is to keep of it. Nothing here knows which method trains.
+
+Losses stay on the device until every 20th step and the end of an epoch, for a GPU would have to stand still for each of
+them. Only then are checkpoints written, so that none holds what came of a loss that is not finite. In a distributed run
+losses are means over the processes, which therefore all see the same, and the main process writes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol, Self, TypeVar
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.optim.lr_scheduler import LambdaLR
+
+from ltgc_local.errors import BackendError
+from ltgc_local.prefetch import prefetch
+from ltgc_local.records import EpochMetrics
+from ltgc_local.training.checkpoints import (
+    Groups,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    random_states,
+    read_checkpoint,
+    set_random_states,
+    write_checkpoint,
+)
+
+READ_EVERY = 20  # steps
+AHEAD = 2  # batches that are gathered early: one that waits, and one in the making
+MIB = 2**20
+
+Draw = TypeVar("Draw")
+Batch = TypeVar("Batch")
+Metrics = Mapping[str, float | int]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How many steps it takes, and which network learns, where there are several."""
+
+    num_steps: int
+    network: str = ""
+
+    @classmethod
+    def split(cls, steps: int, every: int) -> list[Self]:
+        """Return the epochs of a training that has steps alone: one every so many, the last perhaps shorter."""
+        return [cls(min(every, steps - first)) for first in range(0, steps, every)]
+
+
+class Algorithm(Protocol[Draw, Batch]):
+    """What is trained and how: all that differs between trainings.
+
+    Attributes:
+        accelerator: the device, the processes, and this one's place among them.
+        block: of the recipe, for messages.
+        remedy: what to type when a loss is not finite.
+        batch_size: images per step, of all processes together.
+        epochs: each ends with a validation and a record of the history.
+        optimizers: by name; ``step`` uses them, the Trainer sets their rates and keeps their states.
+    """
+
+    accelerator: Accelerator
+    block: str
+    remedy: str
+    batch_size: int
+    epochs: Sequence[Epoch]
+    optimizers: Mapping[str, torch.optim.Optimizer]
+
+    def lr_factor(self, step: int) -> float:
+        """Return the factor of the optimisers' learning rates in a step."""
+
+    def draws(self) -> Iterator[Draw]:
+        """Yield what each step works on, from step 0 on and the same each time; there may be more than are asked."""
+
+    def gather(self, draw: Draw) -> Batch:
+        """Copy a step's images out of memory or files. Called in a thread, early: it must change nothing."""
+
+    def step(self, step: int, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """Train on this process's share of a batch; return the losses by name, on the device."""
+
+    def validate(self, epoch: int) -> dict[str, float | None]:
+        """End an epoch, choosing weights where that is asked for; return what was measured.
+
+        After the last epoch the networks have the weights that are kept.
+        """
+
+    def state(self) -> Groups:
+        """Return all that steps and validations change but for the optimisers and torch's own random numbers."""
+
+    def load_state(self, groups: Groups) -> None:
+        """Put back what ``state`` returned. A group without tensors is missing; the tensors are on the device."""
+
+
+class Trainer:
+    """One training. It can be killed between any two steps and resumes from its last checkpoint exactly."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm[Draw, Batch],
+        checkpoint: Path | None = None,
+        checkpoint_minutes: float = 0.0,
+        *,
+        on_step: Callable[[int], None] = lambda images: None,
+        on_epoch: Callable[[EpochMetrics], None] = lambda epoch: None,
+        on_metrics: Callable[[Metrics], None] = lambda metrics: None,
+    ) -> None:
+        """Prepare a training, taking up the checkpoint where there is one.
+
+        Args:
+            checkpoint: the file to resume from, if it exists, and to write to; None does neither.
+            checkpoint_minutes: least time between checkpoints; 0 reads losses and writes one in each step.
+            on_step: called with the number of images after each step, and first with that of those done before.
+            on_epoch: called with each new record of the history.
+            on_metrics: called in the main process whenever losses were read, and after each validation.
+
+        Raises:
+            ArtefactError: the checkpoint is damaged.
+        """
+        self._algorithm, self._checkpoint, self._minutes = algorithm, checkpoint, checkpoint_minutes
+        self._on_step, self._on_epoch, self._on_metrics = on_step, on_epoch, on_metrics
+        self._ends = list(itertools.accumulate(epoch.num_steps for epoch in algorithm.epochs))
+        self.step = 0
+        self.history: list[EpochMetrics] = []
+        self._losses: dict[str, list[float]] = {}  # of this epoch
+        self._unread: list[Mapping[str, torch.Tensor]] = []  # the latest of them, still on the device
+        self._seconds = 0.0  # of this epoch, before this process took it up
+        if checkpoint is not None:
+            self._restore(checkpoint)
+        self._schedules = [self._schedule(optimizer) for optimizer in algorithm.optimizers.values()]
+
+    @property
+    def num_images(self) -> int:
+        """How many images are trained on from the first step to the last."""
+        return self._ends[-1] * self._algorithm.batch_size
+
+    def run(self) -> list[EpochMetrics]:
+        """Train to the end; return the history.
+
+        Raises:
+            BackendError: a loss is not finite.
+        """
+        algorithm = self._algorithm
+        self._on_step(self.step * algorithm.batch_size)
+        self._begun = self._written = self._read = time.monotonic()
+        read_every = READ_EVERY if self._minutes or self._checkpoint is None else 1
+        draws = itertools.islice(algorithm.draws(), self.step, self._ends[-1])
+        with closing(prefetch(algorithm.gather, draws, workers=AHEAD, ahead=AHEAD)) as batches:
+            for batch in batches:
+                self._unread.append(algorithm.step(self.step, batch))
+                self.step += 1
+                self._on_step(algorithm.batch_size)
+                is_end = self.step == self._ends[len(self.history)]
+                if is_end or self.step == 1 or self.step % read_every == 0:
+                    self._read_losses()
+                    if is_end:
+                        self._end_epoch()
+                    if time.monotonic() - self._written >= 60 * self._minutes:
+                        self._write()
+                for schedule in self._schedules:
+                    schedule.step()
+        return self.history
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> LambdaLR:
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]  # which LambdaLR wants of an optimiser that is not at its first step
+        return LambdaLR(optimizer, self._algorithm.lr_factor, self.step - 1)
+
+    @property
+    def _lr(self) -> float:
+        return float(self._schedules[0].get_last_lr()[0])
+
+    def _read_losses(self) -> None:
+        """Take the losses of the latest steps off the device.
+
+        Raises:
+            BackendError: one is not finite. No epoch ends and no checkpoint is written with what came of it.
+        """
+        algorithm, epoch = self._algorithm, len(self.history)
+        on_device = torch.stack([loss.double() for losses in self._unread for loss in losses.values()])
+        values = iter(algorithm.accelerator.reduce(on_device, "mean").tolist())
+        latest: dict[str, list[float]] = {}
+        for step, losses in enumerate(self._unread, start=self.step - len(self._unread)):
+            for name, value in zip(losses, values, strict=False):
+                if not math.isfinite(value):
+                    raise BackendError(
+                        f"{algorithm.block}: {name} is {value} in step {step} (epoch {epoch}); type {algorithm.remedy}"
+                    )
+                latest.setdefault(name, []).append(value)
+        for name, found in latest.items():
+            self._losses.setdefault(name, []).extend(found)
+        rate = self._rate(len(self._unread), time.monotonic() - self._read)
+        self._unread, self._read = [], time.monotonic()
+        self._tell(_means(latest) | {"lr": self._lr, "images_per_second": rate} | _memory(algorithm.accelerator.device))
+
+    def _end_epoch(self) -> None:
+        number, epoch = len(self.history), self._algorithm.epochs[len(self.history)]
+        rate = self._rate(epoch.num_steps, self._seconds + time.monotonic() - self._begun)
+        validation = self._algorithm.validate(number)
+        losses = _means(self._losses)
+        metrics = EpochMetrics(number, epoch.network, self.step, losses, self._lr, rate, validation)
+        self._tell({name: value for name, value in validation.items() if value is not None})
+        self.history.append(metrics)
+        self._on_epoch(metrics)
+        self._losses, self._seconds, self._begun = {}, 0.0, time.monotonic()
+        self._read = self._begun
+
+    def _rate(self, steps: int, seconds: float) -> float:
+        return round(steps * self._algorithm.batch_size / seconds, 1)
+
+    def _tell(self, metrics: Metrics) -> None:
+        if metrics and self._algorithm.accelerator.is_main_process:
+            self._on_metrics({"step": self.step, "epoch": len(self.history), **metrics})
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        if self._checkpoint is None or not self._algorithm.accelerator.is_main_process:
+            return
+        optimizers = {_group(name): optimizer_tensors(each) for name, each in self._algorithm.optimizers.items()}
+        losses = {name: torch.tensor(values, dtype=torch.float64) for name, values in self._losses.items()}
+        facts = {
+            "step": self.step,
+            "history": [asdict(epoch) for epoch in self.history],
+            "seconds": self._seconds + time.monotonic() - self._begun,
+        }
+        groups = {**self._algorithm.state(), **optimizers, "losses": losses, "random": random_states()}
+        write_checkpoint(self._checkpoint, groups, facts)
+
+    def _restore(self, path: Path) -> None:
+        found = read_checkpoint(path)
+        if found is None:
+            return
+        groups, facts = found
+        device = self._algorithm.accelerator.device
+        for name, optimizer in self._algorithm.optimizers.items():
+            load_optimizer_tensors(optimizer, groups.pop(_group(name), {}))
+        set_random_states(groups.pop("random"))
+        self._losses = {name: values.tolist() for name, values in groups.pop("losses", {}).items()}
+        self._algorithm.load_state({g: {n: t.to(device) for n, t in tensors.items()} for g, tensors in groups.items()})
+        self.history = [EpochMetrics(**epoch) for epoch in facts["history"]]
+        self.step, self._seconds = facts["step"], facts["seconds"]
+
+
+def _group(optimizer: str) -> str:
+    return f"optimizer {optimizer}"
+
+
+def _means(losses: Mapping[str, list[float]]) -> dict[str, float]:
+    return {name: float(np.mean(values)) for name, values in losses.items()}
+
+
+def _memory(device: torch.device) -> dict[str, int]:
+    """Return what this process's tensors have taken of a GPU at most, MiB."""
+    return {"gpu_memory_mib": torch.cuda.max_memory_allocated(device) // MIB} if device.type == "cuda" else {}
