@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +46,20 @@ def test_every_command_explains_itself_with_an_example(name: str | None) -> None
     assert example.split()[1] == (name or "run")
     command: click.Command = main.commands[example.split()[1]]
     command.make_context("x", example.split()[2:], resilient_parsing=False)  # the example is one that parses
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_list_of_commands_cuts_no_sentence(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    listed = call("--help").output.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in listed] == sorted(main.commands)
+    assert all(line.endswith(".") and not line.endswith("..") for line in listed)
+
+
+@pytest.mark.parametrize("module", ["ltgc_local", "ltgc_local.cli"])
+def test_the_package_can_be_run_as_a_module(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: ltgc-local [OPTIONS]")
 
 
 def test_the_version_is_the_packages() -> None:

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from ltgc_local.cli import main
-from ltgc_local.pipeline.preview import plan_as_dict, plan_as_text
+from ltgc_local.cli.text import plan_as_text
+from ltgc_local.pipeline.preview import plan_as_dict
 from ltgc_local.recipe import load_recipe
 from tests.datasets.mock_ups import CROP_MOCK_UPS, MOCK_UPS
 
@@ -45,8 +46,8 @@ def test_the_number_of_images_to_draw(
     recipe = load_recipe(RECIPES / f"{benchmark}.yaml", [*options[benchmark], f"describe.tail_below={tail_below}"])
     plan = plan_as_dict(recipe)
     assert (len(plan["to_draw"]), plan["num_to_draw"]) == (num_classes, num_to_draw)
-    assert f"to generate: {num_to_draw} images (" in plan_as_text(recipe)
-    assert f"for each of {num_classes} tail classes)" in plan_as_text(recipe)
+    assert f"to generate: {num_to_draw} images (" in plan_as_text(plan)
+    assert f"for each of {num_classes} tail classes)" in plan_as_text(plan)
 
 
 @pytest.mark.parametrize(
