@@ -162,6 +162,19 @@ def test_an_unknown_step_is_exit_code_2_and_touches_nothing(recipe_file: Path, t
     assert not (tmp_path / "run").exists()
 
 
+def test_changed_settings_are_exit_code_5_with_two_commands_that_resolve_them(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "my runs"
+    RunDirectory(out).begin("describe", {"seed": 1})
+    result = call("run", recipe_file, "--set", "seed=2", "--out", out)
+    assert result.exit_code == 5
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"{out}/describe: step describe was made with other settings:" and "  seed: 1 -> 2" in lines
+    command = f"  ltgc-local run {recipe_file} --set seed=2 --out "
+    assert lines[-3] == f"{command}'{out}' --from describe" and lines[-1] == f"{command}'{out}-2'"
+
+
 def test_a_traceback_is_shown_when_it_is_asked_for_with_the_same_exit_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

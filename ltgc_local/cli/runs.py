@@ -47,7 +47,8 @@ def run(
 
     Example: ltgc-local run recipes/quickstart.yaml --set seed=1 --out runs/seed1
     """
-    from ltgc_local.cli.text import outcome_as_text
+    from ltgc_local.cli.text import outcome_as_text, stale_as_text
+    from ltgc_local.pipeline.fingerprint import StaleStep
     from ltgc_local.pipeline.sweep import Invocation, recipes_of_run, start
 
     is_run = (recipe / "recipe.json").is_file()
@@ -64,7 +65,11 @@ def run(
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     again = is_run and out is not None and out.resolve() == recipe.resolve()
     asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again)
-    console.write(outcome_as_text(start(asked, console.log), to_step))
+    try:
+        outcome = start(asked, console.log)
+    except StaleStep as stale:
+        raise ArtefactError(stale_as_text(stale, command, asked.root)) from stale
+    console.write(outcome_as_text(outcome, to_step))
 
 
 @click.command()
@@ -154,10 +159,15 @@ def report(run_directory: Path) -> None:
 
     Example: ltgc-local report runs/quickstart
     """
-    from ltgc_local.cli.text import figures_as_text
+    from ltgc_local.cli.text import figures_as_text, stale_as_text
+    from ltgc_local.pipeline.fingerprint import StaleStep
     from ltgc_local.pipeline.preview import read_figures
     from ltgc_local.pipeline.scheduler import make_report_again
 
     read_figures(run_directory)  # says what is missing, where it is more than the report
-    make_report_again(run_directory, console.log)
+    try:
+        make_report_again(run_directory, console.log)
+    except StaleStep as stale:
+        again = shlex.join(["ltgc-local", "run", str(run_directory)])
+        raise ArtefactError(stale_as_text(stale, again, run_directory)) from stale
     console.write(figures_as_text(read_figures(run_directory)))

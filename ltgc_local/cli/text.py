@@ -6,10 +6,12 @@ Values come in, text goes out. Every path in a command to type is quoted for a s
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from ltgc_local.comparison import write_comparison
 from ltgc_local.datasets.base import Checked
+from ltgc_local.pipeline.fingerprint import StaleStep
 from ltgc_local.pipeline.preview import Figures, read_figures
 from ltgc_local.pipeline.sweep import Outcome
 from ltgc_local.recipe.schema import Data
@@ -73,6 +75,22 @@ def outcome_as_text(outcome: Outcome, to_step: str | None) -> str:
         return figures_as_text(read_figures(outcome.root))
     table = write_comparison(outcome.comparison, "markdown")
     return f"{table}\nalso: {outcome.root / 'comparison.html'}, .csv, .tex, .md"
+
+
+def stale_as_text(stale: StaleStep, command: str, out: Path) -> str:
+    """Say what changed, and the two commands that resolve it.
+
+    Args:
+        command: what the user typed, without ``--out``, ``--from`` and ``--reuse``.
+        out: what ``--out`` means to that command: of a table the folder of all its runs.
+    """
+    place = shlex.quote(str(out))
+    return (
+        f"{stale}\n"
+        f"to redo it and what follows (what is there is kept under {stale.run / 'superseded'}), type:\n"
+        f"  {command} --out {place} --from {stale.step.split('/')[0]}\n"
+        f"to keep this run and start another, type:\n  {command} --out {shlex.quote(f'{out}-2')}"
+    )
 
 
 def figures_as_text(figures: Figures) -> str:

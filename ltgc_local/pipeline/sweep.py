@@ -42,6 +42,13 @@ class Invocation:
     reuse: tuple[Path, ...] = ()  # run directories, or folders of them, from which finished steps are taken
     again: bool = False  # a run goes on by its own recipe
 
+    @property
+    def root(self) -> Path:
+        """Where the run goes; of several the folder of them all."""
+        name = self.recipes.name
+        by_default = name if self.recipes.is_table or self.seeds is None else f"{name}-seeds"
+        return self.out or Path("runs") / by_default
+
 
 @dataclass(frozen=True)
 class Job:
@@ -66,7 +73,6 @@ def start(asked: Invocation, log: Callable[[str], None]) -> Outcome:
     Raises:
         LtgcError: of the kind of what went wrong; what was complete stays.
     """
-    name = asked.recipes.name
     if asked.from_step and asked.reuse:
         raise RecipeError("--from does a step again, and --reuse takes it from elsewhere; give one of them")
     for folder in asked.reuse:
@@ -74,7 +80,7 @@ def start(asked: Invocation, log: Callable[[str], None]) -> Outcome:
             raise RecipeError(f"--reuse {folder}: no run directory there, nor in the folders under it")
     check_steps(asked)
     if asked.recipes.is_table or asked.seeds is not None:
-        root = asked.out or Path("runs") / (name if asked.recipes.is_table else f"{name}-seeds")
+        root = asked.root
         jobs = list_jobs(asked.recipes, root, parse_seeds(asked.seeds) if asked.seeds is not None else None, asked.only)
         if asked.recipes.is_table:
             write_row_order(root, list(asked.recipes.rows))
@@ -83,8 +89,7 @@ def start(asked: Invocation, log: Callable[[str], None]) -> Outcome:
             return Outcome(root, is_whole=False)
         return Outcome(root, is_whole=True, comparison=write_comparisons(root))
     list_jobs(asked.recipes, Path(), only=asked.only)  # refuses rows of what has none
-    out = asked.out or Path("runs") / name
-    recipe = asked.recipes.rows[name]
+    out, recipe = asked.root, asked.recipes.rows[asked.recipes.name]
     others = list_others(out, asked.reuse)
     run_pipeline(Request(recipe, out, asked.command, asked.from_step, asked.to_step, others, again=asked.again), log)
     return Outcome(out, is_whole=not asked.to_step or RunDirectory(out).manifest("report") is not None)
@@ -183,7 +188,7 @@ def run_jobs(jobs: Sequence[Job], root: Path, asked: Invocation, log: Callable[[
         if asked.from_step is not None:  # what is done again is not taken from a row that was not asked to
             others = tuple(run for run in others if run in {each.out for each in jobs})
         _take_digests(job.out, others)
-        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others, root)
+        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others)
         name = job.out.relative_to(root)
         run_pipeline(request, lambda line, name=name: log(f"{name}: {line}"))  # type: ignore[misc]
 

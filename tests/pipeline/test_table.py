@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.cli.text import outcome_as_text
+from ltgc_local.cli.text import outcome_as_text, stale_as_text
 from ltgc_local.datasets import open_corpus
-from ltgc_local.errors import ArtefactError, ModelError, RecipeError
+from ltgc_local.errors import ModelError, RecipeError
 from ltgc_local.model_store import find_card
-from ltgc_local.pipeline.fingerprint import fingerprint
+from ltgc_local.pipeline.fingerprint import StaleStep, fingerprint
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.pipeline.scheduler import _digests
 from ltgc_local.pipeline.sweep import Invocation, Outcome, list_jobs, list_others, parse_seeds, start
@@ -183,9 +183,19 @@ def test_a_changed_setting_is_an_error_that_names_the_tables_folder(make_table: 
     table, root = make_table(a=()), tmp_path / "runs"
     complete(table.rows["a"], root / "a/seed-0", "generated")
     changed = make_table_row(table, "draw", {"steps": 3})
-    with pytest.raises(ArtefactError) as caught:
-        start(Invocation(changed, "ltgc-local run t.yaml", root, to_step="generated"), lambda line: None)
-    assert f"ltgc-local run t.yaml --out {root}-2" in str(caught.value)
+    asked = Invocation(changed, "ltgc-local run t.yaml", root, to_step="generated")
+    with pytest.raises(StaleStep) as caught:
+        start(asked, lambda line: None)
+    assert caught.value.run == root / "a/seed-0"
+    assert stale_as_text(caught.value, asked.command, asked.root).endswith(f"  ltgc-local run t.yaml --out {root}-2")
+
+
+def test_runs_go_under_runs_by_the_recipes_name(make_table: MakeTable) -> None:
+    table = make_table(a=())
+    one = Recipes("a", table.rows, is_table=False)
+    assert [str(Invocation(each, "c", seeds=seeds).root) for each in (table, one) for seeds in (None, "2")] == [
+        *("runs/t", "runs/t", "runs/a", "runs/a-seeds"),
+    ]
 
 
 def make_table_row(table: Recipes, block: str, values: dict[str, object]) -> Recipes:
