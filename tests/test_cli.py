@@ -108,6 +108,21 @@ def test_weights_that_are_missing_are_said_with_their_place_and_stop_no_plan(
     assert "cannot run yet" not in call(command, recipe_file).stdout
 
 
+def test_a_card_of_ltgc_cards_serves_a_recipe_and_a_message_names_where_was_looked(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = "name: far\nrole: llm\nfamily: qwen3\npath: Far\nevidence: real\nlicence: MIT\nsource: s\n"
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/far.md").write_text(f"---\n{front}---\n")
+    monkeypatch.setenv("LTGC_CARDS", str(tmp_path / "more"))
+    fine = call("validate", recipe_file, "--set", "models.llm=far")
+    assert fine.exit_code == 0 and f"cannot run yet: {tmp_path}/more/far.md: no weights of 'far'" in fine.stdout
+    wrong = call("validate", recipe_file, "--set", "models.llm=fur")
+    assert wrong.exit_code == 2
+    assert f"no card 'fur' in {ROOT}/model_cards, nor by $LTGC_CARDS in {tmp_path}/more; " in wrong.stderr
+    assert "did you mean 'far'?" in wrong.stderr
+
+
 def test_a_plan_says_which_backend_runs_the_text_and_what_is_slow_about_it(recipe_file: Path) -> None:
     def said(*options: str) -> str:
         found = call("plan", recipe_file, *(word for option in options for word in ("--set", option))).stdout

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import ROLES, FewStepCard, ModelCard, list_cards
+from ltgc_local.model_store import ROLES, FewStepCard, ModelCard, list_cards, where_searched
 from ltgc_local.recipe.schema import Recipe
 from ltgc_local.recipe.words import did_you_mean
 from ltgc_local.regular_files import check_regular
@@ -29,7 +29,7 @@ class CardFolders:
         self._read: dict[Path, dict[str, ModelCard] | ModelError] = {}
 
     def cards(self, folder: Path) -> dict[str, ModelCard]:
-        """Return the cards of a folder by their names.
+        """Return the cards of a folder, and after it of ``$LTGC_CARDS``, by their names.
 
         Raises:
             ModelError: one of them is wrong.
@@ -153,4 +153,4 @@ def _card_problem(name: str, role: str, cards: dict[str, ModelCard], folder: Pat
     there = f"cards of role {role}: {', '.join(fitting) or 'none'}"
     if card is not None:
         return f"card '{name}' has role {card.role}, not {role}; {there}"
-    return f"no card '{name}' in {folder}; {there}{did_you_mean(name, fitting or cards)}"
+    return f"no card '{name}' in {where_searched(folder)}; {there}{did_you_mean(name, fitting or cards)}"
