@@ -37,22 +37,38 @@ def recipe_file(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Path:
     return tmp_path / "plain.yaml"
 
 
-@pytest.mark.parametrize("name", [None, *main.commands])
-def test_every_command_explains_itself_with_an_example(name: str | None) -> None:
-    result = call(*([name] if name else []), "--help")
+def names_of(group: click.Group) -> list[tuple[str, ...]]:
+    """Return the words that call each command, those in groups included."""
+    found = []
+    for name, command in group.commands.items():
+        inner = names_of(command) if isinstance(command, click.Group) else []
+        found += [(name,), *((name, *words) for words in inner)]
+    return found
+
+
+@pytest.mark.parametrize("words", [(), *names_of(main)], ids=" ".join)
+def test_every_command_explains_itself_with_an_example(words: tuple[str, ...]) -> None:
+    result = call(*words, "--help")
     assert result.exit_code == 0
-    words = " ".join(result.output.split())
-    (example,) = re.findall(r"Example: (ltgc-local .*?)(?: Options:|$)", words)
-    assert example.split()[1] == (name or "run")
-    command: click.Command = main.commands[example.split()[1]]
-    command.make_context("x", example.split()[2:], resilient_parsing=False)  # the example is one that parses
+    (example,) = re.findall(r"Example: (ltgc-local .*?)(?: Options:|$)", " ".join(result.output.split()))
+    given = example.split()[1:]
+    assert tuple(given[: len(words)]) == words
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        command = command.commands[given.pop(0)]
+    command.make_context("x", given, resilient_parsing=False)  # the example is one that parses
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])
-def test_the_list_of_commands_cuts_no_sentence(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", [(), ("recipes",)])
+def test_a_list_of_commands_cuts_no_sentence(
+    words: tuple[str, ...], columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    listed = call("--help").output.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in listed] == sorted(main.commands)
+    listed = call(*words, "--help").output.partition("Commands:\n")[2].splitlines()
+    assert [(*words, line.split()[0]) for line in listed] == sorted(
+        name for name in names_of(main) if name[:-1] == words
+    )
     assert all(line.endswith(".") and not line.endswith("..") for line in listed)
 
 

@@ -75,7 +75,8 @@ def test_without_the_data_validate_says_where_it_belongs() -> None:
     # root and lists are missing in a fresh clone
     missing = CliRunner().invoke(main, ["validate", str(RECIPES / "imagenet_lt.yaml"), "--set", "data.root=/not/here"])
     assert missing.exit_code == 2
-    assert "data.root: no folder /not/here; data/README.md says what belongs there" in missing.output
+    guide = RECIPES.parent / "data/README.md"
+    assert f"data.root: no folder /not/here; {guide} says what belongs there" in missing.output
 
 
 def test_keys_that_have_no_effect_are_conflicts(options: Options) -> None:

@@ -11,7 +11,7 @@ import os  # noqa: E402 (the environment comes before every other import)
 import click  # noqa: E402
 
 from ltgc_local import __version__  # noqa: E402
-from ltgc_local.cli import checks, runs  # noqa: E402
+from ltgc_local.cli import checks, recipes, runs  # noqa: E402
 from ltgc_local.cli.console import Commands  # noqa: E402
 from ltgc_local.errors import RecipeError  # noqa: E402
 
@@ -35,5 +35,5 @@ def main(traceback: bool) -> None:
         ) from None
 
 
-for _command in (checks.validate, checks.plan, runs.run, runs.status, runs.report, runs.compare):
+for _command in (checks.validate, checks.plan, runs.run, runs.status, runs.report, runs.compare, recipes.recipes):
     main.add_command(_command)

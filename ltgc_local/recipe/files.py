@@ -16,6 +16,7 @@ from ltgc_local.model_store import ROLES, FewStepCard, ModelCard, list_cards, wh
 from ltgc_local.recipe.schema import Recipe
 from ltgc_local.recipe.words import did_you_mean
 from ltgc_local.regular_files import check_regular
+from ltgc_local.shipped import shipped_folder
 from ltgc_local.yaml_tree import Entry, Problem, locate
 
 #: What makes a shipped benchmark's files, for the message that says they are missing.
@@ -122,7 +123,8 @@ def _check_few_step(
 def _check_data(data: dict[str, Any], root: Entry, problems: list[Problem]) -> None:
     benchmark = data.get("benchmark", "fashion_mnist_lt")
     command = DATA_COMMANDS.get(benchmark) if isinstance(benchmark, str) else None
-    hint = f"; its files are made by: {command}" if command else "; data/README.md says what belongs there"
+    guide = f"{shipped_folder()}/data/README.md says what belongs there"
+    hint = f"; its files are made by: {command}" if command else f"; {guide}"
     for key, kind, look in (
         ("root", "folder", _look_at_folder),
         ("lists", "folder", _look_at_folder),
