@@ -6,6 +6,8 @@ import os
 
 from ltgc_local import offline
 
+for variable in ("LTGC_CARDS", "LTGC_MODELS"):  # a developer's own
+    os.environ.pop(variable, None)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small, and threads that wait for a core cost more
 offline.set_environment()
 offline.forbid_network()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,15 +37,45 @@ def recipe_file(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Path:
     return tmp_path / "plain.yaml"
 
 
-@pytest.mark.parametrize("name", [None, *main.commands])
-def test_every_command_explains_itself_with_an_example(name: str | None) -> None:
-    result = call(*([name] if name else []), "--help")
+def names_of(group: click.Group) -> list[tuple[str, ...]]:
+    """Return the words that call each command, those in groups included."""
+    found = []
+    for name, command in group.commands.items():
+        inner = names_of(command) if isinstance(command, click.Group) else []
+        found += [(name,), *((name, *words) for words in inner)]
+    return found
+
+
+@pytest.mark.parametrize("words", [(), *names_of(main)], ids=" ".join)
+def test_every_command_explains_itself_with_an_example(words: tuple[str, ...]) -> None:
+    result = call(*words, "--help")
     assert result.exit_code == 0
-    words = " ".join(result.output.split())
-    (example,) = re.findall(r"Example: (ltgc-local .*?)(?: Options:|$)", words)
-    assert example.split()[1] == (name or "run")
-    command: click.Command = main.commands[example.split()[1]]
-    command.make_context("x", example.split()[2:], resilient_parsing=False)  # the example is one that parses
+    (example,) = re.findall(r"Example: (ltgc-local .*?)(?: Options:|$)", " ".join(result.output.split()))
+    given = example.split()[1:]
+    assert tuple(given[: len(words)]) == words
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        command = command.commands[given.pop(0)]
+    command.make_context("x", given, resilient_parsing=False)  # the example is one that parses
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("words", [(), ("recipes",)])
+def test_a_list_of_commands_cuts_no_sentence(
+    words: tuple[str, ...], columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    listed = call(*words, "--help").output.partition("Commands:\n")[2].splitlines()
+    assert [(*words, line.split()[0]) for line in listed] == sorted(
+        name for name in names_of(main) if name[:-1] == words
+    )
+    assert all(line.endswith(".") and not line.endswith("..") for line in listed)
+
+
+@pytest.mark.parametrize("module", ["ltgc_local", "ltgc_local.cli"])
+def test_the_package_can_be_run_as_a_module(module: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: ltgc-local [OPTIONS]")
 
 
 def test_the_version_is_the_packages() -> None:
@@ -90,6 +122,21 @@ def test_weights_that_are_missing_are_said_with_their_place_and_stop_no_plan(
     assert any("no weights of 'far': put the folder at" in line and "nowhere/Qwen3-8B" in line for line in told)
     assert len(told) == 4  # the miniatures' paths lead nowhere from there either
     assert "cannot run yet" not in call(command, recipe_file).stdout
+
+
+def test_a_card_of_ltgc_cards_serves_a_recipe_and_a_message_names_where_was_looked(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = "name: far\nrole: llm\nfamily: qwen3\npath: Far\nevidence: real\nlicence: MIT\nsource: s\n"
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/far.md").write_text(f"---\n{front}---\n")
+    monkeypatch.setenv("LTGC_CARDS", str(tmp_path / "more"))
+    fine = call("validate", recipe_file, "--set", "models.llm=far")
+    assert fine.exit_code == 0 and f"cannot run yet: {tmp_path}/more/far.md: no weights of 'far'" in fine.stdout
+    wrong = call("validate", recipe_file, "--set", "models.llm=fur")
+    assert wrong.exit_code == 2
+    assert f"no card 'fur' in {ROOT}/model_cards, nor by $LTGC_CARDS in {tmp_path}/more; " in wrong.stderr
+    assert "did you mean 'far'?" in wrong.stderr
 
 
 def test_a_plan_says_which_backend_runs_the_text_and_what_is_slow_about_it(recipe_file: Path) -> None:
@@ -144,6 +191,19 @@ def test_an_unknown_step_is_exit_code_2_and_touches_nothing(recipe_file: Path, t
     assert result.exit_code == 2
     assert result.stderr.startswith("no step is called 'drew'; steps: describe, extend, draw,")
     assert not (tmp_path / "run").exists()
+
+
+def test_changed_settings_are_exit_code_5_with_two_commands_that_resolve_them(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "my runs"
+    RunDirectory(out).begin("describe", {"seed": 1})
+    result = call("run", recipe_file, "--set", "seed=2", "--out", out)
+    assert result.exit_code == 5
+    lines = result.stderr.splitlines()
+    assert lines[0] == f"{out}/describe: step describe was made with other settings:" and "  seed: 1 -> 2" in lines
+    command = f"  ltgc-local run {recipe_file} --set seed=2 --out "
+    assert lines[-3] == f"{command}'{out}' --from describe" and lines[-1] == f"{command}'{out}-2'"
 
 
 def test_a_traceback_is_shown_when_it_is_asked_for_with_the_same_exit_code(

@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from ltgc_local.cli import main
-from ltgc_local.pipeline.preview import plan_as_dict, plan_as_text
+from ltgc_local.cli.text import plan_as_text
+from ltgc_local.pipeline.preview import plan_as_dict
 from ltgc_local.recipe import load_recipe
 from tests.datasets.mock_ups import CROP_MOCK_UPS, MOCK_UPS
 
@@ -45,8 +46,8 @@ def test_the_number_of_images_to_draw(
     recipe = load_recipe(RECIPES / f"{benchmark}.yaml", [*options[benchmark], f"describe.tail_below={tail_below}"])
     plan = plan_as_dict(recipe)
     assert (len(plan["to_draw"]), plan["num_to_draw"]) == (num_classes, num_to_draw)
-    assert f"to generate: {num_to_draw} images (" in plan_as_text(recipe)
-    assert f"for each of {num_classes} tail classes)" in plan_as_text(recipe)
+    assert f"to generate: {num_to_draw} images (" in plan_as_text(plan)
+    assert f"for each of {num_classes} tail classes)" in plan_as_text(plan)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,8 @@ def test_without_the_data_validate_says_where_it_belongs() -> None:
     # root and lists are missing in a fresh clone
     missing = CliRunner().invoke(main, ["validate", str(RECIPES / "imagenet_lt.yaml"), "--set", "data.root=/not/here"])
     assert missing.exit_code == 2
-    assert "data.root: no folder /not/here; data/README.md says what belongs there" in missing.output
+    guide = RECIPES.parent / "data/README.md"
+    assert f"data.root: no folder /not/here; {guide} says what belongs there" in missing.output
 
 
 def test_keys_that_have_no_effect_are_conflicts(options: Options) -> None:

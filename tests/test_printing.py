@@ -78,7 +78,8 @@ def test_an_error_that_cannot_be_told_keeps_its_exit_code(recipe_file: Path) -> 
 
 
 def test_a_file_that_is_opened_never_becomes_a_closed_stream(recipe_file: Path) -> None:
-    code = "import os, sys; from ltgc_local import cli; cli._open_missing_streams(); print(os.dup(0), file=sys.stderr)"
+    code = "import os, sys; from ltgc_local.cli import console; console.open_missing_streams(); "
+    code += "print(os.dup(0), file=sys.stderr)"
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>/dev/null; echo $?"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "0\n"

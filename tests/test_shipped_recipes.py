@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.pipeline.preview import plan_as_dict, plan_as_text
+from ltgc_local.cli.text import plan_as_text
+from ltgc_local.pipeline.preview import plan_as_dict
 from ltgc_local.recipe import load_recipe, load_recipes
 from tests.datasets.mock_ups import CROP_MOCK_UPS, MOCK_UPS
 
@@ -38,7 +39,7 @@ def test_it_loads_and_plans(name: str, mock_ups: dict[str, list[str]]) -> None:
     assert plan["num_to_draw"] == sum(plan["to_draw"].values()) > 0
     assert recipe.name == Path(name).stem
     for step in plan["steps"]:
-        assert step["name"] in plan_as_text(recipe)
+        assert step["name"] in plan_as_text(plan)
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +79,16 @@ def read_runs(
     for folder in folders:
         found = find_runs(folder)
         if not found:
-            raise ArtefactError(f"{folder}: no run directory here; ltgc-local run RECIPE --out {folder} makes one")
+            raise ArtefactError(
+                f"{folder}: no run directory here; ltgc-local run RECIPE --out {shlex.quote(str(folder))} makes one"
+            )
         roots |= dict.fromkeys(found)
     unfinished = [root for root in roots if RunDirectory(root).manifest(_measured_by(root, split)) is None]
     runs = [read_run(root, methods, split) for root in roots if root not in unfinished]
     if not runs:
         step = _measured_by(unfinished[0], split)
-        raise ArtefactError(f"{unfinished[0]}: step {step} is not complete; type: ltgc-local status {unfinished[0]}")
+        look = shlex.join(["ltgc-local", "status", str(unfinished[0])])
+        raise ArtefactError(f"{unfinished[0]}: step {step} is not complete; type: {look}")
     return runs, unfinished
 
 

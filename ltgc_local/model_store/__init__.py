@@ -9,6 +9,7 @@ from ltgc_local.model_store.cards import (
     find_card,
     list_cards,
     read_card,
+    where_searched,
 )
 from ltgc_local.model_store.digest import digest_folder
 from ltgc_local.model_store.files import model_files, read_json
@@ -38,4 +39,5 @@ __all__ = [
     "read_card",
     "read_json",
     "time_limit",
+    "where_searched",
 ]

@@ -1,6 +1,7 @@
 """Model cards: one Markdown file a model, YAML front matter for the program and prose for people.
 
-A card names a folder of weights (``ltgc_local.model_store.folders``).
+A card names a folder of weights (``ltgc_local.model_store.folders``). A recipe names one folder of cards;
+``$LTGC_CARDS`` may list others, which are searched after it.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class ModelCard(BaseModel):
     """Architecture, e.g. ``qwen2.5-vl``, ``qwen3``, ``sdxl``; of a clip ``open_clip`` or ``transformers_clip``, which
     picks the code that loads it; of a backbone ``timm``."""
     path: str = Field(min_length=1, max_length=4_000, pattern=r"^[^\x00-\x1f\x7f]+$")
-    """Folder of the weights, relative to ``$LTGC_MODELS`` or to the card's folder; with ".." only to the latter."""
+    """Folder of the weights, relative to one of ``$LTGC_MODELS`` or to the card's folder; with ".." to the latter."""
     evidence: Evidence
     """``real`` weights, a ``miniature`` that proves the machinery, or ``random`` weights for tests."""
     licence: str = Field(min_length=1)
@@ -130,32 +131,56 @@ def read_card(path: Path) -> ModelCard:
 
 
 def list_cards(folder: Path) -> list[ModelCard]:
-    """Read every card of a folder (``*.md`` but README.md), by name.
+    """Read every card of a recipe's own folder, and of those of ``$LTGC_CARDS``, by name; of one name the first counts.
 
     Raises:
-        ModelError: the folder is not there, or a card in it is wrong.
+        ModelError: the recipe's folder is not there, or a card is wrong.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder of model cards")
-    return [read_card(path) for path in sorted(folder.glob("*.md")) if path.name.lower() != "readme.md"]
+    first = {path.name: path for each in reversed(card_folders(folder)) for path in _files(each)}
+    return [read_card(first[name]) for name in sorted(first)]
 
 
 def find_card(folder: Path, name: str, role: Role) -> ModelCard:
     """Read the card ``name`` and check that it has the role.
 
+    Args:
+        folder: the recipe's own, which comes before those of ``$LTGC_CARDS``: the first that has the name is taken.
+
     Raises:
         ModelError: no such card (with the closest name), or of another role.
     """
-    path = folder / f"{name}.md"
-    if not os.path.lexists(path):
-        names = [card.stem for card in sorted(folder.glob("*.md")) if card.name.lower() != "readme.md"]
+    path = next((each / f"{name}.md" for each in card_folders(folder) if os.path.lexists(each / f"{name}.md")), None)
+    if path is None:
+        names = sorted({card.stem for each in card_folders(folder) for card in _files(each)})
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"cards there: {', '.join(names) or 'none'}"
-        raise ModelError(f"{path}: no such model card; {hint}")
+        raise ModelError(f"no model card '{name}' in {where_searched(folder)}; {hint}")
     card = read_card(path)
     if card.role != role:
         raise ModelError(f"{path}: role is {card.role}, expected {role}")
     return card
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.md") if path.name.lower() != "readme.md"]
+
+
+def card_folders(own: Path) -> list[Path]:
+    """Return where a recipe's cards are looked for, the first choice first: in its own folder, then ``$LTGC_CARDS``."""
+    return [own, *folders_of("LTGC_CARDS")]
+
+
+def where_searched(own: Path) -> str:
+    """Name the folders of ``card_folders`` for the message that a card is in none of them."""
+    others = [f"{path}" if path.is_dir() else f"{path} (no such folder)" for path in card_folders(own)[1:]]
+    return f"{own}" + (f", nor by $LTGC_CARDS in {' or '.join(others)}" if others else "")
+
+
+def folders_of(variable: str) -> list[Path]:
+    """Return the folders that an environment variable lists, separated as in ``$PATH``."""
+    return [Path(os.path.expanduser(word)) for word in os.environ.get(variable, "").split(os.pathsep) if word]
 
 
 def _parse_front_matter(path: Path, text: str) -> Entry:

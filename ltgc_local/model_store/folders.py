@@ -1,8 +1,9 @@
 """The folder of weights that a card names: where it is, and whether it is whole, safe and the card's architecture.
 
-It is relative to ``$LTGC_MODELS`` where that holds it, else to the card's own folder. Nothing is downloaded, and no
-pickle is ever loaded: a folder that holds one, or another program, is refused before anything in it is opened by a
-library (``ltgc_local.model_store.files`` by names, ``.configuration`` by what the JSON files say, ``.templates``).
+It is relative to the first folder of ``$LTGC_MODELS`` that holds it, else to the card's own folder. Nothing is
+downloaded, and no pickle is ever loaded: a folder that holds one, or another program, is refused before anything in it
+is opened by a library (``ltgc_local.model_store.files`` by names, ``.configuration`` by what the JSON files say,
+``.templates``).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.model_store.architecture import check_architecture, weight_folders
-from ltgc_local.model_store.cards import ModelCard
+from ltgc_local.model_store.cards import ModelCard, folders_of
 from ltgc_local.model_store.configuration import read_configurations
 from ltgc_local.model_store.files import check_kind, model_files, problems_of_names
 from ltgc_local.model_store.open_clip_folders import open_clip_weights
@@ -29,7 +30,7 @@ class NoWeightsError(ModelError):
 
 
 def model_folder(card: ModelCard) -> Path:
-    """Return the folder of the card's weights, absolute: in ``$LTGC_MODELS`` if it is there, else beside the card."""
+    """Return the folder of the card's weights, absolute: the first in ``$LTGC_MODELS``, else beside the card."""
     places = _places(card)
     return Path(os.path.realpath(next((place for place in places if os.path.isdir(place)), places[-1])))
 
@@ -101,8 +102,7 @@ def _where_to_put(card: ModelCard, folder: Path) -> str:
 
 def _places(card: ModelCard) -> list[Path]:
     """Return where the card's folder may be, the first choice first and the one beside the card last."""
-    models = os.environ.get("LTGC_MODELS")
-    elsewhere = [Path(os.path.expanduser(models)) / card.path] if models and _may_be_elsewhere(card) else []
+    elsewhere = [folder / card.path for folder in folders_of("LTGC_MODELS")] if _may_be_elsewhere(card) else []
     return [*elsewhere, card.file.parent / card.path]
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-from pathlib import Path
 from typing import Any
 
 from ltgc_local.backends.choice import backend_of
@@ -46,32 +44,34 @@ def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, Any
     return found
 
 
-def check_fingerprint(
-    step: Step, wanted: dict[str, Any], run: RunDirectory, command: str, out: Path | None = None
-) -> bool:
+class StaleStep(ArtefactError):
+    """A step's folder was made, or begun, with other settings than are asked for now.
+
+    Attributes:
+        step: its name.
+        run: the run directory.
+        changes: key of the fingerprint -> (what it was, what it is now), None where there is none.
+    """
+
+    def __init__(self, step: str, run: RunDirectory, changes: dict[str, tuple[Any, Any]]) -> None:
+        lines = [f"  {key}: {_short(old)} -> {_short(new)}" for key, (old, new) in changes.items()]
+        super().__init__("\n".join([f"{run.folder(step)}: step {step} was made with other settings:", *lines]))
+        self.step, self.run, self.changes = step, run.root, changes
+
+
+def check_fingerprint(step: Step, wanted: dict[str, Any], run: RunDirectory) -> bool:
     """Return whether the step is complete with this fingerprint; note the fingerprint of one that is begun.
 
-    Args:
-        command: what the user typed, without ``--out``, ``--from`` and ``--reuse``.
-        out: what ``--out`` means to that command; the run's folder unless given.
-
     Raises:
-        ArtefactError: the folder was made, or begun, with another one.
+        StaleStep: the folder was made, or begun, with another one.
     """
     manifest = run.manifest(step.name)
     found = manifest.fingerprint if manifest else run.begun(step.name)
-    if found is not None and found != wanted:
-        keys = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
-        changes = "\n".join(f"  {key}: {_short(found.get(key))} -> {_short(wanted.get(key))}" for key in keys)
-        place = shlex.quote(str(out or run.root))
-        raise ArtefactError(
-            f"{run.folder(step.name)}: step {step.name} was made with other settings:\n{changes}\n"
-            f"to redo it and what follows (what is there is kept under {run.root / 'superseded'}), type:\n"
-            f"  {command} --out {place} --from {step.name.split('/')[0]}\n"
-            f"to keep this run and start another, type:\n  {command} --out {place}-2"
-        )
     if found is None:
         run.begin(step.name, wanted)
+    elif found != wanted:
+        keys = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        raise StaleStep(step.name, run, {key: (found.get(key), wanted.get(key)) for key in keys})
     return manifest is not None
 
 

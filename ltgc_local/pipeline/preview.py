@@ -1,8 +1,9 @@
-"""What the command line prints of a plan and of a finished run."""
+"""What can be said of a recipe before it runs, and of a run when it has: values, which ``cli`` words."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,31 @@ from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import read_settings
 from ltgc_local.runs.schemas import Metrics
 
-SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all
-ARM_TITLES = {
-    "zero_shot": "CLIP zero-shot",
-    "vlm_zero_shot": "vlm asked for the class (a sample)",
-    "control": "the same, no generated data",
-}
+
+@dataclass(frozen=True)
+class Figures:
+    """A finished run's accuracies in percent: an arm's are in the order of ``groups``; None for one without classes."""
+
+    root: Path
+    method: str  # the arm that is the method's own
+    title: str  # what that arm is called
+    groups: tuple[str, ...]
+    arms: dict[str, list[float | None]]
+    report: Path | None  # None: not made, or removed
 
 
 def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
-    """Return the steps, the models and the number of images to draw a class."""
+    """Return the steps, the models and the number of images to draw per class."""
     corpus = open_corpus(recipe.data)
     counts = corpus.class_counts()
     wanted = method_of(recipe).budget(corpus, recipe)
     to_draw = {corpus.class_names[class_id]: number for class_id, number in wanted.items()}
     cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
     return {
+        "name": recipe.name,
         "method": recipe.method,
+        "benchmark": recipe.data.benchmark,
+        "seed": recipe.seed,
         "images": {"train": len(corpus.train), "val": len(corpus.val), "test": len(corpus.test)},
         "val_is_test": corpus.val_is_test,
         "classes": {shot: sum(shot_of(n) == shot for n in counts.values()) for shot in SHOTS},
@@ -49,6 +58,7 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
             }
             for role, card in cards.items()
         },
+        "memory": notes_of_memory(recipe),
         "to_draw": to_draw,
         "num_to_draw": sum(to_draw.values()),
         "steps": [
@@ -56,34 +66,6 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
             for s in build_plan(recipe)
         ],
     }
-
-
-def plan_as_text(recipe: Recipe) -> str:
-    """Return the plan for people."""
-    plan = plan_as_dict(recipe)
-    width = max(len(step["name"]) for step in plan["steps"])
-    models = ["+".join(filter(None, (step["model"], step["beside"]))) or "-" for step in plan["steps"]]
-    roles = max(map(len, models))
-    lines = [
-        f"{recipe.name}: {plan['method']} on {recipe.data.benchmark}, seed {recipe.seed}",
-        f"{plan['images']['train']} training images; classes: "
-        + ", ".join(f"{n} {s}" for s, n in plan["classes"].items()),
-        *(["val is the test split: settings are fixed beforehand, not chosen on it"] if plan["val_is_test"] else []),
-        f"to generate: {plan['num_to_draw']} images ({_drawn_by_class(plan['to_draw'])})",
-        *(
-            f"{role}: {model['card']} ({model['evidence']}, {model['backend']})"
-            + (model["note"] and f": {model['note']}")
-            for role, model in plan["models"].items()
-        ),
-        *(f"cannot run yet: {model['problem']}" for model in plan["models"].values() if model["problem"]),
-        *(f"memory: {note}" for note in notes_of_memory(recipe)),
-        "",
-        *(
-            f"{s['name']:{width}}  {model:{roles}}  reads {', '.join(s['reads']) or 'data'}"
-            for s, model in zip(plan["steps"], models, strict=True)
-        ),
-    ]
-    return "\n".join(lines)
 
 
 def _problem_of(card: ModelCard) -> str:
@@ -123,39 +105,24 @@ def problems_of_models(recipe: Recipe) -> tuple[list[str], list[str]]:
     return missing, wrong
 
 
-def _drawn_by_class(to_draw: dict[str, int]) -> str:
-    if len(to_draw) <= SHOWN_CLASSES:
-        return ", ".join(f"{n} {name}" for name, n in to_draw.items())
-    return f"{min(to_draw.values())} to {max(to_draw.values())} for each of {len(to_draw)} tail classes"
-
-
-def metrics_as_text(out: Path) -> str:
-    """Return a finished run's table: percent by arm and group.
+def read_figures(out: Path) -> Figures:
+    """Return what was measured of a finished run.
 
     Raises:
         ArtefactError: the run has not been evaluated.
     """
-    run = RunDirectory(out)
+    run, place = RunDirectory(out), shlex.quote(str(out))
     if not (out / "recipe.json").is_file():
-        raise ArtefactError(f"{out}: no run directory; of a folder of runs, type: ltgc-local compare {out}")
+        raise ArtefactError(f"{out}: no run directory; of a folder of runs, type: ltgc-local compare {place}")
     settings = read_settings(out)
     if run.manifest("evaluate") is None:
-        raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {out}")
+        raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {place}")
     metrics = run.checked("evaluate", "metrics", Metrics).root
     name = str(settings.get("method", DEFAULT_METHOD))
     if name not in METHODS:
         raise ArtefactError(f"{out}: made by a method that is not here, {name!r}; there are {', '.join(METHODS)}")
     method = METHODS[name].report
-    columns = method.groups
-    lines = [f"{'percent of test images':36}" + "".join(f"{column:>8}" for column in columns)]
-    titles = ARM_TITLES | {method.name: method.title(settings)}
-    for arm, measured in metrics.items():
-        cells = "".join(_cell(measured.of(column)) for column in columns)
-        lines.append(f"{titles.get(arm, arm):36}{cells}")
+    arms = {arm: [measured.of(group) for group in method.groups] for arm, measured in metrics.items()}
     page = out / "report" / "report.html"
-    there = str(page) if page.is_file() else f"not made yet; type: {shlex.join(['ltgc-local', 'run', str(out)])}"
-    return "\n".join([*lines, f"report: {there}"])
-
-
-def _cell(value: float | None) -> str:
-    return f"{'-':>8}" if value is None else f"{value:8.1f}"
+    report = page if page.is_file() else None
+    return Figures(out, method.name, method.title(settings), method.groups, arms, report)

@@ -61,7 +61,6 @@ class Request:
     from_step: str | None = None
     to_step: str | None = None
     reuse: tuple[Path, ...] = ()  # run directories from which finished steps of equal fingerprint are taken
-    root: Path | None = None  # what ``--out`` means to ``command``: of a table the folder of all its runs
     again: bool = False  # the recipe is the run's own, and ``command`` not what made it
 
 
@@ -87,7 +86,7 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
         begun = False
         for step in steps_to_run:
             wanted = fingerprint(step, recipe, run, digests)
-            if check_fingerprint(step, wanted, run, request.command, request.root):
+            if check_fingerprint(step, wanted, run):
                 if not _must_be_made_again(step, run, log):
                     if changed := _changed(run, step):
                         log(f"{step.name}: complete{changed}")

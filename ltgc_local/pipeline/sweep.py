@@ -11,11 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltgc_local.comparison import FORMATS, compare_runs, write_comparison
+from ltgc_local.comparison import FORMATS, Comparison, compare_runs, write_comparison
 from ltgc_local.errors import ArtefactError, RecipeError
 from ltgc_local.methods.registry import COMPARISONS
 from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
-from ltgc_local.pipeline.preview import metrics_as_text
 from ltgc_local.pipeline.scheduler import Request, run_pipeline
 from ltgc_local.recipe import Recipe, Recipes
 from ltgc_local.runs.directory import RunDirectory
@@ -43,6 +42,13 @@ class Invocation:
     reuse: tuple[Path, ...] = ()  # run directories, or folders of them, from which finished steps are taken
     again: bool = False  # a run goes on by its own recipe
 
+    @property
+    def root(self) -> Path:
+        """Where the run goes; of several the folder of them all."""
+        name = self.recipes.name
+        by_default = name if self.recipes.is_table or self.seeds is None else f"{name}-seeds"
+        return self.out or Path("runs") / by_default
+
 
 @dataclass(frozen=True)
 class Job:
@@ -52,13 +58,21 @@ class Job:
     out: Path
 
 
-def start(asked: Invocation, log: Callable[[str], None]) -> str:
-    """Run one recipe, or all of a table and of several seeds; return the figures as text, for people.
+@dataclass(frozen=True)
+class Outcome:
+    """What ``start`` did: one run or, with a comparison, several; ``is_whole`` unless it ended at ``--to``."""
+
+    root: Path
+    is_whole: bool
+    comparison: Comparison | None = None
+
+
+def start(asked: Invocation, log: Callable[[str], None]) -> Outcome:
+    """Run one recipe, or all of a table and of several seeds, which are then compared.
 
     Raises:
         LtgcError: of the kind of what went wrong; what was complete stays.
     """
-    name = asked.recipes.name
     if asked.from_step and asked.reuse:
         raise RecipeError("--from does a step again, and --reuse takes it from elsewhere; give one of them")
     for folder in asked.reuse:
@@ -66,22 +80,19 @@ def start(asked: Invocation, log: Callable[[str], None]) -> str:
             raise RecipeError(f"--reuse {folder}: no run directory there, nor in the folders under it")
     check_steps(asked)
     if asked.recipes.is_table or asked.seeds is not None:
-        root = asked.out or Path("runs") / (name if asked.recipes.is_table else f"{name}-seeds")
+        root = asked.root
         jobs = list_jobs(asked.recipes, root, parse_seeds(asked.seeds) if asked.seeds is not None else None, asked.only)
         if asked.recipes.is_table:
             write_row_order(root, list(asked.recipes.rows))
         run_jobs(jobs, root, asked, log)
         if asked.to_step and not all(RunDirectory(job.out).manifest("evaluate") for job in jobs):
-            return f"{root}: done up to {asked.to_step}"
-        return write_beside(root)
+            return Outcome(root, is_whole=False)
+        return Outcome(root, is_whole=True, comparison=write_comparisons(root))
     list_jobs(asked.recipes, Path(), only=asked.only)  # refuses rows of what has none
-    out = asked.out or Path("runs") / name
-    recipe = asked.recipes.rows[name]
+    out, recipe = asked.root, asked.recipes.rows[asked.recipes.name]
     others = list_others(out, asked.reuse)
     run_pipeline(Request(recipe, out, asked.command, asked.from_step, asked.to_step, others, again=asked.again), log)
-    if asked.to_step and RunDirectory(out).manifest("report") is None:
-        return f"{out}: done up to {asked.to_step}"
-    return metrics_as_text(out)
+    return Outcome(out, is_whole=not asked.to_step or RunDirectory(out).manifest("report") is not None)
 
 
 def recipes_of_run(root: Path) -> Recipes:
@@ -112,12 +123,12 @@ def check_steps(asked: Invocation) -> None:
             raise problems[0]
 
 
-def write_beside(root: Path) -> str:
-    """Write the comparison of all runs in a folder into it, in every format; return it as Markdown."""
+def write_comparisons(root: Path) -> Comparison:
+    """Compare all runs in a folder, and write the comparison into it in every format."""
     comparison = compare_runs([root], COMPARISONS)
     for kind, suffix in FORMATS.items():
         write_atomically(Text("comparison", write_comparison(comparison, kind)), root / f"comparison.{suffix}")
-    return f"{write_comparison(comparison, 'markdown')}\nalso: {root / 'comparison.html'}, .csv, .tex, .md"
+    return comparison
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -177,7 +188,7 @@ def run_jobs(jobs: Sequence[Job], root: Path, asked: Invocation, log: Callable[[
         if asked.from_step is not None:  # what is done again is not taken from a row that was not asked to
             others = tuple(run for run in others if run in {each.out for each in jobs})
         _take_digests(job.out, others)
-        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others, root)
+        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others)
         name = job.out.relative_to(root)
         run_pipeline(request, lambda line, name=name: log(f"{name}: {line}"))  # type: ignore[misc]
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import ROLES, FewStepCard, ModelCard, list_cards
+from ltgc_local.model_store import ROLES, FewStepCard, ModelCard, list_cards, where_searched
 from ltgc_local.recipe.messages import did_you_mean
 from ltgc_local.recipe.schema import DiffusionRecipe, Draw, LtgcRecipe, Recipe, T2iModels
 from ltgc_local.regular_files import check_regular
+from ltgc_local.shipped import shipped_folder
 from ltgc_local.yaml_tree import Entry, Problem, locate
 
 #: What makes a shipped benchmark's files, for the message that says they are missing.
@@ -29,7 +30,7 @@ class CardFolders:
         self._read: dict[Path, dict[str, ModelCard] | ModelError] = {}
 
     def cards(self, folder: Path) -> dict[str, ModelCard]:
-        """Return the cards of a folder by their names.
+        """Return the cards of a folder, and after it of ``$LTGC_CARDS``, by their names.
 
         Raises:
             ModelError: one of them is wrong.
@@ -118,7 +119,8 @@ def _check_few_step(asked: Draw, card: ModelCard, made_for: FewStepCard, root: E
 def _check_data(data: dict[str, Any], root: Entry, problems: list[Problem]) -> None:
     benchmark = data.get("benchmark", "fashion_mnist_lt")
     command = DATA_COMMANDS.get(benchmark) if isinstance(benchmark, str) else None
-    hint = f"; its files are made by: {command}" if command else "; data/README.md says what belongs there"
+    guide = f"{shipped_folder()}/data/README.md says what belongs there"
+    hint = f"; its files are made by: {command}" if command else f"; {guide}"
     for key, kind, look in (
         ("root", "folder", _look_at_folder),
         ("lists", "folder", _look_at_folder),
@@ -149,4 +151,4 @@ def _card_problem(name: str, role: str, cards: dict[str, ModelCard], folder: Pat
     there = f"cards of role {role}: {', '.join(fitting) or 'none'}"
     if card is not None:
         return f"card '{name}' has role {card.role}, not {role}; {there}"
-    return f"no card '{name}' in {folder}; {there}{did_you_mean(name, fitting or cards)}"
+    return f"no card '{name}' in {where_searched(folder)}; {there}{did_you_mean(name, fitting or cards)}"

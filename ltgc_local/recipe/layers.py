@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ltgc_local.recipe.messages import did_you_mean
 from ltgc_local.regular_files import read_bytes
+from ltgc_local.shipped import resolve_shipped
 from ltgc_local.yaml_tree import MAX_BYTES, Entry, Place, Problem, parse_yaml
 
 Block = dict[str, Entry]
@@ -60,7 +61,7 @@ def _lay_over_base(
     elif entry is None:
         return block
     elif isinstance(entry.value, str) and is_path(entry.value):
-        asked_at, base_path = entry.place, path.parent / os.path.expanduser(entry.value)
+        asked_at, base_path = entry.place, path.parent / os.path.expanduser(resolve_shipped(entry.value))
     else:
         problems.append(Problem(entry.place, "base", "expected the path of another recipe, such as 'base: other.yaml'"))
         return None

@@ -28,6 +28,7 @@ from ltgc_local.recipe.messages import (
     sort_problems,
 )
 from ltgc_local.recipe.schema import DISCRIMINATORS, Name, Recipe, class_of
+from ltgc_local.shipped import resolve_shipped
 from ltgc_local.yaml_tree import Entry, Place, Problem, locate
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -46,8 +47,9 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, check_files:
     """Read and check a recipe.
 
     Args:
-        path: the YAML file; relative paths in it start at its folder. Its ``base:``, another recipe, gives the keys
-            that it does not write itself, but never the name: two of one name would share a run directory.
+        path: the YAML file; relative paths in it start at its folder, and ``shipped:`` ones at what comes with the
+            program. Its ``base:``, another recipe, gives the keys that it does not write itself, but never the name:
+            two of one name would share a run directory.
         overrides: the command line's ``--set`` options, such as "train.lr=3e-4"; the last of a key counts, and relative
             paths start at the current folder.
         check_files: also require that what ``data`` and ``models.cards`` name is there and that the cards fit their
@@ -82,7 +84,9 @@ def load_recipes(
         RecipeError, ModelError: as ``load_recipe``.
     """
     problems: list[Problem] = []
-    layers = read_layers(Path(path), base, presets, problems)
+    file, *parts = (Path(resolve_shipped(each)) for each in (path, *presets))
+    base = None if base is None else Path(resolve_shipped(base))
+    layers = read_layers(file, base, parts, problems)
     for order, override in enumerate(overrides, start=2):
         apply_override(layers.block if layers else None, override, order, problems)
     if layers is None:
@@ -175,7 +179,7 @@ def _plain_values(block: Block, kind: type[Recipe]) -> dict[str, Any]:
 
 def _absolute(folder: Path, text: str) -> Path:
     """Return the absolute path of ``text`` as seen from ``folder`` (by os.path: pathlib raises on a loop of links)."""
-    return Path(os.path.realpath(os.path.join(folder, os.path.expanduser(text))))
+    return Path(os.path.realpath(os.path.join(folder, os.path.expanduser(resolve_shipped(text)))))
 
 
 def _explain(error: dict[str, Any], root: Entry, kind: type[Recipe], is_undecided: bool) -> list[Problem]:

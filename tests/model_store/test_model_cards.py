@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -151,12 +152,42 @@ def test_cards_are_listed_by_name_without_the_readme(tmp_path: Path) -> None:
 def test_a_card_is_found_by_name_and_role(tmp_path: Path) -> None:
     write_card(tmp_path)
     assert find_card(tmp_path, "tiny-clip", "clip").name == "tiny-clip"
-    with pytest.raises(ModelError, match=r"tiny-clp\.md: no such model card; did you mean 'tiny-clip'\?"):
+    with pytest.raises(ModelError, match=r"no model card 'tiny-clp' in [^ ]*; did you mean 'tiny-clip'\?"):
         find_card(tmp_path, "tiny-clp", "clip")
-    with pytest.raises(ModelError, match="no such model card; cards there: tiny-clip"):
+    with pytest.raises(ModelError, match=r"no model card 'zzz' in [^ ]*; cards there: tiny-clip"):
         find_card(tmp_path, "zzz", "clip")
     with pytest.raises(ModelError, match="role is clip, expected vlm"):
         find_card(tmp_path, "tiny-clip", "vlm")
+
+
+def test_cards_are_looked_for_in_ltgc_cards_after_the_recipes_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, first, second = (tmp_path / name for name in ("own", "first", "second"))
+    for folder, names in ((own, "a"), (first, "ab"), (second, "abc")):
+        folder.mkdir()
+        (folder / "README.md").write_text("Not a card.\n")
+        for name in names:
+            write_card(folder, FRONT.replace("name: tiny-clip", f"name: {name}"), name)
+    monkeypatch.setenv("LTGC_CARDS", os.pathsep.join(map(str, (first, tmp_path / "gone", second, ""))))
+    assert [card.file for card in list_cards(own)] == [own / "a.md", first / "b.md", second / "c.md"]
+    assert [find_card(own, name, "clip").file.parent for name in "abc"] == [own, first, second]
+    with pytest.raises(ModelError) as caught:
+        find_card(own, "d", "clip")
+    assert str(caught.value) == (
+        f"no model card 'd' in {own}, nor by $LTGC_CARDS in {first} or {tmp_path}/gone (no such folder) or {second}; "
+        "cards there: a, b, c"
+    )
+
+
+def test_weights_are_in_the_first_folder_of_ltgc_models_that_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = read_card(write_card(tmp_path))
+    monkeypatch.setenv("LTGC_MODELS", os.pathsep.join(str(tmp_path / name) for name in ("one", "two", "three")))
+    for name in ("three", "two"):
+        (tmp_path / name / "weights/tiny-clip").mkdir(parents=True)
+        assert model_folder(card) == tmp_path / name / "weights/tiny-clip"
 
 
 def test_weights_are_in_ltgc_models_if_there_else_beside_the_card(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,8 @@ def test_a_missing_folder_says_where_to_put_the_weights(
     assert refusal(card) == (
         "ROOT/m.md: no weights of 'm': put the folder at /big/model or at ROOT/model; source: this test"
     )
+    monkeypatch.setenv("LTGC_MODELS", os.pathsep.join(("/big", "/bigger")))
+    assert "put the folder at /big/model or at /bigger/model or at ROOT/model;" in refusal(card)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "a.pt", "a.pth", "a.ckpt", "a.pkl"])

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from ltgc_local.cli.text import stale_as_text
 from ltgc_local.errors import ArtefactError
-from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
+from ltgc_local.pipeline.fingerprint import StaleStep, check_fingerprint, fingerprint
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import LtgcRecipe, Recipe
 from ltgc_local.runs.directory import RunDirectory
@@ -169,11 +170,11 @@ def test_a_new_step_is_begun_with_its_fingerprint_and_not_done(make_recipe: Make
     run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
     step = build_plan(recipe)[0]
     wanted = fingerprint(step, recipe, run, DIGESTS)
-    assert check_fingerprint(step, wanted, run, "ltgc-local run x.yaml") is False
+    assert check_fingerprint(step, wanted, run) is False
     assert (run.folder("describe") / "begun.json").is_file()
-    assert check_fingerprint(step, wanted, run, "ltgc-local run x.yaml") is False  # goes on with it
+    assert check_fingerprint(step, wanted, run) is False  # goes on with it
     run.write_manifest("describe", wanted, 0, 0)
-    assert check_fingerprint(step, wanted, run, "ltgc-local run x.yaml") is True
+    assert check_fingerprint(step, wanted, run) is True
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -183,28 +184,31 @@ def test_other_settings_are_an_error_that_names_key_and_commands(
     run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
     step = next(step for step in build_plan(recipe) if step.name == "assess/1/detect")
     made = fingerprint(step, recipe, run, DIGESTS)
-    check_fingerprint(step, made, run, "c")
+    check_fingerprint(step, made, run)
     if complete:
         run.write_manifest(step.name, made, 0, 0)
-    with pytest.raises(ArtefactError) as caught:
-        check_fingerprint(step, made | {"assess.percentile": 10.0}, run, "ltgc-local run x.yaml")
-    assert str(caught.value).replace(str(tmp_path), "TMP") == (
-        "TMP/run/assess/1/detect: step assess/1/detect was made with other settings:\n"
+    with pytest.raises(StaleStep) as caught:
+        check_fingerprint(step, made | {"assess.percentile": 10.0, "new": True}, run)
+    assert caught.value.changes == {"assess.percentile": (5.0, 10.0), "new": (None, True)}
+    text = stale_as_text(caught.value, "ltgc-local run x.yaml", tmp_path / "my runs")
+    assert text.replace(str(tmp_path), "/TMP") == (
+        "/TMP/run/assess/1/detect: step assess/1/detect was made with other settings:\n"
         "  assess.percentile: 5.0 -> 10.0\n"
-        "to redo it and what follows (what is there is kept under TMP/run/superseded), type:\n"
-        "  ltgc-local run x.yaml --out TMP/run --from assess\n"
+        "  new: null -> true\n"
+        "to redo it and what follows (what is there is kept under /TMP/run/superseded), type:\n"
+        "  ltgc-local run x.yaml --out '/TMP/my runs' --from assess\n"
         "to keep this run and start another, type:\n"
-        "  ltgc-local run x.yaml --out TMP/run-2"
+        "  ltgc-local run x.yaml --out '/TMP/my runs-2'"
     )
 
 
 def test_a_damaged_note_of_what_was_begun_names_the_step(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
     step = build_plan(recipe)[0]
-    check_fingerprint(step, {}, run, "c")
+    check_fingerprint(step, {}, run)
     (run.folder("describe") / "begun.json").write_text("{")
     with pytest.raises(ArtefactError, match=r"begun\.json: damaged .* type: ltgc-local run .*/run --from describe"):
-        check_fingerprint(step, {}, run, "c")
+        check_fingerprint(step, {}, run)
 
 
 def test_a_clip_beside_the_model_that_draws_redoes_what_is_drawn_and_is_nowhere_where_nobody_asks_for_it(

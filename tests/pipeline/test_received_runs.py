@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ltgc_local.comparison.read import read_run
 from ltgc_local.errors import ArtefactError, LtgcError
 from ltgc_local.methods.registry import COMPARISONS
-from ltgc_local.pipeline.preview import metrics_as_text
+from ltgc_local.pipeline.preview import read_figures
 from ltgc_local.pipeline.scheduler import Request, find_all_damage, run_pipeline, status
 from ltgc_local.recipe import Recipe
 from ltgc_local.reporting.provenance import read_provenance
@@ -85,7 +85,7 @@ def read_everything(root: Path) -> None:
         lambda: status(read_run_recipe(root), root),
         lambda: read_settings(root),
         lambda: read_provenance(RunDirectory(root)),
-        lambda: metrics_as_text(root),
+        lambda: read_figures(root),
         lambda: read_run(root, COMPARISONS),
         lambda: read_run(root, COMPARISONS, "val"),
         lambda: find_runs(root.parent),

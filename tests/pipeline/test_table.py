@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ltgc_local.cli.text import outcome_as_text, stale_as_text
 from ltgc_local.datasets import open_corpus
-from ltgc_local.errors import ArtefactError, ModelError, RecipeError
+from ltgc_local.errors import ModelError, RecipeError
 from ltgc_local.model_store import find_card
-from ltgc_local.pipeline.fingerprint import fingerprint
+from ltgc_local.pipeline.fingerprint import StaleStep, fingerprint
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.pipeline.scheduler import _digests
-from ltgc_local.pipeline.sweep import Invocation, list_jobs, list_others, parse_seeds, start
+from ltgc_local.pipeline.sweep import Invocation, Outcome, list_jobs, list_others, parse_seeds, start
 from ltgc_local.recipe import Recipe, Recipes
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import DrawnImage, Images, Json, encode_png
@@ -115,8 +116,9 @@ def test_a_row_takes_from_another_what_is_equal_and_does_the_rest(make_table: Ma
     """Row b differs from a in training alone: all up to the drawings is taken, and what a has collected before it."""
     table, root, said = make_table(a=(), b=("train.mixing=union",)), tmp_path / "runs", []
     first = complete(table.rows["a"], root / "a/seed-0", "draw")
-    text = start(Invocation(table, "c", root, to_step="generated"), said.append)
-    assert text == f"{root}: done up to generated"
+    outcome = start(Invocation(table, "c", root, to_step="generated"), said.append)
+    assert outcome == Outcome(root, is_whole=False)
+    assert outcome_as_text(outcome, "generated") == f"{root}: done up to generated"
     second = RunDirectory(root / "b/seed-0")
     assert [line for line in said if "taken" in line] == [
         f"b/seed-0: {step}: taken from {first.root}" for step in ("describe", "extend", "draw", "generated")
@@ -181,9 +183,19 @@ def test_a_changed_setting_is_an_error_that_names_the_tables_folder(make_table: 
     table, root = make_table(a=()), tmp_path / "runs"
     complete(table.rows["a"], root / "a/seed-0", "generated")
     changed = make_table_row(table, "draw", {"steps": 3})
-    with pytest.raises(ArtefactError) as caught:
-        start(Invocation(changed, "ltgc-local run t.yaml", root, to_step="generated"), lambda line: None)
-    assert f"ltgc-local run t.yaml --out {root}-2" in str(caught.value)
+    asked = Invocation(changed, "ltgc-local run t.yaml", root, to_step="generated")
+    with pytest.raises(StaleStep) as caught:
+        start(asked, lambda line: None)
+    assert caught.value.run == root / "a/seed-0"
+    assert stale_as_text(caught.value, asked.command, asked.root).endswith(f"  ltgc-local run t.yaml --out {root}-2")
+
+
+def test_runs_go_under_runs_by_the_recipes_name(make_table: MakeTable) -> None:
+    table = make_table(a=())
+    one = Recipes("a", table.rows, is_table=False)
+    assert [str(Invocation(each, "c", seeds=seeds).root) for each in (table, one) for seeds in (None, "2")] == [
+        *("runs/t", "runs/t", "runs/a", "runs/a-seeds"),
+    ]
 
 
 def make_table_row(table: Recipes, block: str, values: dict[str, object]) -> Recipes:
@@ -202,13 +214,14 @@ def test_complete_seeds_are_left_alone_and_their_table_is_printed_and_written(
     for seed in (0, 1):
         complete(recipe.model_copy(update={"seed": seed}), root / f"seed-{seed}", "report")
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
-    text = start(Invocation(recipes, "c", root, seeds="2"), said.append)
+    text = outcome_as_text(start(Invocation(recipes, "c", root, seeds="2"), said.append), None)
     assert said == []
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert "| a | BalanceMix, cross-entropy, no iterative evaluation | 0, 1 | 55.0 ± 7.1" in text  # 50 and 60 %
     assert sorted(path.name for path in root.glob("comparison.*")) == [
         f"comparison.{s}" for s in ("csv", "html", "md", "tex")
     ]
+    assert text.splitlines()[-1] == f"also: {root}/comparison.html, .csv, .tex, .md"
 
 
 def test_a_new_seed_runs_and_the_complete_one_is_not_touched(make_table: MakeTable, tmp_path: Path) -> None:

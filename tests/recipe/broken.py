@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
 TOO_MUCH = (
     "too many values, or nested too deeply "
     "(a recipe has at most 2000 values, 20 levels deep, aliases counted each time)"
@@ -254,8 +257,8 @@ REPLACED: dict[str, tuple[tuple[str, str], list[str]]] = {
     "no such lists and class names": (
         ("data:\n", "data:\n  benchmark: list_files\n  lists: ../no\n  class_names: ../no.txt\n"),
         [
-            "4: data.lists: no folder {root}/no; data/README.md says what belongs there",
-            "5: data.class_names: no file {root}/no.txt; data/README.md says what belongs there",
+            f"4: data.lists: no folder {{root}}/no; {ROOT}/data/README.md says what belongs there",
+            f"5: data.class_names: no file {{root}}/no.txt; {ROOT}/data/README.md says what belongs there",
         ],
     ),
     "an empty path": (("../data", "''"), ["3: data.root: expected the path of a folder; found the text ''"]),

@@ -11,13 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ltgc_local.cli.text import figures_as_text
 from ltgc_local.errors import ArtefactError
 from ltgc_local.evaluation.metrics import f1_scores
 from ltgc_local.methods.tgn.budget import Member
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.methods.tgn.network import load_network, load_tail_network
 from ltgc_local.methods.tgn.stages import train_classifier
-from ltgc_local.pipeline.preview import metrics_as_text
+from ltgc_local.pipeline.preview import read_figures
 from ltgc_local.runs.tables import read_table
 from tests.tgn.conftest import TgnRun
 
@@ -141,7 +142,7 @@ def test_the_report_shows_what_the_method_measures(finished: TgnRun) -> None:
 
 
 def test_the_command_lines_table_has_head_and_tail(finished: TgnRun) -> None:
-    lines = metrics_as_text(finished.run.root).splitlines()
+    lines = figures_as_text(read_figures(finished.run.root)).splitlines()
     assert lines[0].split()[-6:] == ["all", "head", "tail", "many", "medium", "few"]
     assert any(line.startswith("TGN ") for line in lines)
 

@@ -1,0 +1,116 @@
+"""Streams and exit codes: what is printed where, and a user's mistake as one message."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from traceback import format_exc
+from typing import Any
+
+import click
+
+from ltgc_local.errors import ArtefactError, BackendError, LtgcError
+from ltgc_local.out_of_memory import describe_lack, is_out_of_memory
+from ltgc_local.printable import printable
+
+
+class Commands(click.Group):
+    """Prints a user's mistake as one message and exits with its code; ``--traceback`` shows where it was raised."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        open_missing_streams()
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:  # click's own output, such as help
+            if error.filename is not None:  # an error of a file, not of a stream
+                raise
+            log(str(_output_problem(error)))
+            sys.exit(ArtefactError.exit_code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as problem:
+            error = _error_of(problem)
+            if error is None:
+                raise
+            log(format_exc().rstrip() if ctx.params.get("traceback") else str(error))
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            log("interrupted; rerun the same command to resume")
+            ctx.exit(130)
+
+
+def _error_of(problem: Exception) -> LtgcError | None:
+    """Return what a user is told; None where it is a mistake of the program, or click's own business."""
+    if isinstance(problem, click.ClickException | click.exceptions.Exit | BrokenPipeError):
+        return None
+    if is_out_of_memory(problem) and not isinstance(problem, BackendError):
+        return BackendError(describe_lack(problem))
+    if isinstance(problem, LtgcError):
+        return problem
+    from ltgc_local.runs.files import explain
+
+    return explain(problem)
+
+
+def write(text: str, end: str = "\n") -> None:
+    """Write to standard output, control characters shown: what a folder or a file is called may hold any.
+
+    Raises:
+        ArtefactError: it is closed, or on a full disk.
+    """
+    if sys.stdout is None:
+        raise ArtefactError("standard output is closed, and the result cannot be written")
+    try:
+        click.echo(printable(text) + end, nl=False)
+    except BrokenPipeError:
+        raise  # click ends quietly: who reads has seen enough
+    except OSError as error:
+        raise _output_problem(error) from None
+
+
+def write_json(value: Any) -> None:
+    """Write a value to standard output for a script."""
+    import json
+
+    write(json.dumps(value, indent=1))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that the user named.
+
+    Raises:
+        ArtefactError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise ArtefactError(f"{path}: cannot be written ({problem.strerror})") from None
+
+
+def log(line: str) -> None:
+    """Write a line to standard error, control characters shown; where that cannot be written, nothing can be said."""
+    with suppress(OSError):
+        click.echo(printable(line), err=True)
+
+
+def open_missing_streams() -> None:
+    """Open what the shell closed (``2>&-``) on nothing, else the next file that is opened would be standard error."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _output_problem(error: OSError) -> ArtefactError:
+    """Return the error of a standard output that refuses, and leave it: else Python tries once more when it ends."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    return ArtefactError(f"standard output cannot be written: {error.strerror}")

@@ -1,0 +1,173 @@
+"""Commands of runs: ``run``, ``status``, ``report`` and ``compare``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from ltgc_local.cli import arguments, console
+from ltgc_local.cli.arguments import PATH
+from ltgc_local.errors import ArtefactError, RecipeError
+
+
+@click.command()
+@arguments.RECIPE
+@arguments.SET
+@click.option("--out", type=PATH, help="Run directory; runs/<recipe name> by default.")
+@click.option("--from", "from_step", metavar="STEP", help="Redo this step and every step that depends on it.")
+@click.option("--to", "to_step", metavar="STEP", help="Stop after this step.")
+@click.option("--seeds", metavar="LIST", help="Seeds to run: a list (0,1,2) or a count (3).")
+@click.option("--row", "only", multiple=True, metavar="NAME", help="Run only this row of a table; repeatable.")
+@arguments.BASE
+@arguments.PRESET
+@click.option(
+    "--reuse",
+    multiple=True,
+    type=PATH,
+    help="Take finished steps from the runs in this folder where their settings are the same; repeatable.",
+)
+def run(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    from_step: str | None,
+    to_step: str | None,
+    seeds: str | None,
+    only: tuple[str, ...],
+    base: Path | None,
+    presets: tuple[Path, ...],
+    reuse: tuple[Path, ...],
+) -> None:
+    """Run a recipe or a table of recipes, or resume a run.
+
+    The same command resumes a run that was interrupted. Several runs, of a table or of seeds, are compared at the end.
+
+    Example: ltgc-local run recipes/quickstart.yaml --set seed=1 --out runs/seed1
+    """
+    from ltgc_local.cli.text import outcome_as_text, stale_as_text
+    from ltgc_local.pipeline.fingerprint import StaleStep
+    from ltgc_local.pipeline.sweep import Invocation, recipes_of_run, start
+
+    is_run = (recipe / "recipe.json").is_file()
+    loaded = recipes_of_run(recipe) if is_run else arguments.load(recipe, overrides, base, presets)
+    changes = [str(word) for word in (*overrides, *presets, *only, base, seeds) if word]
+    if is_run and changes:
+        raise RecipeError(
+            f"{changes[0]}: {recipe} is a run, which has its own recipe; give a recipe to change something"
+        )
+    out = recipe if is_run and out is None else out
+    options = {"--set": overrides, "--preset": presets, "--base": (base,), "--seeds": (seeds,), "--row": only}
+    options |= {"--to": (to_step,)}  # not --reuse, which --from refuses, nor --out, which a remedy gives itself
+    given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
+    command = shlex.join(["ltgc-local", "run", str(recipe), *given])
+    again = is_run and out is not None and out.resolve() == recipe.resolve()
+    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again)
+    try:
+        outcome = start(asked, console.log)
+    except StaleStep as stale:
+        raise ArtefactError(stale_as_text(stale, command, asked.root)) from stale
+    console.write(outcome_as_text(outcome, to_step))
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN...")
+@click.option(
+    "--format",
+    "kind",
+    default="markdown",
+    type=click.Choice(["markdown", "csv", "latex", "html"]),
+    show_default=True,
+    help="What to write the tables in.",
+)
+@click.option("--out", type=PATH, help="Write to this file instead of printing.")
+@click.option(
+    "--split",
+    default="test",
+    type=click.Choice(["test", "val"]),
+    show_default=True,
+    help="Images to compare on. Choose settings on val, which needs trained runs only.",
+)
+@click.option(
+    "--level",
+    default=0.95,
+    show_default=True,
+    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
+    help="Confidence level of the intervals.",
+)
+@click.option(
+    "--resamples",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(100, 100_000),
+    help="Bootstrap resamples per interval.",
+)
+def compare(
+    runs: tuple[Path, ...], kind: str, out: Path | None, split: Literal["test", "val"], level: float, resamples: int
+) -> None:
+    """Compare runs, with intervals and the paper's figures.
+
+    Runs that differ by their seed alone are one row.
+
+    Example: ltgc-local compare runs/table5 --format latex --out table5.tex
+    """
+    from ltgc_local.comparison import compare_runs, write_comparison
+    from ltgc_local.methods.registry import COMPARISONS
+
+    text = write_comparison(compare_runs(runs, COMPARISONS, level, resamples, split), kind)
+    if out is None:
+        console.write(text, end="")
+    else:
+        console.write_file(out, text)
+
+
+@click.command()
+@arguments.RUN
+@click.option("--json", "as_json", is_flag=True, help="Print the states as JSON.")
+@click.option("--check", is_flag=True, help="Also compare every file with its sha256 and name what is damaged.")
+def status(run_directory: Path, as_json: bool, check: bool) -> None:
+    """Show how far a run has got.
+
+    Example: ltgc-local status runs/quickstart --check
+    """
+    from ltgc_local.pipeline.scheduler import find_all_damage
+    from ltgc_local.pipeline.scheduler import status as states_of
+    from ltgc_local.runs.provenance import read_run_recipe
+
+    recipe = read_run_recipe(run_directory)
+    if check and (damage := find_all_damage(recipe, run_directory)):
+        raise ArtefactError("\n".join(damage))
+    states = states_of(recipe, run_directory)
+    if as_json:
+        console.write_json(dict(states))
+        return
+    width = max(len(name) for name, _ in states)
+    for name, state in states:
+        console.write(f"{name:{width}}  {state}")
+    if check:
+        console.write("every file of every complete step is what was written")
+
+
+@click.command()
+@arguments.RUN
+def report(run_directory: Path) -> None:
+    """Print a run's results and where its report is.
+
+    A report that is damaged or gone is made again.
+
+    Example: ltgc-local report runs/quickstart
+    """
+    from ltgc_local.cli.text import figures_as_text, stale_as_text
+    from ltgc_local.pipeline.fingerprint import StaleStep
+    from ltgc_local.pipeline.preview import read_figures
+    from ltgc_local.pipeline.scheduler import make_report_again
+
+    read_figures(run_directory)  # says what is missing, where it is more than the report
+    try:
+        make_report_again(run_directory, console.log)
+    except StaleStep as stale:
+        again = shlex.join(["ltgc-local", "run", str(run_directory)])
+        raise ArtefactError(stale_as_text(stale, again, run_directory)) from stale
+    console.write(figures_as_text(read_figures(run_directory)))
