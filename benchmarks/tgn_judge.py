@@ -20,8 +20,9 @@ import numpy as np
 from benchmarks.results import FOLDER
 from ltgc_local.datasets import open_corpus
 from ltgc_local.methods.tgn.classes import read_manifest
-from ltgc_local.runs.directory import RunDirectory, find_runs
+from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import decode_png
+from ltgc_local.runs.find_runs import find_runs
 from ltgc_local.runs.provenance import read_run_recipe
 from miniatures.judge import judge
 

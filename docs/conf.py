@@ -1,4 +1,4 @@
-"""The documentation site: Sphinx with MyST and furo. Build it with ``sphinx-build --fail-on-warning --nitpicky --fresh-env docs build/site``.
+"""The documentation site: Sphinx with MyST and furo; CONTRIBUTING.md has the command that builds it.
 
 Everything that can be wrong fails the build: a dead link, a missing page, an unknown recipe key or option, and any
 output that would load something from another machine.

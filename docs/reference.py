@@ -1,8 +1,8 @@
 """Pages made from the program and the repository, while Sphinx reads them.
 
-A line ``<!-- recipe keys -->`` becomes the recipe reference, ``<!-- measurements -->`` the stored benchmark results, and
-"Shown from [FILE](FILE)." the text of that file, so that a README is both a page here and a file where people look for
-it. ``{recipe-key}`` declares a key; ``{key}`` links to one, and an unknown key is a warning.
+A line ``<!-- recipe keys -->`` becomes the recipe reference, ``<!-- measurements -->`` the stored results, and
+"Shown from [FILE](FILE)." the text of that file: a README is a page here and a file where people look for it.
+``{recipe-key}`` declares a key; ``{key}`` links to one, and an unknown key is a warning.
 """
 
 from __future__ import annotations
