@@ -111,7 +111,7 @@ def _validation(lines: Sequence[Line], level: float) -> Grid:
     note = (
         f"Percent, at the epoch whose weights were kept; [ ] is the {100 * level:g} % interval over seeds (Student's "
         "t), with ± their standard deviation; there is none for one seed. Settings may be chosen with this table; the "
-        "test images show what the choice is worth. If train.select is not 'last', the epoch was chosen on these images."
+        "test images show what the choice is worth. Unless train.select is 'last', these images also chose the epoch."
     )
     rows = tuple(
         _row(line.label or "-", line.title, join_seeds(line.seeds), *(line.cells[group] for group in GROUPS))
@@ -123,8 +123,8 @@ def _validation(lines: Sequence[Line], level: float) -> Grid:
 def _change(changes: Sequence[tuple[str, str, tuple[int, ...], dict[str, Cell]]]) -> list[Grid]:
     note = (
         "Points: each row minus its own control, which is the same training without generated images; "
-        "paired by image or by seed. A gain on few with a loss on many can be a shift of the class prior alone: compare "
-        "with a control that has logit adjustment."
+        "paired by image or by seed. A gain on few with a loss on many can be a shift of the class prior alone: "
+        "compare with a control that has logit adjustment."
     )
     sides = SIDES if any(side in cells for *_, cells in changes for side in SIDES) else ()
     rows = tuple(
