@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel
+from keys import Key, iterate_keys
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from ltgc_local.recipe.schema import Recipe
-from ltgc_local.recipe.uses import UNUSED
-from ltgc_local.recipe.words import _expected
+from ltgc_local.recipe import schema
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
@@ -34,7 +30,13 @@ PAGES = {
 } | {f"benchmarks/results/{path.name}": "measurements.md" for path in RESULTS.glob("*.md")}
 SHOWN = re.compile(r"^Shown from \[.*\]\((.*)\)\.$", re.MULTILINE)
 LINK = re.compile(r"(?<=\]\()([^)#:\s]+)(?=[)#])")
-SOURCES = {"[paper": "paper", "[released code": "released code", "[IP-Adapter": "IP-Adapter", "urs": "ours"}
+#: Kind of recipe, as ``iterate_keys`` names it -> in words.
+KINDS = {
+    "ltgc": "LTGC",
+    "tgn wavelet_gan": "TGN",
+    "tgn diffusion classes": "TGN-style diffusion",
+    "tgn diffusion descriptions": "TGN-style diffusion from descriptions",
+}
 #: What a browser fetches by itself when it opens a page or a style sheet.
 FETCHED = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"'](?:https?:)?//[^\"']+"
@@ -44,35 +46,17 @@ FETCHED = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Key:
-    """One key of a recipe, as the reference prints it."""
-
-    name: str  # dotted
-    expected: str
-    default: str
-    source: str
-    meaning: str
-
-
-def recipe_keys() -> Iterator[Key]:
-    """Yield every key of a recipe in the schema's order, blocks' keys under their dotted names."""
-    for name, field in Recipe.model_fields.items():
-        if _is_block(field):
-            yield from (_key(f"{name}.{key}", inner) for key, inner in field.annotation.model_fields.items())
-        else:
-            yield _key(name, field)
-
-
 def recipe_reference() -> str:
     """Return the reference as Markdown: a section per block, an entry per key."""
-    keys = list(recipe_keys())
-    parts = ["## Top level\n", *(_entry(key) for key in keys if "." not in key.name)]
-    for name, field in Recipe.model_fields.items():
-        if _is_block(field):
-            used = " and ".join(method.upper() for method in ("ltgc", "tgn") if name not in UNUSED[method])
-            parts.append(f"## `{name}`\n\n{_text(field.annotation.__doc__)}\n\nUsed by {used or 'diffusion'}.\n")
-            parts += [_entry(key) for key in keys if key.name.startswith(f"{name}.")]
+    blocks: dict[str, list[Key]] = {"": []}
+    for key in iterate_keys():
+        blocks.setdefault(key.name.rpartition(".")[0], []).append(key)
+    parts = ["## Outside any block\n"]
+    for block, keys in blocks.items():
+        kinds = list(dict.fromkeys(kind for key in keys for kind in key.recipes))
+        if block:
+            parts.append(f"## `{block}`\n\n{_text(getattr(schema, block.title()).__doc__)}\n\n{_used_by(kinds)}\n")
+        parts += [_entry(key, "" if set(key.recipes) == set(kinds) else _used_by(key.recipes)) for key in keys]
     return "\n".join(parts)
 
 
@@ -82,22 +66,11 @@ def measurements() -> str:
     return "\n".join(include.format(path.name) for path in sorted(RESULTS.glob("*.md")))
 
 
-def _is_block(field: Any) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-
-
-def _key(name: str, field: Any) -> Key:
-    words = " ".join(field.description.split())
-    source = ", ".join(word for tag, word in SOURCES.items() if tag in words)
-    meaning = re.sub(r" Ours\.$", "", words)
-    default = "required" if field.is_required() else _yaml(field.default)
-    return Key(name, _expected(field), default, source, meaning)
-
-
-def _yaml(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f'"{value}"' if value == "" else str(value)
+def _used_by(kinds: Iterable[str]) -> str:
+    names = [KINDS[kind] for kind in kinds]
+    if len(names) == len(KINDS):
+        return "Used by every recipe."
+    return f"Used by {', '.join(names[:-1])} and {names[-1]}." if len(names) > 1 else f"Used by {names[0]}."
 
 
 def _text(docstring: str | None) -> str:
@@ -111,11 +84,15 @@ def _text(docstring: str | None) -> str:
     )
 
 
-def _entry(key: Key) -> str:
+def _entry(key: Key, used_by: str) -> str:
     """Return one entry: a line of facts, which the style sheet sets small, and what the key means."""
-    default = key.default if key.default == "required" else f"default `{key.default}`"
-    facts = f"{_text(key.expected)} · {default} · source: {key.source}"
-    return f":::{{recipe-key}} {key.name}\n{{.facts}}\n{facts}\n\n{_text(key.meaning)}\n:::\n"
+    default = f"default `{key.default}`" if key.default else "required"
+    source = f"source: {key.source}" + (f" ({_text(key.note)})" if key.note else "")
+    facts = [_text(key.values), default, source]
+    if key.changes != "results":
+        facts.append(f"changes {key.changes}")
+    text = f"{_text(key.meaning)} {used_by}".rstrip()
+    return f":::{{recipe-key}} {key.name}\n{{.facts}}\n{' · '.join(facts)}\n\n{text}\n:::\n"
 
 
 def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
