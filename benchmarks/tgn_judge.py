@@ -21,8 +21,9 @@ from benchmarks.results import FOLDER
 from ltgc_local.datasets import open_corpus
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.recipe import DiffusionRecipe
-from ltgc_local.runs.directory import RunDirectory, find_runs
+from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import decode_png
+from ltgc_local.runs.find_runs import find_runs
 from ltgc_local.runs.provenance import read_run_recipe
 from miniatures.judge import judge
 

@@ -94,9 +94,9 @@ def _compare(name: str, runs: Sequence[Run], resampling: Resampling, split: Spli
 
 def _accuracy(lines: Sequence[Line], level: float) -> Grid:
     note = (
-        f"Percent; [ ] is the {100 * level:g} % interval: of one seed by bootstrap over test images, stratified by "
-        "class; of several seeds Student's t over them, with ± their standard deviation. Groups by training images: "
-        "many > 100, medium 20-100, few < 20. ECE: expected calibration error."
+        f"Percent; [ ] is the {100 * level:g} % interval: for one seed by bootstrap over test images, stratified by "
+        "class; for several seeds by Student's t over the seeds, with ± their standard deviation. Groups by training "
+        "images: many > 100, medium 20-100, few < 20. ECE: expected calibration error."
     )
     sides = {k: title for k, title in SIDE_COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
     columns = COLUMNS | sides
@@ -110,8 +110,8 @@ def _accuracy(lines: Sequence[Line], level: float) -> Grid:
 def _validation(lines: Sequence[Line], level: float) -> Grid:
     note = (
         f"Percent, at the epoch whose weights were kept; [ ] is the {100 * level:g} % interval over seeds (Student's "
-        "t), with ± their standard deviation; none for one seed. Settings may be chosen by this table; the test images "
-        "say what the choice is worth. Where train.select is not 'last', the epoch was chosen on these images, too."
+        "t), with ± their standard deviation; there is none for one seed. Settings may be chosen with this table; the "
+        "test images show what the choice is worth. Unless train.select is 'last', these images also chose the epoch."
     )
     rows = tuple(
         _row(line.label or "-", line.title, join_seeds(line.seeds), *(line.cells[group] for group in GROUPS))
@@ -123,7 +123,8 @@ def _validation(lines: Sequence[Line], level: float) -> Grid:
 def _change(changes: Sequence[tuple[str, str, tuple[int, ...], dict[str, Cell]]]) -> list[Grid]:
     note = (
         "Points: each row minus its own control, which is the same training without generated images; "
-        "paired by image or by seed. Many: what the generated images do to the head."
+        "paired by image or by seed. A gain on few with a loss on many can be a shift of the class prior alone: "
+        "compare with a control that has logit adjustment."
     )
     sides = SIDES if any(side in cells for *_, cells in changes for side in SIDES) else ()
     rows = tuple(

@@ -18,12 +18,12 @@ ROLE_NAMES = {
 }
 #: Evidence -> what figures by such models prove, the weakest first.
 WORTH = {
-    "random": "of random weights. The figures mean nothing; they show only that the code runs.",
-    "miniature": "miniature and in-domain, trained for this demonstration. The figures below prove the machinery, "
-    "not the paper's numbers.",
-    "scratch": "trained from random weights, without pre-training. The figures are not to be compared with the "
-    "paper's, whose networks start from ImageNet's.",
-    "real": "of published weights.",
+    "random": "randomly initialised. The figures mean nothing; they show only that the code runs.",
+    "miniature": "miniature and in-domain, trained for this demonstration. The figures below show that the machinery "
+    "works; they do not reproduce the paper's numbers.",
+    "scratch": "trained from random weights, without pre-training. Do not compare the figures with the paper's, whose "
+    "networks start from ImageNet's.",
+    "real": "loaded with published weights.",
 }
 READS = "reads "  # how a fingerprint's keys for the step's inputs begin
 

@@ -1,4 +1,4 @@
-"""The run in plain words, from its numbers alone: what the generated images changed, for better or worse."""
+"""The run in plain words, from its numbers alone: how the method compares with its control without generated images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ Outcome = Literal["better", "unclear", "worse"]
 WORDS = {"few": "few-shot", "medium": "medium-shot", "many": "many-shot", "all": "test", "tail": "tail"}
 #: What the verdict is on: the first of these groups that there is.
 RAREST = ("tail", "few", "medium", "many", "all")
+#: Said where rare classes gain what frequent ones lose.
+PRIOR = (
+    "A gain on rare classes together with a loss on frequent ones can be a shift of the class prior, which needs no "
+    "generated images: compare with a control that adjusts the prior, such as logit adjustment."
+)
 
 
 @dataclass(frozen=True)
@@ -69,18 +74,19 @@ def write_verdict(
     sentences = []
     if num_generated == 0:
         sentences.append(f"No generated image was accepted: {title} had nothing to train on but the originals.")
-    if rarest.group == "tail":
-        sentences.append(_on_the_head(differences["head"], "head classes"))
-    elif rarest.group != "many" and "many" in differences:
-        sentences.append(_on_the_head(differences["many"], "many-shot classes"))
+    frequent, classes = ("head", "head classes") if rarest.group == "tail" else ("many", "many-shot classes")
+    if rarest.group != "many" and frequent in differences:
+        sentences.append(_on_the_head(differences[frequent], classes))
+        if (rarest.outcome, differences[frequent].outcome) == ("better", "worse"):
+            sentences.append(PRIOR)
     if rarest.group not in ("tail", "medium") and "medium" in differences:
         sentences.append(f"On medium-shot classes the difference is {_points(differences['medium'])}.")
     if rarest.group != "all" and "all" in differences:
         sentences.append(_overall(differences["all"], title))
     sentences += _against_zero_shot(arms, rarest.group, method.name, title)
     caveat = (
-        "One seed. The intervals are of the test images alone, paired image by image; the spread between seeds comes "
-        "on top: --seeds 3 measures it."
+        "This is one seed. The intervals cover the choice of test images only, paired image by image; the spread over "
+        "seeds comes on top, and --seeds 3 measures it."
     )
     return Verdict(rarest.outcome, _headline(rarest, title), tuple(sentences), caveat, differences)
 
@@ -89,29 +95,29 @@ def _headline(rarest: Difference, title: str) -> str:
     where = {
         "tail": "On the tail classes",
         "few": "On the rare classes",
-        "medium": "On the rarest group there is, medium-shot",
-    }.get(rarest.group, "There is no rare group; over what there is")
-    what = {"better": "help", "worse": "hurt", "unclear": "make no measurable difference"}[rarest.outcome]
+        "medium": "On the rarest classes there are, medium-shot",
+    }.get(rarest.group, "There are no rare classes; on those there are")
+    what = {"better": "does better than", "worse": "does worse than", "unclear": "cannot be told apart from"}
     return (
-        f"{where}, the generated images {what}: {title} gets {rarest.after:.1f} % of the {WORDS[rarest.group]} images "
-        f"right, the control without them {rarest.before:.1f} % ({_points(rarest)})."
+        f"{where}, {title} {what[rarest.outcome]} its control without generated images: it gets {rarest.after:.1f} % "
+        f"of the {WORDS[rarest.group]} images right, the control {rarest.before:.1f} % ({_points(rarest)})."
     )
 
 
 def _on_the_head(many: Difference, classes: str) -> str:
-    values = f"{many.before:.1f} % becomes {many.after:.1f} % ({_points(many)})"
+    values = f"accuracy on {classes} goes from {many.before:.1f} to {many.after:.1f} % ({_points(many)})"
     if many.outcome == "worse":
-        return f"They hurt the head: on {classes} {values}."
+        return f"The head loses: {values}."
     if many.outcome == "better":
-        return f"The head gains, too: on {classes} {values}."
-    return f"The head neither gains nor loses measurably: on {classes} {values}."
+        return f"The head gains as well: {values}."
+    return f"The head neither gains nor loses measurably: {values}."
 
 
 def _overall(overall: Difference, title: str) -> str:
     if overall.outcome == "unclear":
-        return f"Over all test images the two cannot be told apart ({_points(overall)})."
+        return f"Over all test images, the two cannot be told apart ({_points(overall)})."
     word = "better" if overall.outcome == "better" else "worse"
-    return f"Over all test images {title} is {word} by {abs(overall.points):.1f} points ({overall.after:.1f} %)."
+    return f"Over all test images, {title} is {word} by {abs(overall.points):.1f} points ({overall.after:.1f} %)."
 
 
 def _against_zero_shot(arms: Sequence[Arm], rarest: str, treated: str, title: str) -> list[str]:
@@ -126,12 +132,12 @@ def _against_zero_shot(arms: Sequence[Arm], rarest: str, treated: str, title: st
 
 def _without_control(arms: Sequence[Arm], groups: Sequence[Group], method: MethodReport) -> Verdict:
     changes = compare(arms, groups, method.name, other="zero_shot")
-    headline = "This run has no control, so it cannot say what the generated images did."
+    headline = "This run has no control, so it cannot show what the generated images changed."
     sentences = [method.control_hint] if method.control_hint else []
     if changes:
         listed = ", ".join(f"{_points(change)} on {change.group}" for change in changes)
-        sentences.append(f"Against zero-shot CLIP, training and generated images together make {listed}.")
-    return Verdict(None, headline, tuple(sentences), "One seed.", {})
+        sentences.append(f"Compared with zero-shot CLIP, training and generated images together change {listed}.")
+    return Verdict(None, headline, tuple(sentences), "This is one seed.", {})
 
 
 def _points(difference: Difference) -> str:

@@ -157,10 +157,10 @@ def test_an_incomplete_step_is_an_error_that_names_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("evidence", "level", "words"),
     [
-        (["real"] * 4, "real", "All models are of published weights"),
-        (["miniature"] * 4, "miniature", "not the paper's numbers"),
+        (["real"] * 4, "real", "All models are loaded with published weights"),
+        (["miniature"] * 4, "miniature", "do not reproduce the paper's numbers"),
         (["real", "real", "miniature", "miniature"], "miniature", "The text-to-image model and CLIP are miniature"),
-        (["real", "random", "miniature", "real"], "random", "The language model is of random weights"),
+        (["real", "random", "miniature", "real"], "random", "The language model is randomly initialised"),
         ([], "unknown", "no provenance"),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 
 from ltgc_local.methods.ltgc.report import LtgcReport
 from ltgc_local.reporting.accuracy import Arm, Group
-from ltgc_local.reporting.verdict import Verdict, signed, write_verdict
+from ltgc_local.reporting.verdict import PRIOR, Verdict, signed, write_verdict
 
 GROUPS = (Group("all", 10, 10000), Group("many", 5, 5000), Group("medium", 3, 3000), Group("few", 2, 2000))
 
@@ -27,34 +27,37 @@ def groups(everything: float, many: float | None, medium: float | None, few: flo
 CONTROL = groups(75.0, 80.0, 70.0, 60.0)
 
 
-def test_a_gain_on_few_is_said_to_help_with_its_points() -> None:
+def test_a_gain_on_few_is_said_to_be_better_than_the_control_with_its_points() -> None:
     verdict = verdict_of(CONTROL, groups(80.0, 80.5, 75.0, 75.0))
     assert verdict.outcome == "better"
-    assert "the generated images help" in verdict.headline
-    assert "75.0 % of the few-shot images right, the control without them 60.0 % (+15.0 points)" in verdict.headline
+    assert "LTGC does better than its control without generated images" in verdict.headline
+    assert "75.0 % of the few-shot images right, the control 60.0 % (+15.0 points)" in verdict.headline
     assert "The head neither gains nor loses measurably" in verdict.sentences[0]
-    assert "Over all test images LTGC is better by 5.0 points (80.0 %)." in verdict.sentences
+    assert "Over all test images, LTGC is better by 5.0 points (80.0 %)." in verdict.sentences
+    assert PRIOR not in verdict.sentences
 
 
 def test_a_gain_whose_interval_holds_zero_is_no_help() -> None:
     verdict = verdict_of(CONTROL, groups(75.1, 80.0, 70.0, 61.0))  # on few from -0.5 to +2.5 points
     assert verdict.outcome == "unclear"
-    assert "make no measurable difference" in verdict.headline
+    assert "LTGC cannot be told apart from its control" in verdict.headline
     assert "(+1.0 points)" in verdict.headline
-    assert "Over all test images the two cannot be told apart (+0.1 points)." in verdict.sentences
+    assert "Over all test images, the two cannot be told apart (+0.1 points)." in verdict.sentences
 
 
-def test_a_loss_on_few_is_said_to_hurt() -> None:
+def test_a_loss_on_few_is_said_to_be_worse_than_the_control() -> None:
     verdict = verdict_of(CONTROL, groups(73.0, 80.0, 70.0, 50.0))
     assert verdict.outcome == "worse"
-    assert "the generated images hurt" in verdict.headline and "(−10.0 points)" in verdict.headline
-    assert "Over all test images LTGC is worse by 2.0 points (73.0 %)." in verdict.sentences
+    assert "LTGC does worse than its control" in verdict.headline and "(−10.0 points)" in verdict.headline
+    assert "Over all test images, LTGC is worse by 2.0 points (73.0 %)." in verdict.sentences
 
 
-def test_a_loss_of_the_head_is_said_even_where_few_gains() -> None:
+def test_few_that_gains_what_the_head_loses_is_not_credited_to_the_generated_images() -> None:
     verdict = verdict_of(CONTROL, groups(76.0, 76.0, 75.0, 75.0))
-    assert "help" in verdict.headline
-    assert "They hurt the head: on many-shot classes 80.0 % becomes 76.0 % (−4.0 points)." in verdict.sentences
+    assert "does better than its control" in verdict.headline
+    loss = "The head loses: accuracy on many-shot classes goes from 80.0 to 76.0 % (−4.0 points)."
+    assert verdict.sentences[:2] == (loss, PRIOR)
+    assert "a shift of the class prior" in PRIOR
 
 
 def test_zero_shot_ahead_of_ltgc_is_said() -> None:
@@ -64,14 +67,14 @@ def test_zero_shot_ahead_of_ltgc_is_said() -> None:
 
 def test_a_benchmark_without_few_is_judged_on_its_rarest_group() -> None:
     verdict = verdict_of(groups(75.0, 80.0, 70.0, None), groups(80.0, 80.0, 80.0, None))
-    assert "rarest group there is, medium-shot" in verdict.headline
+    assert "rarest classes there are, medium-shot" in verdict.headline
     assert "few" not in verdict.differences
 
 
 def test_without_a_control_nothing_is_claimed() -> None:
     verdict = verdict_of(None, groups(80.0, 80.0, 80.0, 80.0))
     assert verdict.outcome is None and not verdict.differences
-    assert "cannot say what the generated images did" in verdict.headline
+    assert "cannot show what the generated images changed" in verdict.headline
     assert "+70.0 points on few" in " ".join(verdict.sentences)
 
 
