@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from keys import Key, iterate_keys
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-from ltgc_local.recipe import schema
+from ltgc_local.recipe.reference import Key, iterate_keys
+from ltgc_local.recipe.schema import VARIANTS
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
@@ -55,9 +55,15 @@ def recipe_reference() -> str:
     for block, keys in blocks.items():
         kinds = list(dict.fromkeys(kind for key in keys for kind in key.recipes))
         if block:
-            parts.append(f"## `{block}`\n\n{_text(getattr(schema, block.title()).__doc__)}\n\n{_used_by(kinds)}\n")
+            parts.append(f"## `{block}`\n\n{_text(_about(block))}\n\n{_used_by(kinds)}\n")
         parts += [_entry(key, "" if set(key.recipes) == set(kinds) else _used_by(key.recipes)) for key in keys]
     return "\n".join(parts)
+
+
+def _about(block: str) -> str | None:
+    """Return what the first recipe that has a block says of it."""
+    fields = next(recipe.model_fields for recipe in VARIANTS.values() if block in recipe.model_fields)
+    return fields[block].annotation.__doc__
 
 
 def measurements() -> str:
@@ -87,8 +93,7 @@ def _text(docstring: str | None) -> str:
 def _entry(key: Key, used_by: str) -> str:
     """Return one entry: a line of facts, which the style sheet sets small, and what the key means."""
     default = f"default `{key.default}`" if key.default else "required"
-    source = f"source: {key.source}" + (f" ({_text(key.note)})" if key.note else "")
-    facts = [_text(key.values), default, source]
+    facts = [_text(key.values), default, f"source: {key.source}"]
     if key.changes != "results":
         facts.append(f"changes {key.changes}")
     text = f"{_text(key.meaning)} {used_by}".rstrip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import click
 import pytest
 
 from ltgc_local.cli import main
-from ltgc_local.recipe import Recipe
+from ltgc_local.recipe.reference import Key, iterate_keys
+from ltgc_local.recipe.schema import VARIANTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -24,13 +24,8 @@ PAGES = [
 
 
 @pytest.fixture(scope="module")
-def keys() -> list:
-    """Return the keys that the recipe reference prints."""
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        from keys import iterate_keys
-    finally:
-        sys.path.remove(str(ROOT / "docs"))
+def keys() -> list[Key]:
+    """The keys that the recipe reference prints."""
     return list(iterate_keys())
 
 
@@ -79,7 +74,7 @@ def test_commands_are_found_in_blocks_headers_and_sentences() -> None:
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
 def test_a_command_in_a_document_parses_and_names_recipes_and_keys_that_exist(
-    page: str, command: str, keys: list
+    page: str, command: str, keys: list[Key]
 ) -> None:
     context = parse(command)
     known = {key.name for key in keys}
@@ -111,20 +106,21 @@ def test_the_readme_prints_the_logit_adjusted_control_as_the_tables_have_it() ->
     assert "| LoRA, logit adjustment | real |" in readme
 
 
-def test_every_key_of_every_block_is_in_the_reference_with_values_default_source_and_meaning(keys: list) -> None:
+def test_every_key_of_every_block_is_in_the_reference_with_values_default_source_and_meaning(keys: list[Key]) -> None:
     def walk(model, prefix=""):  # type: ignore[no-untyped-def]
         for name, field in model.model_fields.items():
             inner = getattr(field.annotation, "model_fields", None)
             yield from walk(field.annotation, f"{prefix}{name}.") if inner else [prefix + name]
 
-    wanted = list(walk(Recipe))
+    wanted = {name for recipe in VARIANTS.values() for name in walk(recipe)}
     assert len(wanted) >= 282
     by_name = {key.name: key for key in keys}
-    assert set(wanted) <= set(by_name) and len(by_name) == len(keys)
+    assert wanted == set(by_name) and len(by_name) == len(keys)
     for key in keys:
         assert key.values and key.source and key.recipes and len(key.meaning) > 4, key
     required = {key.name for key in keys if not key.default}
-    assert required == {"name", "data.root", "models.cards"}
+    roles = {f"models.{role}" for role in ("vlm", "llm", "t2i", "clip")}
+    assert required == {"name", "data.root", "models.cards"} | roles
     lr = by_name["train.lr"]
     assert (lr.default, lr.values, lr.source, lr.recipes) == ("0.01", "a number above 0, at most 10", "ours", ("ltgc",))
     assert by_name["kmdn.feature_weight"].source == "released code"
