@@ -6,7 +6,8 @@ from ltgc_local import offline
 
 offline.set_environment()
 
-import os  # noqa: E402 (the environment comes before every other import)
+import logging  # noqa: E402 (the environment comes before every other import)
+import os  # noqa: E402
 import shlex  # noqa: E402
 import sys  # noqa: E402
 from contextlib import suppress  # noqa: E402
@@ -23,6 +24,7 @@ from ltgc_local.printable import printable  # noqa: E402
 
 if TYPE_CHECKING:
     from ltgc_local.recipe import Recipes
+    from ltgc_local.runs.logs import Level
 
 PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is said by whoever reads it
 RECIPE = click.argument("recipe", type=PATH)
@@ -164,6 +166,8 @@ def plan(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: t
     type=PATH,
     help="Take finished equal steps from runs in this folder.",
 )
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only, and the result.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what the steps log.")
 def run(
     recipe: Path,
     overrides: tuple[str, ...],
@@ -175,6 +179,8 @@ def run(
     base: Path | None,
     presets: tuple[Path, ...],
     reuse: tuple[Path, ...],
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Run a recipe or every row of a table, or resume a run directory; with several runs compare them.
 
@@ -182,6 +188,8 @@ def run(
     """
     from ltgc_local.pipeline.sweep import Invocation, recipes_of_run, start
 
+    if quiet and verbose:
+        raise click.UsageError("-q prints less and -v more; give one of them")
     is_run = (recipe / "recipe.json").is_file()
     loaded = recipes_of_run(recipe) if is_run else _load(recipe, overrides, base, presets)
     changes = [str(word) for word in (*overrides, *presets, *only, base, seeds) if word]
@@ -195,8 +203,10 @@ def run(
     given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     again = is_run and out is not None and out.resolve() == recipe.resolve()
-    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again)
-    _print(start(asked, _log))
+    level: Level = "error" if quiet else "info" if verbose else "warning"
+    logging.getLogger("ltgc_local").setLevel(level.upper())  # of this process; a step's own is told
+    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again, level)
+    _print(start(asked, (lambda line: None) if quiet else _log))
 
 
 @main.command()
@@ -232,24 +242,31 @@ def compare(
 
 @main.command()
 @click.argument("run_directory", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print the states as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print numbers for scripts, as JSON.")
 @click.option("--check", is_flag=True, help="Also compare every file with its sha256; name what is damaged.")
-def status(run_directory: Path, as_json: bool, check: bool) -> None:
+@click.option("--watch", "is_watched", is_flag=True, help="Show it anew every two seconds until the run is complete.")
+def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) -> None:
     """Say how far a run is. Example: ltgc-local status runs/quickstart --check"""
+    from ltgc_local.cli_status import status_as_dict, status_as_text, watch
     from ltgc_local.pipeline.scheduler import find_all_damage
-    from ltgc_local.pipeline.scheduler import status as states_of
+    from ltgc_local.pipeline.status import run_status
     from ltgc_local.runs.provenance import read_run_recipe
 
     recipe = read_run_recipe(run_directory)
+    if is_watched:
+        if as_json or check or not sys.stdout.isatty():
+            raise click.UsageError(
+                "--watch redraws a terminal; it goes with neither a file or pipe, --json nor --check"
+            )
+        watch(run_directory, _log)
+        return
     if check and (damage := find_all_damage(recipe, run_directory)):
         raise ArtefactError("\n".join(damage))
-    states = states_of(recipe, run_directory)
+    steps = run_status(recipe, run_directory)
     if as_json:
-        _print(_json(dict(states)))
+        _print(_json(status_as_dict(steps)))
         return
-    width = max(len(name) for name, _ in states)
-    for name, state in states:
-        _print(f"{name:{width}}  {state}")
+    _print(status_as_text(steps, run_directory))
     if check:
         _print("every file of every complete step is what was written")
 

@@ -21,6 +21,7 @@ from ltgc_local.prefetch import num_cpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact
+from ltgc_local.runs.metrics import MetricsWriter
 from ltgc_local.runs.progress import Progress
 from ltgc_local.seeding import item_seed
 
@@ -35,6 +36,7 @@ class StageContext:
     step: Step
     run: RunDirectory
     progress: Progress
+    metrics: MetricsWriter = MetricsWriter()  # writes nothing: of a context that no worker made
 
     @cached_property
     def corpus(self) -> Corpus:

@@ -36,6 +36,9 @@ class Extend(Block):
     no llm, the paper's Figure 6 to compare with."""
     max_descriptions: int = Field(default=300, ge=1, le=100_000)
     """K_y, existing and extended together [paper: 100 iNaturalist 2018, 300 ImageNet-LT, 800 Places-LT]."""
+    min_descriptions: int = Field(default=0, ge=0, le=100_000)
+    """Stop the run if a class ends with fewer descriptions than this, existing and extended together; 0 never stops it.
+    Ours: the paper does not say what happens to a class that the llm cannot describe."""
     per_ask: int = Field(default=8, ge=1, le=100)
     """Descriptions that one Prompt 2 asks for. Ours."""
     context_descriptions: int = Field(default=12, ge=1, le=10_000)
@@ -70,6 +73,14 @@ class Extend(Block):
     """Classes that are extended side by side, which is what an interruption can lose. Ours."""
     reply_form: Literal["auto", "structured", "free"] = "auto"
     """What the llm is asked for by Prompts 2 and 5; as ``describe.reply_form``. Ours."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.min_descriptions > self.max_descriptions:
+            yield (
+                "min_descriptions",
+                f"{self.min_descriptions} is more than max_descriptions, {self.max_descriptions}, so every run would "
+                "stop; write a smaller number",
+            )
 
 
 class Draw(Block):

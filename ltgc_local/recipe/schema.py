@@ -54,6 +54,7 @@ FITTED = ("kmdn", "cdtg", "diffusion", "classifier")  # blocks of TGN's training
 #: Recipe fields that change how fast a step is, or which steps there are, and not what a step makes.
 NOT_SHAPING = {
     "models.decode_threads",
+    "extend.min_descriptions",  # it stops a run, and changes nothing of one that it does not stop
     "draw.batch_size",
     "draw.compile",
     "draw.clip_features",  # the step that has a clip beside its model says so itself
@@ -74,6 +75,7 @@ NOT_SHAPING = {
     "classifier.control",
     "measure.enabled",
     "measure.batch_size",
+    "report.tensorboard",
 } | {f"{block}.{field}" for block in FITTED for field in Fitting.model_fields} - {
     f"{block}.precision" for block in FITTED
 }

@@ -54,6 +54,7 @@ class Report:
     panels: tuple[Panel, ...]
     timings: tuple[Timing, ...]
     tgn: TgnFacts | None  # None of the other method
+    warnings: tuple[tuple[str, str], ...]  # (step, what it warned of)
 
     @property
     def tail(self) -> tuple[ClassRow, ...]:
@@ -118,6 +119,9 @@ def gather(run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[st
         panels=_read_panels(run, [step for step in steps if step.startswith("train/")]),
         timings=read_timings(run, steps),
         tgn=tgn,
+        warnings=tuple(
+            (step, text) for step in steps if (manifest := run.manifest(step)) is not None for text in manifest.warnings
+        ),
     )
 
 

@@ -43,6 +43,7 @@ class Manifest(RunFile):
     peak_mib: Count
     items: Count
     files: dict[FileName, FileFacts]
+    warnings: list[str] = []  # what the report repeats
     taken_from: str | None = None  # the run that made it, where it was taken from another one
 
 

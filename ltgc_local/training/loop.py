@@ -41,6 +41,7 @@ from ltgc_local.training.optimization import (
 )
 
 Validate = Callable[[torch.nn.Module], dict[str, float | None]]
+OnMetrics = Callable[[Mapping[str, float | int | None]], None]
 CHECK_EVERY = 20  # steps after which losses are read: a GPU would have to stand still for each of them
 
 
@@ -63,6 +64,7 @@ class Training:
         device: str,
         validate: Validate,
         checkpoint: Path | None = None,
+        on_metrics: OnMetrics = lambda values: None,
     ) -> None:
         """Prepare the classifier, which ``run`` trains in place.
 
@@ -70,7 +72,9 @@ class Training:
             normalisation: mean and std, (1, 3, 1, 1), of images in [0, 1].
             validate: called with the classifier after each epoch.
             checkpoint: the file to go on from, where it is there, and to write to; None does neither.
+            on_metrics: is given losses as they are read, and what each epoch's validation finds.
         """
+        self._on_metrics = on_metrics
         self.settings, self._data, self._classifier, self._validate = data.settings, data, classifier, validate
         self._accelerator = Accelerator(cpu=device == "cpu")
         self._parameters = trained_parameters(classifier)
@@ -160,6 +164,9 @@ class Training:
                     f"type --set train.lr={self.settings.lr / 10:g}, or --set train.warmup_steps=100"
                 )
             self._losses.append(loss)
+        if losses:
+            lr = self._optimizer.param_groups[0]["lr"]
+            self._on_metrics({"step": self.step, "loss": float(np.mean(losses)), "lr": lr})
 
     def _forget_gradients(self, prefix: str) -> None:
         """Keep the optimiser from these parameters (freezing them in mid-training would stall a distributed run)."""
@@ -176,6 +183,8 @@ class Training:
             validation = self._validate(self._classifier)
             self._selection.offer(epoch, validation, self._parameters)
         self._history.append(EpochMetrics(epoch, float(np.mean(self._losses)), lr, rate, validation))
+        of_epoch = {"epoch": epoch, "loss": self._history[-1].loss, "lr": lr, "images_per_second": rate}
+        self._on_metrics(of_epoch | {f"validation/{group}": value for group, value in validation.items()})
         self._losses, self._seconds, self._start = [], 0.0, time.monotonic()
 
     def _write(self, path: Path) -> None:

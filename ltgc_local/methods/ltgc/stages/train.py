@@ -56,7 +56,8 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
 
     context.progress.expect(recipe.train.epochs * data.steps_per_epoch * recipe.train.batch_size)
     checkpoint = context.run.folder(context.step.name) / CHECKPOINT
-    training = Training(data, classifier, clip.normalisation, clip.device, validate, checkpoint)
+    report = context.metrics.write
+    training = Training(data, classifier, clip.normalisation, clip.device, validate, checkpoint, report)
     trained = training.run(context.progress.advance)
     tensors = adapter_state(classifier.tower) | {"head.weight": classifier.head.weight.detach().cpu()}
     selected = Json("selected", {"select": recipe.train.select, "epoch": trained.epoch})

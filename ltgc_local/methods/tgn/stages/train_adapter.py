@@ -6,6 +6,7 @@ Every prompt is its class's (``split.prompt``). Latents and features are compute
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
 
     def note(line: AdapterMetrics) -> None:
         context.progress.note(f"loss {line.loss:.3f}")
+        context.metrics.write(asdict(line))
 
     training.run(context.progress.advance, note)
     weights, facts = learner.adapter()

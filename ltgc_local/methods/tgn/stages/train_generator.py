@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -61,6 +62,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
             return
         write_atomically(draw_grid(), folder / f"samples-{step:07d}.png")
         line = training.history[-1]
+        context.metrics.write(asdict(line))
         context.progress.note(f"D {line.discriminator:.2f} G {line.generator:.2f} p {line.ada_p:.2f}")
 
     training.run(context.progress.advance, on_line)
