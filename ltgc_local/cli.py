@@ -255,9 +255,7 @@ def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) ->
     recipe = read_run_recipe(run_directory)
     if is_watched:
         if as_json or check or not sys.stdout.isatty():
-            raise click.UsageError(
-                "--watch redraws a terminal; it goes with neither a file or pipe, --json nor --check"
-            )
+            raise click.UsageError("--watch redraws a terminal: not a file or a pipe, and not with --json or --check")
         watch(run_directory, _log)
         return
     if check and (damage := find_all_damage(recipe, run_directory)):

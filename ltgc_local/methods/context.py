@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -36,7 +36,7 @@ class StageContext:
     step: Step
     run: RunDirectory
     progress: Progress
-    metrics: MetricsWriter = MetricsWriter()  # writes nothing: of a context that no worker made
+    metrics: MetricsWriter = field(default_factory=MetricsWriter)  # writes nothing unless the worker gives another
 
     @cached_property
     def corpus(self) -> Corpus:

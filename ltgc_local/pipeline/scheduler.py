@@ -274,9 +274,9 @@ def _say_progress(run: RunDirectory, step: str, start: float, log: Callable[[str
     """Say how far a step is, where no bar on a terminal does."""
     if is_terminal():
         return
-    progress = read_progress(run.folder(step))
-    since = f"after {duration(time.monotonic() - start)}"
-    log(f"{step}: {describe_progress(progress)} {since}" if progress is not None else f"{step}: starting {since}")
+    progress, seconds = read_progress(run.folder(step)), time.monotonic() - start
+    words = describe_progress(progress, seconds) if progress is not None else f"starting for {duration(seconds)}"
+    log(f"{step}: {words}")
 
 
 def _facts(run: RunDirectory, step: Step) -> str:

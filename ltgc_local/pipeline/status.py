@@ -55,6 +55,7 @@ class StepProgress:
     rate: float
     seconds: float
     peak_mib: int
+    started: float  # of the first worker: seconds since 1970
 
     @property
     def seconds_left(self) -> float | None:
@@ -84,18 +85,21 @@ def read_progress(folder: Path) -> StepProgress | None:
         return None
     others = [_last_line(folder, number) for number in range(1, min(MAX_WORKERS, int(first.values.get("workers", 1))))]
     lines = [first.values, *(line.values for line in others if line is not None)]
+    seconds = first.values.get("seconds", 0.0)
     return StepProgress(
         int(_sum(lines, "items")),
         int(_sum(lines, "total")),
         _sum(lines, "items_per_second"),
-        first.values.get("seconds", 0.0),
+        seconds,
         int(max(line.get("peak_mib", 0) for line in lines)),
+        first.time.timestamp() - seconds,
     )
 
 
-def describe_progress(found: StepProgress | StepStatus) -> str:
-    """Write items, rate and time left for people: ``128 of 2400 items, 3.2 items/s, 11 min 50 s left``."""
-    words = [f"{found.items} items" if found.total is None else f"{found.items} of {found.total} items"]
+def describe_progress(found: StepProgress | StepStatus, after: float | None = None) -> str:
+    """Write items, rate and time left for people: ``128 of 2400 items after 41.0 s, 3.2 items/s, 11 min 50 s left``."""
+    items = f"{found.items} items" if found.total is None else f"{found.items} of {found.total} items"
+    words = [items if after is None else f"{items} after {duration(after)}"]
     if found.rate:
         words.append(f"{found.rate:.3g} items/s")
     if found.seconds_left is not None:
@@ -130,22 +134,15 @@ def _incomplete(run: RunDirectory, step: str, is_next: bool) -> StepStatus:
     state: State = "running" if is_next else "stopped"
     messages, progress = read_messages(folder), read_progress(folder)
     warnings = tuple(message.text for message in messages if message.level == "warning")
-    problem = "" if is_next else _last_error(folder)
+    started = progress.started - 1 if progress is not None else 0.0  # an error from before that has been dealt with
+    errors = [m.text for m in messages if m.level == "error" and m.time.timestamp() >= started]
+    problem = errors[-1] if errors and not is_next else ""
     if progress is None:
         return StepStatus(step, state, sum(chunk.items for chunk in chunks), problem=problem, warnings=warnings)
-    left = progress.seconds_left if is_next else None
+    rate, left = (progress.rate, progress.seconds_left) if is_next else (None, None)
     return StepStatus(
-        step, state, progress.items, progress.total, progress.rate, progress.seconds, left, progress.peak_mib,
-        problem, warnings,
-    )  # fmt: skip
-
-
-def _last_error(folder: Path) -> str:
-    """Return the error that ended the workers which were there last; an earlier one has been dealt with."""
-    line = _last_line(folder, 0)
-    started = line.time.timestamp() - line.values.get("seconds", 0) - 1 if line is not None else 0
-    errors = [message for message in read_messages(folder) if message.level == "error"]
-    return errors[-1].text if errors and errors[-1].time.timestamp() >= started else ""
+        step, state, progress.items, progress.total, rate, progress.seconds, left, progress.peak_mib, problem, warnings
+    )
 
 
 def _last_line(folder: Path, worker: int) -> MetricsLine | None:

@@ -29,8 +29,7 @@ from ltgc_local.runs.metrics import LiveFile, read_live
 Level = Literal["error", "warning", "info"]
 
 MAX_LOG_BYTES = 16 * MIB  # then the log begins anew, and the one before it is kept as worker-00.log.1
-MAX_MESSAGES = 100  # of a step that are kept
-MAX_MESSAGE = 2000  # characters
+MAX_MESSAGES, MAX_MESSAGE = 100, 2000  # of a step that are kept, and characters of one, as a manifest may have them
 OURS = "ltgc_local"
 METHODS = "ltgc_local.methods"  # whose warnings are about results; those of backends are about speed and memory
 
@@ -48,7 +47,7 @@ def read_messages(folder: Path) -> list[Message]:
     """Return what the step's workers recorded, each text once, in the order of time."""
     found: dict[tuple[str, str], Message] = {}
     for path in (folder / "logs").glob("messages-*.jsonl"):
-        for time, values in read_live(path, MIB):
+        for time, values in read_live(path, MAX_MESSAGES * MAX_MESSAGE):
             level, text = values.get("level"), values.get("text")
             if isinstance(level, str) and isinstance(text, str):
                 message = Message(time, level, text[:MAX_MESSAGE])

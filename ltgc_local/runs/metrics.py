@@ -88,8 +88,8 @@ class MetricsWriter:
 class LiveFile:
     """A file of JSON objects that others read while it grows: each line has its time and is written at once.
 
-    A line that cannot be written is dropped: these are observations, and what is wrong with a disk is said by the step's
-    own files, which must be written.
+    A line that cannot be written is dropped: these are observations, and what is wrong with a disk is said by the
+    step's own files, which must be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,10 +117,10 @@ def read_live(path: Path, max_bytes: int) -> list[tuple[datetime, dict[str, Any]
         return []
     found = []
     for line in lines[1:] if start else lines:
-        with suppress(ValueError, TypeError, KeyError):
-            value = parse_json(line.decode())
-            time = datetime.fromisoformat(value.pop("time"))
-            found.append((time if time.tzinfo else time.replace(tzinfo=UTC), value))
+        with suppress(ValueError, TypeError, KeyError):  # half written, or by somebody else
+            if isinstance(value := parse_json(line.decode()), dict):
+                time = datetime.fromisoformat(value.pop("time"))
+                found.append((time if time.tzinfo else time.replace(tzinfo=UTC), value))
     return found
 
 
@@ -144,4 +144,4 @@ def _open_events(folder: Path) -> Any:
             "report.tensorboard is true, and the package that writes TensorBoard's files is missing; "
             "type: pip install tensorboard, or --set report.tensorboard=false"
         ) from None
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder))

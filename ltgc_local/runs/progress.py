@@ -76,10 +76,11 @@ class Progress:
 
     def _write_line(self) -> None:
         now = self._written = time.monotonic()
-        self._points.append((now, self._done))
+        if self._done or not self._total:  # until the first item a model is loaded
+            self._points.append((now, self._done))
         while len(self._points) > 2 and self._points[1][0] < now - WINDOW_S:
             self._points.popleft()
-        since, before = self._points[0]
+        since, before = self._points[0] if self._points else (now, 0)
         rate = (self._done - before) / (now - since) if now > since else 0.0
         self._write(
             {
