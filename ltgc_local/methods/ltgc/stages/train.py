@@ -26,11 +26,11 @@ from ltgc_local.training.pixels import Decoding, Source
 NUMBERED = False
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[str]) -> list[Artefact]:
     recipe, corpus = context.recipe, context.corpus
     corpus.check_selection(recipe.train.select)
     clip: TrainableClip = context.model
@@ -69,7 +69,7 @@ def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: Lt
     return Classifier(add_lora(clip.visual, recipe, clip.lora_targets), head).to(clip.device)
 
 
-def load_split(context: StageContext, split: Source) -> ImageSet:
+def load_split(context: StageContext[LtgcRecipe], split: Source) -> ImageSet:
     """Decode a split at the size of CLIP's vision tower; a large one is mapped from a file in the run directory."""
     settings, clip = context.recipe.train, context.model
     preprocessing = f"{clip.preprocessing}\0{context.recipe.data.pixels_by}"

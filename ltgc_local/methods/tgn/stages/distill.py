@@ -12,17 +12,18 @@ from ltgc_local.methods.tgn.kmdn.peer_training import PeerTraining, list_epochs
 from ltgc_local.methods.tgn.network import load_network
 from ltgc_local.methods.tgn.stages.train_alone import build_peer, entries_of
 from ltgc_local.methods.training import train
+from ltgc_local.recipe import TgnRecipe
 from ltgc_local.runs.files import Artefact, Json, Lines
 
 NUMBERED = False
 SIDES = ("head", "tail")
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[TgnRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Artefact]:
     settings = context.recipe.kmdn
     peers = []
     for side in SIDES:

@@ -19,17 +19,18 @@ from ltgc_local.methods.tgn.diffusion.adapter_training import AdapterTraining, T
 from ltgc_local.methods.tgn.network import load_tail_network
 from ltgc_local.methods.tgn.tail_features import FeatureSpace, features_of
 from ltgc_local.methods.training import train
+from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.runs.files import Artefact, Lines, Tensors
 
 NUMBERED = False
 ENCODED_AT_ONCE = 64  # images
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[DiffusionRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[str]) -> list[Artefact]:
     settings, model = context.recipe.diffusion, context.model
     entries = read_manifest(context.run).tail
     part = part_of(context.corpus.train, [entry.class_id for entry in entries], "train-diffusion")
@@ -46,7 +47,10 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
 
 
 def build_learner(
-    context: StageContext, model: TextToImageModel, prompts: Sequence[str], features: torch.Tensor | None
+    context: StageContext[DiffusionRecipe],
+    model: TextToImageModel,
+    prompts: Sequence[str],
+    features: torch.Tensor | None,
 ) -> AdapterLearner:
     """Freeze the model and add an untrained adapter, whose numbers are those of the run's seed."""
     settings = context.recipe.diffusion
@@ -64,7 +68,7 @@ def build_learner(
 
 
 def read_features(
-    context: StageContext, part: Part, labels: np.ndarray
+    context: StageContext[DiffusionRecipe], part: Part, labels: np.ndarray
 ) -> tuple[torch.Tensor | None, FeatureSpace | None]:
     """Return the tail network's features of images (N, F), scaled, and their space; None without conditioning."""
     if context.recipe.diffusion.conditioning == "none":
@@ -77,7 +81,7 @@ def read_features(
     return space.scale(features), space
 
 
-def encode(context: StageContext, learner: AdapterLearner, part: Part) -> torch.Tensor:
+def encode(context: StageContext[DiffusionRecipe], learner: AdapterLearner, part: Part) -> torch.Tensor:
     """Return the latents (N, 4, h, w) of images, each of its own seed's draw from the VAE's posterior."""
     seeds = [context.seed("latents", key) for key in part.keys]
     batches = split(range(len(part)), ENCODED_AT_ONCE)

@@ -17,6 +17,7 @@ from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.kmdn.peer_training import DistillEpoch, Peer, PeerTraining, Validate
 from ltgc_local.methods.tgn.network import Network, build_network, decoding_of
 from ltgc_local.methods.training import train
+from ltgc_local.recipe import TgnRecipe
 from ltgc_local.recipe.schema import Backbone, Classifier, Kmdn
 from ltgc_local.runs.files import Artefact, Json, Lines
 from ltgc_local.training.distributed import main_process_first
@@ -26,11 +27,11 @@ from ltgc_local.training.pixels import Source
 NUMBERED = False
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[TgnRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Artefact]:
     settings, side = context.recipe.kmdn, context.step.name.rpartition("/")[2]
     entries = entries_of(context, side)
     torch.manual_seed(context.seed("network", side))
@@ -41,18 +42,18 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     ]
 
 
-def entries_of(context: StageContext, side: str) -> tuple[ClassEntry, ...]:
+def entries_of(context: StageContext[TgnRecipe], side: str) -> tuple[ClassEntry, ...]:
     """Return the classes of ``head`` or ``tail``, in the order of their logits."""
     manifest = read_manifest(context.run)
     return manifest.head if side == "head" else manifest.tail
 
 
-def weights_folder(context: StageContext) -> Path | None:
+def weights_folder(context: StageContext[TgnRecipe]) -> Path | None:
     """Return the folder of the weights that networks start from; None: they start at random."""
     return context.role_folder("backbone") if context.recipe.models.backbone else None
 
 
-def build_peer(context: StageContext, side: str, entries: Sequence[ClassEntry], network: Network) -> Peer:
+def build_peer(context: StageContext[TgnRecipe], side: str, entries: Sequence[ClassEntry], network: Network) -> Peer:
     """Give a network its side's training images, and its validation on that side's classes."""
     settings, corpus = context.recipe.kmdn, context.corpus
     class_ids = [entry.class_id for entry in entries]
@@ -64,14 +65,16 @@ def build_peer(context: StageContext, side: str, entries: Sequence[ClassEntry], 
     return Peer(side, network, images, validate_on(context, validation, class_ids, network))
 
 
-def decode(context: StageContext, settings: Backbone, source: Source) -> torch.Tensor:
+def decode(context: StageContext[TgnRecipe], settings: Backbone, source: Source) -> torch.Tensor:
     """Decode images at the network's size, (N, 3, H, W) uint8."""
     decoding = decoding_of(settings, context.run.decoded, settings.size_px, context.recipe.data)
     with main_process_first(context.recipe.models.device):  # which decodes for all
         return decoding.load(source)
 
 
-def validate_on(context: StageContext, images: ImageSet, class_ids: Sequence[int], network: Network) -> Validate:
+def validate_on(
+    context: StageContext[TgnRecipe], images: ImageSet, class_ids: Sequence[int], network: Network
+) -> Validate:
     """Return what measures a network on validation images: accuracies by group, and macro F1, in percent."""
     counts, batch_size, ids = context.corpus.class_counts(), context.recipe.evaluate.batch_size, np.array(class_ids)
 
@@ -86,7 +89,7 @@ def validate_on(context: StageContext, images: ImageSet, class_ids: Sequence[int
     return validate
 
 
-def train_peer(context: StageContext, block: str, settings: Kmdn | Classifier, peer: Peer) -> list[Artefact]:
+def train_peer(context: StageContext[TgnRecipe], block: str, settings: Kmdn | Classifier, peer: Peer) -> list[Artefact]:
     """Train a network by itself, in place; return the history and which epoch was kept."""
     epochs = [DistillEpoch(0, None, epoch) for epoch in range(settings.epochs)]
     device, seed = resolve_device(context.recipe.models.device), context.seed("fitting")

@@ -22,11 +22,11 @@ from ltgc_local.training.images import ImageSet
 NUMBERED = False
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[TgnRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Artefact]:
     settings, corpus, arm = context.recipe.classifier, context.corpus, context.step.name.rpartition("/")[2]
     torch.manual_seed(context.seed("network", "classifier"))  # the same for both arms
     network = build_network(settings, len(corpus.class_names), None, weights_folder(context))
@@ -41,7 +41,7 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     return [*train_peer(context, "classifier", settings, peer), network.to_file("network")]
 
 
-def merged_images(context: StageContext) -> Part:
+def merged_images(context: StageContext[TgnRecipe]) -> Part:
     """Return the generated images that the list of the step ``merge`` names."""
     drawn = DrawnSplit("generated", context.run.files("generated", "images"))
     members = {m.key for m in context.run.records("merge", "list", Member) if m.origin == "generated"}
@@ -49,7 +49,7 @@ def merged_images(context: StageContext) -> Part:
     return Part("generated", drawn, np.array(rows, dtype=np.int64))
 
 
-def num_draws(recipe: TgnRecipe, context: StageContext) -> int:
+def num_draws(recipe: TgnRecipe, context: StageContext[TgnRecipe]) -> int:
     """Return the images of the larger arm, originals and generated, by the budget."""
     corpus = context.corpus
     manifest = build_manifest(corpus.class_names, corpus.class_counts(), recipe.split)

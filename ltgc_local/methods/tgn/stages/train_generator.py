@@ -23,6 +23,7 @@ from ltgc_local.methods.tgn.class_data import part_of
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.network import TailNetwork, decoding_of, load_tail_network
 from ltgc_local.methods.training import train
+from ltgc_local.recipe import GanRecipe
 from ltgc_local.records import EpochMetrics
 from ltgc_local.runs.files import Artefact, Lines, Tensors, write_atomically
 from ltgc_local.training.distributed import main_process_first
@@ -33,11 +34,11 @@ NUMBERED = False
 ROWS, COLUMNS = 16, 8  # of the grids of samples: tail classes at most, and images of each
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
+def plan_chunks(context: StageContext[GanRecipe]) -> list[Chunk]:
     return [[context.step.name]]
 
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
+def run_chunk(context: StageContext[GanRecipe], chunk: Sequence[str]) -> list[Artefact]:
     settings, device = context.recipe.cdtg, resolve_device(context.recipe.models.device)
     entries = generated_classes(context)
     tail_network = load_tail_network(context.run, context.step.reads, device)
@@ -71,14 +72,14 @@ def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
     ]
 
 
-def generated_classes(context: StageContext) -> tuple[ClassEntry, ...]:
+def generated_classes(context: StageContext[GanRecipe]) -> tuple[ClassEntry, ...]:
     """Return the classes that the generator learns, in the order of its labels: the tail, then perhaps the head."""
     manifest = read_manifest(context.run)
     return manifest.tail + (manifest.head if context.recipe.cdtg.classes == "all" else ())
 
 
 def build_generator(
-    context: StageContext, entries: Sequence[ClassEntry], tail_network: TailNetwork, device: str
+    context: StageContext[GanRecipe], entries: Sequence[ClassEntry], tail_network: TailNetwork, device: str
 ) -> TailGenerator:
     settings = context.recipe.cdtg
     widths = Widths(
@@ -105,7 +106,7 @@ def build_generator(
     return TailGenerator(widths, fusion, (channels, height, width), texts)
 
 
-def build_judge(context: StageContext, entries: Sequence[ClassEntry]) -> ClipJudge | None:
+def build_judge(context: StageContext[GanRecipe], entries: Sequence[ClassEntry]) -> ClipJudge | None:
     """Return what gives the CLIP loss, over the prompts of the tail classes or of all, the tail's first."""
     settings, manifest = context.recipe.cdtg, read_manifest(context.run)
     if not settings.clip_weight:
@@ -114,7 +115,7 @@ def build_judge(context: StageContext, entries: Sequence[ClassEntry]) -> ClipJud
     return ClipJudge(context.model, [entry.prompt for entry in entries])
 
 
-def load_images(context: StageContext, entries: Sequence[ClassEntry]) -> ImageSet:
+def load_images(context: StageContext[GanRecipe], entries: Sequence[ClassEntry]) -> ImageSet:
     """Decode the classes' training images at the generator's size; their labels are the places in ``entries``."""
     recipe = context.recipe
     part = part_of(context.corpus.train, [entry.class_id for entry in entries], f"train-cdtg-{recipe.cdtg.classes}")
@@ -135,7 +136,7 @@ def kept_weights(generator: TailGenerator, behaviour: str) -> dict[str, torch.Te
 
 
 def _grid_drawer(
-    context: StageContext, training: CdtgTraining, images: ImageSet, tail_network: TailNetwork
+    context: StageContext[GanRecipe], training: CdtgTraining, images: ImageSet, tail_network: TailNetwork
 ) -> Callable[[], SampleGrid]:
     """Return what draws the averaged generator's samples: a row a tail class, always of the same noise and images."""
     settings, num_classes = context.recipe.cdtg, min(ROWS, len(read_manifest(context.run).tail))
