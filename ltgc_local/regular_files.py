@@ -14,7 +14,7 @@ import os
 import stat
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 MIB = 2**20
 #: The largest JSON file that is parsed: the manifest of a million images has about 60 MB.
@@ -41,6 +41,22 @@ def open_regular(path: Path | str, max_bytes: int | None = None) -> BufferedRead
     try:
         _check(os.fstat(descriptor), path, max_bytes)
         return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def open_to_append(path: Path) -> TextIO:
+    """Open a regular file to append whole lines of text, and make it where it is missing; a link is not followed.
+
+    Raises:
+        OSError: it cannot be written, or is a link or anything else that is not a regular file.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        _check(os.fstat(descriptor), path, None)
+        return os.fdopen(descriptor, "a", buffering=1, encoding="utf-8")
     except BaseException:
         os.close(descriptor)
         raise

@@ -286,11 +286,29 @@ def test_status_says_what_is_complete_begun_and_not_begun(tmp_path: Path, make_r
     write_run_recipe(run.root, make_recipe())
     lines = call("status", run.root).stdout.splitlines()
     assert [line.split(maxsplit=1) for line in lines[:3]] == [
-        ["describe", "3 items, 2.5 s, 5 MiB"],
-        ["extend", "1 chunks"],
-        ["draw", "-"],
+        ["describe", "complete  3 items, 2.5 s, 5 MiB"],
+        ["extend", f"stopped   3 items; to resume, type: ltgc-local run {run.root}"],
+        ["draw", "waiting"],
     ]
-    assert json.loads(call("status", run.root, "--json").stdout)["extend"] == "1 chunks"
+    numbers = json.loads(call("status", run.root, "--json").stdout)
+    assert numbers["describe"] | {"rate": 0} == {
+        "state": "complete", "items": 3, "total": 3, "rate": 0, "seconds": 2.5, "seconds_left": None, "peak_mib": 5,
+        "problem": "", "warnings": [],
+    }  # fmt: skip
+    assert numbers["describe"]["rate"] == pytest.approx(3 / 2.5)
+    assert [numbers[step]["state"] for step in ("extend", "draw")] == ["stopped", "waiting"]
+
+
+@pytest.mark.parametrize("more", [(), ("--json",), ("--check",)])
+def test_watching_is_for_terminals(tmp_path: Path, make_recipe: Callable[..., Recipe], more: tuple[str, ...]) -> None:
+    write_run_recipe(tmp_path, make_recipe())
+    refused = call("status", tmp_path, "--watch", *more)
+    assert refused.exit_code == 2 and "--watch redraws a terminal" in refused.stderr
+
+
+def test_saying_less_and_more_at_once_is_refused(recipe_file: Path) -> None:
+    refused = call("run", recipe_file, "-q", "-v")
+    assert refused.exit_code == 2 and "-q prints less and -v more; give one of them" in refused.stderr
 
 
 def test_report_prints_the_table_of_a_run_that_was_evaluated(

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ltgc_local.cli import arguments, console
 from ltgc_local.cli.arguments import PATH
 from ltgc_local.errors import ArtefactError, RecipeError
+
+if TYPE_CHECKING:
+    from ltgc_local.runs.logs import Level
 
 
 @click.command()
@@ -29,6 +34,8 @@ from ltgc_local.errors import ArtefactError, RecipeError
     type=PATH,
     help="Take finished steps from the runs in this folder where their settings are the same; repeatable.",
 )
+@click.option("-q", "--quiet", is_flag=True, help="Print errors and the result only.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what the steps log.")
 def run(
     recipe: Path,
     overrides: tuple[str, ...],
@@ -40,6 +47,8 @@ def run(
     base: Path | None,
     presets: tuple[Path, ...],
     reuse: tuple[Path, ...],
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Run a recipe or a table of recipes, or resume a run.
 
@@ -51,6 +60,8 @@ def run(
     from ltgc_local.pipeline.fingerprint import StaleStep
     from ltgc_local.pipeline.sweep import Invocation, recipes_of_run, start
 
+    if quiet and verbose:
+        raise click.UsageError("-q prints less and -v more; give one of them")
     is_run = (recipe / "recipe.json").is_file()
     loaded = recipes_of_run(recipe) if is_run else arguments.load(recipe, overrides, base, presets)
     changes = [str(word) for word in (*overrides, *presets, *only, base, seeds) if word]
@@ -64,9 +75,11 @@ def run(
     given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     again = is_run and out is not None and out.resolve() == recipe.resolve()
-    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again)
+    level: Level = "error" if quiet else "info" if verbose else "warning"
+    logging.getLogger("ltgc_local").setLevel(level.upper())  # of this process; the steps' own are told
+    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again, level)
     try:
-        outcome = start(asked, console.log)
+        outcome = start(asked, (lambda line: None) if quiet else console.log)
     except StaleStep as stale:
         raise ArtefactError(stale_as_text(stale, command, asked.root)) from stale
     console.write(outcome_as_text(outcome, to_step))
@@ -125,27 +138,32 @@ def compare(
 
 @click.command()
 @arguments.RUN
-@click.option("--json", "as_json", is_flag=True, help="Print the states as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print numbers for scripts, as JSON.")
 @click.option("--check", is_flag=True, help="Also compare every file with its sha256 and name what is damaged.")
-def status(run_directory: Path, as_json: bool, check: bool) -> None:
+@click.option("--watch", "is_watched", is_flag=True, help="Redraw every two seconds until the run is complete.")
+def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) -> None:
     """Show how far a run has got.
 
     Example: ltgc-local status runs/quickstart --check
     """
+    from ltgc_local.cli.status import status_as_dict, status_as_text, watch
     from ltgc_local.pipeline.scheduler import find_all_damage
-    from ltgc_local.pipeline.scheduler import status as states_of
+    from ltgc_local.pipeline.status import run_status
     from ltgc_local.runs.provenance import read_run_recipe
 
     recipe = read_run_recipe(run_directory)
+    if is_watched:
+        if as_json or check or not sys.stdout.isatty():
+            raise click.UsageError("--watch redraws a terminal: not a file or a pipe, and not with --json or --check")
+        watch(run_directory)
+        return
     if check and (damage := find_all_damage(recipe, run_directory)):
         raise ArtefactError("\n".join(damage))
-    states = states_of(recipe, run_directory)
+    steps = run_status(recipe, run_directory)
     if as_json:
-        console.write_json(dict(states))
+        console.write_json(status_as_dict(steps))
         return
-    width = max(len(name) for name, _ in states)
-    for name, state in states:
-        console.write(f"{name:{width}}  {state}")
+    console.write(status_as_text(steps, run_directory))
     if check:
         console.write("every file of every complete step is what was written")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol
@@ -22,6 +22,7 @@ from ltgc_local.prefetch import num_cpus
 from ltgc_local.recipe import Recipe, T2iModels, TextModels
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact
+from ltgc_local.runs.metrics import MetricsWriter
 from ltgc_local.runs.progress import Progress
 from ltgc_local.seeding import item_seed
 
@@ -38,6 +39,7 @@ class StageContext(Generic[RecipeT_co]):
     step: Step
     run: RunDirectory
     progress: Progress
+    metrics: MetricsWriter = field(default_factory=MetricsWriter)  # writes nothing unless the worker gives another
 
     @cached_property
     def corpus(self) -> Corpus:

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ltgc_local import __version__
@@ -31,9 +32,13 @@ from ltgc_local.pipeline.executors.gpus import join_gpus, share_gpus, visible_gp
 from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
+from ltgc_local.pipeline.status import describe_change, describe_progress, read_progress
 from ltgc_local.recipe import Recipe, TextModels
 from ltgc_local.regular_files import read_text
+from ltgc_local.reporting.render import duration
 from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.logs import Level
+from ltgc_local.runs.progress import is_terminal
 from ltgc_local.runs.provenance import (
     read_provenance_file,
     read_run_recipe,
@@ -62,6 +67,7 @@ class Request:
     to_step: str | None = None
     reuse: tuple[Path, ...] = ()  # run directories from which finished steps of equal fingerprint are taken
     again: bool = False  # the recipe is the run's own, and ``command`` not what made it
+    level: Level = "warning"  # the least that a step's workers say on standard error
 
 
 def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
@@ -88,8 +94,8 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
             wanted = fingerprint(step, recipe, run, digests)
             if check_fingerprint(step, wanted, run):
                 if not _must_be_made_again(step, run, log):
-                    if changed := _changed(run, step):
-                        log(f"{step.name}: complete{changed}")
+                    if changed := describe_change(run, step.name):
+                        log(f"{step.name}: complete; {changed}; {redo(run.root, step.name)}")
                     continue
                 run.reopen(step.name)
             if not begun:  # folders are listed once a command, and only where there is something left to do
@@ -104,7 +110,8 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
                 continue
             start = time.monotonic()
             log(f"{step.name} …")
-            run_workers(run.root, step.name, _environments(step, recipe, cards))
+            beat = partial(_say_progress, run, step.name, start, log)
+            run_workers(run.root, step.name, _environments(step, recipe, cards), request.level, beat)
             num_chunks = _read_number(run.folder(step.name) / "num_chunks")
             run.write_manifest(step.name, fingerprint(step, recipe, run, digests), num_chunks, _wall(start))
             log(f"{step.name}: {_facts(run, step)}")
@@ -135,20 +142,6 @@ def make_report_again(out: Path, log: Callable[[str], None]) -> None:
         return
     if run.manifest(report.name) is None or run.find_damage(report.name):
         run_pipeline(Request(recipe, out, shlex.join(["ltgc-local", "run", str(out)]), again=True), log)
-
-
-def status(recipe: Recipe, out: Path) -> list[tuple[str, str]]:
-    """Return (step, state) of every step: ``complete``, ``n chunks``, ``-``."""
-    run = RunDirectory(out)
-    states = []
-    for step in build_plan(recipe):
-        if run.manifest(step.name):
-            state = _facts(run, step) + _changed(run, step)
-        else:
-            chunks = len(run.complete_chunks(step.name))
-            state = f"{chunks} chunks" if chunks else "-"
-        states.append((step.name, state))
-    return states
 
 
 def find_all_damage(recipe: Recipe, out: Path) -> list[str]:
@@ -279,13 +272,13 @@ def _untrained(recipe: Recipe) -> dict[str, ModelFile]:
     return {"backbone": ModelFile(card=", ".join(names), evidence="scratch", licence="", digest="")}
 
 
-def _changed(run: RunDirectory, step: Step) -> str:
-    """Return how many files of a complete step are not there any more as they were, in words; "" for none."""
-    changed = run.find_changed(step.name)
-    if not changed:
-        return ""
-    number = "1 file is" if len(changed) == 1 else f"{len(changed)} files are"
-    return f"; {number} gone or changed, such as {changed[0]}; {redo(run.root, step.name)}"
+def _say_progress(run: RunDirectory, step: str, start: float, log: Callable[[str], None]) -> None:
+    """Say how far a step is, where no bar on a terminal does."""
+    if is_terminal():
+        return
+    progress, seconds = read_progress(run.folder(step)), time.monotonic() - start
+    words = describe_progress(progress, seconds) if progress is not None else f"starting for {duration(seconds)}"
+    log(f"{step}: {words}")
 
 
 def _facts(run: RunDirectory, step: Step) -> str:

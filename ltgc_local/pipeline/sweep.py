@@ -20,6 +20,7 @@ from ltgc_local.recipe import Recipe, Recipes
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Text, write_atomically
 from ltgc_local.runs.find_runs import find_runs, write_row_order
+from ltgc_local.runs.logs import Level
 from ltgc_local.runs.provenance import read_run_recipe
 from ltgc_local.runs.schemas import ModelDigests
 from ltgc_local.runs.sealed import read_sealed, write_sealed
@@ -41,6 +42,7 @@ class Invocation:
     only: tuple[str, ...] = ()
     reuse: tuple[Path, ...] = ()  # run directories, or folders of them, from which finished steps are taken
     again: bool = False  # a run goes on by its own recipe
+    level: Level = "warning"  # the least that is said on standard error while steps run
 
     @property
     def root(self) -> Path:
@@ -91,7 +93,10 @@ def start(asked: Invocation, log: Callable[[str], None]) -> Outcome:
     list_jobs(asked.recipes, Path(), only=asked.only)  # refuses rows of what has none
     out, recipe = asked.root, asked.recipes.rows[asked.recipes.name]
     others = list_others(out, asked.reuse)
-    run_pipeline(Request(recipe, out, asked.command, asked.from_step, asked.to_step, others, again=asked.again), log)
+    request = Request(
+        recipe, out, asked.command, asked.from_step, asked.to_step, others, again=asked.again, level=asked.level
+    )
+    run_pipeline(request, log)
     return Outcome(out, is_whole=not asked.to_step or RunDirectory(out).manifest("report") is not None)
 
 
@@ -188,7 +193,7 @@ def run_jobs(jobs: Sequence[Job], root: Path, asked: Invocation, log: Callable[[
         if asked.from_step is not None:  # what is done again is not taken from a row that was not asked to
             others = tuple(run for run in others if run in {each.out for each in jobs})
         _take_digests(job.out, others)
-        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others)
+        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others, level=asked.level)
         name = job.out.relative_to(root)
         run_pipeline(request, lambda line, name=name: log(f"{name}: {line}"))  # type: ignore[misc]
 

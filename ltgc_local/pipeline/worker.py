@@ -1,7 +1,8 @@
 """One process of one step: run the chunks that are not complete yet. Started by ``launch``.
 
-    python -m ltgc_local.pipeline.worker RUN STEP WORKER WORKERS
+    python -m ltgc_local.pipeline.worker RUN STEP WORKER WORKERS [LEVEL]
 
+LEVEL is the least that is shown on standard error: error, warning (unless given) or info.
 Worker w of W takes the chunks whose number is w modulo W; items carry their own seeds, so W changes nothing else. Where
 workers train together, each has all chunks and its share of every batch, and the first writes.
 """
@@ -16,57 +17,77 @@ import ctypes  # noqa: E402 (the environment comes before every other import)
 import importlib  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
-import resource  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
-import traceback  # noqa: E402
 import warnings  # noqa: E402
 from contextlib import AbstractContextManager, nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import cast  # noqa: E402
 
+from ltgc_local import __version__  # noqa: E402
 from ltgc_local.errors import BackendError, LtgcError  # noqa: E402
 from ltgc_local.methods.context import Stage, StageContext  # noqa: E402
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
 from ltgc_local.pipeline.plan import build_plan  # noqa: E402
-from ltgc_local.printable import printable  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
 from ltgc_local.runs.directory import RunDirectory  # noqa: E402
 from ltgc_local.runs.files import Text, explain, write_atomically  # noqa: E402
-from ltgc_local.runs.progress import Progress  # noqa: E402
+from ltgc_local.runs.logs import Level, worker_logs  # noqa: E402
+from ltgc_local.runs.metrics import MetricsWriter, metrics_path  # noqa: E402
+from ltgc_local.runs.progress import Progress, peak_mib  # noqa: E402
 from ltgc_local.runs.provenance import read_run_recipe  # noqa: E402
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 
+log = logging.getLogger("ltgc_local.pipeline.worker")  # this module's own name is __main__
 
-def run_step(root: Path, step_name: str, worker: int, workers: int) -> None:
+
+def run_step(root: Path, step_name: str, worker: int, workers: int, with_bar: bool = True) -> None:
     """Execute this worker's chunks of a step, and the step's manifest by the last one standing (the launcher)."""
     run = RunDirectory(root)
     recipe = read_run_recipe(root)
     step = next(step for step in build_plan(recipe) if step.name == step_name)
     stage: Stage = importlib.import_module(f"ltgc_local.methods.{step.stage.module}")
     is_together = step.stage.parallel == "together" and workers > 1
-    with _meeting(recipe, workers) if is_together else nullcontext(), Progress(step_name) as progress:
+    folder, sharing = run.folder(step_name), {"workers": workers} if workers > 1 and not is_together else {}
+    path = None if is_together and worker > 0 else metrics_path(folder, worker)
+    metrics = MetricsWriter(path, folder / "logs" / "tensorboard" if recipe.report.tensorboard else None)
+    progress = Progress(step_name, lambda values: metrics.write({**values, **sharing}), with_bar=with_bar)
+    with _meeting(recipe, workers) if is_together else nullcontext(), progress:
         complete = run.complete_chunks(step_name)
-        context = StageContext(recipe, step, run, progress)
+        context = StageContext(recipe, step, run, progress, metrics)
         chunks = stage.plan_chunks(context)
+        _review(stage, context, len(chunks))
         mine = [number for number in range(len(chunks)) if is_together or number % workers == worker]
         progress.expect(sum(len(chunks[number]) for number in mine))
         if step.model_role is not None and any(number not in complete for number in mine):
+            log.info("%s: loading the model of role %s", step_name, step.model_role)
             _ = context.model, context.model_beside  # loaded before a clock runs: a chunk's seconds are its work
         for number in mine:
             if number in complete:
-                progress.advance(len(chunks[number]))
+                progress.skip(len(chunks[number]))
                 continue
             start = time.monotonic()
             artefacts = stage.run_chunk(context, chunks[number])
             if is_together and worker > 0:
                 continue
-            peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            facts = {"items": len(chunks[number]), "seconds": round(time.monotonic() - start, 3), "peak_mib": peak_mib}
+            items, seconds, peak = len(chunks[number]), round(time.monotonic() - start, 3), peak_mib()
+            facts = {"items": items, "seconds": seconds, "peak_mib": peak}
             run.write_chunk(step_name, number, artefacts, facts, getattr(stage, "NUMBERED", True))
+            log.info(
+                "%s: chunk %d of %d: %d items, %.1f s, %d MiB", step_name, number + 1, len(chunks), items, seconds, peak
+            )
+            _review(stage, context, len(chunks))
     if worker == 0:
         write_atomically(Text("num_chunks", str(len(chunks))), run.folder(step_name) / "num_chunks")
+
+
+def _review(stage: Stage, context: StageContext, num_chunks: int) -> None:
+    """Let a stage that has an opinion look at the chunks that are complete; it may warn, or refuse to go on."""
+    review = getattr(stage, "review", None)
+    if review is not None:
+        review(context, len(context.run.complete_chunks(context.step.name)) == num_chunks)
 
 
 def _meeting(recipe: Recipe, workers: int) -> AbstractContextManager[None]:
@@ -83,35 +104,27 @@ def _end_with(launcher: int) -> None:
         raise SystemExit(128 + signal.SIGTERM)
 
 
-class _Printable(logging.Formatter):
-    """Shows control characters, which models' words and others' files may hold."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
 def main(arguments: list[str]) -> int:
     if launcher := os.environ.get("LTGC_LAUNCHER"):
         _end_with(int(launcher))
     offline.forbid_network()
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Printable(logging.BASIC_FORMAT))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)
-    root, step_name, worker, workers = arguments
-    try:
-        run_step(Path(root), step_name, int(worker), int(workers))
-    except Exception as problem:
-        error = _explained(problem, step_name)
-        if error is None:
-            raise
-        if os.environ.get("LTGC_TRACEBACK"):
-            traceback.print_exc()
-        else:
-            print(printable(str(error)), file=sys.stderr)
-        return error.exit_code
+    root, step, number, workers, *rest = arguments
+    level, worker = cast(Level, rest[0] if rest else "warning"), int(number)
+    with worker_logs(RunDirectory(Path(root)).folder(step), worker, level, bool(os.environ.get("LTGC_TRACEBACK"))):
+        log.info("%s: worker %s of %s, process %d, ltgc_local %s", step, number, workers, os.getpid(), __version__)
+        try:
+            run_step(Path(root), step, worker, int(workers), with_bar=level != "error")
+        except Exception as problem:
+            error = _explained(problem, step)
+            if error is None:
+                log.critical("%s: %s", type(problem).__name__, problem, exc_info=problem)
+                return LtgcError.exit_code
+            log.error("%s", error, exc_info=problem)
+            return error.exit_code
+        log.info("%s: done", step)
     return 0
 
 

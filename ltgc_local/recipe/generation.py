@@ -40,6 +40,9 @@ class Extend(Block):
     max_descriptions: Annotated[int, PAPER] = Field(default=300, ge=1, le=100_000)
     """K_y, existing and extended descriptions of a class together. The paper has 100 for iNaturalist 2018, 300 for
     ImageNet-LT and 800 for Places-LT."""
+    min_descriptions: Annotated[int, Runtime()] = Field(default=0, ge=0, le=100_000)
+    """Stop the run if a class ends with fewer descriptions than this, existing and extended together; 0 never stops it.
+    (The paper does not say what happens to a class that the llm cannot describe.)"""
     per_ask: int = Field(default=8, ge=1, le=100)
     """Descriptions that one Prompt 2 asks for."""
     context_descriptions: int = Field(default=12, ge=1, le=10_000)
@@ -74,6 +77,14 @@ class Extend(Block):
     """Classes that are extended side by side, which is what an interruption can lose."""
     reply_form: Literal["auto", "structured", "free"] = "auto"
     """What the llm is asked for by Prompts 2 and 5; as ``describe.reply_form``."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.min_descriptions > self.max_descriptions:
+            yield (
+                "min_descriptions",
+                f"{self.min_descriptions} is more than max_descriptions, {self.max_descriptions}, so every run would "
+                "stop; write a smaller number",
+            )
 
     def problem_of_number(self, existing: int) -> str:
         """Return why ``max_descriptions`` cannot be reached from this many existing descriptions; mostly ""."""

@@ -53,6 +53,7 @@ class Report:
     leaks: LeakGuard | None  # None where the recipe leaves the guard out
     panels: tuple[Panel, ...]
     timings: tuple[Timing, ...]
+    warnings: tuple[tuple[str, str], ...]  # (step, what it warned of)
 
     @property
     def tail(self) -> tuple[ClassRow, ...]:
@@ -124,6 +125,9 @@ def gather(
         leaks=read_leaks(run, steps, recipe, corpus, generated),
         panels=_read_panels(run, [step for step in steps if step.startswith("train/")]),
         timings=read_timings(run, steps),
+        warnings=tuple(
+            (step, text) for step in steps if (manifest := run.manifest(step)) is not None for text in manifest.warnings
+        ),
     )
 
 

@@ -24,6 +24,7 @@ def summarize(report: Report) -> dict[str, Any]:
             "sentences": list(verdict.sentences),
             "caveat": verdict.caveat,
         },
+        "warnings": [{"step": step, "text": text} for step, text in report.warnings],
         "accuracy": {arm.name: dict(arm.by_group) for arm in report.arms},
         "difference": {
             group: {"points": d.points, "interval": d.interval, "outcome": d.outcome}

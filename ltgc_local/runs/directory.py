@@ -9,6 +9,8 @@
 <run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
 <run>/<step>/verified.json           which large files were found whole, and when (``runs.verify``)
+<run>/<step>/metrics.jsonl           numbers of the step while it runs (``runs.metrics``)
+<run>/<step>/logs/                   what its workers said (``runs.logs``)
 <run>/<training>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
 <run>/decoded/<split>-<digest>.npy   decoded images that memory does not hold; removed when the run is complete
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
@@ -16,7 +18,8 @@
 <runs>/<table>/table.json            the table's rows, in its order
 
 Every JSON file above ends with its own sha256 (``runs.sealed``), and the manifest holds that of each file of its
-step, which is compared before the file is used. Files are regular files of the step's own folder, never links.
+step, which is compared before the file is used. Files are regular files of the step's own folder, never links. Logs and
+metrics are for people: nothing is made from them, and no digest holds them.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, re
 from ltgc_local.runs.drawn import DrawnRow, read_rows
 from ltgc_local.runs.files import Artefact, DrawnImage, cannot_read, cannot_write, read_images, write_atomically
 from ltgc_local.runs.lock import locked
+from ltgc_local.runs.logs import read_warnings
 from ltgc_local.runs.redo import redo
 from ltgc_local.runs.schemas import Chunk, FileFacts, Manifest
 from ltgc_local.runs.sealed import first_problem, read_object, read_sealed, write_sealed
@@ -169,6 +173,11 @@ class RunDirectory:
         """Read the JSON values of one kind that a step wrote, one of each chunk."""
         return [self._parsed(path, step, parse_json) for path in self.files(step, kind)]
 
+    def values_so_far(self, step: str, kind: str) -> list[Any]:
+        """Read the JSON values of one kind of the chunks that are complete, of a step that may not be."""
+        names = [name for chunk in self.complete_chunks(step).values() for name in chunk.files if _kind(name) == kind]
+        return [self._parsed(self.folder(step) / name, step, parse_json) for name in names]
+
     def value(self, step: str, kind: str) -> Any:
         """Read the JSON value that a one-chunk step wrote."""
         values = self.values(step, kind)
@@ -253,6 +262,7 @@ class RunDirectory:
             peak_mib=max((chunk.peak_mib for chunk in done), default=0),
             items=sum(chunk.items for chunk in done),
             files={name: facts for chunk in done for name, facts in chunk.files.items()},
+            warnings=read_warnings(self.folder(step)),
         )
         self.folder(step).mkdir(parents=True, exist_ok=True)  # a step with nothing to do has written nothing
         write_sealed(self.folder(step) / "manifest.json", manifest.model_dump(exclude_none=True))

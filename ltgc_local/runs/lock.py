@@ -159,12 +159,31 @@ def _write_claim(root: Path, me: Holder) -> Path:
     return path
 
 
+def is_held(root: Path) -> bool:
+    """Return whether a launcher runs here, without waiting or writing: of one elsewhere its claim's time must tell."""
+    me = Holder.me()
+    for claim in _claims(root):
+        is_alive = claim.holder.is_alive(me) if claim.holder is not None else None
+        if is_alive or (is_alive is None and time.time() - claim.renewed_ns / 1e9 < DEAD_AFTER_S):
+            return True
+    return False
+
+
 def _others(root: Path, own: Path, me: Holder) -> list[Claim]:
     """Return the other claims, without those of processes that are known to be gone, which are removed."""
     found = []
-    for path in root.glob(PATTERN):
-        if path == own:
+    for claim in _claims(root):
+        if claim.path == own:
             continue
+        if claim.holder is not None and claim.holder.is_alive(me) is False:
+            claim.path.unlink(missing_ok=True)
+        else:
+            found.append(claim)
+    return found
+
+
+def _claims(root: Path) -> Iterator[Claim]:
+    for path in root.glob(PATTERN):
         try:
             renewed = path.lstat().st_mtime_ns
             holder = Holder.model_validate_json(read_bytes(path, MIB)) if not path.is_symlink() else None
@@ -172,11 +191,7 @@ def _others(root: Path, own: Path, me: Holder) -> list[Claim]:
             continue
         except (OSError, ValidationError):  # half written, or no claim at all: its time tells whether it lives
             holder = None
-        if holder is not None and holder.is_alive(me) is False:
-            path.unlink(missing_ok=True)
-        else:
-            found.append(Claim(path, holder, renewed))
-    return found
+        yield Claim(path, holder, renewed)
 
 
 def _beat(path: Path, lost: threading.Event, done: threading.Event) -> None:

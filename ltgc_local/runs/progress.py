@@ -1,12 +1,22 @@
-"""Progress of a step on standard error: a bar on a terminal, nothing elsewhere (the caller logs a line a step)."""
+"""Progress of a step: a bar on a terminal, and in any case a line of metrics every few seconds.
+
+Where there is no terminal the launcher says once a minute how far the step is, from these lines.
+"""
 
 from __future__ import annotations
 
+import resource
 import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from tqdm import tqdm
+
+LINE_S = 5.0  # between two lines of metrics
+WINDOW_S = 60.0  # over which the rate is measured
 
 
 def is_terminal() -> bool:
@@ -14,21 +24,73 @@ def is_terminal() -> bool:
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
-class Progress:
-    """A bar with items, rate and remaining time; a context manager."""
+def peak_mib() -> int:
+    """Return the most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
-    def __init__(self, label: str) -> None:
-        self._bar = tqdm(total=0, desc=label, disable=not is_terminal(), leave=False, smoothing=0.1)
+
+class Progress:
+    """Counts items that are done; a context manager."""
+
+    def __init__(
+        self,
+        label: str,
+        write: Callable[[Mapping[str, float | int]], None] = lambda values: None,
+        *,
+        with_bar: bool = True,
+    ) -> None:
+        """Begin to count.
+
+        Args:
+            write: is given items, total, rate, seconds and memory every few seconds, at the beginning and at the end.
+            with_bar: show a bar if standard error is a terminal.
+        """
+        self._bar = tqdm(total=0, desc=label, disable=not (with_bar and is_terminal()), leave=False, smoothing=0.1)
+        self._write = write
+        self._start = self._written = time.monotonic()
+        self._done = self._total = 0
+        self._points: deque[tuple[float, int]] = deque()  # (time, items) of the latest lines
 
     def expect(self, items: int) -> None:
         """Set how many items there are, once that is known."""
         self._bar.reset(total=items)
+        self._done, self._total = 0, items
+        self._points.clear()
+        self._write_line()
 
     def advance(self, items: int = 1) -> None:
         self._bar.update(items)
+        self._done += items
+        if time.monotonic() - self._written >= LINE_S:
+            self._write_line()
+
+    def skip(self, items: int) -> None:
+        """Count items that an earlier process has done, which say nothing of the rate."""
+        self._bar.update(items)
+        self._done += items
+        self._points.clear()
+        self._write_line()
 
     def note(self, text: str) -> None:
         self._bar.set_postfix_str(text)
+
+    def _write_line(self) -> None:
+        now = self._written = time.monotonic()
+        if self._done or not self._total:  # until the first item a model is loaded
+            self._points.append((now, self._done))
+        while len(self._points) > 2 and self._points[1][0] < now - WINDOW_S:
+            self._points.popleft()
+        since, before = self._points[0] if self._points else (now, 0)
+        rate = (self._done - before) / (now - since) if now > since else 0.0
+        self._write(
+            {
+                "items": self._done,
+                "total": self._total,
+                "items_per_second": float(f"{rate:.4g}"),
+                "seconds": round(now - self._start, 1),
+                "peak_mib": peak_mib(),
+            }
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -37,3 +99,4 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
+        self._write_line()

@@ -43,6 +43,7 @@ class Manifest(RunFile):
     peak_mib: Count
     items: Count
     files: dict[FileName, FileFacts]
+    warnings: Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=100)] = []  # of the method
     taken_from: str | None = None  # the run that made it, where it was taken from another one
 
 

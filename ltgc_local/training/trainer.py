@@ -209,7 +209,7 @@ class Trainer:
         validation = self._algorithm.validate(number)
         losses = _means(self._losses)
         metrics = EpochMetrics(number, epoch.network, self.step, losses, self._lr, rate, validation)
-        self._tell({name: value for name, value in validation.items() if value is not None})
+        self._tell({f"validation/{name}": value for name, value in validation.items() if value is not None})
         self.history.append(metrics)
         self._on_epoch(metrics)
         self._losses, self._seconds, self._begun = {}, 0.0, time.monotonic()

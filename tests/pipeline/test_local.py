@@ -82,10 +82,12 @@ def test_every_exit_code_becomes_its_kind_again(kind: type[LtgcError]) -> None:
 
 
 def test_a_killed_worker_says_that_memory_may_be_short_and_that_the_command_goes_on() -> None:
-    assert _explain("draw", -signal.SIGKILL, 9.0) == (
+    assert _explain("draw", -signal.SIGKILL, 9.0, Path("r/draw/logs")) == (
         "step draw: its process was killed (out of memory?); rerun the same command to resume"
     )
-    assert _explain("draw", -signal.SIGSEGV, 9.0).startswith("step draw: its process ended by SIGSEGV")
+    assert _explain("draw", -signal.SIGSEGV, 9.0, Path("r/draw/logs")).startswith(
+        "step draw: its process ended by SIGSEGV (where, is in r/draw/logs)"
+    )
 
 
 def test_what_torch_compiles_is_kept_where_nobody_else_can_write(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from ltgc_local.errors import ArtefactError, DataError, ModelError
 from ltgc_local.model_store import find_card
 from ltgc_local.pipeline.fingerprint import StaleStep, fingerprint
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.pipeline.scheduler import Request, _digests, read_run_recipe, run_pipeline, status
+from ltgc_local.pipeline.scheduler import Request, _digests, read_run_recipe, run_pipeline
+from ltgc_local.pipeline.status import run_status
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Json
@@ -83,8 +84,9 @@ def test_from_a_step_moves_it_and_what_follows_and_keeps_the_rest(
     recipe, run = complete
     (run.folder("train/ltgc") / "manifest.json").write_text("{")  # damage does not stop --from
     run_pipeline(Request(recipe, run.root, "c", from_step="train", to_step="generated"), lambda line: None)
-    states = dict(status(recipe, run.root))
-    assert [name for name, state in states.items() if state == "-"] == ["train/ltgc", "evaluate", "report"]
+    states = {step.name: step.state for step in run_status(recipe, run.root)}
+    assert [name for name, state in states.items() if state == "waiting"] == ["train/ltgc", "evaluate", "report"]
+    assert states["draw"] == "complete"
     assert (run.root / "superseded/0/train/ltgc/made-00000.json").is_file()
     assert not run.folder("train/ltgc").exists()
 
@@ -117,7 +119,9 @@ def test_what_failed_wrote_down_what_it_was_made_of_and_leaves_no_lock(
     assert provenance["models"]["clip"]["evidence"] == "random"
     assert provenance["packages"].keys() >= {"torch", "transformers", "diffusers", "open_clip_torch", "peft"}
     assert (provenance["seed"], provenance["command"]) == (0, "ltgc-local run x")
-    assert dict(status(recipe, run.root))["describe"] == "-"
+    describe = run_status(recipe, run.root)[0]
+    assert (describe.name, describe.state, describe.items) == ("describe", "stopped", 0)
+    assert "cannot be loaded as a vlm by transformers" in describe.problem
 
 
 def test_missing_images_stop_a_run_before_its_first_step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ltgc_local.cli.status import status_as_text
 from ltgc_local.comparison.read import read_run
 from ltgc_local.errors import ArtefactError, LtgcError
 from ltgc_local.methods.registry import COMPARISONS
 from ltgc_local.pipeline.preview import read_figures
-from ltgc_local.pipeline.scheduler import Request, find_all_damage, run_pipeline, status
+from ltgc_local.pipeline.scheduler import Request, find_all_damage, run_pipeline
+from ltgc_local.pipeline.status import run_status
 from ltgc_local.recipe import Recipe
 from ltgc_local.reporting.provenance import read_provenance
 from ltgc_local.runs.directory import RunDirectory
@@ -35,6 +38,7 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)),
     max_leaves=12,
 )
+NUMBERS = st.one_of(SCALARS, st.floats(), st.sampled_from([10**400, 1e300, -1, 1e-300, float("nan")]))
 #: Keys that the readers look for, with values that they do not expect.
 OBJECTS = st.dictionaries(
     st.sampled_from(
@@ -82,7 +86,7 @@ def write_run_recipe_in(run: RunDirectory, recipe: Recipe) -> None:
 def read_everything(root: Path) -> None:
     """Read a run in all the ways that the command line does."""
     reads: list[Callable[[], Any]] = [
-        lambda: status(read_run_recipe(root), root),
+        lambda: run_status(read_run_recipe(root), root),
         lambda: read_settings(root),
         lambda: read_provenance(RunDirectory(root)),
         lambda: read_figures(root),
@@ -119,6 +123,24 @@ def test_whatever_bytes_a_file_has_a_message_names_it(run: RunDirectory, name: s
     (run.root / name).write_bytes(content)
     with within(BUSY_S):
         read_everything(run.root)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "logs/messages-00.jsonl"])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(OBJECTS, min_size=1, max_size=3), numbers=st.lists(NUMBERS, min_size=5, max_size=5))
+def test_whatever_a_step_in_progress_says_its_status_is_told(
+    run: RunDirectory, name: str, values: list[dict[str, Any]], numbers: list[Any]
+) -> None:
+    path = run.folder("describe") / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    run.begin("describe", {})
+    keys = ("items", "total", "items_per_second", "seconds", "workers")
+    lines = [*values, dict(zip(keys, numbers, strict=True)) | {"level": "error", "text": "no"}]
+    path.write_text("".join(json.dumps({"time": "0001-01-01T00:00:00Z"} | line) + "\n" for line in lines))
+    with within(BUSY_S):
+        steps = run_status(read_run_recipe(run.root), run.root)
+        first = status_as_text(steps, run.root).splitlines()[0]
+    assert first.split()[:2] == ["describe", "stopped"]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -144,7 +144,8 @@ def test_metrics_are_told_every_twenty_steps_and_after_each_validation() -> None
     assert trainer.history[0].losses["loss"] == pytest.approx(mean)
     of_validation = [each for each in told if "loss" not in each]
     assert of_validation == [  # what could not be measured is left out
-        {"step": epoch.step, "epoch": epoch.epoch, "slope": epoch.validation["slope"]} for epoch in trainer.history
+        {"step": epoch.step, "epoch": epoch.epoch, "validation/slope": epoch.validation["slope"]}
+        for epoch in trainer.history
     ]
 
 

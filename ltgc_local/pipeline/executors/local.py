@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ltgc_local import offline
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
+from ltgc_local.runs.logs import Level
 
 #: An idle OpenMP thread spins so many times and then sleeps. A step of TGN's generator on two cores takes 1.2 times as
 #: long as with libgomp's default, for a virtual machine wakes threads slowly, and a tenth where two processes share the
@@ -28,13 +29,22 @@ ERRORS: dict[int, type[LtgcError]] = {
 
 NO_THREAD = 127  # glibc, when there is no memory for a thread's own data
 POLL_S = 0.05
+HEARTBEAT_S = 60.0
 
 
-def run_workers(root: Path, step: str, environments: Sequence[Mapping[str, str]] = ({},)) -> None:
+def run_workers(
+    root: Path,
+    step: str,
+    environments: Sequence[Mapping[str, str]] = ({},),
+    level: Level = "warning",
+    beat: Callable[[], None] = lambda: None,
+) -> None:
     """Run the step to its end, by one process for each of ``environments``. A worker's message is on standard error.
 
     Args:
         environments: what a worker's environment has beside this process's own, such as the GPUs that it sees.
+        level: the least that a worker says on standard error.
+        beat: called every minute while they work.
 
     Raises:
         LtgcError: of the kind that the first failing worker's exit code names; the others are stopped.
@@ -49,10 +59,10 @@ def run_workers(root: Path, step: str, environments: Sequence[Mapping[str, str]]
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for worker, more in enumerate(environments):
-            arguments = [str(root), step, str(worker), str(workers)]
+            arguments = [str(root), step, str(worker), str(workers), level]
             command = [sys.executable, "-P", "-m", "ltgc_local.pipeline.worker", *arguments]
             processes.append(subprocess.Popen(command, env=environment | dict(more)))
-        code = _wait(processes)
+        code = _wait(processes, beat)
     finally:  # also of an interrupt: no step leaves a process behind
         for process in processes:
             if process.poll() is None:
@@ -60,13 +70,12 @@ def run_workers(root: Path, step: str, environments: Sequence[Mapping[str, str]]
         for process in processes:
             process.wait()
     if code:
-        raise ERRORS.get(code, BackendError)(_explain(step, code, _cpu_seconds_since(before)))
+        raise ERRORS.get(code, BackendError)(_explain(step, code, _cpu_seconds_since(before), root / step / "logs"))
 
 
-def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
+def _wait(processes: Sequence[subprocess.Popen[bytes]], beat: Callable[[], None] = lambda: None) -> int:
     """Return the exit code of the first process that fails, as soon as it does; 0 when all are done."""
-    if len(processes) == 1:
-        return processes[0].wait()
+    due = time.monotonic() + HEARTBEAT_S
     while True:
         codes = [process.poll() for process in processes]
         failed = next((code for code in codes if code), None)
@@ -74,6 +83,9 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
             return failed
         if None not in codes:
             return 0
+        if time.monotonic() >= due:
+            beat()
+            due += HEARTBEAT_S
         time.sleep(POLL_S)
 
 
@@ -112,7 +124,7 @@ def _cpu_seconds_since(before: resource.struct_rusage) -> float:
     return now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
 
 
-def _explain(step: str, code: int, cpu_seconds: float) -> str:
+def _explain(step: str, code: int, cpu_seconds: float, logs: Path) -> str:
     limit, _ = resource.getrlimit(resource.RLIMIT_CPU)
     if code in (-signal.SIGXCPU, -signal.SIGKILL) and limit != resource.RLIM_INFINITY and cpu_seconds >= limit - 1:
         return (
@@ -128,5 +140,8 @@ def _explain(step: str, code: int, cpu_seconds: float) -> str:
             "raise it, then rerun the same command to resume"
         )
     if code < 0:
-        return f"step {step}: its process ended by {signal.Signals(-code).name}; rerun the same command to resume"
-    return f"step {step}: failed (see above); once that is fixed, rerun the same command to resume"
+        return (
+            f"step {step}: its process ended by {signal.Signals(-code).name} (where, is in {logs}); rerun the same "
+            "command to resume"
+        )
+    return f"step {step}: failed (see above, or {logs}); once that is fixed, rerun the same command to resume"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 
 from ltgc_local.backends.protocols import LanguageModel, Sampling
 from ltgc_local.datasets.groups import num_extended
+from ltgc_local.errors import BackendError
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.prompts import fill_extend, fill_repetition
 from ltgc_local.methods.ltgc.replies import (
@@ -32,6 +33,8 @@ from ltgc_local.recipe.schema import Extend
 from ltgc_local.records import Description, Exchange, Rejected
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, Json, Lines
+
+SHOWN_NAMES = 10  # of classes in a message
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +89,46 @@ def run_chunk(context: StageContext[LtgcRecipe | DescribedRecipe], chunk: Sequen
         Json("summary", summary),
         Lines("descriptions", descriptions),
     ]
+
+
+def review(context: StageContext, is_whole: bool) -> None:
+    """Look at the classes of the chunks that are complete: refuse too short a list, and at the end warn of short ones.
+
+    Raises:
+        BackendError: a class has fewer descriptions than ``min_descriptions``.
+    """
+    settings = context.recipe.extend
+    if not (is_whole or settings.min_descriptions):
+        return
+    found: dict[str, dict[str, int]] = {}
+    for of_chunk in context.run.values_so_far("extend", "summary"):
+        found |= of_chunk
+    numbers = {name: each["existing"] + each["extended"] for name, each in found.items()}
+    short = {name: number for name, number in numbers.items() if number < settings.min_descriptions}
+    if short:
+        raise BackendError(
+            f"extend: {len(short)} of {len(found)} classes have fewer than {settings.min_descriptions} descriptions "
+            f"(extend.min_descriptions): {_listed(short)}; the llm's replies are in "
+            f"{context.run.folder('extend')}/exchanges-*.jsonl. To go on with what there is, add --set "
+            f"extend.min_descriptions=0; to ask again and more often, add --set "
+            f"extend.max_asks={2 * settings.max_asks} --from extend"
+        )
+    fewer = {name: each["extended"] for name, each in found.items() if each["missing"] > 0}
+    nothing = {name: numbers[name] for name, extended in fewer.items() if not extended}
+    if nothing:
+        log.warning("extend: found nothing for %d of %d classes: %s", len(nothing), len(found), _listed(nothing))
+    if some := {name: numbers[name] for name in fewer if name not in nothing}:
+        log.warning(
+            "extend: found fewer descriptions than the %d asked for (K_y) for %d of %d classes: %s",
+            settings.max_descriptions, len(some), len(found), _listed(some),
+        )  # fmt: skip
+
+
+def _listed(numbers: Mapping[str, int]) -> str:
+    """Write classes with their number of descriptions, those with the fewest first."""
+    names = sorted(numbers, key=lambda name: numbers[name])
+    some = ", ".join(f"{name!r} {numbers[name]}" for name in names[:SHOWN_NAMES])
+    return some + (" …" if len(names) > SHOWN_NAMES else "")
 
 
 @lru_cache(maxsize=1)

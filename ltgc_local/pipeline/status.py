@@ -1,0 +1,154 @@
+"""How far a run is, step by step: read from manifests, chunks, metrics, messages and the lock; nothing is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.recipe import Recipe
+from ltgc_local.reporting.render import duration
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.lock import is_held
+from ltgc_local.runs.logs import read_messages
+from ltgc_local.runs.metrics import TAIL_BYTES, MetricsLine, metrics_path, read_metrics
+
+State = Literal["waiting", "running", "complete", "stopped"]
+MAX_WORKERS = 1000  # that a line of metrics is believed to speak of
+MAX_SECONDS = 1e9  # that are believed to be left
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """One step. ``stopped`` has begun, is not complete, and no launcher is at work on it.
+
+    Attributes:
+        items: done, of which those of a chunk that is not complete are lost if the step is stopped.
+        total: None where it is not known.
+        rate: items per second, lately; of a complete step on average, starting and loading included.
+        seconds: since the step was started, or resumed; of a complete step in all.
+        problem: what stopped it, or what is wrong with its files; empty where nothing is known.
+        warnings: of the method, such as a class without images.
+    """
+
+    name: str
+    state: State
+    items: int = 0
+    total: int | None = None
+    rate: float | None = None
+    seconds: float | None = None
+    seconds_left: float | None = None
+    peak_mib: int | None = None
+    problem: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """What a step's workers together last said of it."""
+
+    items: int
+    total: int
+    rate: float
+    seconds: float
+    peak_mib: int
+    started: float  # of the first worker: seconds since 1970
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The time that the rest takes at this rate; None where the rate says nothing."""
+        left = (self.total - self.items) / self.rate if self.rate > 0 else math.inf
+        return left if 0 <= left < MAX_SECONDS else None
+
+
+def run_status(recipe: Recipe, out: Path) -> tuple[StepStatus, ...]:
+    """Return the status of every step, in the order of the plan.
+
+    Raises:
+        ArtefactError: a manifest is damaged.
+    """
+    run, held = RunDirectory(out), is_held(out)
+    found: dict[str, StepStatus] = {}
+    for step in build_plan(recipe):
+        is_next = held and all(found[name].state == "complete" for name in step.reads)
+        found[step.name] = _complete(run, step.name) or _incomplete(run, step.name, is_next)
+    return tuple(found.values())
+
+
+def read_progress(folder: Path) -> StepProgress | None:
+    """Return how far a step's folder says that its workers are; None before they say anything."""
+    first = _last_line(folder, 0)
+    if first is None:
+        return None
+    others = [_last_line(folder, number) for number in range(1, min(MAX_WORKERS, int(first.values.get("workers", 1))))]
+    lines = [first.values, *(line.values for line in others if line is not None)]
+    seconds = first.values.get("seconds", 0.0)
+    return StepProgress(
+        int(_sum(lines, "items")),
+        int(_sum(lines, "total")),
+        _sum(lines, "items_per_second"),
+        seconds,
+        int(max(line.get("peak_mib", 0) for line in lines)),
+        first.time.timestamp() - seconds,
+    )
+
+
+def describe_progress(found: StepProgress | StepStatus, after: float | None = None) -> str:
+    """Write items, rate and time left for people: ``128 of 2400 items after 41.0 s, 3.2 items/s, 11 min 50 s left``."""
+    items = f"{found.items} items" if found.total is None else f"{found.items} of {found.total} items"
+    words = [items if after is None else f"{items} after {duration(after)}"]
+    if found.rate:
+        words.append(f"{found.rate:.3g} items/s")
+    if found.seconds_left is not None:
+        words.append(f"{duration(found.seconds_left)} left")
+    return ", ".join(words)
+
+
+def describe_change(run: RunDirectory, step: str) -> str:
+    """Return how many files of a complete step are not there any more as they were, in words; "" for none."""
+    changed = run.find_changed(step)
+    if not changed:
+        return ""
+    number = "1 file is" if len(changed) == 1 else f"{len(changed)} files are"
+    return f"{number} gone or changed, such as {changed[0]}"
+
+
+def _complete(run: RunDirectory, step: str) -> StepStatus | None:
+    manifest = run.manifest(step)
+    if manifest is None:
+        return None
+    items, seconds = manifest.items, manifest.wall_seconds
+    rate = items / seconds if items > 1 and seconds else None
+    problem, warnings = describe_change(run, step), tuple(manifest.warnings)
+    return StepStatus(step, "complete", items, items, rate, seconds, None, manifest.peak_mib, problem, warnings)
+
+
+def _incomplete(run: RunDirectory, step: str, is_next: bool) -> StepStatus:
+    chunks = run.complete_chunks(step).values()
+    if not chunks and run.begun(step) is None:
+        return StepStatus(step, "waiting")
+    folder = run.folder(step)
+    state: State = "running" if is_next else "stopped"
+    messages, progress = read_messages(folder), read_progress(folder)
+    warnings = tuple(message.text for message in messages if message.level == "warning")
+    started = progress.started - 1 if progress is not None else 0.0  # an error from before that has been dealt with
+    errors = [m.text for m in messages if m.level == "error" and m.time.timestamp() >= started]
+    problem = errors[-1] if errors and not is_next else ""
+    if progress is None:
+        return StepStatus(step, state, sum(chunk.items for chunk in chunks), problem=problem, warnings=warnings)
+    rate, left = (progress.rate, progress.seconds_left) if is_next else (None, None)
+    return StepStatus(
+        step, state, progress.items, progress.total, rate, progress.seconds, left, progress.peak_mib, problem, warnings
+    )
+
+
+def _last_line(folder: Path, worker: int) -> MetricsLine | None:
+    lines = read_metrics(metrics_path(folder, worker), TAIL_BYTES)
+    return next((line for line in reversed(lines) if "items" in line.values), None)
+
+
+def _sum(lines: list[Mapping[str, float]], name: str) -> float:
+    return sum(line.get(name, 0) for line in lines)
