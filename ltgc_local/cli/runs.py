@@ -76,10 +76,8 @@ def run(
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     again = is_run and out is not None and out.resolve() == recipe.resolve()
     level: Level = "error" if quiet else "info" if verbose else "warning"
+    logging.getLogger("ltgc_local").setLevel(level.upper())  # of this process; the steps' own are told
     asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again, level)
-    logger = logging.getLogger("ltgc_local")  # of this process; a step's own is told
-    before = logger.level
-    logger.setLevel(level.upper())
     try:
         outcome = start(asked, (lambda line: None) if quiet else console.log)
     except StaleStep as stale:
@@ -159,7 +157,7 @@ def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) ->
     if is_watched:
         if as_json or check or not sys.stdout.isatty():
             raise click.UsageError("--watch redraws a terminal: not a file or a pipe, and not with --json or --check")
-        watch(run_directory, console.log)
+        watch(run_directory)
         return
     if check and (damage := find_all_damage(recipe, run_directory)):
         raise ArtefactError("\n".join(damage))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ltgc_local.cli import console
 from ltgc_local.pipeline.status import StepStatus, describe_progress, run_status
-from ltgc_local.printable import printable
 from ltgc_local.runs.provenance import read_run_recipe
 from ltgc_local.runs.redo import redo
 
@@ -34,19 +34,19 @@ def status_as_dict(steps: Sequence[StepStatus]) -> dict[str, Any]:
     return {step.name: {key: value for key, value in asdict(step).items() if key != "name"} for step in steps}
 
 
-def watch(out: Path, say: Callable[[str], None]) -> None:
+def watch(out: Path) -> None:
     """Redraw a terminal every two seconds, until the run is complete or the user has seen enough."""
     recipe = read_run_recipe(out)
     try:
         while True:
             steps = run_status(recipe, out)
             click.clear()
-            click.echo(printable(status_as_text(steps, out)))
+            console.write(status_as_text(steps, out))
             if all(step.state == "complete" for step in steps):
                 return
             time.sleep(REDRAW_S)
     except KeyboardInterrupt:
-        say("no longer watching; this changes nothing for the run")
+        console.log("no longer watching; this changes nothing for the run")
 
 
 def _facts(step: StepStatus, out: Path) -> str:

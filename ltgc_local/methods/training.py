@@ -30,7 +30,12 @@ def train(
     checkpoint = context.run.folder(context.step.name) / CHECKPOINT
     advance = context.progress.advance
     trainer = Trainer(
-        algorithm, checkpoint, checkpoint_minutes, on_step=advance, on_epoch=end_epoch, on_metrics=context.metrics.write
+        algorithm,
+        checkpoint,
+        checkpoint_minutes,
+        on_step=advance,
+        on_epoch=end_epoch,
+        on_metrics=context.metrics.write,
     )
     context.progress.expect(trainer.num_images)
     return trainer.run()

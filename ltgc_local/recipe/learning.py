@@ -194,5 +194,5 @@ class Report(Block):
     leak_pairs: Annotated[int, Presents()] = Field(default=6, ge=1, le=100)
     """Nearest pairs of images that the leak guard's section shows, of each two groups."""
     tensorboard: Annotated[bool, Runtime()] = False
-    """Also write each step's metrics as TensorBoard's event files, in ``<step>/logs/tensorboard``; needs the package
-    ``tensorboard``."""
+    """Also write each step's metrics as TensorBoard's event files, in ``<step>/logs/tensorboard``. This needs the
+    package ``tensorboard``."""

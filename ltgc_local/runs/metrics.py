@@ -1,8 +1,8 @@
 """What a step reports while it runs: ``<step>/metrics.jsonl``, a JSON object per line, each with its time.
 
     {"time": "2026-11-28T15:06:01.123Z", "items": 128, "total": 2400, "items_per_second": 3.2, "seconds": 41.0, …}
-    {"time": "2026-11-28T15:06:02.456Z", "step": 40, "loss": 0.81, "lr": 0.003, "gpu_memory_mib": 9120}
-    {"time": "2026-11-28T15:09:00.000Z", "epoch": 0, "loss": 0.52, "validation/all": 71.3, "validation/few": 40.0}
+    {"time": "2026-11-28T15:06:02.456Z", "step": 40, "loss": 0.81, "lr": 0.003, "images_per_second": 640.0, …}
+    {"time": "2026-11-28T15:09:00.000Z", "step": 50, "epoch": 0, "validation/all": 71.3, "validation/few": 40.0}
 
 The first worker of a step writes this file. Others that share the step's chunks write ``<step>/logs/metrics-01.jsonl``
 and so on, because appending from several nodes to one file loses lines on a network file system. The files are appended
@@ -75,7 +75,7 @@ class MetricsWriter:
         if self._file is None:
             return
         finite = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
-        finite |= _gpu_memory()
+        finite = _gpu_memory() | finite
         self._file.append(finite)
         self._lines += 1
         if self._events is not None:

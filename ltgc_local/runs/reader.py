@@ -12,6 +12,7 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.records import Description
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import decode_png, read_images
+from ltgc_local.runs.metrics import MetricsLine, metrics_path, read_metrics
 from ltgc_local.runs.provenance import read_run_recipe
 from ltgc_local.runs.schemas import ArmMetrics, Metrics
 from ltgc_local.runs.tables import read_table
@@ -68,6 +69,10 @@ class RunReader:
     def history(self, step: str) -> list[dict[str, Any]]:
         """Return a training's epochs: loss, learning rate, images per second, validation accuracies in percent."""
         return self._run.lines(step, "history")
+
+    def live_metrics(self, step: str) -> list[MetricsLine]:
+        """Return what a step has reported while it ran, or runs: losses, rates, memory. Anybody may have written it."""
+        return read_metrics(metrics_path(self._run.folder(step)))
 
     def descriptions(self) -> list[Description]:
         """Return the descriptions of the tail classes: those of real images, and those that were added."""

@@ -45,11 +45,11 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     "the paper's symbol elsewhere": ("K_y: 100\n", ["10: unknown key 'K_y'; did you mean 'extend.max_descriptions'?"]),
     "a key of two lines": (
         'report:\n  "z\\nz": 1\n',
-        ["11: report: unknown key 'z; z'; the keys of 'report' are images_per_class, leak_pairs"],
+        ["11: report: unknown key 'z; z'; the keys of 'report' are images_per_class, leak_pairs, tensorboard"],
     ),
     "a key like no other": (
         "report:\n  zz: 1\n",
-        ["11: report: unknown key 'zz'; the keys of 'report' are images_per_class, leak_pairs"],
+        ["11: report: unknown key 'zz'; the keys of 'report' are images_per_class, leak_pairs, tensorboard"],
     ),
     "text for a number": (
         "train:\n  lr: fast\n",

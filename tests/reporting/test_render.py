@@ -1,3 +1,4 @@
+import logging
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -5,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.reporting import Report, render
+from ltgc_local.reporting import Report, render, summarize
 from ltgc_local.reporting.render import duration, number, whole
-from tests.reporting.conftest import write_and_gather
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.logs import worker_logs
+from tests.reporting.conftest import gather_run, write_and_gather
 from tests.reporting.run_on_disk import list_corpus, make_recipe, shipped_corpus
 
 VOID = {"meta", "img", "br", "link", "input", "rect", "circle", "line", "polyline"}
@@ -90,6 +93,22 @@ def test_names_and_texts_with_markup_are_escaped(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt; &amp; &#39;co&#39;" in html
     page = Page(html)
     assert any(name in (attrs.get("alt") or "") for tag, attrs in page.tags if tag == "img")
+
+
+def test_warnings_of_the_steps_are_repeated_at_the_top_and_in_the_summary(tmp_path: Path, report: Report) -> None:
+    assert "Warnings" not in Page(render(report)).text and summarize(report)["warnings"] == []
+    recipe, corpus = make_recipe(), shipped_corpus()
+    write_and_gather(tmp_path, recipe, corpus)
+    run, text = RunDirectory(tmp_path), "extend: found nothing for 1 of 2 classes: '<i>coat</i>' 0"
+    with worker_logs(run.folder("extend"), 0, "error"):
+        logging.getLogger("ltgc_local.methods.ltgc.stages.extend").warning(text)
+    manifest = run.manifest("extend")
+    assert manifest is not None
+    run.write_manifest("extend", manifest.fingerprint, 1, 2.0)
+    found = gather_run(run, recipe, corpus)
+    assert summarize(found)["warnings"] == [{"step": "extend", "text": text}]
+    words = Page(render(found)).text
+    assert words.index(f"Warnings {text} (step extend)") < words.index("Accuracy Test images")
 
 
 def test_empty_groups_are_dashes(tmp_path: Path) -> None:
