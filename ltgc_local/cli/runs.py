@@ -76,8 +76,10 @@ def run(
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     again = is_run and out is not None and out.resolve() == recipe.resolve()
     level: Level = "error" if quiet else "info" if verbose else "warning"
-    logging.getLogger("ltgc_local").setLevel(level.upper())  # of this process; the steps' own are told
     asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again, level)
+    logger = logging.getLogger("ltgc_local")  # of this process; the steps' own are told
+    before = logger.level
+    logger.setLevel(level.upper())
     try:
         outcome = start(asked, (lambda line: None) if quiet else console.log)
     except StaleStep as stale:
