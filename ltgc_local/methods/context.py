@@ -128,7 +128,10 @@ Chunk = Sequence[Any]
 
 
 class Stage(Protocol):
-    """What a module under ``stages`` offers as functions; ``NUMBERED = False`` if it always has one chunk."""
+    """What a module under ``stages`` offers as functions; ``NUMBERED = False`` if it always has one chunk.
+
+    It may have ``review(context, is_whole)`` as well, which is called when chunks are complete: to warn, or to raise.
+    """
 
     plan_chunks: Callable[[StageContext], list[Chunk]]
     run_chunk: Callable[[StageContext, Chunk], list[Artefact]]

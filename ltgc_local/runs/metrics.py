@@ -25,7 +25,7 @@ from ltgc_local.errors import BackendError
 from ltgc_local.regular_files import MIB, open_regular, open_to_append, parse_json
 
 MAX_READ_BYTES = 256 * MIB  # of one file, its end
-TAIL_BYTES = 64 * 1024  # enough for the last line of each kind
+TAIL_BYTES = 256 * 1024  # enough for the last line of each kind
 MAX_VALUE = 1e15  # beyond it, and NaN, are not read: a received run may say anything
 
 

@@ -118,7 +118,7 @@ def test_every_kind_of_file_says_so_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_no_lock_that_names_nobody(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
-        (small_disk / "ballast").write_bytes(b"x" * 50_000)
+        (small_disk / "ballast").write_bytes(b"x" * 60_000)
     run = RunDirectory(small_disk / "run")
     with pytest.raises(ArtefactError, match="No space left on device; what is complete"), run.locked():
         pass
