@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, Protocol, Self
 
 from typing_extensions import TypeVar
 
@@ -28,6 +28,7 @@ from ltgc_local.seeding import item_seed
 
 ADAPTER = "diffusion/train"  # the step that makes the t2i's adapter, for those that read it
 
+Made = TypeVar("Made")
 RecipeT_co = TypeVar("RecipeT_co", bound=Recipe, default=Any, covariant=True)
 
 
@@ -40,6 +41,7 @@ class StageContext(Generic[RecipeT_co]):
     run: RunDirectory
     progress: Progress
     metrics: MetricsWriter = field(default_factory=MetricsWriter)  # writes nothing unless the worker gives another
+    _made: dict[Callable[[Any], Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -110,6 +112,13 @@ class StageContext(Generic[RecipeT_co]):
         """How the intervals of the test accuracies are made."""
         settings = self.recipe.evaluate
         return Resampling(settings.interval_level, settings.resamples, self.seed("bootstrap"))
+
+    def once(self, make: Callable[[Self], Made]) -> Made:
+        """Return what ``make`` gives for this context. It is called once, however many chunks ask for it."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: Made = self._made[make]
+        return made
 
     def seed(self, *names: str | int) -> int:
         """Return the seed of the item that ``names`` identify in this run, or in any, of a step that has no seed."""

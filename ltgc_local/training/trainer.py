@@ -38,7 +38,6 @@ from ltgc_local.training.checkpoints import (
 
 READ_EVERY = 20  # steps
 AHEAD = 2  # batches that are gathered early: one that waits, and one in the making
-MIB = 2**20
 
 Draw = TypeVar("Draw")
 Batch = TypeVar("Batch")
@@ -54,7 +53,7 @@ class Epoch:
 
     @classmethod
     def split(cls, steps: int, every: int) -> list[Self]:
-        """Return the epochs of a training that has steps alone: one every so many, the last perhaps shorter."""
+        """Cut a training that is given in steps into epochs: each of ``every`` steps; the last may be shorter."""
         return [cls(min(every, steps - first)) for first in range(0, steps, every)]
 
 
@@ -201,7 +200,7 @@ class Trainer:
             self._losses.setdefault(name, []).extend(found)
         rate = self._rate(len(self._unread), time.monotonic() - self._read)
         self._unread, self._read = [], time.monotonic()
-        self._tell(_means(latest) | {"lr": self._lr, "images_per_second": rate} | _memory(algorithm.accelerator.device))
+        self._tell(_means(latest) | {"lr": self._lr, "images_per_second": rate})
 
     def _end_epoch(self) -> None:
         number, epoch = len(self.history), self._algorithm.epochs[len(self.history)]
@@ -257,8 +256,3 @@ def _group(optimizer: str) -> str:
 
 def _means(losses: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in losses.items()}
-
-
-def _memory(device: torch.device) -> dict[str, int]:
-    """Return what this process's tensors have taken of a GPU at most, MiB."""
-    return {"gpu_memory_mib": torch.cuda.max_memory_allocated(device) // MIB} if device.type == "cuda" else {}

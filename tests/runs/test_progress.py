@@ -41,7 +41,7 @@ def test_lines_are_written_at_the_beginning_every_few_seconds_and_at_the_end(mon
     lines: list[dict[str, float]] = []
     with Progress("draw", lambda values: lines.append(dict(values))) as progress:
         progress.expect(50)
-        now[0] += 30  # a model is loaded, and the first item takes its time
+        now[0] += 30  # loading the model, and a slow first item
         for _ in range(40):
             progress.advance()
             now[0] += 0.5  # two per second

@@ -9,7 +9,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from functools import lru_cache
 from itertools import chain, groupby
 from typing import Any
 
@@ -42,7 +41,7 @@ def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
 
 def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[DrawnRow]) -> list[Artefact]:
     class_id = chunk[0].class_id
-    texts = _encode_templates(context)  # (C, D)
+    texts = context.once(_encode_templates)  # (C, D)
     photographs, cosines = _cosines(context, class_id, chunk, texts)
     own = np.sort(photographs[~np.isnan(photographs)])
     if len(photographs) and not len(own):
@@ -61,9 +60,8 @@ def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[DrawnRow]) -> l
     return [Json("acceptance", {name: _acceptance(scorer, scores)}), Lines("scores", scores)]
 
 
-@lru_cache(maxsize=1)
 def _encode_templates(context: StageContext[LtgcRecipe]) -> Array:
-    """Encode C_y of every class (C, D), once a process: there may be as many chunks as classes.
+    """Encode C_y of every class (C, D).
 
     Raises:
         BackendError: CLIP's numbers overflow, so that no image can be scored.

@@ -11,8 +11,6 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ltgc_local.backends.protocols import LanguageModel, Sampling
@@ -31,7 +29,6 @@ from ltgc_local.methods.ltgc.stages.token_budget import NOTHING_FITS, TokenBudge
 from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
 from ltgc_local.recipe.schema import Extend
 from ltgc_local.records import Description, Exchange, Rejected
-from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, Json, Lines
 
 SHOWN_NAMES = 10  # of classes in a message
@@ -63,7 +60,7 @@ def plan_chunks(context: StageContext[LtgcRecipe | DescribedRecipe]) -> list[Chu
 
 
 def run_chunk(context: StageContext[LtgcRecipe | DescribedRecipe], chunk: Sequence[int]) -> list[Artefact]:
-    existing = _existing(context.run.root)
+    existing = context.once(_read_existing)
     lists = [_start(context, class_id, existing.get(class_id, [])) for class_id in chunk]
     extension = Extension(context, lists)
     extension.run()
@@ -131,11 +128,10 @@ def _listed(numbers: Mapping[str, int]) -> str:
     return some + (" …" if len(names) > SHOWN_NAMES else "")
 
 
-@lru_cache(maxsize=1)
-def _existing(root: Path) -> dict[int, list[str]]:
-    """Return the existing descriptions by class; read once a process, not once a chunk."""
+def _read_existing(context: StageContext[LtgcRecipe | DescribedRecipe]) -> dict[int, list[str]]:
+    """Return the existing descriptions by class."""
     texts: dict[int, list[str]] = defaultdict(list)
-    for description in RunDirectory(root).records("describe", "descriptions", Description):
+    for description in context.run.records("describe", "descriptions", Description):
         texts[description.class_id].append(description.text)
     return dict(texts)
 

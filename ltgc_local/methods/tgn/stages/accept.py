@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
@@ -25,7 +24,6 @@ from ltgc_local.methods.tgn.tail_features import probabilities_of
 from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.recipe.schema import Diffusion
 from ltgc_local.records import Acceptance
-from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.drawn import DrawnRow, read_drawn
 from ltgc_local.runs.files import Artefact, Json, Lines, decode_png
 
@@ -52,10 +50,10 @@ def _judge(context: StageContext[DiffusionRecipe], batch: Sequence[DrawnRow]) ->
     cosines = probabilities = None
     if settings.judges_by_clip:
         model: ClipModel = context.model
-        cosines = model.encode_images(images).numpy() @ _encode_prompts(context).T  # (B, C)
+        cosines = model.encode_images(images).numpy() @ context.once(_encode_prompts).T  # (B, C)
     if settings.judges_by_tail_network:
         device = resolve_device(context.recipe.models.device)
-        network = _tail_network(context.run, context.step.reads, device)
+        network = context.once(_load_network)
         probabilities = probabilities_of(network, images, device).numpy()  # (B, T)
     index = read_manifest(context.run).tail_index
     return [
@@ -102,9 +100,8 @@ def judge(
     )
 
 
-@lru_cache(maxsize=1)
 def _encode_prompts(context: StageContext[DiffusionRecipe]) -> np.ndarray:
-    """Encode the prompt of every class, by class id, (C, D); once a process.
+    """Encode the prompt of every class, by class id, (C, D).
 
     Raises:
         BackendError: CLIP's numbers overflow, so that no image can be judged.
@@ -117,6 +114,5 @@ def _encode_prompts(context: StageContext[DiffusionRecipe]) -> np.ndarray:
     return features
 
 
-@lru_cache(maxsize=1)
-def _tail_network(run: RunDirectory, reads: tuple[str, ...], device: str) -> TailNetwork:
-    return load_tail_network(run, reads, device)
+def _load_network(context: StageContext[DiffusionRecipe]) -> TailNetwork:
+    return load_tail_network(context.run, context.step.reads, resolve_device(context.recipe.models.device))

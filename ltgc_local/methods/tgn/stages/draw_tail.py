@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import torch
 from PIL import Image
@@ -25,7 +24,6 @@ from ltgc_local.methods.tgn.network import TailNetwork, load_tail_network
 from ltgc_local.methods.tgn.tail_features import FeatureSpace, features_of
 from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.records import Acceptance, Description
-from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, DrawnImage, Images, encode_png
 
 log = logging.getLogger(__name__)
@@ -56,7 +54,7 @@ def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[Wanted]) -
     model: TextToImageModel = context.model
     settings, train = context.recipe.diffusion, context.corpus.train
     drawn_with = draw_settings(context, model)
-    texts = _texts(context.run, context.step.reads)
+    texts = context.once(_read_texts)
     entries = {entry.class_id: entry for entry in read_manifest(context.run).tail}
     sources = dict(zip(rows := [each.source_row for each in chunk], train.images(rows), strict=True))
     attempt = attempt_of(context.step.name)
@@ -123,14 +121,13 @@ def prompt_of(wanted: Wanted, entry: ClassEntry, texts: Mapping[int, Sequence[st
     return of_class[wanted.number % len(of_class)] if of_class else entry.prompt
 
 
-@lru_cache(maxsize=1)
-def _texts(run: RunDirectory, reads: tuple[str, ...]) -> dict[int, list[str]]:
+def _read_texts(context: StageContext[DiffusionRecipe]) -> dict[int, list[str]]:
     """Return the extended descriptions by class, in their order; nothing where classes' prompts are drawn."""
     found: dict[int, list[str]] = {}
-    if "extend" in reads:
-        for each in sorted(run.records("extend", "descriptions", Description), key=lambda d: d.key):
+    if "extend" in context.step.reads:
+        for each in sorted(context.run.records("extend", "descriptions", Description), key=lambda d: d.key):
             found.setdefault(each.class_id, []).append(each.text)
-        missing = [entry.class_name for entry in read_manifest(run).tail if entry.class_id not in found]
+        missing = [entry.class_name for entry in read_manifest(context.run).tail if entry.class_id not in found]
         if missing:
             log.warning("diffusion: no description of %s; the class's prompt is drawn", ", ".join(missing))
     return found
@@ -148,7 +145,7 @@ def _steering(
     if settings.conditioning == "none":
         return None
     device = resolve_device(context.recipe.models.device)
-    network, space = _networks(context.run, context.step.reads, device)
+    network, space = context.once(_load_networks)
     scaled = space.scale(features_of(network, images, device))
     rngs = [torch.Generator().manual_seed(context.seed("features", seed)) for seed in seeds]
     noise = torch.stack([torch.randn(scaled.shape[1], generator=rng) for rng in rngs])
@@ -156,7 +153,8 @@ def _steering(
     return space.mix(scaled, labels, settings.r, noise)
 
 
-@lru_cache(maxsize=1)
-def _networks(run: RunDirectory, reads: tuple[str, ...], device: str) -> tuple[TailNetwork, FeatureSpace]:
-    """Load the tail network and its features' scale once for all shards of a process."""
-    return load_tail_network(run, reads, device), FeatureSpace.load(run.files(ADAPTER, "features")[0])
+def _load_networks(context: StageContext[DiffusionRecipe]) -> tuple[TailNetwork, FeatureSpace]:
+    """Load the tail network and its features' scale."""
+    device = resolve_device(context.recipe.models.device)
+    network = load_tail_network(context.run, context.step.reads, device)
+    return network, FeatureSpace.load(context.run.files(ADAPTER, "features")[0])

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
 from PIL import Image
 
+from ltgc_local.backends.pictures import to_stored
 from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.tgn.budget import Wanted, list_wanted
@@ -22,8 +22,6 @@ from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator, load_tail_
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.network import SquareResize, TailNetwork, load_tail_network
 from ltgc_local.recipe import GanRecipe
-from ltgc_local.recipe.schema import Cdtg
-from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, DrawnImage, Images, encode_png
 
 GENERATOR = "cdtg/train"
@@ -60,7 +58,7 @@ def _generate_batch(context: StageContext[GanRecipe], batch: Sequence[Wanted]) -
     pixels = to_pixels(_images(context, batch, seeds, [entries[wanted.class_id].index for wanted in batch]))
     return [
         DrawnImage(
-            image=encode_png(to_stored(Image.fromarray(array), settings)),
+            image=encode_png(to_stored(Image.fromarray(array), settings.stored_size_px, settings.stored_mode)),
             class_id=wanted.class_id,
             class_name=entries[wanted.class_id].class_name,
             description_id=wanted.number,
@@ -79,7 +77,7 @@ def _images(
 ) -> torch.Tensor:
     """Generate images (B, 3, H, W), black -1 and white 1."""
     settings, device = context.recipe.cdtg, resolve_device(context.recipe.models.device)
-    generator, tail_network = _networks(context.run, context.step.reads, device, settings, context.seed("fusion"))
+    generator, tail_network = context.once(_load_networks)
     features = None
     if generator.fusion is not None:
         resize = SquareResize(settings.size_px)
@@ -92,21 +90,11 @@ def _images(
     return images
 
 
-@lru_cache(maxsize=1)
-def _networks(
-    run: RunDirectory, reads: tuple[str, ...], device: str, settings: Cdtg, seed: int
-) -> tuple[TailGenerator, TailNetwork]:
-    """Load the generator and the tail network once for all shards of a process."""
-    tail_network = load_tail_network(run, reads, device)
-    if settings.behaviour == "released":
+def _load_networks(context: StageContext[GanRecipe]) -> tuple[TailGenerator, TailNetwork]:
+    """Load the generator and the tail network."""
+    device = resolve_device(context.recipe.models.device)
+    tail_network = load_tail_network(context.run, context.step.reads, device)
+    if context.recipe.cdtg.behaviour == "released":
         tail_network.use_batch_statistics()
-    torch.manual_seed(seed)  # of the fusion map, which the released behaviour draws afresh
-    return load_tail_generator(run.files(GENERATOR, "generator")[0], device), tail_network
-
-
-def to_stored(image: Image.Image, settings: Cdtg) -> Image.Image:
-    """Bring an image to the originals' size and mode, so that neither tells generated from original."""
-    size = settings.stored_size_px or image.width
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return image.convert(settings.stored_mode)
+    torch.manual_seed(context.seed("fusion"))  # of the fusion map, which the released behaviour draws afresh
+    return load_tail_generator(context.run.files(GENERATOR, "generator")[0], device), tail_network
