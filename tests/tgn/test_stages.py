@@ -138,7 +138,7 @@ def test_the_report_shows_what_the_method_measures(finished: TgnRun) -> None:
     summary = finished.run.value("report", "summary")
     assert set(summary["accuracy"]["tgn"]) == {"all", "head", "tail", "many", "medium", "few"}
     assert summary["groups"]["tail"] == {"classes": 6, "test_images": 6000}
-    assert "TGN gets" in summary["verdict"]["headline"] and "tail" in summary["verdict"]["headline"]
+    assert "TGN does" in summary["verdict"]["headline"] and "tail" in summary["verdict"]["headline"]
 
 
 def test_the_command_lines_table_has_head_and_tail(finished: TgnRun) -> None:
