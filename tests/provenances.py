@@ -13,7 +13,7 @@ def write_provenance(
 ) -> None:
     """Write what a small run of these roles' models says of itself."""
     models = {
-        role: ModelFile(card=f"tiny-{role}", evidence=evidence, licence="Apache-2.0", digest="ab" * 32)
+        role: ModelFile(card=f"tiny-{role}", evidence=evidence, license="Apache-2.0", digest="ab" * 32)
         for role in roles
     }
     provenance = ProvenanceFile(

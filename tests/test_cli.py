@@ -112,7 +112,7 @@ def test_two_models_that_share_the_memory_are_said(recipe_file: Path, command: s
 def test_weights_that_are_missing_are_said_with_their_place_and_stop_no_plan(
     recipe_file: Path, tmp_path: Path, command: str
 ) -> None:
-    front = "name: far\nrole: llm\nfamily: qwen3\npath: nowhere/Qwen3-8B\nevidence: real\nlicence: MIT\nsource: s\n"
+    front = "name: far\nrole: llm\nfamily: qwen3\npath: nowhere/Qwen3-8B\nevidence: real\nlicense: MIT\nsource: s\n"
     cards = tmp_path / "cards"
     shutil.copytree(ROOT / "model_cards", cards)
     (cards / "far.md").write_text(f"---\n{front}---\n")
@@ -127,7 +127,7 @@ def test_weights_that_are_missing_are_said_with_their_place_and_stop_no_plan(
 def test_a_card_of_ltgc_cards_serves_a_recipe_and_a_message_names_where_was_looked(
     recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    front = "name: far\nrole: llm\nfamily: qwen3\npath: Far\nevidence: real\nlicence: MIT\nsource: s\n"
+    front = "name: far\nrole: llm\nfamily: qwen3\npath: Far\nevidence: real\nlicense: MIT\nsource: s\n"
     (tmp_path / "more").mkdir()
     (tmp_path / "more/far.md").write_text(f"---\n{front}---\n")
     monkeypatch.setenv("LTGC_CARDS", str(tmp_path / "more"))

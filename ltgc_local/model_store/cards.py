@@ -70,10 +70,10 @@ class ModelCard(BaseModel):
     """Folder of the weights, relative to one of ``$LTGC_MODELS`` or to the card's folder; with ".." to the latter."""
     evidence: Evidence
     """``real`` weights, a ``miniature`` that proves the machinery, or ``random`` weights for tests."""
-    licence: str = Field(min_length=1)
-    """Licence of the weights."""
-    licence_note: str | None = None
-    """What the licence asks of a user, where that is not plain."""
+    license: str = Field(min_length=1)
+    """License of the weights."""
+    license_note: str | None = None
+    """What the license asks of a user, where that is not plain."""
     source: str = Field(min_length=1)
     """Where the weights come from: an address, or the script that trains them."""
     image_size_px: int | None = Field(default=None, ge=1)

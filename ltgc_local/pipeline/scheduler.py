@@ -243,7 +243,7 @@ def _write_facts(request: Request, cards: Mapping[Role, ModelCard], digests: dic
         packages=versions,
         data_digest=digests["data"],
         models={
-            role: ModelFile(card=card.name, evidence=card.evidence, licence=card.licence, digest=digests[role])
+            role: ModelFile(card=card.name, evidence=card.evidence, license=card.license, digest=digests[role])
             for role, card in cards.items()
         }
         | _untrained(request.recipe),
@@ -269,7 +269,7 @@ def _untrained(recipe: Recipe) -> dict[str, ModelFile]:
     names = method_of(recipe).untrained(recipe)
     if not names:
         return {}
-    return {"backbone": ModelFile(card=", ".join(names), evidence="scratch", licence="", digest="")}
+    return {"backbone": ModelFile(card=", ".join(names), evidence="scratch", license="", digest="")}
 
 
 def _say_progress(run: RunDirectory, step: str, start: float, log: Callable[[str], None]) -> None:

@@ -35,7 +35,7 @@ class ModelFacts:
     role: str
     card: str
     evidence: str
-    licence: str
+    license: str
     digest: str
 
 
@@ -77,7 +77,7 @@ def read_provenance(run: RunDirectory) -> Provenance:
     if found is None:
         return Provenance({}, {}, ())
     models = tuple(
-        ModelFacts(role, model.card, model.evidence, model.licence, model.digest)
+        ModelFacts(role, model.card, model.evidence, model.license, model.digest)
         for role, model in found.models.items()
     )
     facts = {key: str(value) for key, value in found.model_dump(exclude={"packages", "models"}).items()}

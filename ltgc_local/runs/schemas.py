@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel
 
 #: A file of a step: never a path, so that nothing outside the step's folder is named.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*\.[a-z]+$", max_length=200)]
@@ -56,7 +56,7 @@ class ModelFile(RunFile):
 
     card: str
     evidence: str
-    licence: str
+    license: str = Field(validation_alias=AliasChoices("license", "licence"))  # runs made before the card key was renamed
     digest: str
 
 

@@ -28,7 +28,7 @@ def test_imagenets_traps_are_told_apart() -> None:
     assert (names[0], names[999]) == ("tench", "toilet paper")
 
 
-def test_the_licence_of_imagenets_names_is_shipped() -> None:
+def test_the_license_of_imagenets_names_is_shipped() -> None:
     assert "Permission is hereby granted" in (FOLDER / "LICENSE.open_clip.txt").read_text()
 
 

@@ -48,7 +48,7 @@ def copy_folder(role: str, place: Path) -> Path:
         (folder / "config.json").write_text(json.dumps({"architecture": "test_resnet"}))
         save_file(timm.create_model("test_resnet", num_classes=3).state_dict(), folder / "model.safetensors")
         front = f"name: tiny-backbone\nrole: backbone\nfamily: timm\npath: {folder}\n"
-        (cards / "tiny-backbone.md").write_text(f"---\n{front}evidence: random\nlicence: MIT\nsource: s\n---\n")
+        (cards / "tiny-backbone.md").write_text(f"---\n{front}evidence: random\nlicense: MIT\nsource: s\n---\n")
     return folder
 
 

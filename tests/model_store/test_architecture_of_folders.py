@@ -20,7 +20,7 @@ def write_card(folder: Path, role: str, family: str, more: dict[str, Any] | None
     front: dict[str, Any] = {"name": "m", "role": role, "family": family, "path": "model", "evidence": "random"} | (
         more or {}
     )
-    (folder / "m.md").write_text(f"---\n{json.dumps(front | {'licence': 'MIT', 'source': 'this test'})}\n---\n")
+    (folder / "m.md").write_text(f"---\n{json.dumps(front | {'license': 'MIT', 'source': 'this test'})}\n---\n")
     return read_card(folder / "m.md")
 
 

@@ -22,7 +22,7 @@ role: clip
 family: open_clip
 path: weights/tiny-clip
 evidence: miniature
-licence: MIT
+license: MIT
 source: miniatures/train_clip.py
 """
 
@@ -44,16 +44,16 @@ def test_a_card_is_read_with_its_file_and_defaults(tmp_path: Path) -> None:
     card = read_card(write_card(tmp_path))
     assert (card.name, card.role, card.family, card.evidence) == ("tiny-clip", "clip", "open_clip", "miniature")
     assert card.file == tmp_path / "tiny-clip.md"
-    assert (card.licence_note, card.image_size_px, card.dtype, card.sha256) == (None, None, None, {})
+    assert (card.license_note, card.image_size_px, card.dtype, card.sha256) == (None, None, None, {})
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
     more = (
-        "licence_note: ask first\nimage_size_px: 32\ndtype: bfloat16\nparameters_millions: 4\n"
+        "license_note: ask first\nimage_size_px: 32\ndtype: bfloat16\nparameters_millions: 4\n"
         f"sha256:\n  model.safetensors: {'a' * 64}\n"
     )
     card = read_card(write_card(tmp_path, FRONT + more))
-    assert (card.licence_note, card.image_size_px, card.dtype, card.parameters_millions) == (
+    assert (card.license_note, card.image_size_px, card.dtype, card.parameters_millions) == (
         "ask first",
         32,
         "bfloat16",
@@ -97,9 +97,14 @@ def test_a_lora_is_a_safetensors_file_of_the_models_own_folder(tmp_path: Path, l
             "role: eyes",
             ["CARD:3: role: expected 'vlm', 'llm', 't2i', 'clip' or 'backbone'; found 'eyes'"],
         ),
-        ("licence: MIT", "licence: no", ["CARD:7: licence: expected a valid string; found False"]),
+        ("license: MIT", "license: no", ["CARD:7: license: expected a valid string; found False"]),
+        (
+            "license: MIT",
+            "licence: MIT",
+            ["CARD:1: missing key 'license'", "CARD:7: unknown key 'licence'; did you mean 'license'?"],
+        ),
         ("name: tiny-clip", "name: other", ["CARD:2: name 'other' is not the file's; expected 'tiny-clip'"]),
-        ("licence: MIT", "role: clip", ["CARD:7: key 'role' is there twice; the first is in line 3"]),
+        ("license: MIT", "role: clip", ["CARD:7: key 'role' is there twice; the first is in line 3"]),
         ("role: clip", "role: 'clip", ["CARD:3: not valid YAML: a quote that is never closed"]),
         (
             "role: clip",
@@ -129,9 +134,9 @@ def test_front_matter_without_keys_is_refused(tmp_path: Path, front: str) -> Non
 
 
 def test_yaml_tags_build_nothing(tmp_path: Path) -> None:
-    front = FRONT.replace("licence: MIT", "licence: !!python/object/apply:os.getcwd []")
+    front = FRONT.replace("license: MIT", "license: !!python/object/apply:os.getcwd []")
     told = refusal(write_card(tmp_path, front))
-    assert told == "CARD:7: licence: YAML tag '!!python/object/apply:os.getcwd' is not used in model cards; remove it"
+    assert told == "CARD:7: license: YAML tag '!!python/object/apply:os.getcwd' is not used in model cards; remove it"
 
 
 def test_a_card_that_is_missing_or_not_text_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelCard:
 
 def write_card(folder: Path, sha256: dict[str, str]) -> ModelCard:
     front = {"name": "m", "role": "clip", "family": "open_clip", "path": "model", "evidence": "random"}
-    front |= {"licence": "MIT", "source": "this test"}
+    front |= {"license": "MIT", "source": "this test"}
     (folder / "m.md").write_text(f"---\n{json.dumps({**front, 'sha256': sha256})}\n---\nProse.\n")
     return read_card(folder / "m.md")
 

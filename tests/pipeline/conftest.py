@@ -22,7 +22,7 @@ def empty_models(tmp_path: Path) -> tuple[str, ...]:
     cards = tmp_path / "cards"
     cards.mkdir()
     for role, (family, file, content) in EMPTY_MODELS.items():
-        front = f"name: tiny-{role}\nrole: {role}\nfamily: {family}\npath: {role}\nevidence: random\nlicence: MIT\n"
+        front = f"name: tiny-{role}\nrole: {role}\nfamily: {family}\npath: {role}\nevidence: random\nlicense: MIT\n"
         (cards / f"tiny-{role}.md").write_text(f"---\n{front}source: this test\n---\n")
         (cards / role).mkdir()
         (cards / role / file).write_text(json.dumps(content))

@@ -70,7 +70,7 @@ def test_a_step_has_workers_where_its_shards_are_independent(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     card = tmp_path / "cards/tiny-llm.md"
-    card.write_text(card.read_text().replace("licence:", "tensor_parallel: 2\nlicence:"))
+    card.write_text(card.read_text().replace("license:", "tensor_parallel: 2\nlicense:"))
 
     def workers(stage: StageSpec, role: str | None, *options: str) -> list[str | None]:
         recipe = make_recipe(*empty_models, "models.device=cuda", "models.workers=2", *options)

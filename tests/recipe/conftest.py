@@ -24,7 +24,7 @@ role: {role}
 family: any
 path: weights/{name}
 evidence: random
-licence: MIT
+license: MIT
 source: this test
 ---
 A model of the test's.

@@ -87,7 +87,7 @@ def test_a_broken_card_is_a_models_error_unless_the_recipe_is_broken_too(workpla
 def test_a_distilled_model_is_drawn_with_as_its_card_says(workplace: Path) -> None:
     card = workplace / "cards/draw.md"
     few = "few_step:\n  steps: [4, 8]\n  guidance: 2\n"
-    card.write_text(card.read_text().replace("licence:", f"{few}licence:", 1))
+    card.write_text(card.read_text().replace("license:", f"{few}license:", 1))
     good = (workplace / "recipes/good.yaml").read_text()
     assert problems_of(good + "draw:\n  steps: 7\n  guidance: 7.5\n") == [
         "recipes/x.yaml:11: draw.steps: 7, but the t2i 'draw' was distilled for 4 or 8 steps; write 'steps: 8'",
@@ -107,7 +107,7 @@ def test_a_tiny_decoder_is_named_by_the_card(workplace: Path) -> None:
         "recipes/x.yaml:11: draw.decoder: 'tiny', but {root}/cards/draw.md names none; remove it, or write there "
         "'tiny_decoder: FOLDER' (see README.md beside the cards)"
     ]
-    card.write_text(card.read_text().replace("licence:", "tiny_decoder: taesdxl\nlicence:", 1))
+    card.write_text(card.read_text().replace("license:", "tiny_decoder: taesdxl\nlicense:", 1))
     assert load_recipe("recipes/x.yaml").draw.decoder == "tiny"
 
 

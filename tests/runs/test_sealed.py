@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltgc_local.errors import ArtefactError
-from ltgc_local.runs.schemas import Chunk, Manifest, ProvenanceFile, TableOrder
+from ltgc_local.runs.schemas import Chunk, Manifest, ModelFile, ProvenanceFile, TableOrder
 from ltgc_local.runs.sealed import read_object, read_sealed, unseal, write_sealed
 
 VALUE = {"name": "é\u2028", "sha": {"sha256": "x"}, "numbers": [1, 2.5, None]}
@@ -102,3 +102,8 @@ def test_a_chunk_that_fits_is_read(tmp_path: Path) -> None:
     write_sealed(tmp_path / "x.json", CHUNK)
     chunk = read_sealed(tmp_path / "x.json", Chunk, "")
     assert chunk is not None and chunk.files["a-00000.jsonl"].bytes == 3
+
+
+def test_provenance_written_with_the_former_spelling_of_license_is_read() -> None:
+    facts = {"card": "tiny-clip", "evidence": "miniature", "licence": "MIT", "digest": "ab"}
+    assert ModelFile.model_validate(facts).license == "MIT"

@@ -29,7 +29,7 @@ role: clip
 family: {family}
 path: {path}
 evidence: random
-licence: MIT
+license: MIT
 source: this test
 ---
 """
