@@ -47,7 +47,7 @@ class Attempt(Record):
         return self.class_id, self.description_id, self.round
 
 
-class Verdict(Attempt):
+class Judgement(Attempt):
     """Base of what was said of one drawn image. It is no dataclass, so that ``failed`` keeps its place in the lines."""
 
     failed: tuple[str, ...]
@@ -112,7 +112,7 @@ class ClassTemplate(Record):
 
 
 @dataclass(frozen=True)
-class Score(Verdict):
+class Score(Judgement):
     """What CLIP said of one drawn image."""
 
     cosine: float | None  # S, of image and C_y; None: CLIP gave no number
@@ -125,7 +125,7 @@ class Score(Verdict):
 
 
 @dataclass(frozen=True)
-class Acceptance(Verdict):
+class Acceptance(Judgement):
     """What the accept test said of one image that a diffusion model drew for TGN; what was not asked is None."""
 
     cosine: float | None = None  # of the image and its class's prompt, by CLIP

@@ -9,7 +9,7 @@ import pytest
 
 from ltgc_local.errors import RecipeError
 from ltgc_local.methods.base import REPORT, Step
-from ltgc_local.methods.tgn.network import decoding_of
+from ltgc_local.methods.tgn.network import image_cache
 from ltgc_local.pipeline.plan import build_plan, match_steps, shaping_keys, step_settings, with_dependents
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.recipe.markers import SHAPELESS, iterate_fields, marker
@@ -147,5 +147,5 @@ def test_how_images_are_decoded_is_a_setting_of_every_step_and_of_decoded_files(
     plain, changed = make_recipe(), make_recipe(change)
     for step in build_plan(plain):
         assert step_settings(step, plain) != step_settings(step, changed)
-    names = [decoding_of(Kmdn(), tmp_path, 32, recipe.data).preprocessing for recipe in (plain, changed)]
+    names = [image_cache(Kmdn(), tmp_path, 32, recipe.data).preprocessing for recipe in (plain, changed)]
     assert names[0] != names[1]

@@ -13,8 +13,8 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.reporting.accuracy import ClassRow
 from ltgc_local.reporting.pictures import Picture, data_address, spread, without_opening
 from ltgc_local.reporting.reported import Judged, MethodReport
-from ltgc_local.runs.drawn import DrawnRow, Key, read_drawn
-from ltgc_local.runs.files import DrawnImage, decode_png
+from ltgc_local.runs.files import GeneratedImage, decode_png
+from ltgc_local.runs.generated import GeneratedRow, Key, read_generated
 
 MAX_CLASSES = 24
 MAX_IMAGES = 900  # in one page: about 12 MB at the thumbnails' size
@@ -47,8 +47,8 @@ class Sources:
     method: MethodReport
     attempts: int
     corpus: Corpus
-    drawn: Sequence[DrawnRow]  # of all rounds
-    generated: Sequence[DrawnRow]  # what trains
+    all_rounds: Sequence[GeneratedRow]
+    generated: Sequence[GeneratedRow]  # what trains
     scores: Mapping[Key, Judged]
     real_texts: Mapping[str, str]  # by the real image's key
 
@@ -74,7 +74,7 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
     chains = {class_id: spread(found, number) for class_id, found in missed.items()}
     pngs = {
         image.key: image
-        for image in read_drawn(
+        for image in read_generated(
             [drawn for rows in accepted.values() for drawn in rows]
             + [drawn for found in chains.values() for chain in found for drawn in chain]
         )
@@ -91,10 +91,10 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
     )
 
 
-def _missed_at_first(sources: Sources, class_id: int) -> list[list[DrawnRow]]:
+def _missed_at_first(sources: Sources, class_id: int) -> list[list[GeneratedRow]]:
     """Return the rounds of each description whose first image was not accepted."""
-    rounds: dict[int, list[DrawnRow]] = defaultdict(list)
-    for drawn in sources.drawn:
+    rounds: dict[int, list[GeneratedRow]] = defaultdict(list)
+    for drawn in sources.all_rounds:
         if drawn.class_id == class_id and drawn.key in sources.scores:
             rounds[drawn.description_id].append(drawn)
     chains = [sorted(chain, key=lambda drawn: drawn.round) for _, chain in sorted(rounds.items())]
@@ -113,13 +113,15 @@ def _real_pictures(sources: Sources, row: ClassRow, number: int) -> tuple[Pictur
     return tuple(pictures)
 
 
-def _generated_picture(sources: Sources, row: DrawnRow, image: DrawnImage, class_name: str) -> Picture:
+def _generated_picture(sources: Sources, row: GeneratedRow, image: GeneratedImage, class_name: str) -> Picture:
     judged = sources.scores.get(row.key)
     caption = sources.method.describe_image(row, image.init_image or "", class_name, judged, sources.recipe)
     state = "" if judged is None else "accepted" if judged.accepted else "missed"
     return Picture(*data_address(decode_png(image.image)), caption.alt, caption.text, caption.fact, state)
 
 
-def _chain(sources: Sources, chain: Sequence[DrawnRow], pngs: Mapping[Key, DrawnImage], class_name: str) -> Chain:
+def _chain(
+    sources: Sources, chain: Sequence[GeneratedRow], pngs: Mapping[Key, GeneratedImage], class_name: str
+) -> Chain:
     pictures = tuple(_generated_picture(sources, drawn, pngs[drawn.key], class_name) for drawn in chain)
     return Chain(pictures, "accepted" if pictures[-1].state == "accepted" else "excluded")

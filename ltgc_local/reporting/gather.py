@@ -83,7 +83,7 @@ def gather(
     metrics = {name: arm.model_dump() for name, arm in run.checked("evaluate", "metrics", Metrics).root.items()}
     arms = read_arms(metrics, recipe, method)
     groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, method.groups)
-    generated = run.drawn("generated")
+    generated = run.generated("generated")
     excluded = Counter(rejected.class_id for rejected in run.records("generated", "excluded", Rejected))
     scores = method.read_scores(run, steps)
     num_generated = Counter(row.class_id for row in generated)
@@ -96,7 +96,7 @@ def gather(
         method,
         assessment.attempts if assessment else 1,
         corpus,
-        [drawn for step in steps if step.endswith("draw") for drawn in run.drawn(step)],
+        [drawn for step in steps if step.endswith("draw") for drawn in run.generated(step)],
         generated,
         {score.key: score for score in scores},
         method.real_texts(run, steps),

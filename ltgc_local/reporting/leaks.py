@@ -13,8 +13,8 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.records import NearPair
 from ltgc_local.reporting.pictures import Picture, data_address
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.drawn import DrawnRow, read_drawn
 from ltgc_local.runs.files import decode_png
+from ltgc_local.runs.generated import GeneratedRow, read_generated
 
 COMPARE = "leaks/compare"
 NAMES = {"generated": "generated", "train": "training", "test": "test"}
@@ -71,7 +71,7 @@ class LeakGuard:
 
 
 def read_leaks(
-    run: RunDirectory, steps: Sequence[str], recipe: Recipe, corpus: Corpus, generated: Sequence[DrawnRow]
+    run: RunDirectory, steps: Sequence[str], recipe: Recipe, corpus: Corpus, generated: Sequence[GeneratedRow]
 ) -> LeakGuard | None:
     """Read what the leak guard wrote; None where the recipe leaves it out."""
     if COMPARE not in steps:
@@ -87,21 +87,21 @@ def read_leaks(
     return LeakGuard(tuple(groups))
 
 
-def _show(pair: NearPair, corpus: Corpus, rows: dict[str, DrawnRow]) -> ShownPair:
+def _show(pair: NearPair, corpus: Corpus, rows: dict[str, GeneratedRow]) -> ShownPair:
     left = _picture(pair.group, pair.image, pair.class_id, corpus, rows)
     right = _picture(pair.other_group, pair.other, pair.other_class_id, corpus, rows)
     near = "equal" if pair.equal else f"hashes differ in {pair.hash_distance} of 64 bits"
     return ShownPair((left, right), near if pair.cosine is None else f"{near} · cosine {pair.cosine:.3f}")
 
 
-def _picture(group: str, key: str, class_id: int, corpus: Corpus, rows: dict[str, DrawnRow]) -> Picture:
+def _picture(group: str, key: str, class_id: int, corpus: Corpus, rows: dict[str, GeneratedRow]) -> Picture:
     name = corpus.class_names[class_id]
     alt = f"{NAMES[group].capitalize()} image {key} of the class {name}"
     return Picture(*data_address(_image(group, key, corpus, rows)), alt, f"{NAMES[group]}: {name}", key)
 
 
-def _image(group: str, key: str, corpus: Corpus, rows: dict[str, DrawnRow]) -> Image.Image:
+def _image(group: str, key: str, corpus: Corpus, rows: dict[str, GeneratedRow]) -> Image.Image:
     if group == "generated":
-        return decode_png(read_drawn([rows[key]])[0].image)
+        return decode_png(read_generated([rows[key]])[0].image)
     part = corpus.test if group == "test" else corpus.train
     return part.image(list(part.keys).index(key))

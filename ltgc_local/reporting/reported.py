@@ -12,7 +12,7 @@ from ltgc_local.datasets.groups import SHOTS
 from ltgc_local.recipe import RecipeT
 from ltgc_local.records import Acceptance, ClassTemplate, Score
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.drawn import DrawnRow
+from ltgc_local.runs.generated import GeneratedRow
 
 Judged = Score | Acceptance
 
@@ -108,7 +108,7 @@ class MethodReport(Generic[RecipeT]):
         return {}
 
     def describe_image(
-        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: RecipeT
+        self, row: GeneratedRow, made_from: str, class_name: str, judged: Judged | None, recipe: RecipeT
     ) -> Caption:
         """Return a generated image's words; ``made_from`` is the key of its real image, "" for none."""
         return Caption(f"Generated image {row.description_id} of the class {class_name}", row.description)

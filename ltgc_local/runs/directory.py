@@ -39,8 +39,8 @@ from pydantic import BaseModel, ValidationError
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
 from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, read_text
-from ltgc_local.runs.drawn import DrawnRow, read_rows
-from ltgc_local.runs.files import Artefact, DrawnImage, cannot_read, cannot_write, read_images, write_atomically
+from ltgc_local.runs.files import Artefact, GeneratedImage, cannot_read, cannot_write, read_images, write_atomically
+from ltgc_local.runs.generated import GeneratedRow, read_rows
 from ltgc_local.runs.lock import locked
 from ltgc_local.runs.logs import read_warnings
 from ltgc_local.runs.redo import redo
@@ -161,11 +161,11 @@ class RunDirectory:
 
         return [found for path in self.files(step, kind) for found in self._parsed(path, step, parse)]
 
-    def images(self, step: str, kind: str = "images") -> list[DrawnImage]:
+    def images(self, step: str, kind: str = "images") -> list[GeneratedImage]:
         """Read all drawn images that a step wrote."""
         return read_images(self.files(step, kind))
 
-    def drawn(self, step: str) -> list[DrawnRow]:
+    def generated(self, step: str) -> list[GeneratedRow]:
         """Read what a step's shards say of their images, in the order of their keys, and not the images."""
         return sorted(read_rows(self.files(step, "images")), key=lambda row: row.key)
 

@@ -90,7 +90,7 @@ class Tensors:
 
 
 @dataclass(frozen=True)
-class DrawnImage:
+class GeneratedImage:
     """One generated image with its lineage: a row of an image shard.
 
     ``score`` is S, the cosine of image and C_y, whatever the scorer; NaN until CLIP has seen the image.
@@ -116,7 +116,7 @@ class Images:
     """Drawn images as Parquet that ``datasets`` opens with the image column decoded."""
 
     kind: str
-    rows: Sequence[DrawnImage]
+    rows: Sequence[GeneratedImage]
     suffix: str = "parquet"
 
     def write(self, path: Path) -> None:
@@ -150,12 +150,12 @@ def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     return columns, features | {"image": {"_type": "Image"}}
 
 
-def read_images(paths: Iterable[Path], rows: Sequence[int] | None = None) -> list[DrawnImage]:
+def read_images(paths: Iterable[Path], rows: Sequence[int] | None = None) -> list[GeneratedImage]:
     """Read image shards, in the order of ``paths``; of each all rows, or those at ``rows``."""
     columns = [name for name, _ in _columns()[0]]
     tables = (read_parquet(path, columns) for path in paths)
     found = (row for table in tables for row in (table if rows is None else table.take(rows)).to_pylist())
-    return [DrawnImage(**(row | {"image": row["image"]["bytes"]})) for row in found]
+    return [GeneratedImage(**(row | {"image": row["image"]["bytes"]})) for row in found]
 
 
 def encode_png(image: Image.Image) -> bytes:

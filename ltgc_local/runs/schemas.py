@@ -56,7 +56,9 @@ class ModelFile(RunFile):
 
     card: str
     evidence: str
-    license: str = Field(validation_alias=AliasChoices("license", "licence"))  # runs made before the card key was renamed
+    license: str = Field(
+        validation_alias=AliasChoices("license", "licence")
+    )  # runs made before the card key was renamed
     digest: str
 
 

@@ -54,7 +54,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Decoding:
+class ImageCache:
     """How images become an array: the step that resizes, its name, and where and how large ones are kept."""
 
     resize: Resize

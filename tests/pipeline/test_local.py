@@ -17,7 +17,7 @@ from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError,
 from ltgc_local.pipeline.executors.local import ERRORS, _explain, compile_cache, run_workers, safe_path
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import DrawnImage, Images, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, encode_png
 from ltgc_local.runs.provenance import write_run_recipe
 
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
@@ -28,7 +28,7 @@ def run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> RunDirectory:
     """A run without assessment that has drawn two images; the next step, ``generated``, needs no model."""
     directory = RunDirectory(tmp_path / "run")
     png = encode_png(Image.new("L", (4, 4), 7))
-    rows = [DrawnImage(png, 1, "bag", i, f"text {i}", 0, seed=i) for i in (1, 0)]
+    rows = [GeneratedImage(png, 1, "bag", i, f"text {i}", 0, seed=i) for i in (1, 0)]
     directory.write_chunk("draw", 0, [Images("images", rows)], FACTS)
     directory.write_manifest("draw", {}, 1, 0)
     write_run_recipe(directory.root, make_recipe("assess.enabled=false"))

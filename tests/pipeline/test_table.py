@@ -20,7 +20,7 @@ from ltgc_local.pipeline.scheduler import _digests
 from ltgc_local.pipeline.sweep import Invocation, Outcome, list_jobs, list_others, parse_seeds, start
 from ltgc_local.recipe import Recipe, Recipes
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import DrawnImage, Images, Json, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, Json, encode_png
 from ltgc_local.runs.provenance import write_run_recipe
 from ltgc_local.runs.sealed import write_sealed
 from ltgc_local.runs.tables import Table
@@ -57,7 +57,7 @@ def complete(recipe: Recipe, root: Path, up_to: str) -> RunDirectory:
     for step in build_plan(recipe):
         if step.name == "draw":
             png = encode_png(Image.new("L", (4, 4), 7))
-            run.write_chunk(step.name, 0, [Images("images", [DrawnImage(png, 1, "bag", 0, "text", 0, 1)])], FACTS)
+            run.write_chunk(step.name, 0, [Images("images", [GeneratedImage(png, 1, "bag", 0, "text", 0, 1)])], FACTS)
         elif step.name == "evaluate":
             share = 0.5 + recipe.seed / 10
             right = np.arange(len(labels)) % 100 < 100 * share

@@ -34,10 +34,10 @@ def test_a_traceback_is_shown_when_it_is_asked_for_with_the_same_exit_code(
 
 def test_workers_share_the_chunks_by_number(root: Path, make_recipe: Callable[..., Recipe]) -> None:
     from ltgc_local.runs.directory import RunDirectory
-    from ltgc_local.runs.files import DrawnImage, Images
+    from ltgc_local.runs.files import GeneratedImage, Images
 
     run = RunDirectory(root)
-    images = [DrawnImage(b"", 1, "bag", 0, "text", 0, seed=0)]
+    images = [GeneratedImage(b"", 1, "bag", 0, "text", 0, seed=0)]
     run.write_chunk("draw", 0, [Images("images", images)], {"items": 1, "seconds": 0.0, "peak_mib": 0})
     run.write_manifest("draw", {}, 1, 0)
     run.folder("generated").mkdir()

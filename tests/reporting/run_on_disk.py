@@ -28,7 +28,7 @@ from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejecte
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import (
     Artefact,
-    DrawnImage,
+    GeneratedImage,
     Images,
     Json,
     Lines,
@@ -153,7 +153,7 @@ class RunWriter:
         self.steps = {step.name: step for step in build_plan(recipe)}
         self.tail = tail_classes(corpus.class_counts(), recipe.describe.tail_below)
         self.rng = random.Random(recipe.seed)
-        self.drawn: list[DrawnImage] = []
+        self.drawn: list[GeneratedImage] = []
         self.scores: dict[tuple[int, int, int], Score] = {}
 
     def write(self, step: str, artefacts: list[Artefact], items: int, numbered: bool = True) -> None:
@@ -175,11 +175,9 @@ class RunWriter:
                 self.write_round(number)
         last = choose(self.drawn, self.scores if self.recipe.assess.enabled else None)
         by_key = {image.key: image for image in self.drawn}
-        accepted = [by_key[each.drawn.key] for each in last if each.trains]
+        accepted = [by_key[each.row.key] for each in last if each.trains]
         excluded = [
-            Rejected(each.drawn.class_id, each.drawn.description, "missed", "assess")
-            for each in last
-            if not each.trains
+            Rejected(each.row.class_id, each.row.description, "missed", "assess") for each in last if not each.trains
         ]
         shards = [Images("images", accepted)] if accepted else []
         self.write("generated", [Lines("excluded", excluded), *shards], 1)
@@ -191,7 +189,7 @@ class RunWriter:
         self.write_provenance("miniature")
         return self.run
 
-    def write_leaks(self, accepted: Sequence[DrawnImage]) -> None:
+    def write_leaks(self, accepted: Sequence[GeneratedImage]) -> None:
         """Compare the first images of every group, with their hashes in the place of embeddings."""
         generated = [("_".join(map(str, i.key)), i.class_id, decode_png(i.image)) for i in accepted[:40]]
         groups = [make_group("generated", generated)]
@@ -236,7 +234,7 @@ class RunWriter:
         test = self.corpus.test
         rows = {c: np.flatnonzero(test.labels == c) for c in self.tail}
         images = [
-            DrawnImage(
+            GeneratedImage(
                 encode_png(
                     test.image(int(rows[d.class_id][(d.description_id + 37 * d.round) % len(rows[d.class_id])]))
                 ),
@@ -268,7 +266,7 @@ class RunWriter:
             self.write(f"assess/{number}/refine", artefacts, len(refined))
             self.write_images(f"assess/{number}/redraw", refined)
 
-    def judge(self, image: DrawnImage) -> Score:
+    def judge(self, image: GeneratedImage) -> Score:
         accepted = self.rng.random() < self.accept_rate
         cosine = 0.6 + (0.1 if accepted else -0.1) * self.rng.random()
         failed = () if accepted else ("percentile",)

@@ -19,7 +19,7 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Rejected, parse_records
 from ltgc_local.runs import tables
 from ltgc_local.runs.files import (
-    DrawnImage,
+    GeneratedImage,
     Images,
     Json,
     Lines,
@@ -50,12 +50,12 @@ def picture(seed: int, mode: str = "L") -> Image.Image:
     return Image.fromarray(pixels).convert(mode)
 
 
-def drawn(description_id: int, **other: object) -> DrawnImage:
+def drawn(description_id: int, **other: object) -> GeneratedImage:
     fields = {
         "image": encode_png(picture(description_id)), "class_id": 3, "class_name": "ankle boot",
         "description_id": description_id, "description": "A photo of “it”.", "round": 0, "seed": 2**63 - 1,
     }  # fmt: skip
-    return DrawnImage(**(fields | other))  # type: ignore[arg-type]
+    return GeneratedImage(**(fields | other))  # type: ignore[arg-type]
 
 
 def test_a_full_disk_leaves_no_file_and_no_temporary_one(tmp_path: Path) -> None:

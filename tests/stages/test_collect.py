@@ -14,18 +14,18 @@ from PIL import Image
 from ltgc_local.methods.ltgc.stages import collect
 from ltgc_local.methods.ltgc.stages.collect import choose
 from ltgc_local.records import Rejected, Score
-from ltgc_local.runs.drawn import DrawnRow
-from ltgc_local.runs.files import DrawnImage, Images, Lines, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, Lines, encode_png
+from ltgc_local.runs.generated import GeneratedRow
 
 PNG = encode_png(Image.new("L", (4, 4), 7))
 
 
-def row(class_id: int, description_id: int, round_: int = 0) -> DrawnRow:
-    return DrawnRow(class_id, description_id, round_, f"text {round_}", Path("images.parquet"), 0)
+def row(class_id: int, description_id: int, round_: int = 0) -> GeneratedRow:
+    return GeneratedRow(class_id, description_id, round_, f"text {round_}", Path("images.parquet"), 0)
 
 
-def drawn(class_id: int, description_id: int, round_: int = 0, png: bytes = PNG) -> DrawnImage:
-    return DrawnImage(png, class_id, "bag", description_id, f"text {round_}", round_, seed=0, init_image="train/7")
+def drawn(class_id: int, description_id: int, round_: int = 0, png: bytes = PNG) -> GeneratedImage:
+    return GeneratedImage(png, class_id, "bag", description_id, f"text {round_}", round_, seed=0, init_image="train/7")
 
 
 def scored(class_id: int, description_id: int, round_: int, accepted: bool, value: float = 0.25) -> Score:
@@ -40,12 +40,12 @@ def by_key(*scores: Score) -> dict[tuple[int, int, int], Score]:
 def test_of_a_refined_description_only_the_last_image_counts() -> None:
     scores = by_key(scored(1, 0, 0, False), scored(1, 0, 1, False), scored(1, 0, 2, True, 0.75))
     (last,) = choose([row(1, 0, 2), row(1, 0, 0), row(1, 0, 1)], scores)
-    assert (last.drawn.key, last.trains, last.drawn.description) == ((1, 0, 2), True, "text 2")
+    assert (last.row.key, last.trains, last.row.description) == ((1, 0, 2), True, "text 2")
 
 
 def test_without_assessment_every_image_trains() -> None:
     last = choose([row(2, 1), row(1, 0), row(1, 10), row(1, 9)], None)
-    assert [each.drawn.key for each in last] == [(1, 0, 0), (1, 9, 0), (1, 10, 0), (2, 1, 0)]
+    assert [each.row.key for each in last] == [(1, 0, 0), (1, 9, 0), (1, 10, 0), (2, 1, 0)]
     assert all(each.trains for each in last)
 
 
@@ -53,7 +53,7 @@ def test_every_description_is_chosen_once_in_whatever_order_its_images_come() ->
     rows = [row(c, d, r) for c in range(3) for d in range(4) for r in range(1 + (c + d) % 3)]
     scores = by_key(*(scored(*each.key, accepted=(each.class_id + each.description_id) % 2 == 0) for each in rows))
     last = choose(rows, scores)
-    assert [each.drawn.key[:2] for each in last] == [(c, d) for c in range(3) for d in range(4)]
+    assert [each.row.key[:2] for each in last] == [(c, d) for c in range(3) for d in range(4)]
     assert sum(each.trains for each in last) == 6
     assert choose(rows[::-1], scores) == last
 

@@ -15,15 +15,15 @@ from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.methods.ltgc.prompts import class_sentence
 from ltgc_local.methods.ltgc.stages import detect, draw
 from ltgc_local.records import ClassTemplate, Description
-from ltgc_local.runs.files import DrawnImage, Images, Json, Lines, decode_png, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, Json, Lines, decode_png, encode_png
 
 
-def prepare(context: Any, write_step: Any, photographs: Sequence[tuple[int, Image.Image]] = ()) -> list[DrawnImage]:
+def prepare(context: Any, write_step: Any, photographs: Sequence[tuple[int, Image.Image]] = ()) -> list[GeneratedImage]:
     """Write what detect reads: these drawn images, or six of two classes out of order, and every class's template."""
     names, test = context.corpus.class_names, context.corpus.test
     images = photographs or [(c, test.image(10 * c + i)) for c in (4, 1) for i in (2, 0, 1)]
     rows = [
-        DrawnImage(encode_png(image), c, names[c], i, f"A photo of the class {names[c]} {i}.", 0, i)
+        GeneratedImage(encode_png(image), c, names[c], i, f"A photo of the class {names[c]} {i}.", 0, i)
         for i, (c, image) in enumerate(images)
     ]
     templates = [ClassTemplate(c, class_sentence(name), True) for c, name in enumerate(names)]
@@ -174,7 +174,7 @@ def test_what_clip_said_of_images_when_they_were_drawn_gives_the_scores_of_the_s
     at_once = drawn_with_features(make_context, write_step)
     later = make_context("assess/0/detect", "assess.batch_size=64")
     stored = [s for chunk in detect.plan_chunks(later) for s in records_of(detect.run_chunk(later, chunk), "scores")]
-    monkeypatch.setattr(detect, "read_drawn", lambda rows: pytest.fail("no drawn image need be read again"))
+    monkeypatch.setattr(detect, "read_generated", lambda rows: pytest.fail("no generated image need be read again"))
     chunks = detect.plan_chunks(at_once)
     found = [s for chunk in chunks for s in records_of(detect.run_chunk(at_once, chunk), "scores")]
     keys = [(1, i, 0) for i in range(6)] + [(4, i, 0) for i in range(3)]

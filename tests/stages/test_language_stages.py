@@ -13,7 +13,7 @@ from ltgc_local.backends.protocols import Conversation, Sampling
 from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
 from ltgc_local.methods.ltgc.stages import describe, refine, summarize
 from ltgc_local.records import Score
-from ltgc_local.runs.files import DrawnImage, Images, Lines, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, Lines, encode_png
 
 PNG = encode_png(Image.new("L", (4, 4), 7))
 
@@ -179,7 +179,7 @@ def refine_with(make_context: Any, write_step: Any, scripted_llm: Any) -> Callab
         name = context.corpus.class_names[4]
         for step, round_, ids in (("draw", 0, (0, 1, 2)), ("assess/0/redraw", 1, (0, 2, 1))):
             rows = [
-                DrawnImage(PNG, 4, name, i, f"A photo of the class {name} with w{i} of round {round_}.", round_, 0)
+                GeneratedImage(PNG, 4, name, i, f"A photo of the class {name} with w{i} of round {round_}.", round_, 0)
                 for i in ids
             ]
             write_step(context.run, step, Images("images", rows))

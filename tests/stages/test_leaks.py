@@ -17,7 +17,7 @@ from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import load_recipe
 from ltgc_local.records import NearPair
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import DrawnImage, Images, Lines, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, Lines, encode_png
 from ltgc_local.runs.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +54,7 @@ def run_guard(
     recipe = load_recipe(recipe_path, overrides)
     run = RunDirectory(tmp_path / "run")
     facts = {"items": 1, "seconds": 0.0, "peak_mib": 0}
-    rows = [DrawnImage(encode_png(image), 1, "dog", i, f"text {i}", 0, 0) for i, image in enumerate(drawn)]
+    rows = [GeneratedImage(encode_png(image), 1, "dog", i, f"text {i}", 0, 0) for i, image in enumerate(drawn)]
     shards = [Images(f"images-{i:05d}", rows[2 * i : 2 * i + 2]) for i in range((len(rows) + 1) // 2)]
     run.write_chunk("generated", 0, [Lines("excluded", []), *shards], facts, numbered=False)
     run.write_manifest("generated", {}, 1, 0)

@@ -17,7 +17,7 @@ from ltgc_local.backends.clip.transformers_clip import TransformersClip
 from ltgc_local.errors import DataError, ModelError
 from ltgc_local.methods.context import StageContext
 from ltgc_local.methods.ltgc.stages import evaluate, train
-from ltgc_local.runs.files import Artefact, DrawnImage, Images, Json, Lines, Tensors, encode_png
+from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, Lines, Tensors, encode_png
 from ltgc_local.training.checkpoints import CHECKPOINT
 from tests.transformers_clip_folder import write_transformers_clip
 
@@ -71,9 +71,9 @@ def same(one: Sequence[Artefact], other: Sequence[Artefact]) -> bool:
     return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
-def drawn(num: int) -> list[DrawnImage]:
+def drawn(num: int) -> list[GeneratedImage]:
     images = [encode_png(Image.new("L", (28, 28), 20 * number)) for number in range(num)]
-    return [DrawnImage(image, number % 10, "bag", number, "A bag.", 0, 0) for number, image in enumerate(images)]
+    return [GeneratedImage(image, number % 10, "bag", number, "A bag.", 0, 0) for number, image in enumerate(images)]
 
 
 def test_the_cards_family_says_what_runs_a_clip(make_clip_context: MakeContext, make_context: MakeContext) -> None:

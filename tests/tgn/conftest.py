@@ -15,7 +15,7 @@ from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import Artefact, DrawnImage, Images, Json, encode_png
+from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, encode_png
 from ltgc_local.runs.progress import Progress
 from ltgc_local.runs.provenance import write_run_recipe
 
@@ -72,7 +72,7 @@ class TgnRun:
         prompts = {entry.class_id: entry.prompt for entry in manifest.entries}
         rows = {c: [row for row, label in enumerate(corpus.val.labels) if label == c] for c in prompts}
         images = [
-            DrawnImage(
+            GeneratedImage(
                 encode_png(corpus.val.image(rows[w.class_id][w.number % len(rows[w.class_id])])),
                 w.class_id,
                 corpus.class_names[w.class_id],

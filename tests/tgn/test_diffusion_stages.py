@@ -24,7 +24,7 @@ from ltgc_local.recipe import load_recipe
 from ltgc_local.recipe.schema import Diffusion
 from ltgc_local.records import Acceptance, Rejected
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import DrawnImage, Images, decode_png
+from ltgc_local.runs.files import GeneratedImage, Images, decode_png
 from ltgc_local.runs.provenance import write_run_recipe
 from tests.tgn.conftest import SMALL, TgnRun
 
@@ -95,7 +95,7 @@ def again(run: DiffusionRun, tmp_path: Path) -> Callable[..., DiffusionRun]:
     return build
 
 
-def drawn(run: TgnRun, step: str) -> list[DrawnImage]:
+def drawn(run: TgnRun, step: str) -> list[GeneratedImage]:
     return run.run.images(step)
 
 

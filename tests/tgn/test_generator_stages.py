@@ -26,7 +26,7 @@ from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.worker import run_step
 from ltgc_local.records import EpochMetrics
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import DrawnImage, Images, decode_png, read_images
+from ltgc_local.runs.files import GeneratedImage, Images, decode_png, read_images
 from tests.tgn.conftest import TgnRun
 
 TINY = (
@@ -65,9 +65,9 @@ def tiny(start_tiny: Callable[..., TgnRun]) -> TgnRun:
     return run
 
 
-def generate(run: TgnRun) -> list[DrawnImage]:
+def generate(run: TgnRun) -> list[GeneratedImage]:
     context = run.context("generated")
-    rows: list[DrawnImage] = []
+    rows: list[GeneratedImage] = []
     for chunk in synthesize.plan_chunks(context):
         (artefact,) = synthesize.run_chunk(context, chunk)
         assert isinstance(artefact, Images)
@@ -76,7 +76,7 @@ def generate(run: TgnRun) -> list[DrawnImage]:
 
 
 @pytest.fixture(scope="module")
-def rows(tiny: TgnRun) -> list[DrawnImage]:
+def rows(tiny: TgnRun) -> list[GeneratedImage]:
     return generate(tiny)
 
 
@@ -96,7 +96,7 @@ def test_training_writes_the_generator_its_history_and_its_samples(tiny: TgnRun)
 
 
 def test_every_wanted_image_is_generated_with_its_class_and_the_real_image_behind_it(
-    tiny: TgnRun, rows: list[DrawnImage]
+    tiny: TgnRun, rows: list[GeneratedImage]
 ) -> None:
     context = tiny.context("generated")
     corpus, manifest = context.corpus, read_manifest(tiny.run)
@@ -114,13 +114,13 @@ def test_every_wanted_image_is_generated_with_its_class_and_the_real_image_behin
     assert max(Counter(row.init_image for row in rows).values()) == tiny.recipe.merge.per_source
 
 
-def test_images_are_stored_as_the_originals_are(rows: list[DrawnImage]) -> None:
+def test_images_are_stored_as_the_originals_are(rows: list[GeneratedImage]) -> None:
     for row in rows[::40]:
         image = decode_png(row.image)
         assert (image.size, image.mode) == ((16, 16), "L")
 
 
-def test_an_image_is_the_same_whatever_batch_and_shard_it_is_in(tiny: TgnRun, rows: list[DrawnImage]) -> None:
+def test_an_image_is_the_same_whatever_batch_and_shard_it_is_in(tiny: TgnRun, rows: list[GeneratedImage]) -> None:
     settings = tiny.recipe.cdtg.model_copy(update={"generate_batch_size": 3, "shard_size": 5})
     other = TgnRun(tiny.recipe.model_copy(update={"cdtg": settings}), tiny.run)
     context = other.context("generated")

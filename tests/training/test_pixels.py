@@ -20,7 +20,7 @@ from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.recipe.schema import Data
-from ltgc_local.training.pixels import BLOCK, Decoding
+from ltgc_local.training.pixels import BLOCK, ImageCache
 
 DATA = Path(__file__).resolve().parents[2] / "data/fashion_mnist_lt"
 PREPROCESS = transforms.Compose(
@@ -72,9 +72,9 @@ def source(tmp_path: Path) -> Noise:
 
 
 @pytest.fixture
-def decoding(tmp_path: Path) -> Callable[..., Decoding]:
-    def make(in_memory_mib: int = 0, preprocessing: str = "8 px", workers: int = 1) -> Decoding:
-        return Decoding(ResizeStep(PREPROCESS), preprocessing, tmp_path / "decoded", in_memory_mib, workers)
+def image_cache(tmp_path: Path) -> Callable[..., ImageCache]:
+    def make(in_memory_mib: int = 0, preprocessing: str = "8 px", workers: int = 1) -> ImageCache:
+        return ImageCache(ResizeStep(PREPROCESS), preprocessing, tmp_path / "decoded", in_memory_mib, workers)
 
     return make
 
@@ -89,21 +89,23 @@ def test_resizing_gives_an_image_still_in_colour_and_nothing_is_normalised(mode:
     assert resized.tobytes() == expected.tobytes()
 
 
-def test_resizing_then_normalising_is_the_whole_preprocessing(source: Noise, decoding: Callable[..., Decoding]) -> None:
+def test_resizing_then_normalising_is_the_whole_preprocessing(
+    source: Noise, image_cache: Callable[..., ImageCache]
+) -> None:
     mean, std = normalisation_of(PREPROCESS)
     assert mean.shape == std.shape == (1, 3, 1, 1)
-    pixels = decoding(100).load(source)
+    pixels = image_cache(100).load(source)
     assert (pixels.shape, pixels.dtype) == ((BLOCK + 10, 3, 8, 8), torch.uint8)
     assert torch.allclose((pixels[3].float() / 255 - mean) / std, PREPROCESS(noise(seed=3))[None], atol=1e-6)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_file_holds_the_same_bytes_as_memory(
-    source: Noise, decoding: Callable[..., Decoding], workers: int, tmp_path: Path
+    source: Noise, image_cache: Callable[..., ImageCache], workers: int, tmp_path: Path
 ) -> None:
-    in_memory = decoding(100).load(source)
+    in_memory = image_cache(100).load(source)
     assert not (tmp_path / "decoded").exists()
-    mapped = decoding(0, workers=workers).load(source)
+    mapped = image_cache(0, workers=workers).load(source)
     assert torch.equal(mapped, in_memory)
     (file,) = (tmp_path / "decoded").iterdir()
     assert file.name.startswith("train-")
@@ -114,59 +116,61 @@ def test_a_file_holds_the_same_bytes_as_memory(
 
 @pytest.mark.parametrize("place", [5, 128 + 3000, -70, -1], ids=["header", "array", "digests", "seal"])
 def test_a_damaged_file_is_named_and_made_again(
-    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture
+    source: Noise, image_cache: Callable[..., ImageCache], tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    decoding(0).load(source)
+    image_cache(0).load(source)
     (path,) = (tmp_path / "decoded").iterdir()
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    assert torch.equal(decoding(0).load(source), decoding(100).load(source))
+    assert torch.equal(image_cache(0).load(source), image_cache(100).load(source))
     assert f"{path}: damaged: its sha256 is not the one" in caplog.text
     caplog.clear()
-    decoding(0).load(source)
+    image_cache(0).load(source)
     assert caplog.text == ""
 
 
-def test_a_file_that_is_cut_is_made_again(source: Noise, decoding: Callable[..., Decoding], tmp_path: Path) -> None:
-    decoding(0).load(source)
+def test_a_file_that_is_cut_is_made_again(
+    source: Noise, image_cache: Callable[..., ImageCache], tmp_path: Path
+) -> None:
+    image_cache(0).load(source)
     (path,) = (tmp_path / "decoded").iterdir()
     path.write_bytes(path.read_bytes()[:-1])
-    assert torch.equal(decoding(0).load(source), decoding(100).load(source))
+    assert torch.equal(image_cache(0).load(source), image_cache(100).load(source))
 
 
 def test_a_file_is_made_once_and_again_when_what_it_is_made_from_changes(
-    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+    source: Noise, image_cache: Callable[..., ImageCache], tmp_path: Path
 ) -> None:
     def files() -> dict[str, int]:
         return {file.name: file.stat().st_mtime_ns for file in (tmp_path / "decoded").iterdir()}
 
-    decoding().load(source)
+    image_cache().load(source)
     first = files()
-    decoding().load(source)
+    image_cache().load(source)
     assert files() == first
-    decoding(preprocessing="8 px, cropped").load(source)
+    image_cache(preprocessing="8 px, cropped").load(source)
     assert len(files()) == 2
     os.utime(source.file, ns=(0, time.time_ns() + 10**9))
-    decoding().load(source)
+    image_cache().load(source)
     assert len(files()) == 3
     source.labels = np.ones(BLOCK + 10, dtype=np.int64)
-    decoding().load(source)
+    image_cache().load(source)
     assert len(files()) == 4
     assert first.items() <= files().items()
 
 
 def test_an_image_that_does_not_decode_leaves_no_file(
-    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+    source: Noise, image_cache: Callable[..., ImageCache], tmp_path: Path
 ) -> None:
     source.broken = BLOCK + 2
     with pytest.raises(DataError, match=f"image {BLOCK + 2} does not decode"):
-        decoding().load(source)
+        image_cache().load(source)
     assert list((tmp_path / "decoded").iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_removed_and_what_another_is_making_is_not(
-    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+    source: Noise, image_cache: Callable[..., ImageCache], tmp_path: Path
 ) -> None:
     folder = tmp_path / "decoded"
     folder.mkdir()
@@ -175,26 +179,26 @@ def test_what_a_killed_process_left_is_removed_and_what_another_is_making_is_not
         path.write_bytes(b"")
     for path in (abandoned, other):
         os.utime(path, (0, 0))
-    decoding().load(source)
+    image_cache().load(source)
     assert (abandoned.exists(), other.exists(), live.exists()) == (False, True, True)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_with_the_size(
-    source: Noise, decoding: Callable[..., Decoding], tmp_path: Path
+    source: Noise, image_cache: Callable[..., ImageCache], tmp_path: Path
 ) -> None:
     (tmp_path / "decoded").write_text("in the way")
     with pytest.raises(BackendError, match=r"0 MiB of decoded images cannot be written"):
-        decoding().load(source)
+        image_cache().load(source)
 
 
-def test_no_images_are_an_empty_array(source: Noise, decoding: Callable[..., Decoding]) -> None:
+def test_no_images_are_an_empty_array(source: Noise, image_cache: Callable[..., ImageCache]) -> None:
     source.num = 0
-    assert len(decoding().load(source)) == 0
+    assert len(image_cache().load(source)) == 0
 
 
 def test_the_shipped_photographs_are_decoded_as_either_clip_reads_them(any_clip: TrainableClip, tmp_path: Path) -> None:
     val = open_corpus(Data(root=DATA)).val
-    mapped = Decoding(any_clip.resize, any_clip.preprocessing, tmp_path, 0, 1).load(val)
+    mapped = ImageCache(any_clip.resize, any_clip.preprocessing, tmp_path, 0, 1).load(val)
     assert mapped.shape == (1000, 3, 28, 28)
     encoded = any_clip.encode_images([val.image(999)])
     mean, std = any_clip.normalisation

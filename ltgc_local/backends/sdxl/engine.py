@@ -24,7 +24,7 @@ from ltgc_local.backends.sdxl.fp8 import check_fp8
 from ltgc_local.backends.sdxl.learner import SdxlLearner
 from ltgc_local.backends.sdxl.prompts import PromptEncoder
 from ltgc_local.backends.sdxl.speed import speed_up
-from ltgc_local.backends.sdxl.vae import Decoding, Vae
+from ltgc_local.backends.sdxl.vae import PendingDecode, Vae
 from ltgc_local.backends.sdxl.weights import load_sdxl, load_tiny_decoder
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.out_of_memory import is_out_of_memory
@@ -98,7 +98,7 @@ class DiffusersSdxl:
     ) -> Iterator[tuple[int, Image.Image]]:
         """Draw batch after batch; a batch's images are yielded when the next one has been started."""
         size = self._batches.largest(settings.size_px, settings.batch_size)
-        begun: tuple[list[int], Decoding] | None = None
+        begun: tuple[list[int], PendingDecode] | None = None
         while rest:
             batch = rest[:size]
             filled = [*batch, *[batch[-1]] * (size - len(batch))] if self._is_padded else batch
@@ -120,7 +120,7 @@ class DiffusersSdxl:
             yield from self._finish(*begun)
 
     @torch.inference_mode()
-    def _start(self, batch: Sequence[Drawing], settings: DrawSettings) -> Decoding:
+    def _start(self, batch: Sequence[Drawing], settings: DrawSettings) -> PendingDecode:
         prompts = self._prompts.rows([drawing.prompt for drawing in batch])
         guided = self._denoiser.is_guided(settings)
         negative = self._prompts.negative_rows(settings.negative_prompt, prompts) if guided else None
@@ -145,7 +145,7 @@ class DiffusersSdxl:
         missing = torch.full((features.projection.in_features,), torch.nan)
         return torch.stack([missing if row is None else row.float() for row in rows]).to(self._device)
 
-    def _finish(self, batch: list[int], started: Decoding) -> Iterator[tuple[int, Image.Image]]:
+    def _finish(self, batch: list[int], started: PendingDecode) -> Iterator[tuple[int, Image.Image]]:
         with torch.inference_mode():
             images = self._vae.finish(started)
         yield from zip(batch, images[: len(batch)], strict=True)

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Decoding:
+class PendingDecode:
     """Images on their way from the GPU: the pixels are there when ``done`` is; the latents are kept for another try."""
 
     latents: torch.Tensor
@@ -68,32 +68,32 @@ class Vae:
         mean, std = self._stretched(latents)
         return (latents - mean) * self._scaling / std
 
-    def start_decode(self, latents: torch.Tensor) -> Decoding:
+    def start_decode(self, latents: torch.Tensor) -> PendingDecode:
         """Decode scaled latents; on a GPU this returns before it is done."""
         pixels = self._decode(latents)
         if pixels.device.type != "cuda":
-            return Decoding(latents, pixels, None)
+            return PendingDecode(latents, pixels, None)
         arrived = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
         arrived.copy_(pixels, non_blocking=True)
-        return Decoding(latents, arrived, torch.cuda.current_stream().record_event())
+        return PendingDecode(latents, arrived, torch.cuda.current_stream().record_event())
 
-    def finish(self, decoding: Decoding) -> list[Image.Image]:
+    def finish(self, pending: PendingDecode) -> list[Image.Image]:
         """Wait for the images; those without content are decoded again in float32, if that is another format."""
-        images = decoding.images()
+        images = pending.images()
         flat = [i for i, image in enumerate(images) if is_flat(image)]
         dtype = self._decoder.dtype
         if flat and dtype != torch.float32:
             log.warning("draw: %d images came out flat in %s; decoded again in float32", len(flat), dtype)
-            again = self._in_float32(decoding.latents[flat]).images()
+            again = self._in_float32(pending.latents[flat]).images()
             for i, image in zip(flat, again, strict=True):
                 images[i] = image
         return images
 
-    def _in_float32(self, latents: torch.Tensor) -> Decoding:
+    def _in_float32(self, latents: torch.Tensor) -> PendingDecode:
         dtype = self._decoder.dtype
         _cast(self._decoder, torch.float32)
         try:
-            return Decoding(latents, self._decode(latents).cpu(), None)
+            return PendingDecode(latents, self._decode(latents).cpu(), None)
         finally:
             _cast(self._decoder, dtype)
 

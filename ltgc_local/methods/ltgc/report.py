@@ -15,7 +15,7 @@ from ltgc_local.records import ClassTemplate, Description, Score
 from ltgc_local.reporting.pictures import without_opening
 from ltgc_local.reporting.reported import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.drawn import DrawnRow
+from ltgc_local.runs.generated import GeneratedRow
 
 ZERO_SHOT = ("Zero-shot", "CLIP as it is, by class names")
 
@@ -100,7 +100,7 @@ class LtgcReport(MethodReport[LtgcRecipe]):
         return {description.image_key: description.text for description in found}
 
     def describe_image(
-        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: LtgcRecipe
+        self, row: GeneratedRow, made_from: str, class_name: str, judged: Judged | None, recipe: LtgcRecipe
     ) -> Caption:
         state = "not assessed" if judged is None else "accepted" if judged.accepted else "missed"
         fact = describe_score(judged, recipe) if isinstance(judged, Score) else ""

@@ -22,8 +22,8 @@ from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.duplicates import perceptual_hashes, pixel_digests
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.prefetch import map_batches
-from ltgc_local.runs.drawn import read_rows
 from ltgc_local.runs.files import Artefact, Tensors, decode_png, read_images
+from ltgc_local.runs.generated import read_rows
 
 Array = NDArray[Any]
 

@@ -23,7 +23,7 @@ from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Tensors
 from ltgc_local.runs.redo import redo_file
 from ltgc_local.runs.tensors import read_tensors
-from ltgc_local.training.pixels import Decoding
+from ltgc_local.training.pixels import ImageCache
 
 DISTILLED = "kmdn/distill"
 ALONE = "kmdn/tail"
@@ -136,7 +136,7 @@ def load_tail_network(run: RunDirectory, reads: Sequence[str], device: str) -> T
     return with_channels_last(TailNetwork(load_network(path)), device)
 
 
-def decoding_of(settings: TrainingOptions, folder: Path, size_px: int, data: Data) -> Decoding:
+def image_cache(settings: TrainingOptions, folder: Path, size_px: int, data: Data) -> ImageCache:
     """Return how images are decoded for a network of this method."""
     preprocessing = f"square {size_px} bilinear\0{data.pixels_by}"
-    return Decoding(SquareResize(size_px), preprocessing, folder, settings.in_memory_mib, settings.decode_workers)
+    return ImageCache(SquareResize(size_px), preprocessing, folder, settings.in_memory_mib, settings.decode_workers)

@@ -17,7 +17,7 @@ from ltgc_local.records import Acceptance
 from ltgc_local.reporting.charts import Panel, draw_panel
 from ltgc_local.reporting.reported import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.drawn import DrawnRow
+from ltgc_local.runs.generated import GeneratedRow
 
 DISTILL = "kmdn/distill"
 
@@ -116,7 +116,7 @@ class TgnReport(MethodReport[TgnRecipe]):
         return [score for step in accepts for score in run.records(step, "scores", Acceptance)]
 
     def describe_image(
-        self, row: DrawnRow, made_from: str, class_name: str, judged: Judged | None, recipe: TgnRecipe
+        self, row: GeneratedRow, made_from: str, class_name: str, judged: Judged | None, recipe: TgnRecipe
     ) -> Caption:
         origin = f"from {made_from}" if made_from else "from noise alone"
         alt = f"Generated image {row.description_id} of the class {class_name}, made {origin}"

@@ -17,8 +17,8 @@ from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.scorers import explain
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import Acceptance, Rejected, Score
-from ltgc_local.runs.drawn import DrawnRow, read_drawn
 from ltgc_local.runs.files import Artefact, Images, Lines
+from ltgc_local.runs.generated import GeneratedRow, read_generated
 
 SHOWN_NAMES = 10  # of classes in a warning
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class LastImage:
     """A description's last image, and what was said of it; None where nothing was assessed, and every image trains."""
 
-    drawn: DrawnRow
+    row: GeneratedRow
     score: Score | Acceptance | None
 
     @property
@@ -42,13 +42,13 @@ def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     draws = [step for step in context.step.reads if step.endswith("draw")]
     detects = [step for step in context.step.reads if step.endswith("detect")]
     scores = {s.key: s for step in detects for s in context.run.records(step, "scores", Score)} if detects else None
-    last = choose((row for step in draws for row in context.run.drawn(step)), scores)
+    last = choose((row for step in draws for row in context.run.generated(step)), scores)
     _warn_of_classes_without_images(context, last)
     return split(last, context.recipe.draw.shard_size)
 
 
 def choose(
-    drawn: Iterable[DrawnRow], scores: Mapping[tuple[int, int, int], Score | Acceptance] | None
+    drawn: Iterable[GeneratedRow], scores: Mapping[tuple[int, int, int], Score | Acceptance] | None
 ) -> list[LastImage]:
     """Return every description's image of its last round, sorted by key.
 
@@ -65,15 +65,15 @@ def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[LastImage]) -> 
         if isinstance(item.score, Score) and not item.trains:
             why = explain(item.score, context.recipe.assess, context.corpus.class_names)
             reason = f"{why} (image {item.score.round + 1} of {context.recipe.assess.attempts})"
-            excluded.append(Rejected(item.drawn.class_id, item.drawn.description, reason, "assess"))
+            excluded.append(Rejected(item.row.class_id, item.row.description, reason, "assess"))
     context.progress.advance(len(chunk))
     return kept(chunk, excluded)
 
 
 def kept(chunk: Sequence[LastImage], excluded: Sequence[Rejected]) -> list[Artefact]:
     """Return a chunk's images that train, each with the cosine that it was accepted with, and what is left out."""
-    images = read_drawn([item.drawn for item in chunk if item.trains])
-    scores = {item.drawn.key: item.score for item in chunk}
+    images = read_generated([item.row for item in chunk if item.trains])
+    scores = {item.row.key: item.score for item in chunk}
     accepted = []
     for image in images:
         score = scores[image.key]
@@ -84,8 +84,8 @@ def kept(chunk: Sequence[LastImage], excluded: Sequence[Rejected]) -> list[Artef
 def _warn_of_classes_without_images(context: StageContext[LtgcRecipe], last: Sequence[LastImage]) -> None:
     """Say which tail classes get no generated image though some were wanted; the run goes on with the others."""
     refused, missing = [], []
-    drawn = Counter(item.drawn.class_id for item in last)
-    trains = Counter(item.drawn.class_id for item in last if item.trains)
+    drawn = Counter(item.row.class_id for item in last)
+    trains = Counter(item.row.class_id for item in last if item.trains)
     counts, describe = context.corpus.class_counts(), context.recipe.describe
     for class_id in context.tail:
         name = context.corpus.class_names[class_id]

@@ -24,8 +24,8 @@ from ltgc_local.methods.ltgc.scorers import NO_NUMBER, Array, ClassScorer
 from ltgc_local.prefetch import map_batches, prefetch
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import ClassTemplate, Score
-from ltgc_local.runs.drawn import DrawnRow, read_drawn, read_features
-from ltgc_local.runs.files import Artefact, DrawnImage, Json, Lines, decode_png
+from ltgc_local.runs.files import Artefact, GeneratedImage, Json, Lines, decode_png
+from ltgc_local.runs.generated import GeneratedRow, read_features, read_generated
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,13 @@ log = logging.getLogger(__name__)
 def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     """Return the drawn images class by class: a threshold belongs to a class."""
     source = context.step.reads[0]
-    rows = context.run.drawn(source)
+    rows = context.run.generated(source)
     if context.recipe.draw.clip_features:
         context.run.files(source, "features")  # refuses one that is missing or cut short
     return [list(of_class) for _, of_class in groupby(rows, key=lambda row: row.class_id)]
 
 
-def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[DrawnRow]) -> list[Artefact]:
+def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[GeneratedRow]) -> list[Artefact]:
     class_id = chunk[0].class_id
     texts = context.once(_encode_templates)  # (C, D)
     photographs, cosines = _cosines(context, class_id, chunk, texts)
@@ -76,7 +76,7 @@ def _encode_templates(context: StageContext[LtgcRecipe]) -> Array:
 
 
 def _cosines(
-    context: StageContext[LtgcRecipe], class_id: int, chunk: Sequence[DrawnRow], texts: Array
+    context: StageContext[LtgcRecipe], class_id: int, chunk: Sequence[GeneratedRow], texts: Array
 ) -> tuple[Array, Array]:
     """Return the cosines of a class's photographs with its text (n_y,), and of its drawn images with all (N, C).
 
@@ -90,12 +90,12 @@ def _cosines(
     drawings = [] if known else split(chunk, size)
 
     def pixels(block: Sequence[Any]) -> NDArray[np.uint8]:
-        are_drawn = isinstance(block[0], DrawnImage)
+        are_drawn = isinstance(block[0], GeneratedImage)
         images = [decode_png(drawn.image) for drawn in block] if are_drawn else train.images(block)
         return to_pixels(images, model.resize)
 
     of_photographs, of_drawings = [np.empty(0)], [np.empty((0, len(texts)))]
-    with closing(prefetch(read_drawn, drawings, workers=1, ahead=1)) as drawn:
+    with closing(prefetch(read_generated, drawings, workers=1, ahead=1)) as drawn:
         batches = chain(photographs, drawn)
         with closing(map_batches(pixels, batches, context.decode_threads, model.device)) as decoded:
             for number, blocks in enumerate(decoded):

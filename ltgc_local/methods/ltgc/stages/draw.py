@@ -25,7 +25,7 @@ from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.recipe.schema import Draw
 from ltgc_local.records import Description
-from ltgc_local.runs.files import Artefact, DrawnImage, Images, Tensors, encode_png
+from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Tensors, encode_png
 
 Row = TypeVar("Row")
 
@@ -61,7 +61,7 @@ def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[Description]) -
         descriptions = [chunk[place] for place in places]
         return _drawings(context, descriptions, [source(place, attempt) for place in places], attempt)
 
-    def row(place: int, drawing: Drawing, image: Image.Image, attempt: int) -> tuple[DrawnImage, np.ndarray | None]:
+    def row(place: int, drawing: Drawing, image: Image.Image, attempt: int) -> tuple[GeneratedImage, np.ndarray | None]:
         return _row(context.recipe.draw, corpus, chunk[place], image, drawing.seed, source(place, attempt), clip)
 
     made = draw_each(model, settings, len(chunk), drawings, row, context.progress.advance)
@@ -157,10 +157,10 @@ def _row(
     seed: int,
     source: int | None,
     clip: ClipModel | None,
-) -> tuple[DrawnImage, np.ndarray | None]:
+) -> tuple[GeneratedImage, np.ndarray | None]:
     """Return an image as it is stored, and its pixels (1, 3, H, W) as the clip beside the model reads it."""
     stored = to_stored(image, asked.stored_size_px, asked.stored_mode)
-    row = DrawnImage(
+    row = GeneratedImage(
         image=encode_png(stored),
         class_id=description.class_id,
         class_name=corpus.class_names[description.class_id],
@@ -173,7 +173,7 @@ def _row(
     return row, None if clip is None else to_pixels([stored], clip.resize)
 
 
-def _features(clip: ClipModel, made: Sequence[tuple[DrawnImage, np.ndarray | None]], batch_size: int) -> Tensors:
+def _features(clip: ClipModel, made: Sequence[tuple[GeneratedImage, np.ndarray | None]], batch_size: int) -> Tensors:
     """Encode what was drawn: unit rows (N, D) with the keys (N, 3) of their images."""
     pixels = [torch.from_numpy(np.concatenate(batch)) for batch in split([found for _, found in made], batch_size)]
     try:

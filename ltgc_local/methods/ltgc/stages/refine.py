@@ -28,7 +28,7 @@ class Missed:
 def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
     detect, last_draw, *_ = context.step.reads
     source = last_draw if context.recipe.assess.refine_from == "last" else "draw"
-    texts = {(drawn.class_id, drawn.description_id): drawn.description for drawn in context.run.drawn(source)}
+    texts = {(drawn.class_id, drawn.description_id): drawn.description for drawn in context.run.generated(source)}
     missed = [
         Missed(score.class_id, score.description_id, texts[score.class_id, score.description_id], score.round + 1)
         for score in context.run.records(detect, "scores", Score)

@@ -15,13 +15,13 @@ from ltgc_local.methods.ltgc.fine_tuning import FineTuning
 from ltgc_local.methods.ltgc.prompts import zero_shot_text
 from ltgc_local.methods.training import train
 from ltgc_local.recipe import LtgcRecipe
-from ltgc_local.runs.drawn import DrawnSplit
 from ltgc_local.runs.files import Artefact, Json, Lines, Tensors
+from ltgc_local.runs.generated import GeneratedSplit
 from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.distributed import main_process_first
 from ltgc_local.training.images import ImageSet
 from ltgc_local.training.lora import adapter_state, add_lora
-from ltgc_local.training.pixels import Decoding, Source
+from ltgc_local.training.pixels import ImageCache, Source
 
 NUMBERED = False
 
@@ -43,7 +43,7 @@ def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[str]) -> list[A
     drawn = context.run.files("generated", "images") if mixing != "none" else []
     with main_process_first(recipe.models.device):  # which decodes for all
         original = load_split(context, corpus.train)
-        generated = load_split(context, DrawnSplit("generated", drawn))
+        generated = load_split(context, GeneratedSplit("generated", drawn))
         validation = load_split(context, corpus.val)
     data = ArmData(recipe, mixing, original, generated, len(corpus.class_names), seed)
     counts = corpus.class_counts()
@@ -73,7 +73,7 @@ def load_split(context: StageContext[LtgcRecipe], split: Source) -> ImageSet:
     """Decode a split at the size of CLIP's vision tower; a large one is mapped from a file in the run directory."""
     settings, clip = context.recipe.train, context.model
     preprocessing = f"{clip.preprocessing}\0{context.recipe.data.pixels_by}"
-    decoding = Decoding(
+    images = ImageCache(
         clip.resize, preprocessing, context.run.decoded, settings.in_memory_mib, settings.decode_workers
     )
-    return ImageSet((decoding.load(split),), split.labels)
+    return ImageSet((images.load(split),), split.labels)

@@ -24,16 +24,16 @@ from ltgc_local.methods.tgn.tail_features import probabilities_of
 from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.recipe.schema import Diffusion
 from ltgc_local.records import Acceptance
-from ltgc_local.runs.drawn import DrawnRow, read_drawn
 from ltgc_local.runs.files import Artefact, Json, Lines, decode_png
+from ltgc_local.runs.generated import GeneratedRow, read_generated
 
 
 def plan_chunks(context: StageContext[DiffusionRecipe]) -> list[Chunk]:
     """Return the attempt's images, a shard's number at a time."""
-    return split(context.run.drawn(context.step.reads[0]), context.recipe.diffusion.shard_size)
+    return split(context.run.generated(context.step.reads[0]), context.recipe.diffusion.shard_size)
 
 
-def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[DrawnRow]) -> list[Artefact]:
+def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[GeneratedRow]) -> list[Artefact]:
     scores: list[Acceptance] = []
     for batch in split(chunk, context.recipe.diffusion.accept_batch_size):
         scores += _judge(context, batch)
@@ -44,9 +44,9 @@ def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[DrawnRow])
     return [Json("acceptance", counts), Lines("scores", scores)]
 
 
-def _judge(context: StageContext[DiffusionRecipe], batch: Sequence[DrawnRow]) -> list[Acceptance]:
+def _judge(context: StageContext[DiffusionRecipe], batch: Sequence[GeneratedRow]) -> list[Acceptance]:
     settings, names = context.recipe.diffusion, context.corpus.class_names
-    images = [decode_png(drawn.image).convert("RGB") for drawn in read_drawn(batch)]
+    images = [decode_png(drawn.image).convert("RGB") for drawn in read_generated(batch)]
     cosines = probabilities = None
     if settings.judges_by_clip:
         model: ClipModel = context.model

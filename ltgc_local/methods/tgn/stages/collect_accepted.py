@@ -24,8 +24,8 @@ def plan_chunks(context: StageContext[DiffusionRecipe]) -> list[Chunk]:
     draws = [step for step in context.step.reads if step.endswith("/draw")]
     accepts = [step for step in context.step.reads if step.endswith("/accept")]
     scores = {s.key: s for step in accepts for s in context.run.records(step, "scores", Acceptance)}
-    last = choose((row for step in draws for row in context.run.drawn(step)), scores if accepts else None)
-    drawn, trains = (Counter(i.drawn.class_id for i in items) for items in (last, [i for i in last if i.trains]))
+    last = choose((row for step in draws for row in context.run.generated(step)), scores if accepts else None)
+    drawn, trains = (Counter(i.row.class_id for i in items) for items in (last, [i for i in last if i.trains]))
     refused = [context.corpus.class_names[class_id] for class_id in drawn if not trains[class_id]]
     if refused:
         log.warning("generated: no image of %s was accepted", ", ".join(map(repr, refused)))
@@ -37,6 +37,6 @@ def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[LastImage]
     for item in chunk:
         if isinstance(item.score, Acceptance) and not item.trains:
             reason = f"{item.score.reason} (image {item.score.round + 1} of {attempts})"
-            excluded.append(Rejected(item.drawn.class_id, item.drawn.description, reason, "accept"))
+            excluded.append(Rejected(item.row.class_id, item.row.description, reason, "accept"))
     context.progress.advance(len(chunk))
     return kept(chunk, excluded)

@@ -24,7 +24,7 @@ from ltgc_local.methods.tgn.network import TailNetwork, load_tail_network
 from ltgc_local.methods.tgn.tail_features import FeatureSpace, features_of
 from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.records import Acceptance, Description
-from ltgc_local.runs.files import Artefact, DrawnImage, Images, encode_png
+from ltgc_local.runs.files import Artefact, GeneratedImage, Images, encode_png
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +75,9 @@ def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[Wanted]) -
             for place, (each, seed) in enumerate(zip(part, seeds, strict=True))
         ]
 
-    def row(place: int, drawing: Drawing, image: Image.Image, again: int) -> DrawnImage:
+    def row(place: int, drawing: Drawing, image: Image.Image, again: int) -> GeneratedImage:
         each = chunk[place]
-        return DrawnImage(
+        return GeneratedImage(
             image=encode_png(to_stored(image, settings.stored_size_px, settings.stored_mode)),
             class_id=each.class_id,
             class_name=entries[each.class_id].class_name,

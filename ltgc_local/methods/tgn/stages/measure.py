@@ -21,8 +21,8 @@ from ltgc_local.methods.tgn.measures import consistency, diversity, kernel_dista
 from ltgc_local.methods.tgn.network import TailNetwork, load_tail_network
 from ltgc_local.methods.tgn.tail_features import probabilities_of
 from ltgc_local.recipe import TgnRecipe
-from ltgc_local.runs.drawn import DrawnSplit
 from ltgc_local.runs.files import Artefact, Json
+from ltgc_local.runs.generated import GeneratedSplit
 
 NUMBERED = False
 
@@ -37,7 +37,7 @@ def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Ar
     texts = clip.encode_texts([e.prompt for e in sorted(manifest.entries, key=lambda entry: entry.class_id)])  # (C, D)
     device = resolve_device(context.recipe.models.device)
     tail_network = load_tail_network(context.run, context.step.reads, device)
-    drawn = DrawnSplit("generated", context.run.files("generated", "images"))
+    drawn = GeneratedSplit("generated", context.run.files("generated", "images"))
     context.progress.expect(len(manifest.tail))
     rows: list[dict[str, Any]] = []
     for entry in manifest.tail:

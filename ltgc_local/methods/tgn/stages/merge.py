@@ -14,8 +14,8 @@ from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.budget import Member, count_wanted
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.recipe import DiffusionRecipe, TgnRecipe
-from ltgc_local.runs.drawn import read_init_images
 from ltgc_local.runs.files import Artefact, Json, Lines
+from ltgc_local.runs.generated import read_init_images
 
 NUMBERED = False
 GENERATED = "generated"

@@ -22,7 +22,7 @@ from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator, load_tail_
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.network import SquareResize, TailNetwork, load_tail_network
 from ltgc_local.recipe import GanRecipe
-from ltgc_local.runs.files import Artefact, DrawnImage, Images, encode_png
+from ltgc_local.runs.files import Artefact, GeneratedImage, Images, encode_png
 
 GENERATOR = "cdtg/train"
 
@@ -41,7 +41,7 @@ def plan_chunks(context: StageContext[GanRecipe]) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext[GanRecipe], chunk: Sequence[Wanted]) -> list[Artefact]:
-    rows: list[DrawnImage] = []
+    rows: list[GeneratedImage] = []
     # With the batch's statistics, which the released code has, an image would depend on its neighbours: one by one.
     settings = context.recipe.cdtg
     size = settings.generate_batch_size if settings.behaviour == "intended" else 1
@@ -51,13 +51,13 @@ def run_chunk(context: StageContext[GanRecipe], chunk: Sequence[Wanted]) -> list
     return [Images("images", rows)]
 
 
-def _generate_batch(context: StageContext[GanRecipe], batch: Sequence[Wanted]) -> list[DrawnImage]:
+def _generate_batch(context: StageContext[GanRecipe], batch: Sequence[Wanted]) -> list[GeneratedImage]:
     settings, train = context.recipe.cdtg, context.corpus.train
     entries: dict[int, ClassEntry] = {entry.class_id: entry for entry in read_manifest(context.run).tail}
     seeds = [context.seed("generate", wanted.class_id, wanted.number) for wanted in batch]
     pixels = to_pixels(_images(context, batch, seeds, [entries[wanted.class_id].index for wanted in batch]))
     return [
-        DrawnImage(
+        GeneratedImage(
             image=encode_png(to_stored(Image.fromarray(array), settings.stored_size_px, settings.stored_mode)),
             class_id=wanted.class_id,
             class_name=entries[wanted.class_id].class_name,

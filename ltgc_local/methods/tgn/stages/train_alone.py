@@ -15,7 +15,7 @@ from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.class_data import part_of
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
 from ltgc_local.methods.tgn.kmdn.peer_training import DistillEpoch, Peer, PeerTraining, Validate
-from ltgc_local.methods.tgn.network import Network, build_network, decoding_of
+from ltgc_local.methods.tgn.network import Network, build_network, image_cache
 from ltgc_local.methods.training import train
 from ltgc_local.recipe import TgnRecipe
 from ltgc_local.recipe.schema import Backbone, Classifier, Kmdn
@@ -67,9 +67,9 @@ def build_peer(context: StageContext[TgnRecipe], side: str, entries: Sequence[Cl
 
 def decode(context: StageContext[TgnRecipe], settings: Backbone, source: Source) -> torch.Tensor:
     """Decode images at the network's size, (N, 3, H, W) uint8."""
-    decoding = decoding_of(settings, context.run.decoded, settings.size_px, context.recipe.data)
+    images = image_cache(settings, context.run.decoded, settings.size_px, context.recipe.data)
     with main_process_first(context.recipe.models.device):  # which decodes for all
-        return decoding.load(source)
+        return images.load(source)
 
 
 def validate_on(

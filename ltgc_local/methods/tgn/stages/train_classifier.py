@@ -15,8 +15,8 @@ from ltgc_local.methods.tgn.kmdn.peer_training import Peer
 from ltgc_local.methods.tgn.network import build_network
 from ltgc_local.methods.tgn.stages.train_alone import decode, train_peer, validate_on, weights_folder
 from ltgc_local.recipe import TgnRecipe
-from ltgc_local.runs.drawn import DrawnSplit
 from ltgc_local.runs.files import Artefact
+from ltgc_local.runs.generated import GeneratedSplit
 from ltgc_local.training.images import ImageSet
 
 NUMBERED = False
@@ -43,7 +43,7 @@ def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Ar
 
 def merged_images(context: StageContext[TgnRecipe]) -> Part:
     """Return the generated images that the list of the step ``merge`` names."""
-    drawn = DrawnSplit("generated", context.run.files("generated", "images"))
+    drawn = GeneratedSplit("generated", context.run.files("generated", "images"))
     members = {m.key for m in context.run.records("merge", "list", Member) if m.origin == "generated"}
     rows = [row for row, key in enumerate(drawn.keys) if key in members]
     return Part("generated", drawn, np.array(rows, dtype=np.int64))

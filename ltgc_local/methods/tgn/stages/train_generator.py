@@ -21,7 +21,7 @@ from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
 from ltgc_local.methods.tgn.cdtg.warm_start import start_from
 from ltgc_local.methods.tgn.class_data import part_of
 from ltgc_local.methods.tgn.classes import ClassEntry, read_manifest
-from ltgc_local.methods.tgn.network import TailNetwork, decoding_of, load_tail_network
+from ltgc_local.methods.tgn.network import TailNetwork, image_cache, load_tail_network
 from ltgc_local.methods.training import train
 from ltgc_local.recipe import GanRecipe
 from ltgc_local.records import EpochMetrics
@@ -120,11 +120,11 @@ def load_images(context: StageContext[GanRecipe], entries: Sequence[ClassEntry])
     recipe = context.recipe
     part = part_of(context.corpus.train, [entry.class_id for entry in entries], f"train-cdtg-{recipe.cdtg.classes}")
     folder = context.run.decoded
-    decoding = decoding_of(recipe.cdtg, folder, recipe.cdtg.size_px, recipe.data)
+    images = image_cache(recipe.cdtg, folder, recipe.cdtg.size_px, recipe.data)
     place = {entry.class_id: number for number, entry in enumerate(entries)}
     labels = np.array([place[class_id] for class_id in part.labels.tolist()], dtype=np.int64)
     with main_process_first(recipe.models.device):  # which decodes for all
-        return ImageSet((decoding.load(part),), labels)
+        return ImageSet((images.load(part),), labels)
 
 
 def kept_weights(generator: TailGenerator, behaviour: str) -> dict[str, torch.Tensor]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ltgc_local.runs.drawn import DrawnSplit
-from ltgc_local.runs.files import DrawnImage, Images, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, encode_png
+from ltgc_local.runs.generated import GeneratedSplit
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def files(tmp_path: Path) -> list[Path]:
         rows = []
         for _ in range(num):
             image = encode_png(Image.new("L", (4, 4), number))
-            rows.append(DrawnImage(image, number % 2, "bag", number, "A bag.", 1, 7))
+            rows.append(GeneratedImage(image, number % 2, "bag", number, "A bag.", 1, 7))
             number += 1
         paths.append(tmp_path / f"images-{index}.parquet")
         Images("images", rows).write(paths[-1])
@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_rows_go_on_from_file_to_file(files: list[Path]) -> None:
-    split = DrawnSplit("generated", files)
+    split = GeneratedSplit("generated", files)
     assert (len(split), split.name, split.files) == (5, "generated", tuple(files))
     assert split.labels.tolist() == [0, 1, 0, 1, 0]
     assert split.keys == ("0_0_1", "1_1_1", "0_2_1", "1_3_1", "0_4_1")
@@ -36,14 +36,14 @@ def test_rows_go_on_from_file_to_file(files: list[Path]) -> None:
 
 
 def test_it_goes_to_another_process(files: list[Path]) -> None:
-    again = pickle.loads(pickle.dumps(DrawnSplit("generated", files)))  # noqa: S301 (made in this line)
+    again = pickle.loads(pickle.dumps(GeneratedSplit("generated", files)))  # noqa: S301 (made in this line)
     assert again.image(3).getpixel((0, 0)) == 3
 
 
 def test_a_row_that_is_not_there_and_no_file_at_all(files: list[Path]) -> None:
-    with pytest.raises(IndexError, match="no drawn image 5; there are 5"):
-        DrawnSplit("generated", files).image(5)
-    with pytest.raises(IndexError, match="no drawn image -1"):
-        DrawnSplit("generated", files).image(-1)
-    empty = DrawnSplit("generated", [])
+    with pytest.raises(IndexError, match="no generated image 5; there are 5"):
+        GeneratedSplit("generated", files).image(5)
+    with pytest.raises(IndexError, match="no generated image -1"):
+        GeneratedSplit("generated", files).image(-1)
+    empty = GeneratedSplit("generated", [])
     assert len(empty) == 0 and empty.labels.dtype == "int64"

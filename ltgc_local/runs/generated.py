@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltgc_local.errors import ArtefactError
-from ltgc_local.runs.files import DrawnImage, decode_png, read_images
+from ltgc_local.runs.files import GeneratedImage, decode_png, read_images
 from ltgc_local.runs.redo import redo_file
 from ltgc_local.runs.tables import read_parquet
 from ltgc_local.runs.tensors import read_arrays
@@ -24,7 +24,7 @@ CACHED_FILES = 2
 
 
 @dataclass(frozen=True)
-class DrawnRow:
+class GeneratedRow:
     """What an image shard says of one image, and where the image itself is."""
 
     class_id: int
@@ -39,11 +39,11 @@ class DrawnRow:
         return self.class_id, self.description_id, self.round
 
 
-def read_rows(paths: Iterable[Path]) -> list[DrawnRow]:
+def read_rows(paths: Iterable[Path]) -> list[GeneratedRow]:
     """Read what shards say of their images, and not the images."""
     columns = ["class_id", "description_id", "round", "description"]
     return [
-        DrawnRow(**fields, path=path, row=row)
+        GeneratedRow(**fields, path=path, row=row)
         for path in paths
         for row, fields in enumerate(read_parquet(path, columns).to_pylist())
     ]
@@ -56,18 +56,18 @@ def read_init_images(paths: Iterable[Path]) -> dict[Key, str]:
     return {(row["class_id"], row["description_id"], row["round"]): row["init_image"] for row in rows}
 
 
-def read_drawn(rows: Sequence[DrawnRow]) -> list[DrawnImage]:
+def read_generated(rows: Sequence[GeneratedRow]) -> list[GeneratedImage]:
     """Read the images of ``rows``, in that order; memory holds them and one shard."""
     by_path: dict[Path, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         by_path[row.path].append(place)
-    found: dict[int, DrawnImage] = {}
+    found: dict[int, GeneratedImage] = {}
     for path, places in by_path.items():
         found |= zip(places, read_images([path], [rows[place].row for place in places]), strict=True)
     return [found[place] for place in range(len(rows))]
 
 
-def read_features(rows: Sequence[DrawnRow]) -> NDArray[np.float32]:
+def read_features(rows: Sequence[GeneratedRow]) -> NDArray[np.float32]:
     """Read the clip's unit rows (N, D) that were written beside the shards of ``rows``, in that order.
 
     Raises:
@@ -86,7 +86,7 @@ def read_features(rows: Sequence[DrawnRow]) -> NDArray[np.float32]:
     return np.stack([found[row.key] for row in rows])
 
 
-class DrawnSplit:
+class GeneratedSplit:
     """Drawn images by row, in the order of the files; labels and keys are there without decoding. It pickles."""
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
@@ -103,7 +103,7 @@ class DrawnSplit:
     def image(self, row: int) -> Image.Image:
         """Return one image as it was drawn."""
         if not 0 <= row < len(self):
-            raise IndexError(f"no drawn image {row}; there are {len(self)}")
+            raise IndexError(f"no generated image {row}; there are {len(self)}")
         number = int(np.searchsorted(self._starts, row, side="right")) - 1
         return decode_png(_read_images(self.files[number])[row - self._starts[number]].as_py()["bytes"])
 
