@@ -56,9 +56,9 @@ def test_the_default_is_the_papers_figure_from_left_to_right(make_recipe: MakeRe
 def test_clip_is_beside_the_model_that_draws_in_every_round_and_only_where_it_is_asked_for(
     make_recipe: MakeRecipe,
 ) -> None:
-    assert {step.beside for step in build_plan(make_recipe())} == {None}
+    assert {step.co_resident for step in build_plan(make_recipe())} == {None}
     steps = build_plan(make_recipe("draw.clip_features=true"))
-    both = [step.name for step in steps if step.beside == "clip"]
+    both = [step.name for step in steps if step.co_resident == "clip"]
     assert both == ["draw", "assess/0/redraw", "assess/1/redraw"]
 
 

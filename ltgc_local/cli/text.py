@@ -27,7 +27,7 @@ ARM_TITLES = {
 def plan_as_text(plan: dict[str, Any]) -> str:
     """Word what ``plan_as_dict`` returns."""
     width = max(len(step["name"]) for step in plan["steps"])
-    models = ["+".join(filter(None, (step["model"], step["beside"]))) or "-" for step in plan["steps"]]
+    models = ["+".join(filter(None, (step["model"], step["co_resident"]))) or "-" for step in plan["steps"]]
     roles = max(map(len, models))
     lines = [
         f"{plan['name']}: {plan['method']} on {plan['benchmark']}, seed {plan['seed']}",

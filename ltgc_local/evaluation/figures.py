@@ -8,11 +8,11 @@ from ltgc_local.datasets import Corpus
 from ltgc_local.datasets.groups import shot_of
 from ltgc_local.evaluation.intervals import Resampling, accuracy_intervals, difference_intervals
 from ltgc_local.evaluation.metrics import measure
-from ltgc_local.evaluation.predictions import Answers
+from ltgc_local.evaluation.predictions import Predictions
 
 
-def measure_answers(
-    answers: Answers, corpus: Corpus, resampling: Resampling, treated: str
+def measure_predictions(
+    predictions: Predictions, corpus: Corpus, resampling: Resampling, treated: str
 ) -> dict[str, dict[str, Any]]:
     """Return {arm: figures}; an ensemble of an arm is a value in it.
 
@@ -22,15 +22,15 @@ def measure_answers(
     """
     labels, counts = corpus.test.labels, corpus.class_counts()
     metrics: dict[str, dict[str, Any]] = {}
-    for name, predicted in answers.predicted.items():
+    for name, predicted in predictions.predicted.items():
         arm, _, variant = name.partition(".")
-        figures: dict[str, Any] = measure(predicted, answers.confidence[name], labels, counts)
+        figures: dict[str, Any] = measure(predicted, predictions.confidence[name], labels, counts)
         correct = predicted == labels
         figures["interval"] = accuracy_intervals(correct, labels, counts, resampling)
         control = "control" + name.removeprefix(arm)
-        if arm == treated and control in answers.predicted:
+        if arm == treated and control in predictions.predicted:
             figures["minus_control"] = difference_intervals(
-                correct, answers.predicted[control] == labels, labels, counts, resampling
+                correct, predictions.predicted[control] == labels, labels, counts, resampling
             )
         if variant:
             metrics[arm][variant] = figures
@@ -47,9 +47,9 @@ def list_classes(corpus: Corpus) -> list[dict[str, Any]]:
     ]
 
 
-def columns_of(answers: Answers, corpus: Corpus) -> dict[str, Any]:
+def columns_of(predictions: Predictions, corpus: Corpus) -> dict[str, Any]:
     """Return what is stored of every test image: its key and label, and each arm's prediction and confidence."""
     columns: dict[str, Any] = {"key": list(corpus.test.keys), "label": corpus.test.labels}
-    for name, predicted in answers.predicted.items():
-        columns |= {f"{name}.predicted": predicted, f"{name}.confidence": answers.confidence[name]}
+    for name, predicted in predictions.predicted.items():
+        columns |= {f"{name}.predicted": predicted, f"{name}.confidence": predictions.confidence[name]}
     return columns

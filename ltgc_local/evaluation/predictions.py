@@ -1,4 +1,4 @@
-"""What several classifiers say of a split's images, which are read once, a batch at a time, and never all held."""
+"""The predictions of several classifiers for a split, whose images are read once, in batches, and never all held."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def iterate_logits(
         yield rows, logits
 
 
-class Answers:
-    """The predicted class and its probability for every image of a split, by name of what predicted."""
+class Predictions:
+    """The predicted class and its probability for every image of a split, by the classifier's name."""
 
     def __init__(self, num_images: int) -> None:
         self._num_images = num_images
@@ -83,7 +83,7 @@ class Answers:
         self.confidence: dict[str, np.ndarray] = {}
 
     def add(self, name: str, rows: Sequence[int] | np.ndarray, logits: torch.Tensor) -> None:
-        """Note the answers of ``rows`` (B,) from logits (B, C)."""
+        """Record the predictions for ``rows`` (B,) from logits (B, C)."""
         if name not in self.predicted:
             self.predicted[name] = np.full(self._num_images, -1, dtype=np.int32)
             self.confidence[name] = np.zeros(self._num_images, dtype=np.float32)

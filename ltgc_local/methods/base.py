@@ -17,7 +17,7 @@ from ltgc_local.reporting.reported import MethodReport
 
 #: How a step's workers share it: one process does all of it; its chunks know nothing of each other, so that several
 #: workers can share them; or workers take their share of every batch, and the first writes what they make.
-Parallel = Literal["alone", "chunks", "together"]
+Parallel = Literal["alone", "chunks", "distributed"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Step:
     model_role: Role | None = None
     settings: tuple[str, ...] = ()  # a block (kmdn), a part of one (kmdn:distill), a field (kmdn.feature)
     unread: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one
-    beside: Role | None = None  # a second model that is in memory together with the first, where a recipe asks for it
+    co_resident: Role | None = None  # a second model, held in memory with the first where a recipe asks for it
     arm: str = ""  # of a training: what it is called in the figures
     is_seeded: bool = True  # whether the run's seed shapes its output
 

@@ -54,9 +54,9 @@ class StageContext(Generic[RecipeT_co]):
         return self._load(self.step.model_role)
 
     @cached_property
-    def model_beside(self) -> Any:
-        """The second model, of a step that keeps one beside its first; else None."""
-        return self._load(self.step.beside) if self.step.beside is not None else None
+    def co_resident_model(self) -> Any:
+        """The second model of a step that keeps two in memory; else None."""
+        return self._load(self.step.co_resident) if self.step.co_resident is not None else None
 
     def _load(self, role: Role) -> Any:
         models, card, is_adapted = self.recipe.models, self._card(role), self.step.name == ADAPTER

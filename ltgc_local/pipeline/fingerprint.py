@@ -26,8 +26,8 @@ def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str
         "data": digests["data"],
         **(_model(step.model_role, recipe, digests) if step.model_role else {}),
         **(
-            {f"beside {key}": value for key, value in _model(step.beside, recipe, digests).items()}
-            if step.beside
+            {f"beside {key}": value for key, value in _model(step.co_resident, recipe, digests).items()}
+            if step.co_resident
             else {}
         ),
         **step_settings(step, recipe),

@@ -33,7 +33,7 @@ def step_settings(step: Step, recipe: Recipe) -> dict[str, Any]:
 def shaping_keys(step: Step, recipe: type[Recipe]) -> list[str]:
     """Return the dotted paths of the fields of a class of recipes that shape the step's output, by their markers."""
     fields = dict(iterate_fields(recipe))
-    roles = [role for role in (step.model_role, step.beside) if role]  # in order: so are the keys that are written
+    roles = [role for role in (step.model_role, step.co_resident) if role]  # in order: so are the keys that are written
     keys = [*(["seed"] if step.is_seeded else []), *(f"models.{role}" for role in roles)]
     keys += [key for key, field in fields.items() if (loads := marker(field, Loads)) and set(roles) & set(loads.names)]
     for setting in ("data", *step.settings):

@@ -62,7 +62,7 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
         "to_draw": to_draw,
         "num_to_draw": sum(to_draw.values()),
         "steps": [
-            {"name": s.name, "model": s.model_role, "beside": s.beside, "reads": list(s.reads)}
+            {"name": s.name, "model": s.model_role, "co_resident": s.co_resident, "reads": list(s.reads)}
             for s in build_plan(recipe)
         ],
     }
@@ -79,7 +79,7 @@ def _problem_of(card: ModelCard) -> str:
 
 def notes_of_memory(recipe: Recipe) -> list[str]:
     """Return which models are in memory together, and how large their cards say they are; mostly nothing."""
-    pairs = dict.fromkeys((s.model_role, s.beside) for s in build_plan(recipe) if s.model_role and s.beside)
+    pairs = dict.fromkeys((s.model_role, s.co_resident) for s in build_plan(recipe) if s.model_role and s.co_resident)
     notes = []
     for roles in pairs:
         try:

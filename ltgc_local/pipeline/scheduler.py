@@ -165,7 +165,7 @@ def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -
     """Return what each of the step's workers has in its environment: one entry a worker."""
     models, role = recipe.models, step.model_role
     gpus = [] if models.device == "cpu" else visible_gpus()
-    if step.stage.parallel == "together":
+    if step.stage.parallel == "distributed":
         return join_gpus(gpus, models.workers)
     if step.stage.parallel != "chunks" or role is None:
         return [{}]

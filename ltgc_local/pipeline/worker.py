@@ -49,28 +49,28 @@ def run_step(root: Path, step_name: str, worker: int, workers: int, with_bar: bo
     recipe = read_run_recipe(root)
     step = next(step for step in build_plan(recipe) if step.name == step_name)
     stage: Stage = importlib.import_module(f"ltgc_local.methods.{step.stage.module}")
-    is_together = step.stage.parallel == "together" and workers > 1
-    folder, sharing = run.folder(step_name), {"workers": workers} if workers > 1 and not is_together else {}
-    path = None if is_together and worker > 0 else metrics_path(folder, worker)
+    is_distributed = step.stage.parallel == "distributed" and workers > 1
+    folder, sharing = run.folder(step_name), {"workers": workers} if workers > 1 and not is_distributed else {}
+    path = None if is_distributed and worker > 0 else metrics_path(folder, worker)
     metrics = MetricsWriter(path, folder / "logs" / "tensorboard" if recipe.report.tensorboard else None)
     progress = Progress(step_name, lambda values: metrics.write({**values, **sharing}), with_bar=with_bar)
-    with _meeting(recipe, workers) if is_together else nullcontext(), progress:
+    with _meeting(recipe, workers) if is_distributed else nullcontext(), progress:
         complete = run.complete_chunks(step_name)
         context = StageContext(recipe, step, run, progress, metrics)
         chunks = stage.plan_chunks(context)
         _review(stage, context, len(chunks))
-        mine = [number for number in range(len(chunks)) if is_together or number % workers == worker]
+        mine = [number for number in range(len(chunks)) if is_distributed or number % workers == worker]
         progress.expect(sum(len(chunks[number]) for number in mine))
         if step.model_role is not None and any(number not in complete for number in mine):
             log.info("%s: loading the model of role %s", step_name, step.model_role)
-            _ = context.model, context.model_beside  # loaded before a clock runs: a chunk's seconds are its work
+            _ = context.model, context.co_resident_model  # loaded before a clock runs: a chunk's seconds are its work
         for number in mine:
             if number in complete:
                 progress.skip(len(chunks[number]))
                 continue
             start = time.monotonic()
             artefacts = stage.run_chunk(context, chunks[number])
-            if is_together and worker > 0:
+            if is_distributed and worker > 0:
                 continue
             items, seconds, peak = len(chunks[number]), round(time.monotonic() - start, 3), peak_mib()
             facts = {"items": items, "seconds": seconds, "peak_mib": peak}

@@ -209,6 +209,6 @@ class FullClip:
 
 def test_a_clip_that_does_not_fit_beside_the_model_that_draws_says_what_to_type(make_context: Any) -> None:
     context = make_context("draw", "draw.size_px=32", "draw.steps=1", "draw.clip_features=true")
-    context.__dict__["model_beside"] = FullClip()
+    context.__dict__["co_resident_model"] = FullClip()
     with pytest.raises(BackendError, match=r"type --set draw\.clip_features=false"):
         draw.run_chunk(context, [Description(1, 0, 0, "A photo of the class bag.", "extended")])

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from ltgc_local.datasets import Corpus
-from ltgc_local.evaluation.predictions import Answers, build_views, iterate_logits
+from ltgc_local.evaluation.predictions import Predictions, build_views, iterate_logits
 from ltgc_local.methods.context import StageContext
 from ltgc_local.methods.ltgc.stages.evaluate import run_chunk
 from ltgc_local.methods.ltgc.stages.train import build_classifier
@@ -128,8 +128,8 @@ def test_zero_shot_answers_are_clips_own_whatever_the_batch(make_evaluation: Cal
         assert torch.allclose(found, expected, atol=1e-3)
 
 
-def test_answers_are_the_likeliest_class_and_its_probability() -> None:
-    answers = Answers(3)
-    answers.add("a", [2, 0], torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log())
-    assert answers.predicted["a"].tolist() == [1, -1, 0]
-    assert answers.confidence["a"].tolist() == pytest.approx([0.8, 0.0, 0.9])
+def test_predictions_are_the_likeliest_class_and_its_probability() -> None:
+    predictions = Predictions(3)
+    predictions.add("a", [2, 0], torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log())
+    assert predictions.predicted["a"].tolist() == [1, -1, 0]
+    assert predictions.confidence["a"].tolist() == pytest.approx([0.8, 0.0, 0.9])

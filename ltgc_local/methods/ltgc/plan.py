@@ -15,7 +15,7 @@ DETECT = StageSpec("ltgc.stages.detect", "chunks")
 REFINE = StageSpec("ltgc.stages.refine", "chunks")
 COLLECT = StageSpec("ltgc.stages.collect")
 CLASSIFY = StageSpec("ltgc.stages.classify", "chunks")
-TRAIN = StageSpec("ltgc.stages.train", "together")
+TRAIN = StageSpec("ltgc.stages.train", "distributed")
 EVALUATE = StageSpec("ltgc.stages.evaluate")
 
 TAIL = "describe.tail_below"
@@ -25,8 +25,8 @@ BUDGET = ("extend.max_clip_tokens", "models.t2i")  # how many CLIP tokens, and w
 def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
     """Return LTGC's steps, the control's, and what measures both."""
     steps = list(_descriptions(recipe))
-    beside: Role | None = "clip" if recipe.draw.clip_features else None
-    steps.append(Step("draw", DRAW, ("extend",), "t2i", ("draw",), beside=beside))
+    co_resident: Role | None = "clip" if recipe.draw.clip_features else None
+    steps.append(Step("draw", DRAW, ("extend",), "t2i", ("draw",), co_resident=co_resident))
     drawn, detects = ["draw"], []
     if recipe.assess.enabled:
         budgets = ("extend.max_new_tokens", "extend.max_clip_tokens", "models.clip")
@@ -39,7 +39,7 @@ def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
                 refine, redraw = f"assess/{round_}/refine", f"assess/{round_}/redraw"
                 reads = tuple(dict.fromkeys((detect, drawn[-1], "draw")))
                 steps.append(Step(refine, REFINE, reads, "llm", ("assess", "assess:refine", "extend", BUDGET[1])))
-                steps.append(Step(redraw, DRAW, (refine,), "t2i", ("draw",), beside=beside))
+                steps.append(Step(redraw, DRAW, (refine,), "t2i", ("draw",), co_resident=co_resident))
                 drawn.append(redraw)
     steps.append(Step("generated", COLLECT, (*drawn, *detects)))
     leaks: tuple[str, ...] = ()

@@ -8,9 +8,9 @@ from ltgc_local.model_store import Role
 from ltgc_local.recipe import DescribedRecipe, DiffusionRecipe, TgnRecipe
 
 CLASS_MANIFEST = StageSpec("tgn.stages.class_manifest")
-TRAIN_ALONE = StageSpec("tgn.stages.train_alone", "together")
-DISTILL = StageSpec("tgn.stages.distill", "together")
-TRAIN_GENERATOR = StageSpec("tgn.stages.train_generator", "together")
+TRAIN_ALONE = StageSpec("tgn.stages.train_alone", "distributed")
+DISTILL = StageSpec("tgn.stages.distill", "distributed")
+TRAIN_GENERATOR = StageSpec("tgn.stages.train_generator", "distributed")
 SYNTHESIZE = StageSpec("tgn.stages.synthesize")
 TRAIN_ADAPTER = StageSpec("tgn.stages.train_adapter")
 DRAW_TAIL = StageSpec("tgn.stages.draw_tail", "chunks")
@@ -18,7 +18,7 @@ ACCEPT = StageSpec("tgn.stages.accept", "chunks")
 COLLECT_ACCEPTED = StageSpec("tgn.stages.collect_accepted")
 MERGE = StageSpec("tgn.stages.merge")
 MEASURE = StageSpec("tgn.stages.measure")
-TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_classifier", "together")
+TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_classifier", "distributed")
 EVALUATE_NETWORKS = StageSpec("tgn.stages.evaluate_networks")
 
 DEVICE = "models.device"

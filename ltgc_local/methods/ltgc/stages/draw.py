@@ -51,7 +51,7 @@ def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
 def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[Description]) -> list[Artefact]:
     """Draw a chunk; an image without content is drawn again from other noise, and the seed of that is recorded."""
     model: TextToImageModel = context.model
-    clip: ClipModel | None = context.model_beside
+    clip: ClipModel | None = context.co_resident_model
     settings, corpus = draw_settings(context.recipe.draw), context.corpus  # opened here, not by several threads at once
 
     def source(place: int, attempt: int) -> int | None:

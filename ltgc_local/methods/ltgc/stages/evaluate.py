@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 
 from ltgc_local.backends.protocols import TrainableClip
-from ltgc_local.evaluation.figures import columns_of, list_classes, measure_answers
-from ltgc_local.evaluation.predictions import PLAIN, Answers, build_views, iterate_logits
+from ltgc_local.evaluation.figures import columns_of, list_classes, measure_predictions
+from ltgc_local.evaluation.predictions import PLAIN, Predictions, build_views, iterate_logits
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.ltgc.stages import classify
 from ltgc_local.methods.ltgc.stages.train import build_classifier
@@ -42,25 +42,25 @@ def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[str]) -> list[A
     clip: TrainableClip = context.model
     models = build_arms(context, clip)
     log_prior = _zero_shot_prior(context, clip, models[ZERO_SHOT]) if settings.zero_shot_weight is not None else None
-    answers, kept = Answers(len(corpus.test)), []
+    predictions, kept = Predictions(len(corpus.test)), []
     context.progress.expect(len(corpus.test))
     views = build_views(clip, context.recipe)
     for rows, logits in iterate_logits(clip, corpus.test, models, views, settings.batch_size, context.decode_threads):
         for (arm, view), values in logits.items():
-            answers.add(_name(arm, view), rows, values)
+            predictions.add(_name(arm, view), rows, values)
             if settings.zero_shot_weight is not None and arm != ZERO_SHOT:
                 mixed = ensemble(values, logits[ZERO_SHOT, view], log_prior, settings.zero_shot_weight)
-                answers.add(_name(arm, view, ENSEMBLE), rows, mixed)
+                predictions.add(_name(arm, view, ENSEMBLE), rows, mixed)
         if settings.store_logits:
             kept.append({arm: logits[arm, PLAIN].half() for arm in models})
         context.progress.advance(len(rows))
-    metrics = measure_answers(answers, context.corpus, context.resampling, "ltgc")
+    metrics = measure_predictions(predictions, context.corpus, context.resampling, "ltgc")
     if classify.STEP in context.step.reads:
         metrics["vlm_zero_shot"] = classify.measure_answers(context, clip)
     artefacts: list[Artefact] = [
         Json("metrics", metrics),
         Json("classes", list_classes(context.corpus)),
-        Table("predictions", columns_of(answers, context.corpus)),
+        Table("predictions", columns_of(predictions, context.corpus)),
     ]
     if settings.store_logits:
         artefacts.append(Tensors("logits", {arm: torch.cat([batch[arm] for batch in kept]) for arm in models}))

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from ltgc_local.backends.torch_device import resolve_device
-from ltgc_local.evaluation.figures import columns_of, list_classes, measure_answers
+from ltgc_local.evaluation.figures import columns_of, list_classes, measure_predictions
 from ltgc_local.evaluation.intervals import accuracy_intervals, difference_intervals
 from ltgc_local.evaluation.metrics import accuracies, f1_scores
-from ltgc_local.evaluation.predictions import PLAIN, Answers, View, iterate_logits
+from ltgc_local.evaluation.predictions import PLAIN, Predictions, View, iterate_logits
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.class_data import part_of
 from ltgc_local.methods.tgn.classes import ClassManifest, read_manifest
@@ -51,23 +51,23 @@ def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Ar
     reader = reader_of(context, next(iter(networks.values())))
     models = {arm: network.backbone.network for arm, network in networks.items()}
     settings, threads = context.recipe.evaluate, context.decode_threads
-    answers, kept = Answers(len(test)), []
+    predictions, kept = Predictions(len(test)), []
     context.progress.expect(2 * len(test))
     for rows, logits in iterate_logits(reader, test, models, reader.views, settings.batch_size, threads):
         for (arm, _), values in logits.items():
-            answers.add(arm, rows, values)
+            predictions.add(arm, rows, values)
         if settings.store_logits:
             kept.append({arm: logits[arm, PLAIN].half() for arm in models})
         context.progress.advance(len(rows))
-    metrics = measure_answers(answers, context.corpus, context.resampling, "tgn")
+    metrics = measure_predictions(predictions, context.corpus, context.resampling, "tgn")
     for arm, figures in metrics.items():
-        figures |= measure_sides(context, manifest, answers, arm)
+        figures |= measure_sides(context, manifest, predictions, arm)
     classes = [each | {"is_head": each["class_id"] not in manifest.tail_index} for each in list_classes(context.corpus)]
     artefacts: list[Artefact] = [
         Json("metrics", metrics),
         Json("classes", classes),
         Json("networks", measure_networks(context, manifest)),
-        Table("predictions", columns_of(answers, context.corpus)),
+        Table("predictions", columns_of(predictions, context.corpus)),
     ]
     if settings.store_logits:
         artefacts.append(Tensors("logits", {arm: torch.cat([batch[arm] for batch in kept]) for arm in models}))
@@ -75,11 +75,11 @@ def run_chunk(context: StageContext[TgnRecipe], chunk: Sequence[str]) -> list[Ar
 
 
 def measure_sides(
-    context: StageContext[TgnRecipe], manifest: ClassManifest, answers: Answers, arm: str
+    context: StageContext[TgnRecipe], manifest: ClassManifest, predictions: Predictions, arm: str
 ) -> dict[str, Any]:
     """Return an arm's accuracy on head and tail, with intervals, and its F1."""
     labels, counts, resampling = context.corpus.test.labels, context.corpus.class_counts(), context.resampling
-    predicted = answers.predicted[arm]
+    predicted = predictions.predicted[arm]
     is_tail = np.isin(labels, list(manifest.tail_index))
     macro, per_class = f1_scores(predicted, labels)
     intervals, differences, found = {}, {}, {}
@@ -87,8 +87,8 @@ def measure_sides(
         correct = predicted[mine] == labels[mine]
         found[side] = accuracies(predicted[mine], labels[mine], counts)["all"]
         intervals[side] = accuracy_intervals(correct, labels[mine], counts, resampling)["all"]
-        if arm != "control" and "control" in answers.predicted:
-            other = answers.predicted["control"][mine] == labels[mine]
+        if arm != "control" and "control" in predictions.predicted:
+            other = predictions.predicted["control"][mine] == labels[mine]
             differences[side] = difference_intervals(correct, other, labels[mine], counts, resampling)["all"]
     return {**found, "macro_f1": macro, "f1": per_class, "side_interval": intervals, "side_minus_control": differences}
 
@@ -105,14 +105,14 @@ def measure_networks(context: StageContext[TgnRecipe], manifest: ClassManifest) 
         networks = {name: _load(context, path) for name, path in files.items()}
         ids = np.array([entry.class_id for entry in entries])
         part = part_of(context.corpus.test, ids.tolist(), f"test-{side}")
-        answers = Answers(len(part))
+        predictions = Predictions(len(part))
         reader = reader_of(context, networks["alone"])
         models = {name: network.backbone.network for name, network in networks.items()}
         for rows, logits in iterate_logits(reader, part, models, reader.views, settings.batch_size, threads):
             for (name, _), values in logits.items():
-                answers.add(name, rows, values)
+                predictions.add(name, rows, values)
             context.progress.advance(len(rows))
-        found[side] = {name: _figures(ids[answers.predicted[name]], part.labels, counts) for name in networks}
+        found[side] = {name: _figures(ids[predictions.predicted[name]], part.labels, counts) for name in networks}
     return found
 
 
