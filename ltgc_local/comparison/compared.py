@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ltgc_local.runs.directory import RunDirectory
 
 if TYPE_CHECKING:
-    from ltgc_local.comparison.fold import Row
-    from ltgc_local.comparison.grid import Grid
+    from ltgc_local.comparison.aggregate import Row
+    from ltgc_local.comparison.table import Table
     from ltgc_local.evaluation.intervals import Resampling
 
 
@@ -65,6 +65,6 @@ class MethodComparison:
         """Return what the method's own tables need of a measured run."""
         return {}
 
-    def grids(self, rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
+    def tables(self, rows: Sequence[Row], resampling: Resampling) -> list[Table]:
         """Return the method's own tables, each where some run has its figures."""
         return []

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ltgc_local.comparison.fold import Cell
-from ltgc_local.comparison.grid import Grid
-from ltgc_local.comparison.tables import Benchmark, Comparison
+from ltgc_local.comparison.aggregate import Cell
+from ltgc_local.comparison.compare import Benchmark, Comparison
+from ltgc_local.comparison.table import Table
 from ltgc_local.printable import printable
 
 #: Format -> suffix of its file.
@@ -68,15 +68,15 @@ def _markdown(comparison: Comparison) -> str:
     parts = []
     for benchmark in comparison.benchmarks:
         parts.append(f"# {_marked(benchmark.name)}\n\n{_marked(benchmark.worth)}")
-        for grid in benchmark.grids:
-            left = [isinstance(cell, str) for cell in grid.rows[0]]
-            table = [
-                list(map(_marked, grid.heading)),
+        for table in benchmark.tables:
+            left = [isinstance(cell, str) for cell in table.rows[0]]
+            cells = [
+                list(map(_marked, table.heading)),
                 [":--" if each else "--:" for each in left],
-                *([_marked(cell) if isinstance(cell, str) else _text(cell) for cell in row] for row in grid.rows),
+                *([_marked(cell) if isinstance(cell, str) else _text(cell) for cell in row] for row in table.rows),
             ]
-            lines = ["| " + " | ".join(row) + " |" for row in table]
-            parts.append(f"## {grid.title}\n\n" + "\n".join(lines) + f"\n\n{grid.note}")
+            lines = ["| " + " | ".join(row) + " |" for row in cells]
+            parts.append(f"## {table.title}\n\n" + "\n".join(lines) + f"\n\n{table.note}")
     if comparison.unfinished:
         parts.append(
             "Not measured yet, and so not here: " + ", ".join(_marked(str(run)) for run in comparison.unfinished)
@@ -126,14 +126,14 @@ def _tidy(benchmark: Benchmark, level: float) -> Iterator[tuple[object, ...]]:
 def _latex(comparison: Comparison) -> str:
     parts = ["% needs \\usepackage{booktabs} and \\usepackage{graphicx}"]
     for benchmark in comparison.benchmarks:
-        parts += [_latex_table(benchmark, grid) for grid in benchmark.grids]
+        parts += [_latex_table(benchmark, table) for table in benchmark.tables]
     return "\n\n".join(parts) + "\n"
 
 
-def _latex_table(benchmark: Benchmark, grid: Grid) -> str:
-    columns = "".join("l" if isinstance(cell, str) else "r" for cell in grid.rows[0])
-    rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in grid.rows]
-    caption = f"{_escape(grid.title)}, {_escape(benchmark.name)}. {_escape(benchmark.worth)} {_escape(grid.note)}"
+def _latex_table(benchmark: Benchmark, table: Table) -> str:
+    columns = "".join("l" if isinstance(cell, str) else "r" for cell in table.rows[0])
+    rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows]
+    caption = f"{_escape(table.title)}, {_escape(benchmark.name)}. {_escape(benchmark.worth)} {_escape(table.note)}"
     return "\n".join(
         [
             r"\begin{table}",
@@ -142,7 +142,7 @@ def _latex_table(benchmark: Benchmark, grid: Grid) -> str:
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            " & ".join(map(_escape, grid.heading)) + r" \\",
+            " & ".join(map(_escape, table.heading)) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",

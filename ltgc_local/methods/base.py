@@ -37,7 +37,7 @@ class Step:
     reads: tuple[str, ...] = ()
     model_role: Role | None = None
     settings: tuple[str, ...] = ()  # a block (kmdn), a part of one (kmdn:distill), a field (kmdn.feature)
-    unread: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one
+    ignores: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one
     co_resident: Role | None = None  # a second model, held in memory with the first where a recipe asks for it
     arm: str = ""  # of a training: what it is called in the figures
     is_seeded: bool = True  # whether the run's seed shapes its output

@@ -38,7 +38,7 @@ def shaping_keys(step: Step, recipe: type[Recipe]) -> list[str]:
     keys += [key for key, field in fields.items() if (loads := marker(field, Loads)) and set(roles) & set(loads.names)]
     for setting in ("data", *step.settings):
         keys += [setting] if setting in fields else _keys_of(setting, fields)
-    return [key for key in dict.fromkeys(keys) if key not in step.unread and marker(fields[key], SHAPELESS) is None]
+    return [key for key in dict.fromkeys(keys) if key not in step.ignores and marker(fields[key], SHAPELESS) is None]
 
 
 def _keys_of(setting: str, fields: Mapping[str, FieldInfo]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a comparison says of runs: folded seeds, shared arms once, the change, the 2 x 2, the paper's rows."""
+"""What a comparison says of runs: means over seeds, shared arms once, the change, the 2 x 2, the paper's rows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.comparison import Comparison, compare_runs
-from ltgc_local.comparison.fold import Cell
-from ltgc_local.comparison.grid import Grid
+from ltgc_local.comparison.aggregate import Cell
 from ltgc_local.comparison.read import flatten
+from ltgc_local.comparison.table import Table
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.ltgc.comparison import LtgcComparison
 from ltgc_local.methods.ltgc.paper import TABLES
@@ -22,8 +22,8 @@ from ltgc_local.runs.sealed import write_sealed
 from tests.comparison.conftest import WriteRun
 
 
-def grid(comparison: Comparison, kind: str) -> Grid:
-    (found,) = (grid for grid in comparison.benchmarks[0].grids if grid.kind == kind)
+def table_of(comparison: Comparison, kind: str) -> Table:
+    (found,) = (table for table in comparison.benchmarks[0].tables if table.kind == kind)
     return found
 
 
@@ -69,7 +69,7 @@ def test_what_rows_share_stands_once_zero_shot_first(table: Path) -> None:
 
 
 def test_the_change_is_against_the_rows_own_control_and_paired(table: Path) -> None:
-    rows = {str(row[0]): row for row in grid(compare_runs([table], COMPARISONS), "change").rows}
+    rows = {str(row[0]): row for row in table_of(compare_runs([table], COMPARISONS), "change").rows}
     # all, many, medium, few of 60, 20, 20 and 20 images
     assert values(rows["no_balance_mix"]) == pytest.approx([10, 0, 0, 30])
     assert values(rows["balance_mix"]) == pytest.approx([(4 + 6) / 120 * 100, -10, 0, 35], abs=1e-3)
@@ -78,7 +78,7 @@ def test_the_change_is_against_the_rows_own_control_and_paired(table: Path) -> N
 
 
 def test_the_two_by_two_holds_data_against_sampler(table: Path) -> None:
-    originals, union = grid(compare_runs([table], COMPARISONS), "two_by_two").rows
+    originals, union = table_of(compare_runs([table], COMPARISONS), "two_by_two").rows
     # instance: all, many, few; balanced: all, many, few
     assert values(originals) == pytest.approx([100 * 34 / 60, 90, 20, 100 * 38 / 60, 85, 40])
     assert values(union) == pytest.approx([100 * 40 / 60, 90, 50, 100 * 42 / 60, 85, 60])
@@ -88,17 +88,17 @@ def test_there_is_no_two_by_two_of_rows_that_differ_in_more(write_run: WriteRun,
     right = {"control": (9, 9, 9), "ltgc": (9, 9, 9)}
     write_run("r/a", right, "name=a", "train.mixing=union", "train.sampler=instance")
     write_run("r/b", right, "name=b", "train.mixing=union", "train.lr=0.5")
-    assert [g.kind for g in compare_runs([tmp_path / "r"], COMPARISONS).benchmarks[0].grids].count("two_by_two") == 0
+    assert [g.kind for g in compare_runs([tmp_path / "r"], COMPARISONS).benchmarks[0].tables].count("two_by_two") == 0
 
 
 def test_the_papers_table_stands_beside_the_rows_that_stand_for_its_own(table: Path) -> None:
-    grids = [g for g in compare_runs([table], COMPARISONS).benchmarks[0].grids if g.kind == "paper"]
-    assert [g.title.split(":")[0][-7:] for g in grids] == ["Table 1", "Table 2", "Table 5"]
-    rows = {str(row[0]): row for row in grids[-1].rows}
+    tables = [g for g in compare_runs([table], COMPARISONS).benchmarks[0].tables if g.kind == "paper"]
+    assert [g.title.split(":")[0][-7:] for g in tables] == ["Table 1", "Table 2", "Table 5"]
+    rows = {str(row[0]): row for row in tables[-1].rows}
     assert rows["without BalanceMix"][3] == "no_balance_mix"
     assert values(rows["without BalanceMix"]) == pytest.approx([58.3, 69.5, 100 * 40 / 60])
     assert rows["Mixup"][3] == "-" and values(rows["Mixup"]) == [73.4, 75.2, None]
-    assert "other models and other data" in grids[-1].note
+    assert "other models and other data" in tables[-1].note
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_validation_images_are_compared_at_the_kept_epoch_of_runs_that_were_neve
     assert by_arm.keys() == {"control", "ltgc"}
     assert (by_arm["ltgc"].cells["few"].value, by_arm["control"].cells["few"].value) == (40.0, 5.0)
     assert by_arm["ltgc"].cells["few"].sd == pytest.approx(14.1421, abs=1e-4)
-    assert [grid.title for grid in benchmark.grids] == [
+    assert [table.title for table in benchmark.tables] == [
         "Accuracy on the validation images",
         "Change against the control",
     ]

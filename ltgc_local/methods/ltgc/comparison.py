@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ltgc_local.comparison.aggregate import Cell, Line, Row, list_lines
 from ltgc_local.comparison.compared import MethodComparison
-from ltgc_local.comparison.fold import Cell, Line, Row, list_lines
-from ltgc_local.comparison.grid import Grid, GridRow
 from ltgc_local.comparison.read import NOT_TELLING
+from ltgc_local.comparison.table import Table, TableRow
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.ltgc.paper import TABLES
 
@@ -53,7 +53,7 @@ class LtgcComparison(MethodComparison):
             return "no_balance_mix" if sampler == "instance" else "balanced_sampling"
         return "mixup" if mixing == "mixup" else None
 
-    def grids(self, rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
+    def tables(self, rows: Sequence[Row], resampling: Resampling) -> list[Table]:
         return _two_by_two(rows, resampling)
 
 
@@ -90,7 +90,7 @@ def _upstream(settings: Mapping[str, Any]) -> list[str]:
     return [*words, "detection and exclusion only"] if settings["assess.attempts"] == 1 else words
 
 
-def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
+def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Table]:
     """Return data against sampler under plain cross-entropy, for each set of rows that are otherwise alike."""
     alike: dict[str, dict[tuple[str, str], Line]] = {}
     for row in rows:
@@ -106,14 +106,14 @@ def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
     shown = ("all", "many", "few")
     heading = ("data", *(f"{sampler}: {group}" for sampler in ("instance", "balanced") for group in shown))
     note = "LoRA with cross-entropy, everything else alike; generated images as one set with the originals, not mixed."
-    grids = []
+    tables = []
     for cells in alike.values():
         if len({sampler for _, sampler in cells}) < 2:
             continue
-        body: list[GridRow] = []
+        body: list[TableRow] = []
         for data in ("originals", "originals and generated"):
             found = [cells.get((data, sampler)) for sampler in ("instance", "balanced")]
-            shown_row: GridRow = (data, *(line.cells[g] if line else Cell(None) for line in found for g in shown))
+            shown_row: TableRow = (data, *(line.cells[g] if line else Cell(None) for line in found for g in shown))
             body.append(shown_row)
-        grids.append(Grid("two_by_two", "Data and sampler", note, heading, tuple(body)))
-    return grids
+        tables.append(Table("two_by_two", "Data and sampler", note, heading, tuple(body)))
+    return tables

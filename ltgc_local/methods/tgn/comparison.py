@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ltgc_local.comparison.aggregate import Cell, Row
 from ltgc_local.comparison.compared import MethodComparison
-from ltgc_local.comparison.fold import Cell, Row
-from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
 from ltgc_local.comparison.read import Run
+from ltgc_local.comparison.table import Table, TableRow, join_seeds
 from ltgc_local.evaluation.intervals import Resampling, over_seeds
 from ltgc_local.runs.directory import RunDirectory
 
@@ -59,8 +59,8 @@ class TgnComparison(MethodComparison):
             "measures": run.value("measure", "measures")["summary"] if run.manifest("measure") else {},
         }
 
-    def grids(self, rows: Sequence[Row], resampling: Resampling) -> list[Grid]:
-        return tgn_grids(rows, resampling.level)
+    def tables(self, rows: Sequence[Row], resampling: Resampling) -> list[Table]:
+        return tgn_tables(rows, resampling.level)
 
 
 def _of_diffusion(settings: Mapping[str, Any]) -> list[str]:
@@ -77,9 +77,9 @@ def _of_diffusion(settings: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def tgn_grids(rows: Sequence[Row], level: float) -> list[Grid]:
+def tgn_tables(rows: Sequence[Row], level: float) -> list[Table]:
     """Return both tables, each where some run has such figures."""
-    networks = _grid(
+    networks = _table(
         "networks",
         "Mutual distillation",
         "Percent of the test images of each network's own classes. 'Alone' is the network before distillation.",
@@ -87,7 +87,7 @@ def tgn_grids(rows: Sequence[Row], level: float) -> list[Grid]:
         {title: lambda run, path=path: _at(run.figures["networks"], path) for title, path in NETWORKS.items()},  # type: ignore[misc]
         level,
     )
-    images = _grid(
+    images = _table(
         "images",
         "Generated images",
         "Means over the tail classes. Kernel distance and diversity (mean 1 - cos within a class) are of CLIP's "
@@ -103,27 +103,27 @@ def tgn_grids(rows: Sequence[Row], level: float) -> list[Grid]:
     return [*networks, *images]
 
 
-def _grid(
+def _table(
     kind: str,
     title: str,
     note: str,
     rows: Sequence[Row],
     columns: Mapping[str, Callable[[Run], float | None]],
     level: float,
-) -> list[Grid]:
-    body: tuple[GridRow, ...] = tuple(
+) -> list[Table]:
+    body: tuple[TableRow, ...] = tuple(
         (row.label, join_seeds([run.seed for run in row.runs]), *(_cell(row, get, level) for get in columns.values()))
         for row in rows
     )
-    return [Grid(kind, title, note, ("row", "seeds", *columns), body)] if body else []
+    return [Table(kind, title, note, ("row", "seeds", *columns), body)] if body else []
 
 
 def _cell(row: Row, get: Callable[[Run], float | None], level: float) -> Cell:
     known = [value for run in row.runs if (value := get(run)) is not None]
     if not known:
         return Cell(None)
-    folded = over_seeds(known, level)
-    return Cell(folded.mean, folded.interval, folded.sd)
+    summary = over_seeds(known, level)
+    return Cell(summary.mean, summary.interval, summary.sd)
 
 
 def _at(values: Any, path: Sequence[str]) -> float | None:

@@ -62,7 +62,7 @@ class Line:
     method: str | None
 
 
-def fold_seeds(runs: Sequence[Run]) -> tuple[Row, ...]:
+def group_seeds(runs: Sequence[Run]) -> tuple[Row, ...]:
     """Group runs that differ in the seed only; where two rows would have one label, it names what tells them apart."""
     rows: dict[str, dict[int, Run]] = {}
     for run in runs:
@@ -192,9 +192,9 @@ def _cells(
         elif len(known) == 1:
             cells[key] = Cell(known[0], intervals.get(key), None, is_difference)
         else:
-            folded = over_seeds(known, level)
-            interval = folded.interval if is_difference else _within_percent(folded.interval)
-            cells[key] = Cell(folded.mean, interval, folded.sd, is_difference)
+            summary = over_seeds(known, level)
+            interval = summary.interval if is_difference else _within_percent(summary.interval)
+            cells[key] = Cell(summary.mean, interval, summary.sd, is_difference)
     return cells
 
 

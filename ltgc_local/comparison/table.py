@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ltgc_local.comparison.fold import Cell
+from ltgc_local.comparison.aggregate import Cell
 
-GridRow = tuple[str | Cell, ...]
+TableRow = tuple[str | Cell, ...]
 
 
 @dataclass(frozen=True)
-class Grid:
+class Table:
     """A title, a sentence on how to read it, a heading and rows."""
 
     kind: str  # accuracy, change, two_by_two, networks, images, paper
     title: str
     note: str
     heading: tuple[str, ...]
-    rows: tuple[GridRow, ...]
+    rows: tuple[TableRow, ...]
 
 
 def join_seeds(seeds: Sequence[int]) -> str:

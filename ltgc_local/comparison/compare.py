@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ltgc_local.comparison.aggregate import GROUPS, SIDES, Cell, Line, group_seeds, list_lines, subtract_control
 from ltgc_local.comparison.compared import MethodComparison, PaperTable
-from ltgc_local.comparison.fold import GROUPS, SIDES, Cell, Line, fold_seeds, list_lines, subtract_control
-from ltgc_local.comparison.grid import Grid, GridRow, join_seeds
 from ltgc_local.comparison.read import Run, Split, read_runs
+from ltgc_local.comparison.table import Table, TableRow, join_seeds
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.reporting.provenance import judge_evidence
 
@@ -31,7 +31,7 @@ class Benchmark:
     worth: str
     lines: tuple[Line, ...]
     changes: tuple[tuple[str, str, tuple[int, ...], dict[str, Cell]], ...]  # row's label, arm, seeds, cells
-    grids: tuple[Grid, ...]
+    tables: tuple[Table, ...]
 
 
 @dataclass(frozen=True)
@@ -76,23 +76,23 @@ def compare_runs(
 
 
 def _compare(name: str, runs: Sequence[Run], resampling: Resampling, split: Split) -> Benchmark:
-    rows = fold_seeds(runs)
+    rows = group_seeds(runs)
     lines = list_lines(rows, resampling)
     found = [(row, subtract_control(row, resampling)) for row in rows]
     changes = tuple(
         (row.label, row.method.name, tuple(run.seed for run in row.runs), cells) for row, cells in found if cells
     )
     accuracy = _accuracy(lines, resampling.level) if split == "test" else _validation(lines, resampling.level)
-    grids = [accuracy, *_change(changes)]
+    tables = [accuracy, *_change(changes)]
     for method in {row.method.name: row.method for row in rows}.values():
-        grids += method.grids([row for row in rows if row.method is method], resampling)
+        tables += method.tables([row for row in rows if row.method is method], resampling)
         if split == "test":
-            grids += [_paper(table, name, lines) for table in method.paper_tables if _is_shown(table, name, lines)]
+            tables += [_paper(table, name, lines) for table in method.paper_tables if _is_shown(table, name, lines)]
     worths = {judge_evidence(run.provenance.models).text: None for run in runs}
-    return Benchmark(name, " ".join(worths), lines, changes, tuple(grids))
+    return Benchmark(name, " ".join(worths), lines, changes, tuple(tables))
 
 
-def _accuracy(lines: Sequence[Line], level: float) -> Grid:
+def _accuracy(lines: Sequence[Line], level: float) -> Table:
     note = (
         f"Percent; [ ] is the {100 * level:g} % interval: for one seed by bootstrap over test images, stratified by "
         "class; for several seeds by Student's t over the seeds, with ± their standard deviation. Groups by training "
@@ -104,10 +104,10 @@ def _accuracy(lines: Sequence[Line], level: float) -> Grid:
         _row(line.label or "-", line.title, join_seeds(line.seeds), *(line.cells[key] for key in columns))
         for line in lines
     )
-    return Grid("accuracy", "Accuracy on the test images", note, ("row", "training", "seeds", *columns.values()), rows)
+    return Table("accuracy", "Accuracy on the test images", note, ("row", "training", "seeds", *columns.values()), rows)
 
 
-def _validation(lines: Sequence[Line], level: float) -> Grid:
+def _validation(lines: Sequence[Line], level: float) -> Table:
     note = (
         f"Percent, at the epoch whose weights were kept; [ ] is the {100 * level:g} % interval over seeds (Student's "
         "t), with ± their standard deviation; there is none for one seed. Settings may be chosen with this table; the "
@@ -117,10 +117,10 @@ def _validation(lines: Sequence[Line], level: float) -> Grid:
         _row(line.label or "-", line.title, join_seeds(line.seeds), *(line.cells[group] for group in GROUPS))
         for line in lines
     )
-    return Grid("accuracy", "Accuracy on the validation images", note, ("row", "training", "seeds", *GROUPS), rows)
+    return Table("accuracy", "Accuracy on the validation images", note, ("row", "training", "seeds", *GROUPS), rows)
 
 
-def _change(changes: Sequence[tuple[str, str, tuple[int, ...], dict[str, Cell]]]) -> list[Grid]:
+def _change(changes: Sequence[tuple[str, str, tuple[int, ...], dict[str, Cell]]]) -> list[Table]:
     note = (
         "Points: each row minus its own control, which is the same training without generated images; "
         "paired by image or by seed. A gain on few with a loss on many can be a shift of the class prior alone: "
@@ -134,7 +134,7 @@ def _change(changes: Sequence[tuple[str, str, tuple[int, ...], dict[str, Cell]]]
         for label, _, seeds, cells in changes
     )
     heading = ("row", "seeds", "all", "many" if sides else "many (the head)", "medium", "few", *sides)
-    return [Grid("change", "Change against the control", note, heading, rows)] if rows else []
+    return [Table("change", "Change against the control", note, heading, rows)] if rows else []
 
 
 def _is_shown(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> bool:
@@ -144,7 +144,7 @@ def _is_shown(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> bool:
     return any(line.method in table.shown_for for line in lines)
 
 
-def _paper(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> Grid:
+def _paper(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> Table:
     groups = tuple(dict.fromkeys(group for _, group in table.columns))
     heading = (
         "method",
@@ -164,8 +164,8 @@ def _paper(table: PaperTable, benchmark: str, lines: Sequence[Line]) -> Grid:
             )
         )
     note = f"The columns 'paper' are the paper's own figures ({table.source}): other models and other data than ours."
-    return Grid("paper", f"The paper's Table {table.number}: {table.title}", note, heading, tuple(rows))
+    return Table("paper", f"The paper's Table {table.number}: {table.title}", note, heading, tuple(rows))
 
 
-def _row(*cells: str | Cell) -> GridRow:
+def _row(*cells: str | Cell) -> TableRow:
     return cells
