@@ -11,8 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ltgc_local.datasets.inaturalist18 import NAMES_FILE
-from ltgc_local.datasets.inaturalist_json import read_annotations, read_category_names
+from ltgc_local.datasets.inaturalist18 import NAMES_FILE, read_annotations, read_category_names
 from ltgc_local.errors import LtgcError
 
 

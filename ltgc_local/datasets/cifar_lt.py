@@ -1,14 +1,15 @@
 """CIFAR-10-LT and CIFAR-100-LT, cut from the official binary files at any imbalance factor.
 
 The usual exponential profile (Cui et al. 2019; Cao et al. 2019): class i of C keeps n_i = floor(n_max * f^(-i/(C-1)))
-of its training images, f the imbalance factor, class ids in official order. Which ones is drawn by a seed of the data,
-not the run's, so that runs of several seeds share their data. Validation images are drawn from what the long tail
-leaves: the largest class leaves none at the usual n_max, all of its images, and some with a smaller largest_class.
+of its training images, where f is the imbalance factor and class ids are in official order. Which images it keeps
+depends on a seed of the data, not the run's, so that runs of several seeds share their data. Validation images are
+sampled from what the long tail leaves: of the largest class nothing at the usual n_max, and some with a smaller
+``largest_class``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltgc_local.datasets.base import Corpus
-from ltgc_local.datasets.class_names import choose_class_names
-from ltgc_local.datasets.looking import is_folder, is_there
+from ltgc_local.datasets.base import Corpus, Split
+from ltgc_local.datasets.lists import choose_class_names
+from ltgc_local.datasets.paths import is_folder, is_there
 from ltgc_local.errors import DataError
 from ltgc_local.image_decoding import Decoded
 from ltgc_local.recipe.schema import Data
@@ -32,9 +33,8 @@ PIXELS = 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Format:
-    """One of the two releases: where its files are, how a record is laid out."""
+    """One of the two releases: where its files are, and how a record is laid out."""
 
-    name: str
     folder: str
     train: tuple[str, ...]
     test: str
@@ -44,23 +44,15 @@ class Format:
     class_names: str
 
 
-CIFAR10 = Format(
-    "cifar10_lt",
-    "cifar-10-batches-bin",
-    tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
-    "test_batch.bin",
-    (10_000, 10_000),
-    1,
-    10,
-    "cifar10.txt",
-)
-CIFAR100 = Format(
-    "cifar100_lt", "cifar-100-binary", ("train.bin",), "test.bin", (50_000, 10_000), 2, 100, "cifar100.txt"
-)
+TEN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
+FORMATS = {
+    "cifar10_lt": Format("cifar-10-batches-bin", TEN, "test_batch.bin", (10_000, 10_000), 1, 10, "cifar10.txt"),
+    "cifar100_lt": Format("cifar-100-binary", ("train.bin",), "test.bin", (50_000, 10_000), 2, 100, "cifar100.txt"),
+}
 
 
 @dataclass(frozen=True, eq=False)
-class RecordSplit:
+class RecordSplit(Split):
     """Some records of binary files; images are read through a memory map when asked for."""
 
     name: str
@@ -71,40 +63,49 @@ class RecordSplit:
     labels: NDArray[np.int64] = field(repr=False)  # (N,)
     keys: tuple[str, ...] = field(repr=False)
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def decoded(self, row: int) -> Decoded:
-        return Decoded(self.image(row))
-
-    def image(self, row: int) -> Image.Image:
-        """Return one image, 32x32 RGB.
-
-        Raises:
-            IndexError: there is no such row.
-        """
-        if not 0 <= row < len(self.keys):
-            raise IndexError(f"{self.files[0].parent}: no row {row} in {self.name}; there are {len(self.keys)}")
+    def read(self, row: int) -> Decoded:
+        """Return one image, 32x32 RGB."""
         file, record = divmod(int(self.records[row]), self.per_file)
         pixels = _map(self.files[file], self.label_bytes)[record, self.label_bytes :]
-        return Image.fromarray(np.ascontiguousarray(pixels.reshape(3, 32, 32).transpose(1, 2, 0)))
-
-    def images(self, rows: Iterable[int]) -> list[Image.Image]:
-        """Return several images, in the order of ``rows``."""
-        return [self.image(int(row)) for row in rows]
-
-    def missing(self) -> tuple[list[str], list[str]]:
-        return [], []
+        return Decoded(Image.fromarray(np.ascontiguousarray(pixels.reshape(3, 32, 32).transpose(1, 2, 0))))
 
 
-def open_cifar10_lt(data: Data) -> Corpus:
-    """Open CIFAR-10 as a long tail; raises DataError where its files are missing or damaged."""
-    return _open(CIFAR10, data)
+def open_cifar_lt(data: Data) -> Corpus:
+    """Open CIFAR-10 or CIFAR-100 (fine labels) as a long tail."""
+    name, form = data.benchmark, FORMATS[data.benchmark]
+    folder = data.root / form.folder if is_folder(data.root / form.folder) else data.root
+    train_files = tuple(folder / file for file in form.train)
+    labels = np.concatenate([_labels(path, name, form.images_per_file[0]) for path in train_files])
+    test_labels = _labels(folder / form.test, name, form.images_per_file[1])
+    official = int(np.bincount(labels, minlength=form.num_classes).min())
+    largest = data.largest_class or official
+    if largest > official:
+        raise DataError(f"{name}: data.largest_class is {largest}, but a class has {official} training images")
+    chosen, held_out = [], []
+    for class_id, count in enumerate(profile(form.num_classes, largest, data.imbalance)):
+        of_class = np.flatnonzero(labels == class_id)
+        order = np.random.default_rng(item_seed(data.split_seed, name, class_id)).permutation(of_class)
+        chosen.append(np.sort(order[:count]))
+        held_out.append(np.sort(order[count : count + data.val_per_class]))
+    if not any(map(len, held_out)):
+        raise DataError(
+            f"{name}: imbalance {data.imbalance:g} leaves no image for validation; "
+            f"write 'largest_class: {official - data.val_per_class}' under 'data:'"
+        )
 
+    def split(part: str, rows: Any) -> RecordSplit:
+        is_test = part == "test"
+        keys = tuple(f"{'test' if is_test else 'train'}/{row:05d}" for row in rows)
+        files, own = ((folder / form.test,), test_labels) if is_test else (train_files, labels)
+        return RecordSplit(part, files, form.label_bytes, form.images_per_file[is_test], rows, own[rows], keys)
 
-def open_cifar100_lt(data: Data) -> Corpus:
-    """Open CIFAR-100 (fine labels) as a long tail; raises DataError where its files are missing or damaged."""
-    return _open(CIFAR100, data)
+    return Corpus(
+        name,
+        choose_class_names(data.class_names, form.class_names, form.num_classes),
+        split("train", np.concatenate(chosen)),
+        split("val", np.concatenate(held_out)),
+        split("test", np.arange(len(test_labels))),
+    )
 
 
 def profile(num_classes: int, largest: int, imbalance: float) -> list[int]:
@@ -113,49 +114,11 @@ def profile(num_classes: int, largest: int, imbalance: float) -> list[int]:
     return [max(1, int(largest * (1 / imbalance) ** (i / (num_classes - 1.0)))) for i in range(num_classes)]
 
 
-def _open(form: Format, data: Data) -> Corpus:
-    folder = data.root / form.folder if is_folder(data.root / form.folder) else data.root
-    train_files = tuple(folder / name for name in form.train)
-    labels = np.concatenate([_labels(path, form, form.images_per_file[0]) for path in train_files])
-    test_labels = _labels(folder / form.test, form, form.images_per_file[1])
-    official = int(np.bincount(labels, minlength=form.num_classes).min())
-    largest = data.largest_class or official
-    if largest > official:
-        raise DataError(f"{form.name}: data.largest_class is {largest}, but a class has {official} training images")
-    counts = profile(form.num_classes, largest, data.imbalance)
-    chosen, held_out = [], []
-    for class_id, count in enumerate(counts):
-        of_class = np.flatnonzero(labels == class_id)
-        order = np.random.default_rng(item_seed(data.split_seed, form.name, class_id)).permutation(of_class)
-        chosen.append(np.sort(order[:count]))
-        held_out.append(np.sort(order[count : count + data.val_per_class]))
-
-    if not any(map(len, held_out)):
-        raise DataError(
-            f"{form.name}: imbalance {data.imbalance:g} leaves no image for validation; "
-            f"write 'largest_class: {official - data.val_per_class}' under 'data:'"
-        )
-
-    def split(name: str, files: Sequence[Path], per_file: int, rows: Any, all_labels: NDArray[np.int64]) -> RecordSplit:
-        own = all_labels[rows]
-        own.setflags(write=False)
-        official_name = "test" if name == "test" else "train"
-        keys = tuple(f"{official_name}/{row:05d}" for row in rows)
-        return RecordSplit(name, files, form.label_bytes, per_file, rows, own, keys)
-
-    return Corpus(
-        form.name,
-        choose_class_names(data.class_names, form.class_names, form.num_classes),
-        split("train", train_files, form.images_per_file[0], np.concatenate(chosen), labels),
-        split("val", train_files, form.images_per_file[0], np.concatenate(held_out), labels),
-        split("test", (folder / form.test,), form.images_per_file[1], np.arange(len(test_labels)), test_labels),
-    )
-
-
-def _labels(path: Path, form: Format, num_images: int) -> NDArray[np.int64]:
+def _labels(path: Path, name: str, num_images: int) -> NDArray[np.int64]:
+    form = FORMATS[name]
     expected = num_images * (form.label_bytes + PIXELS)
     if not is_there(path):
-        raise DataError(f"{path}: not there; {form.name} is read from the official binary version, {form.folder}")
+        raise DataError(f"{path}: not there; {name} is read from the official binary version, {form.folder}")
     size = path.stat().st_size
     if size != expected:
         raise DataError(f"{path}: {size} bytes, but the official file has {expected}; copy it again")

@@ -11,9 +11,7 @@ SHOTS: tuple[Shot, ...] = ("many", "medium", "few")
 
 def shot_of(num_train: int) -> Shot:
     """Return the group of a class: many > 100, medium 20-100, few < 20 training images (LTGC, evaluation setup)."""
-    if num_train > 100:
-        return "many"
-    return "medium" if num_train >= 20 else "few"
+    return "many" if num_train > 100 else "medium" if num_train >= 20 else "few"
 
 
 def tail_classes(class_counts: Mapping[int, int], tail_below: int) -> list[int]:

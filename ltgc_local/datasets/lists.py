@@ -1,4 +1,8 @@
-"""Lists of "relative/path label" lines: space separated, labels from 0, no header (ImageNet-LT's, Places-LT's)."""
+"""Lists of images and of class names.
+
+Images: "relative/path label" lines, space-separated, labels from 0, no header (ImageNet-LT's, Places-LT's).
+Class names: one per line in the order of the class ids; the benchmarks' are shipped in ``class_names/``.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +19,16 @@ from ltgc_local.regular_files import MAX_LIST_BYTES, read_text
 SPLITS = ("train", "val", "test")
 #: What ``datasets`` and others call a split's folder or files.
 SPLIT_NAMES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
+FOLDER = Path(__file__).with_name("class_names")
+
+Listed = tuple[list[str], NDArray[np.int64]]  # paths and their labels (N,)
 
 
-def read_list(path: Path) -> tuple[list[str], NDArray[np.int64]]:
-    """Return paths and labels (N,) of a list; a path may have blanks, the last word is the label.
+def read_list(path: Path) -> Listed:
+    """Return paths and labels (N,) of a list; a path may contain blanks, the last word is the label.
 
     Raises:
-        DataError: the list is missing, is empty, or has lines of another form or paths twice: the first few of them
-            by line, and how many.
+        DataError: the list is missing, is empty, has lines of another form or lists a path twice.
     """
     keys, labels, wrong = [], [], []
     for number, line in enumerate(read_lines(path), start=1):
@@ -41,11 +47,7 @@ def read_list(path: Path) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file.
-
-    Raises:
-        DataError: it cannot be read, or is no UTF-8 text.
-    """
+    """Return the lines of a text file."""
     try:
         return read_text(path, MAX_LIST_BYTES, "utf-8-sig").split("\n")
     except FileNotFoundError:
@@ -57,11 +59,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def check_keys(path: Path, keys: Sequence[str]) -> None:
-    """Refuse an empty list, and one with a path twice.
-
-    Raises:
-        DataError: naming the list and the first few paths.
-    """
+    """Refuse an empty list, and one that lists a path twice."""
     if not keys:
         raise DataError(f"{path}: lists no image")
     if len(set(keys)) < len(keys):
@@ -70,18 +68,15 @@ def check_keys(path: Path, keys: Sequence[str]) -> None:
         raise DataError(f"{path}: {len(twice)} paths are listed again: {first_few(twice)}")
 
 
-def check_folders(path: Path, keys: Sequence[str], labels: NDArray[np.int64], folders: Sequence[str | None]) -> None:
-    """Refuse a list in which one folder has two labels or one label two folders: its labels are not the benchmark's.
+def check_folders(path: Path, listed: Listed, folders: Sequence[str | None]) -> None:
+    """Refuse a list where one folder has two labels or one label two folders: its labels are not the benchmark's.
 
     Args:
-        folders: each image's class as its path says, None where it does not.
-
-    Raises:
-        DataError: the first such image.
+        folders: each image's class according to its path; None where the path does not say.
     """
     label_of: dict[str, int] = {}
     folder_of: dict[int, str] = {}
-    for key, label, folder in zip(keys, labels.tolist(), folders, strict=True):
+    for key, label, folder in zip(listed[0], listed[1].tolist(), folders, strict=True):
         if folder is None:
             continue
         if label_of.setdefault(folder, label) != label or folder_of.setdefault(label, folder) != folder:
@@ -89,3 +84,23 @@ def check_folders(path: Path, keys: Sequence[str], labels: NDArray[np.int64], fo
                 f"{path}: {key} has label {label}, but class {label_of[folder]} is {folder}"
                 + (f" and class {label} is {folder_of[label]}" if label in folder_of else "")
             )
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Return the names in a file, line by line; lines that begin with "# " are comments."""
+    lines = [line.strip() for line in read_lines(path) if not line.startswith("# ")]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise DataError(f"{path}: no class names; write one a line, in the order of the class ids")
+    return tuple(lines)
+
+
+def choose_class_names(own: Path | None, shipped: str, num_classes: int) -> tuple[str, ...]:
+    """Return the names in the recipe's file if it gives one, which must be as many, else the benchmark's."""
+    if own is None:
+        return read_class_names(FOLDER / shipped)
+    names = read_class_names(own)
+    if len(names) != num_classes:
+        raise DataError(f"{own}: {len(names)} class names, but there are {num_classes} classes")
+    return names

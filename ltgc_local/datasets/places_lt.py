@@ -1,6 +1,6 @@
 """Places-LT, version 2 (Liu et al. 2019): Places365's images by three lists, Places_LT_{train,val,test}.txt.
 
-Two layouts are about, of the lists as of the trees, and any list is read from any tree:
+Lists and trees come in two layouts each, and any list is read from any tree:
   data_256/a/apartment_building/outdoor/x.jpg   val_256/Places365_val_x.jpg
   train/apartment_building-outdoor/x.jpg        val/apartment_building-outdoor/Places365_val_x.jpg
 """
@@ -10,14 +10,11 @@ from __future__ import annotations
 from functools import cache
 
 from ltgc_local.datasets.base import Corpus
-from ltgc_local.datasets.class_names import FOLDER, read_class_names
 from ltgc_local.datasets.facts import PLACES_LT, check_facts
-from ltgc_local.datasets.image_files import Layout, build_image_files, check_no_overlap
-from ltgc_local.datasets.lists import SPLITS, read_list
+from ltgc_local.datasets.image_files import Layout, build_corpus
+from ltgc_local.datasets.lists import FOLDER, SPLITS, read_class_names, read_list
 from ltgc_local.errors import DataError
 from ltgc_local.recipe.schema import Data
-
-NAME = "places_lt"
 
 
 @cache
@@ -27,56 +24,49 @@ def categories() -> tuple[tuple[str, str], ...]:
     return tuple((category, name) for category, _, name in rows)
 
 
-def _in_data_256(key: str, label: int) -> str:
-    category = categories()[label][0]
-    return f"data_256/{category[0]}/{category}/{key.rpartition('/')[2]}"
+def _official(label: int) -> str:
+    return categories()[label][0]
 
 
-def _in_train(key: str, label: int) -> str:
-    return f"train/{categories()[label][0].replace('/', '-')}/{key.rpartition('/')[2]}"
+def _flat(label: int) -> str:
+    return _official(label).replace("/", "-")
 
 
-def _in_val_256(key: str, label: int) -> str:
-    return f"val_256/{key.rpartition('/')[2]}"
+def _file(key: str) -> str:
+    return key.rpartition("/")[2]
 
 
-def _in_val(key: str, label: int) -> str:
-    return f"val/{categories()[label][0].replace('/', '-')}/{key.rpartition('/')[2]}"
-
-
-TRAIN_LAYOUTS: tuple[Layout, ...] = (_in_data_256, _in_train)
-LAYOUTS = {"train": TRAIN_LAYOUTS, "val": TRAIN_LAYOUTS, "test": (_in_val_256, _in_val)}
+TRAIN_LAYOUTS: tuple[Layout, ...] = (
+    lambda key, label: f"data_256/{_official(label)[0]}/{_official(label)}/{_file(key)}",
+    lambda key, label: f"train/{_flat(label)}/{_file(key)}",
+)
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "train": TRAIN_LAYOUTS,
+    "val": TRAIN_LAYOUTS,
+    "test": (lambda key, label: f"val_256/{_file(key)}", lambda key, label: f"val/{_flat(label)}/{_file(key)}"),
+}
 
 
 def open_places_lt(data: Data) -> Corpus:
-    """Open the benchmark by its lists, and check that they are the published ones.
-
-    Raises:
-        DataError: lists are missing, damaged or others', or a path's folder is not its label's category.
-    """
-    folder = data.lists or data.root
-    splits = {}
+    """Open the benchmark by its lists, and check that they are the published ones."""
+    folder, lists = data.lists or data.root, {}
     for split in SPLITS:
         path = folder / f"Places_LT_{split}.txt"
-        keys, labels = read_list(path)
+        keys, labels = lists[split] = read_list(path)
         for key, label in zip(keys, labels.tolist(), strict=True):
-            found = _category(key)
             if label >= len(categories()):
                 raise DataError(f"{path}: {key} has label {label}; Places365's are 0 to {len(categories()) - 1}")
-            if found is not None and found != categories()[label][0]:
-                raise DataError(f"{path}: {key} has label {label}, which is category {categories()[label][0]}")
-        splits[split] = build_image_files(split, data, keys, labels, LAYOUTS[split])
-    names = tuple(name for _, name in categories())
-    if data.class_names is not None:
-        names = read_class_names(data.class_names)
-    corpus = Corpus(NAME, names, splits["train"], splits["val"], splits["test"])
+            if _category(key) not in (None, _official(label)):
+                raise DataError(f"{path}: {key} has label {label}, which is category {_official(label)}")
+    own = data.class_names
+    names = [name for _, name in categories()] if own is None else read_class_names(own)
+    corpus = build_corpus("places_lt", names, lists, folder, data, LAYOUTS)
     check_facts(corpus, PLACES_LT, str(folder))
-    check_no_overlap(str(folder), splits["train"], splits["val"], splits["test"])
     return corpus
 
 
 def _category(key: str) -> str | None:
-    """Return the category that a path's folders name, None where it has none (val_256)."""
+    """Return the category that a path's folders name, None where they name none (val_256)."""
     top, *folders, _ = key.split("/")
     if top == "data_256":
         return "/".join(folders[1:])

@@ -1,10 +1,10 @@
-"""Read a corpus that ``datasets`` saved: by DatasetDict.save_to_disk, or by Dataset.save_to_disk into a folder a split.
+"""Read a corpus that ``datasets`` saved: by DatasetDict.save_to_disk, or Dataset.save_to_disk into a folder per split.
 
 <root>/train/data-00000-of-00002.arrow, data-00001-of-00002.arrow, dataset_info.json, state.json
 <root>/validation/...             <root>/test/...
 
 ``datasets`` maps the Arrow files into memory and copies nothing, into a cache or elsewhere; nothing in them is code or
-a pickle. Images are decoded here and not by ``datasets``, so that they and their errors are those of the other readers.
+a pickle. Images are decoded here, not by ``datasets``, so that they and their errors equal the other readers'.
 """
 
 from __future__ import annotations
@@ -17,38 +17,33 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ltgc_local.datasets.arrow_columns import (
+from ltgc_local.datasets.base import Corpus, rules_of
+from ltgc_local.datasets.lists import SPLIT_NAMES, SPLITS, read_class_names
+from ltgc_local.datasets.packed import (
     PackedSplit,
     are_copies,
     check_columns,
-    check_same_names,
     first_line,
     number_keys,
     parse_class_names,
     parse_labels,
 )
-from ltgc_local.datasets.base import Corpus
-from ltgc_local.datasets.class_names import read_class_names
-from ltgc_local.datasets.decode import rules_of
-from ltgc_local.datasets.lists import SPLIT_NAMES, SPLITS
-from ltgc_local.datasets.looking import is_folder, is_there, list_names
+from ltgc_local.datasets.paths import is_folder, is_there, list_names
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.image_decoding import ImageRules
 from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.recipe.schema import Data
 from ltgc_local.regular_files import MIB, check_regular, read_json
 
-NAME = "datasets"
-WHAT = f"{NAME} is train, val and test in this folder, as DatasetDict.save_to_disk writes them"
-#: What ``datasets`` raises on files that are not there, are cut short, or are not what it wrote.
+WHAT = "datasets is train, val and test in this folder, as DatasetDict.save_to_disk writes them"
+#: What ``datasets`` raises on files that are missing, cut short, or not what it wrote.
 DAMAGE = (pa.ArrowException, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 MAX_STATE_BYTES = 64 * MIB
-STATE_FILES = ("state.json", "dataset_info.json")
 
 
 @dataclass(frozen=True, eq=False)
 class SavedSplit(PackedSplit):
-    """One split in Arrow files. It pickles as their paths, so that worker processes can have it."""
+    """One split in Arrow files."""
 
     name: str
     folder: Path
@@ -67,18 +62,20 @@ def open_saved_dataset(data: Data) -> Corpus:
     """Open the three splits; images stay in the files.
 
     Raises:
-        DataError: a split is missing or damaged, has not the columns, its labels have no names, or there is a script.
+        DataError: a split is missing or damaged, lacks the columns, its labels have no names, or there is a script.
     """
-    folders = _find_folders(data.root)
-    given = None if data.class_names is None else read_class_names(data.class_names)
-    names = given
+    own = names = None if data.class_names is None else read_class_names(data.class_names)
     splits = {}
-    for split, folder in folders.items():
-        splits[split], own = _open_split(split, folder, data, given)
-        names = own if names is None else names
-        check_same_names(folder, names, own, "train")
+    for split, folder in _find_folders(data.root).items():
+        dataset, encoded = _load(folder, data)
+        if own is None:
+            names = parse_class_names(folder, dataset.data.schema, data.label_column, names, "train")
+        labels = parse_labels(folder, dataset.data.column(data.label_column))
+        files = tuple(Path(file["filename"]) for file in dataset.cache_files)
+        keys = number_keys(split, len(labels))
+        splits[split] = SavedSplit(split, folder, files, keys, labels, encoded, rules_of(data), data.image_column)
     val_is_test = are_copies(splits["val"].files, splits["test"].files)
-    return Corpus(NAME, names or (), splits["train"], splits["val"], splits["test"], val_is_test)
+    return Corpus("datasets", names or (), **splits, val_is_test=val_is_test)
 
 
 def _find_folders(root: Path) -> dict[str, Path]:
@@ -103,10 +100,8 @@ def _find_folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _open_split(
-    split: str, folder: Path, data: Data, class_names: tuple[str, ...] | None
-) -> tuple[SavedSplit, tuple[str, ...]]:
-    """Read the labels and class names of one split, not its images."""
+def _load(folder: Path, data: Data) -> tuple[Any, Any]:
+    """Return one split's dataset, and its column of images alone, not decoded."""
     import datasets
 
     if not any(name.endswith(".arrow") for name in list_names(folder)):
@@ -116,33 +111,20 @@ def _open_split(
     try:
         _check_state(folder)
         dataset = datasets.Dataset.load_from_disk(str(folder), keep_in_memory=False).with_format(None)
-        schema = dataset.data.schema
-        check_columns(folder, schema, data.image_column, data.label_column)
-        names = class_names or parse_class_names(folder, schema, data.label_column)
-        labels = parse_labels(folder, dataset.data.column(data.label_column))
+        check_columns(folder, dataset.data.schema, data)
         images = dataset.select_columns([data.image_column])
-        encoded = images.cast_column(data.image_column, datasets.Image(decode=False))
+        return dataset, images.cast_column(data.image_column, datasets.Image(decode=False))
     except DAMAGE as error:
         if is_out_of_memory(error):
             raise BackendError(f"out of memory while reading {folder}") from error
         named = error.filename if isinstance(error, OSError) and error.filename else folder
         words = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise DataError(f"{named}: not what save_to_disk writes, or damaged: {words}; save it again") from error
-    labels.setflags(write=False)
-    files = tuple(Path(file["filename"]) for file in dataset.cache_files)
-    keys = number_keys(split, len(labels))
-    return SavedSplit(split, folder, files, keys, labels, encoded, rules_of(data), data.image_column), names
 
 
 def _check_state(folder: Path) -> None:
-    """Refuse what ``datasets`` would open without looking: files that are none, or lie elsewhere.
-
-    Raises:
-        OSError: one is no regular file, or may not be read.
-        ValueError: the state names a file outside the folder.
-    """
-    for name in STATE_FILES:
-        read_json(folder / name, MAX_STATE_BYTES)
+    """Refuse files that ``datasets`` would open without looking: irregular ones, and ones outside the folder."""
+    read_json(folder / "dataset_info.json", MAX_STATE_BYTES)
     for entry in read_json(folder / "state.json", MAX_STATE_BYTES)["_data_files"]:
         name = entry["filename"]
         if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:

@@ -143,15 +143,15 @@ DIOR_TEST = (8212, 666, 3434, 2146, 2589, 1031, 538, 1085, 688, 575, 1885, 3105,
 
 def crop_counts(benchmark: str) -> tuple[list[int], list[int]]:
     """Return training and test crops by class: DIOR's nearly, the others' made up; the totals are the true ones."""
-    facts = CROPS[benchmark]
+    num_classes, *totals = CROPS[benchmark]
     if benchmark == "dior":
         train, test = list(DIOR_TRAIN), list(DIOR_TEST)
-        for counts, total in ((train, facts.train), (test, facts.test)):
+        for counts, total in zip((train, test), totals, strict=True):
             counts[13] += total - sum(counts)  # ships, of which there are most
         return train, test
-    shares = [0.75**c for c in range(facts.num_classes)]
-    counts = [[max(2, int(total * s / sum(shares))) for s in shares] for total in (facts.train, facts.test)]
-    for each, total in zip(counts, (facts.train, facts.test), strict=True):
+    shares = [0.75**c for c in range(num_classes)]
+    counts = [[max(2, int(total * s / sum(shares))) for s in shares] for total in totals]
+    for each, total in zip(counts, totals, strict=True):
         each[0] += total - sum(each)
     return counts[0], counts[1]
 

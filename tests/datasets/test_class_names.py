@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.datasets.base import check_class_names
-from ltgc_local.datasets.class_names import FOLDER, choose_class_names, read_class_names
+from ltgc_local.datasets.lists import FOLDER, choose_class_names, read_class_names
 from ltgc_local.datasets.places_lt import categories
 from ltgc_local.errors import DataError
 

@@ -28,13 +28,13 @@ def encode(value: int, mode: str) -> bytes:
 
 def refusal(root: Path) -> str:
     with pytest.raises(DataError) as caught:
-        open_parquet("tiny", Data(root=root), made_by="make tiny")
+        open_parquet(Data(root=root), "tiny", made_by="make tiny")
     assert caught.value.exit_code == 4
     return str(caught.value).replace(str(root), "ROOT")
 
 
 def test_keys_labels_and_names_come_without_images(root: Path) -> None:
-    corpus = open_parquet("tiny", Data(root=root))
+    corpus = open_parquet(Data(root=root), "tiny")
     assert corpus.class_names == ("bag", "coat")
     assert list(corpus.train.keys) == ["train/00000", "train/00001", "train/00002"]
     assert corpus.train.labels.dtype == np.int64
@@ -45,20 +45,20 @@ def test_keys_labels_and_names_come_without_images(root: Path) -> None:
 
 def test_labels_cannot_be_changed(root: Path) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        open_parquet("tiny", Data(root=root)).train.labels[0] = 1
+        open_parquet(Data(root=root), "tiny").train.labels[0] = 1
 
 
 @pytest.mark.parametrize("row_group_size", [None, 1, 2])
 def test_images_come_by_row_whatever_the_row_groups(root: Path, write_split: Any, row_group_size: int | None) -> None:
     write_split("train", labels=(0, 1, 1, 0, 1), row_group_size=row_group_size)
-    split = open_parquet("tiny", Data(root=root)).train
+    split = open_parquet(Data(root=root), "tiny").train
     values = [picture.getpixel((0, 0)) for picture in split.images([4, 0, 2, 1, 3])]
     assert values == [4, 0, 2, 1, 3]
     assert {picture.mode for picture in split.images(range(5))} == {"L"}
 
 
 def test_a_row_that_is_not_there_is_an_index_error(root: Path) -> None:
-    split = open_parquet("tiny", Data(root=root)).train
+    split = open_parquet(Data(root=root), "tiny").train
     for row in (-1, 3):
         with pytest.raises(IndexError):
             split.image(row)
@@ -67,28 +67,28 @@ def test_a_row_that_is_not_there_is_an_index_error(root: Path) -> None:
 @pytest.mark.parametrize(("mode", "expected"), [("RGB", "RGB"), ("RGBA", "RGB"), ("P", "RGB"), ("1", "L"), ("L", "L")])
 def test_images_are_grey_or_colour_and_nothing_else(root: Path, write_split: Any, mode: str, expected: str) -> None:
     write_split("train", images=[encode(1, mode)] * 3)
-    assert open_parquet("tiny", Data(root=root)).train.image(0).mode == expected
+    assert open_parquet(Data(root=root), "tiny").train.image(0).mode == expected
 
 
 def test_a_split_pickles_small_and_reads_on(root: Path) -> None:
-    split = open_parquet("tiny", Data(root=root)).train
+    split = open_parquet(Data(root=root), "tiny").train
     split.image(0)
     copy = pickle.loads(pickle.dumps(split))  # noqa: S301
     assert copy.image(2).getpixel((0, 0)) == 2
 
 
 def test_the_digest_follows_the_content_and_not_the_place(root: Path, write_split: Any, tmp_path_factory: Any) -> None:
-    before = open_parquet("tiny", Data(root=root)).digest()
+    before = open_parquet(Data(root=root), "tiny").digest()
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     shutil.copytree(root, elsewhere, dirs_exist_ok=True)
-    assert open_parquet("tiny", Data(root=elsewhere)).digest() == before
+    assert open_parquet(Data(root=elsewhere), "tiny").digest() == before
     assert len(before) == 16
     write_split("val", labels=(1, 1, 1))
-    assert open_parquet("tiny", Data(root=root)).digest() != before
+    assert open_parquet(Data(root=root), "tiny").digest() != before
 
 
 def test_a_file_replaced_while_in_use_is_noticed(root: Path, write_split: Any) -> None:
-    split = open_parquet("tiny", Data(root=root)).train
+    split = open_parquet(Data(root=root), "tiny").train
     os.utime(write_split("train", labels=(1, 1, 1)), ns=(0, 0))
     with pytest.raises(DataError, match="changed while it was in use"):
         split.image(0)
@@ -122,7 +122,7 @@ def test_missing_columns_and_wrong_types_are_refused(root: Path) -> None:
     with pytest.raises(
         DataError, match=r"its columns are image: name them by data\.image_column and data\.label_column"
     ):
-        open_parquet("tiny", Data(root=root))
+        open_parquet(Data(root=root), "tiny")
     text = table.set_column(1, "label", pa.array(["a", "b", "c"]))
     pq.write_table(text, root / "train.parquet")
     assert refusal(root) == (
@@ -186,7 +186,7 @@ def test_classes_without_a_name_or_with_the_same_are_refused_by_name(root: Path,
 def test_an_image_that_does_not_decode_names_its_key_and_file(root: Path, write_split: Any) -> None:
     whole = encode(1, "L")
     write_split("train", images=[b"no image", whole[:-20], None])
-    split = open_parquet("tiny", Data(root=root)).train
+    split = open_parquet(Data(root=root), "tiny").train
     for row, words in ((0, "does not decode"), (1, "does not decode"), (2, "has no bytes in the file")):
         with pytest.raises(DataError, match=rf"train\.parquet: image train/0000{row} {words}"):
             split.image(row)

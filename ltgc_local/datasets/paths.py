@@ -1,7 +1,7 @@
-"""Look at folders of others: what is there, what cannot be looked at, and names that no program could print.
+"""What is in folders that others made; what cannot be looked at, or has a name no program could print, is a DataError.
 
-pathlib's ``glob`` and ``os.walk`` pass over folders that may not be read, and ``is_file`` raises where its folder may
-not be: here each is a DataError that says so.
+pathlib's ``glob`` and ``os.walk`` pass over folders that cannot be read, and ``is_file`` raises where its folder cannot
+be.
 """
 
 from __future__ import annotations
@@ -18,27 +18,18 @@ _SHOWN = 80
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether there is a folder; raise DataError where that may not be known."""
     mode = _mode(path)
     return mode is not None and stat.S_ISDIR(mode)
 
 
 def is_there(path: Path) -> bool:
-    """Return whether there is anything but a folder; what is no regular file is refused when it is opened.
-
-    Raises:
-        DataError: it may not be known.
-    """
+    """Return whether anything but a folder is there; one that is not a regular file is refused when it is opened."""
     mode = _mode(path)
     return mode is not None and not stat.S_ISDIR(mode)
 
 
 def list_names(folder: Path) -> list[str]:
-    """Return the names in a folder, in order.
-
-    Raises:
-        DataError: it cannot be listed.
-    """
+    """Return the names in a folder, sorted."""
     try:
         return sorted(os.listdir(folder))
     except OSError as error:
@@ -46,11 +37,7 @@ def list_names(folder: Path) -> list[str]:
 
 
 def check_paths(where: Path | str, paths: Sequence[str]) -> None:
-    """Refuse paths of a list, or names in a folder, that no program could open or print.
-
-    Raises:
-        DataError: the first of them with what is wrong, and how many there are.
-    """
+    """Refuse listed paths, or names in a folder, that no program could open or print."""
     wrong = [(path, problem) for path in paths if (problem := _problem_of(path))]
     if wrong:
         path, problem = wrong[0]
