@@ -29,7 +29,7 @@ from benchmarks.machine import pick_device
 from benchmarks.results import report
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.clip.pixels import to_pixels
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.prefetch import map_batches, num_cpus
 
 MINIATURE = Path(__file__).resolve().parents[1] / "data/miniatures/clip"
@@ -140,7 +140,7 @@ def main(device: str, images: int, rounds: int, write: bool) -> None:
     number, batch_size = images or (16384 if is_gpu else 512), 256 if is_gpu else 64
     kinds = {"JPEG of 512 px": ("JPEG", 512), "PNG of 512 px": ("PNG", 512), "PNG of 256 px": ("PNG", 256)}
     with tempfile.TemporaryDirectory() as folder:
-        clip = OpenClipVit(write_vit_b_32(Path(folder)) if is_gpu else MINIATURE, LoadSettings(device))
+        clip = OpenClipVit(write_vit_b_32(Path(folder)) if is_gpu else MINIATURE, ModelOptions(device=device))
     sections, apart = {}, {}
     for title, (kind, size) in (kinds if is_gpu else {"PNG of 28 px": ("PNG", 28), **kinds}).items():
         number_of_kind = number // 4 if (kind == "PNG" and size == 512) or (not is_gpu and size > 28) else number

@@ -29,8 +29,8 @@ from benchmarks.text_models import (
     load_llm,
     one_turn,
 )
-from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
-from ltgc_local.backends.text.transformers_llm import TransformersLlm
+from ltgc_local.backends.protocols import Message, Sampling, TextOptions
+from ltgc_local.backends.text.transformers_models import TransformersLlm
 from ltgc_local.methods.ltgc.prompts import fill_extend
 
 CLASSES = ("bag", "coat", "dress", "sandal", "shirt", "sneaker", "trouser", "pullover", "ankle boot", "T-shirt/top")
@@ -123,9 +123,9 @@ def main(device: str, number: int, alone: int, new_tokens: int, rounds: int, wri
     }
     if HAS_VLLM and device == "cpu":  # no folder of full-size weights is at hand
         del model
-        from ltgc_local.backends.text.vllm_llm import VllmLlm
+        from ltgc_local.backends.text.vllm_models import VllmLlm
 
-        llm = VllmLlm(LLM, LoadSettings(device, max_model_len=1024))
+        llm = VllmLlm(LLM, TextOptions(device=device, max_model_len=1024))
         sections["over bare vLLM"], bare, ours = time_vllm(llm, prompts, sampling, num_tokens, device, rounds)
         drawn = Sampling(SAMPLED_TOKENS, temperature=0.9, top_p=0.95)
         sections[SAMPLED] = time_vllm(llm, prompts, drawn, number * SAMPLED_TOKENS, device, rounds)[0]

@@ -27,8 +27,8 @@ from benchmarks.contest import Contender, Timing, count_flop, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
 from benchmarks.sdxl_weights import build_full_size, load_miniature
-from ltgc_local.backends.pictures import to_stored
-from ltgc_local.backends.protocols import Drawing, DrawSettings, LoadSettings
+from ltgc_local.backends.images import to_stored
+from ltgc_local.backends.protocols import Drawing, DrawSettings, T2iOptions
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.runs.files import encode_png
 
@@ -126,7 +126,7 @@ def run(
     """Time the contenders; return the timings and what was checked."""
     stock = build_full_size(device) if device == "cuda" else load_miniature()
     ours = DiffusersSdxl.from_pipeline(
-        copy.deepcopy(stock), LoadSettings(device, compile=compiled, unet=unet), "benchmark"  # type: ignore[arg-type]
+        copy.deepcopy(stock), T2iOptions(device=device, compile=compiled, unet=unet), "benchmark"  # type: ignore[arg-type]
     )  # fmt: skip
     asked, loop = size.settings, replace(size.settings, batch_size=1)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ltgc_local.backends.protocols import NO_THINKING, Conversation, Message, Sampling
-from ltgc_local.backends.text.chat import template_arguments
+from ltgc_local.backends.text.transformers_models import template_arguments
 
 MINIATURES = Path(__file__).resolve().parents[1] / "data/miniatures"
 LLM, VLM = MINIATURES / "qwen3", MINIATURES / "qwen2.5-vl"

@@ -30,8 +30,8 @@ from benchmarks.text_models import (
     load_vlm,
     one_turn,
 )
-from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
-from ltgc_local.backends.text.transformers_vlm import TransformersVlm
+from ltgc_local.backends.protocols import Message, Sampling, TextOptions
+from ltgc_local.backends.text.transformers_models import TransformersVlm
 from ltgc_local.methods.ltgc.prompts import fill_describe
 
 CLASSES = ("bag", "coat", "dress", "sandal", "shirt", "sneaker", "trouser", "pullover", "ankle boot", "T-shirt/top")
@@ -61,7 +61,7 @@ def time_transformers(
 ) -> tuple[list[Timing], list[str], int]:
     """Return the timings, the baseline's replies to the first ``alone``, and how many new tokens all replies have."""
     model, processor = vlm
-    settings, turns = LoadSettings(device), [one_turn(prompt) for prompt in prompts]
+    settings, turns = TextOptions(device=device), [one_turn(prompt) for prompt in prompts]
     ours = TransformersVlm.from_model(model, processor, settings)
 
     def one_by_one() -> list[list[int]]:
@@ -87,9 +87,9 @@ def time_vllm(
     images: Sequence[Image.Image], prompts: Sequence[str], sampling: Sampling, items: int, device: str, rounds: int
 ) -> tuple[list[Timing], list[str], list[str]]:
     """Return the timings of bare vLLM and of ours on it, and what each replies."""
-    from ltgc_local.backends.text.vllm_vlm import VllmVlm
+    from ltgc_local.backends.text.vllm_models import VllmVlm
 
-    ours = VllmVlm(VLM, LoadSettings(device, max_model_len=1024))
+    ours = VllmVlm(VLM, TextOptions(device=device, max_model_len=1024))
     pictures: list[dict[str, Any]] = [{"type": "image_pil", "image_pil": image} for image in images]
     bare = bare_vllm(ours._engine, [shown(p, picture) for p, picture in zip(prompts, pictures, strict=True)], sampling)
     turns: list[list[Message]] = [one_turn(prompt) for prompt in prompts]
@@ -126,7 +126,7 @@ def main(device: str, number: int, alone: int, new_tokens: int, rounds: int, wri
     vlm = load_vlm(device)
     timings, replies, items = time_transformers(vlm, images, prompts, alone, new_tokens, device, rounds)
     sections = {"against transformers": timings}
-    ours = TransformersVlm.from_model(*vlm, LoadSettings(device))
+    ours = TransformersVlm.from_model(*vlm, TextOptions(device=device))
     same = equal_share(ours.describe(images, [one_turn(p) for p in prompts], Sampling(new_tokens))[:alone], replies)
     facts: dict[str, Any] = {
         "images": f"{number} of {images[1].width} px under Prompt 1, {items} new tokens, {new_tokens} each at most",

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
-from ltgc_local.backends.pictures import to_stored
-from ltgc_local.backends.protocols import Drawing, LoadSettings
+from ltgc_local.backends.images import to_stored
+from ltgc_local.backends.protocols import Drawing, ModelOptions, T2iOptions
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.methods.ltgc.prompts import zero_shot_text
 from ltgc_local.methods.ltgc.stages.draw import draw_settings
@@ -38,7 +38,7 @@ def measure_drawing(per_class: int) -> dict[str, object]:
     """Draw ``per_class`` prompts of each class with the quickstart's settings and compare."""
     recipe = load_recipe(ROOT / "recipes" / "quickstart.yaml")
     settings = draw_settings(recipe.draw)
-    model = DiffusersSdxl(WEIGHTS / "sdxl", LoadSettings("cpu"))
+    model = DiffusersSdxl(WEIGHTS / "sdxl", T2iOptions(device="cpu"))
     val, rng = load("val"), random.Random(0)
     rows = [int(row) for c in range(10) for row in np.flatnonzero(val.labels == c)[:per_class]]
     wanted = [val.attributes[row] for row in rows]
@@ -78,7 +78,7 @@ def measure_clip() -> dict[str, object]:
     """Return CLIP's zero-shot accuracy on the validation photographs."""
     from PIL import Image
 
-    clip, val = OpenClipVit(WEIGHTS / "clip", LoadSettings("cpu")), load("val")
+    clip, val = OpenClipVit(WEIGHTS / "clip", ModelOptions(device="cpu")), load("val")
     features = clip.encode_images([Image.fromarray(image) for image in val.images])
     texts = clip.encode_texts([zero_shot_text(name) for name in CLASS_NAMES])
     predicted = (features @ texts.T).argmax(1).numpy()

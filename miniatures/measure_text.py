@@ -23,7 +23,7 @@ import torch
 import transformers
 from PIL import Image
 
-from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
+from ltgc_local.backends.protocols import Message, Sampling, TextOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.methods.ltgc import prompts
 from miniatures.attributes import VALUES, names_of
@@ -83,7 +83,9 @@ class Measured:
     """A shipped miniature, loaded and asked by the product's own code path."""
 
     def __init__(self, role: str, folder: str, backend: str) -> None:
-        self.model = load_model(role, backend, WEIGHTS / folder, LoadSettings("cpu", "float32", max_model_len=2048))
+        self.model = load_model(
+            role, backend, WEIGHTS / folder, TextOptions(device="cpu", dtype="float32", max_model_len=2048)
+        )
 
     def reply(self, dialogues: Sequence[Sequence[str]], sampling: Sampling = GREEDY) -> list[str]:
         return self.model.reply([as_messages(turns) for turns in dialogues], sampling)

@@ -86,7 +86,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 TEXT_STEPS = (
     *("methods.ltgc.stages.extend", "methods.ltgc.stages.refine", "methods.ltgc.stages.summarize"),
-    "backends.text.transformers_llm",
+    "backends.text.transformers_models",
 )
 TGN_STEPS = (
     *(

@@ -25,9 +25,9 @@ def test_the_benchmarks_need_neither_datasets_nor_pyarrow_nor_vllm(name: str) ->
 def test_scoring_is_faster_than_a_plain_loop() -> None:
     from benchmarks.clip import MINIATURE, compare, draw
     from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
-    from ltgc_local.backends.protocols import LoadSettings
+    from ltgc_local.backends.protocols import ModelOptions
 
-    timings, apart = compare(OpenClipVit(MINIATURE, LoadSettings("cpu")), draw("PNG", 28, 1024), 64, 3)
+    timings, apart = compare(OpenClipVit(MINIATURE, ModelOptions(device="cpu")), draw("PNG", 28, 1024), 64, 3)
     assert apart < 1e-5
     one_by_one, loader, ours = timings
     assert ours.ratio > 1.1 * loader.ratio

@@ -1,4 +1,7 @@
-"""What the stages need of a model. A backend is one final class that fulfils one of these."""
+"""What the stages need from a model, and the options it is loaded with. A backend is one class with one role's methods.
+
+Options are keyword-only dataclasses, one class per role; the recipe and the model's card fill them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,81 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from ltgc_local.model_store import FewStepCard
 
-#: For chat templates: a model that may think aloud first (Qwen3) answers at once. Templates that know no such thing
-#: ignore it. Thinking would use up the tokens of a reply, whose form is all that is asked for.
+#: For chat templates: a model that can think aloud (Qwen3) should reply at once, since thinking would use up the tokens
+#: of the reply. Templates without such a switch ignore this.
 NO_THINKING = {"enable_thinking": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """How any model is loaded.
+
+    Attributes:
+        device: ``cpu``, ``cuda`` or ``auto``.
+        dtype: torch's name of a number format, or ``auto``.
+    """
+
+    device: str = "cpu"
+    dtype: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOptions(ModelOptions):
+    """How a vlm or llm is loaded.
+
+    Attributes:
+        quantization: by bitsandbytes.
+        max_model_len: tokens of prompt and reply together; for vLLM.
+        tensor_parallel: GPUs that share the model.
+        max_pixels: images with more are shrunk before a vlm sees them.
+    """
+
+    quantization: Literal["none", "4bit", "8bit"] = "none"
+    max_model_len: int = 4096
+    tensor_parallel: int = 1
+    max_pixels: int = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class T2iOptions(ModelOptions):
+    """How a t2i is loaded.
+
+    Attributes:
+        compile: what torch.compile compiles; None picks what suits the device.
+        few_step: of a distilled checkpoint, from its card.
+        batch_sizes: file that remembers which batches fit into memory; None remembers for this process only.
+        adapter: file of an ``AdapterLearner``, which changes what the model draws.
+        text_encoders: bits of their weights by bitsandbytes; None leaves them whole.
+        unet: number format of its matrices; None is ``dtype``.
+        tiny_decoder: folder, inside the model's own, of what decodes instead of its VAE.
+    """
+
+    compile: Literal["none", "regional", "full"] | None = None
+    few_step: FewStepCard | None = None
+    batch_sizes: Path | None = None
+    adapter: Path | None = None
+    text_encoders: Literal["8bit"] | None = None
+    unet: Literal["fp8"] | None = None
+    tiny_decoder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneOptions(ModelOptions):
+    """How a classification network is built.
+
+    Attributes:
+        feature: the module whose maps it returns, such as ``layer3``; None is the last stage.
+        stem: ``full``, ``no_pool`` or ``small`` (see the recipe).
+        normalisation: ``half``, or what the ``weights`` were trained with.
+    """
+
+    architecture: str
+    num_classes: int
+    feature: str | None = None
+    stem: str = "full"
+    normalisation: str = "half"
 
 
 class Message(TypedDict):
@@ -29,50 +103,12 @@ Conversation = Sequence[Message]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a reply is decoded. ``temperature`` 0 is greedy. ``seed`` fixes one call, batch and all."""
+    """How a reply is decoded. ``temperature`` 0 is greedy. ``seed`` fixes a whole call, including its batches."""
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class FewStep:
-    """How a distilled text-to-image checkpoint wants to be drawn with; from its card, whose field documents it."""
-
-    steps: tuple[int, ...]
-    guidance: float = 0.0
-    scheduler: str | None = None
-    timestep_spacing: str | None = None
-    lora: str | None = None
-
-
-@dataclass(frozen=True)
-class LoadSettings:
-    """Where and how weights are put: device ``cpu`` or ``cuda``, dtype a torch name or ``auto``, bitsandbytes bits.
-
-    ``max_model_len`` (tokens of prompt and reply) is vLLM's; ``tensor_parallel`` GPUs share one vlm or llm;
-    ``max_pixels`` bounds the pictures that a vlm sees: pictures with more pixels are shrunk. A t2i has the rest:
-    ``compile`` (None: as suits the device), ``few_step`` of a distilled checkpoint, the file in which batches that
-    fit into memory are remembered (None: nowhere), the file of an ``AdapterLearner`` that changes what it draws,
-    bitsandbytes bits of its text encoders (None: whole), the format of its UNet's matrices (None: the dtype), and the
-    folder within its own of what decodes in its VAE's place.
-    """
-
-    device: str = "cpu"
-    dtype: str = "auto"
-    quantization: Literal["none", "4bit", "8bit"] = "none"
-    max_model_len: int = 4096
-    tensor_parallel: int = 1
-    max_pixels: int = 1024 * 1024
-    compile: Literal["none", "regional", "full"] | None = None
-    few_step: FewStep | None = None
-    batch_sizes: Path | None = None
-    adapter: Path | None = None
-    text_encoders: Literal["8bit"] | None = None
-    unet: Literal["fp8"] | None = None
-    tiny_decoder: str | None = None
 
 
 class VisionLanguageModel(Protocol):
@@ -85,7 +121,7 @@ class VisionLanguageModel(Protocol):
         sampling: Sampling,
         schema: dict[str, Any] | None = None,
     ) -> list[str]:
-        """Reply to each conversation, whose first turn is about the image of the same index.
+        """Reply to each conversation; its first turn is about the image with the same index.
 
         Where the backend can, decoding is constrained to the JSON ``schema``.
         """
@@ -104,13 +140,16 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """What all drawings of a call share.
+    """What all images of a call share.
 
-    Size in pixels of the drawn square, denoising steps, guidance scale, negative prompt, and img2img's strength in
-    (0, 1]: the share of the steps that are done where an image starts from another. Guidance is applied on the steps
-    whose share of all is in ``guidance_interval`` [from, to). ``cache_interval`` 1 computes the whole UNet at every
-    step, k only at every k-th. ``batch_size`` is how many are drawn at once at most. ``feature_scale`` weighs the
-    attention to drawings' features beside that to their prompts.
+    Attributes:
+        size_px: edge of the square image.
+        steps: denoising steps.
+        strength: of img2img, in (0, 1]: the share of the steps that are done when an image starts from another.
+        guidance_interval: [from, to), as shares of all steps: the steps that guidance is applied on.
+        cache_interval: k computes the whole UNet at every k-th step only; 1 always does.
+        batch_size: how many images are drawn at once at most.
+        feature_scale: weight of the attention to features, relative to that to the prompt.
     """
 
     size_px: int
@@ -126,9 +165,11 @@ class DrawSettings:
 
 @dataclass(frozen=True)
 class Drawing:
-    """One image that is wanted; ``source`` is the image that it starts from, None: from noise alone.
+    """An image to draw.
 
-    ``features`` (F,) steer the drawing through an adapter that was trained with such features; None: they do not.
+    Attributes:
+        source: the image it starts from; None starts from noise alone.
+        features: (F,), which steer the image through an adapter that was trained with such features; None: no steering.
     """
 
     prompt: str
@@ -137,35 +178,13 @@ class Drawing:
     features: torch.Tensor | None = None
 
 
-class TextToImageModel(Protocol):
-    """Role ``t2i``."""
-
-    def draw(self, wanted: Sequence[Drawing], settings: DrawSettings) -> Iterator[tuple[int, Image.Image]]:
-        """Draw each; yield (its index in ``wanted``, the image) as batches are finished, in any order.
-
-        An image's noise comes from its seed alone, whatever the batch. A source is cropped around its middle to a
-        square and brought to ``settings.size_px``. An image that could not be drawn (not a number, even in float32)
-        comes out black.
-
-        Raises:
-            BackendError: not even one image fits into the memory.
-        """
-        ...
-
-    def strength_of(self, noise_share: float) -> float:
-        """Return the img2img strength at which noise has this share of the amplitude: s / (a + s) of a x + s n."""
-        ...
-
-    def learner(self, settings: AdapterSettings, prompts: Sequence[str]) -> AdapterLearner:
-        """Freeze the model, and return what trains an adapter of it with these prompts; the model draws no more."""
-        ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdapterSettings:
-    """What is trained of a text-to-image model: a LoRA on its attentions, and tokens of features beside the prompt.
+    """What is trained of a text-to-image model: a LoRA on its attentions, and tokens of features next to the prompt's.
 
-    ``feature_size`` F is None where there are no features; ``cross_attention`` leaves self-attention as it is.
+    Attributes:
+        cross_attention: leaves self-attention as it is.
+        feature_size: F; None trains without features.
     """
 
     lora_rank: int
@@ -177,15 +196,38 @@ class AdapterSettings:
     gradient_checkpointing: bool = False
 
 
+class TextToImageModel(Protocol):
+    """Role ``t2i``."""
+
+    def draw(self, wanted: Sequence[Drawing], settings: DrawSettings) -> Iterator[tuple[int, Image.Image]]:
+        """Draw each image; yield (its index in ``wanted``, the image) as batches are finished, in any order.
+
+        An image's noise depends on its seed alone, whatever the batch. A source is cropped to its central square and
+        resized to ``settings.size_px``. An image whose values are not finite, even in float32, comes out black.
+
+        Raises:
+            BackendError: not even one image fits into the memory.
+        """
+        ...
+
+    def strength_of(self, noise_share: float) -> float:
+        """Return the img2img strength at which noise has this share of the amplitude: s / (a + s) of a x + s n."""
+        ...
+
+    def learner(self, settings: AdapterSettings, prompts: Sequence[str]) -> AdapterLearner:
+        """Freeze the model and return what trains an adapter of it with these prompts. The model can draw no more."""
+        ...
+
+
 class AdapterLearner(Protocol):
-    """A text-to-image model whose adapter trains; all else of it is frozen."""
+    """A frozen text-to-image model with an adapter that trains."""
 
     @property
     def device(self) -> torch.device: ...
 
     @property
     def num_timesteps(self) -> int:
-        """Steps of the noise schedule; time steps are from 0 to one less."""
+        """The length of the noise schedule."""
         ...
 
     @property
@@ -194,7 +236,7 @@ class AdapterLearner(Protocol):
         ...
 
     def encode_images(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> torch.Tensor:
-        """Return latents (B, 4, h, w) of images cropped to squares, float32, on the CPU."""
+        """Return latents (B, 4, h, w) of images cropped to squares, float32, on the CPU; a seed per image."""
         ...
 
     def loss(
@@ -205,13 +247,13 @@ class AdapterLearner(Protocol):
         noise: torch.Tensor,
         timesteps: torch.Tensor,
     ) -> torch.Tensor:
-        """Return the mean squared error of what the model predicts of noised latents: their noise, or their velocity.
+        """Return the mean squared error of the model's prediction for noised latents: of their noise or velocity.
 
         Args:
             latents, noise: (B, 4, h, w).
-            labels: (B,), places among the learner's prompts; -1 is the prompt that guidance moves away from.
+            labels: (B,), indices of the learner's prompts; -1 is the prompt that guidance moves away from.
             features: (B, F); a row of NaN leaves its image's features out. None where there are none.
-            timesteps: (B,).
+            timesteps: (B,), in [0, num_timesteps).
         """
         ...
 
@@ -224,7 +266,7 @@ class AdapterLearner(Protocol):
         ...
 
     def adapter(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """Return the weights and the metadata of the file that ``LoadSettings.adapter`` reads."""
+        """Return the weights and the metadata of the file that ``T2iOptions.adapter`` reads."""
         ...
 
 
@@ -233,13 +275,13 @@ class ClipModel(Protocol):
 
     device: str
 
-    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Encode images as unit rows (N, D), float32, on the CPU."""
-        ...
-
     @property
     def resize(self) -> Callable[[Image.Image], Image.Image]:
-        """The part of the preprocessing that gives RGB images still, at the tower's size; it pickles."""
+        """The part of the preprocessing that returns an RGB image of the tower's size. It can be pickled."""
+        ...
+
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Encode images as unit rows (N, D), float32, on the CPU."""
         ...
 
     def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -252,7 +294,7 @@ class ClipModel(Protocol):
 
 
 class ImageReader(Protocol):
-    """What reads images as numbers: the device that it is on, and its normalisation."""
+    """A device, and the normalisation of the images that models there read."""
 
     @property
     def device(self) -> str: ...
@@ -263,7 +305,7 @@ class ImageReader(Protocol):
         ...
 
 
-class TrainableClip(ClipModel, Protocol):
+class TrainableClip(ClipModel, ImageReader, Protocol):
     """Role ``clip`` as training and evaluation use it: the vision tower by itself, and what it reads."""
 
     @property
@@ -276,7 +318,7 @@ class TrainableClip(ClipModel, Protocol):
 
     @property
     def logit_scale(self) -> float:
-        """The factor of cosines that CLIP was trained with: 1 / temperature."""
+        """The factor for cosines that CLIP was trained with: 1 / temperature."""
         ...
 
     @property
@@ -285,11 +327,6 @@ class TrainableClip(ClipModel, Protocol):
         ...
 
     @property
-    def normalisation(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and std (1, 3, 1, 1) of images in [0, 1]."""
-        ...
-
-    @property
     def preprocessing(self) -> str:
-        """What ``resize`` does, as a text that is the same for the same folder: the key of decoded images."""
+        """Text that identifies what ``resize`` does: the key of cached images."""
         ...

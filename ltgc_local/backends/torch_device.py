@@ -1,4 +1,4 @@
-"""Which device and dtype a model is loaded on: one place for every backend that runs on torch."""
+"""Where models and tensors are put: devices, number formats, memory formats, and copies that do not wait."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def resolve_device(name: str) -> str:
-    """Turn ``auto`` into ``cuda`` or ``cpu``; refuse a GPU that is not there.
+    """Turn ``auto`` into ``cuda`` or ``cpu``.
 
     Raises:
         BackendError: ``cuda`` was asked for and torch sees no GPU.
@@ -32,9 +32,19 @@ def resolve_dtype(name: str, device: str) -> torch.dtype:
 
 
 def with_channels_last(network: Network, device: torch.device | str) -> Network:
-    """Move a network to a device, its convolutions' weights channels last, which is what their kernels want.
+    """Move a network to a device, with its convolutions' weights channels last, the layout that the kernels want.
 
     On a CPU a GAN's step takes 0.6 to 0.75 of the time, a ResNet's 0.7; on a GPU tensor cores need no transposing.
     """
     moved: Network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a CPU tensor to ``device`` from page-locked memory; one that is already there is returned as it is.
+
+    From pageable memory the CPU would first wait until the GPU has finished all its earlier work.
+    """
+    if device.type != "cuda" or tensor.device.type == "cuda":
+        return tensor.to(device)
+    return (tensor if tensor.is_pinned() else tensor.pin_memory()).to(device, non_blocking=True)

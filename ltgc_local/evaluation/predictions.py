@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 
 from ltgc_local.backends.protocols import ImageReader, TrainableClip
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import to_device
 from ltgc_local.prefetch import map_batches
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.training.images import ImageSet

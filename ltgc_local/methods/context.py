@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self
 
 from typing_extensions import TypeVar
 
-from ltgc_local.backends.choice import backend_of
-from ltgc_local.backends.protocols import FewStep, LoadSettings
-from ltgc_local.backends.registry import CONSTRAINED_DECODING, load_model
+from ltgc_local.backends.protocols import ModelOptions, T2iOptions, TextOptions
+from ltgc_local.backends.registry import CONSTRAINED_DECODING, backend_of, load_model
 from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.base import Step
@@ -59,31 +58,36 @@ class StageContext(Generic[RecipeT_co]):
         return self._load(self.step.co_resident) if self.step.co_resident is not None else None
 
     def _load(self, role: Role) -> Any:
-        models, card, is_adapted = self.recipe.models, self._card(role), self.step.name == ADAPTER
-        settings = LoadSettings(
-            device=models.device,
-            dtype=card.dtype or "auto" if models.dtype == "auto" else models.dtype,
-            batch_sizes=self.run.root / "batch_sizes.json",
-        )
+        folder, backend = self.role_folder(role), backend_of(role, self.recipe)
+        return load_model(role, backend, folder, self._options(role, self._card(role)))
+
+    def _options(self, role: Role, card: ModelCard) -> ModelOptions:
+        models = self.recipe.models
+        shared: dict[str, Any] = {
+            "device": models.device,
+            "dtype": card.dtype or "auto" if models.dtype == "auto" else models.dtype,
+        }
         if role in TEXT_ROLES and isinstance(models, TextModels):
-            settings = replace(
-                settings,
+            return TextOptions(
+                **shared,
                 quantization=models.quantization,
                 max_model_len=models.max_model_len,
                 tensor_parallel=models.tensor_parallel or card.tensor_parallel or 1,
                 max_pixels=models.max_pixels,
             )
         if role == "t2i" and isinstance(models, T2iModels):
-            settings = replace(
-                settings,
-                compile="none" if is_adapted else self.recipe.t2i_compile,
-                few_step=_few_step(card),
+            trains = self.step.name == ADAPTER
+            return T2iOptions(
+                **shared,
+                compile="none" if trains else self.recipe.t2i_compile,
+                few_step=card.few_step,
+                batch_sizes=self.run.root / "batch_sizes.json",
                 adapter=self.run.files(ADAPTER, "adapter")[0] if ADAPTER in self.step.reads else None,
                 text_encoders=models.text_encoders,
-                unet=None if is_adapted else models.unet,  # float8 products have no gradient
+                unet=None if trains else models.unet,  # float8 products have no gradient
                 tiny_decoder=card.tiny_decoder if self.recipe.t2i_decoder == "tiny" else None,
             )
-        return load_model(role, backend_of(role, self.recipe), self.role_folder(role), settings)
+        return ModelOptions(**shared)
 
     @property
     def decode_threads(self) -> int:
@@ -123,13 +127,6 @@ class StageContext(Generic[RecipeT_co]):
     def seed(self, *names: str | int) -> int:
         """Return the seed of the item that ``names`` identify in this run, or in any, of a step that has no seed."""
         return item_seed(self.recipe.seed if self.step.is_seeded else 0, *names)
-
-
-def _few_step(card: ModelCard) -> FewStep | None:
-    found = card.few_step
-    if found is None:
-        return None
-    return FewStep(tuple(found.steps), found.guidance, found.scheduler, found.timestep_spacing, found.lora)
 
 
 #: A chunk's items, in a fixed order.

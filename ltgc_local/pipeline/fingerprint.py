@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ltgc_local.backends.choice import backend_of
+from ltgc_local.backends.registry import backend_of
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.base import Step
 from ltgc_local.model_store import Role, find_card

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltgc_local.backends.choice import backend_of, reason_of
+from ltgc_local.backends.registry import backend_of, reason_of
 from ltgc_local.datasets import open_corpus
 from ltgc_local.datasets.groups import SHOTS, shot_of
 from ltgc_local.errors import ArtefactError, ModelError

@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import to_device
 from ltgc_local.recipe.schema import ImageTraining
 
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's RandomResizedCrop

@@ -18,12 +18,11 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora.layer import Linear, MultiheadAttention
 from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
-from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.backends import weights
+from ltgc_local.errors import ModelError
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.recipe.schema import Train
 from ltgc_local.training.low_rank import low_rank_linear
-
-NAMES_SHOWN = 5
 
 
 class LoraLinear(Linear):  # type: ignore[misc]
@@ -146,17 +145,9 @@ def check_gradients(classifier: torch.nn.Module, settings: Train) -> None:
     Raises:
         BackendError: names the parameters that are wrong.
     """
-    problems: dict[str, list[str]] = {}
-    for name, parameter in classifier.named_parameters():
-        is_meant = "lora_" in name or (name.startswith("head.") and settings.head == "text")
-        if parameter.requires_grad and not is_meant:
-            problems.setdefault("not meant to train, and trainable", []).append(name)
-        elif is_meant and not parameter.requires_grad:
-            problems.setdefault("meant to train, and frozen", []).append(name)
-        elif is_meant and parameter.grad is None:
-            problems.setdefault("meant to train, without a gradient", []).append(name)
-    if not any("lora_" in name for name, _ in classifier.named_parameters()):
-        problems["no adapter in"] = ["tower"]
-    if problems:
-        found = (f"{problem}: {', '.join(names[:NAMES_SHOWN])} ({len(names)})" for problem, names in problems.items())
-        raise BackendError(f"train: what trains is not what is meant to. {'; '.join(found)}")
+    has_head = settings.head == "text"
+    weights.check_gradients(
+        "train",
+        ((n, p, "lora_" in n or (has_head and n.startswith("head."))) for n, p in classifier.named_parameters()),
+        "tower",
+    )

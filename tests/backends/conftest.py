@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import T2iOptions
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from tests.backends.sdxl_stock import FOLDER
 
 
 @pytest.fixture(scope="module")
 def whole() -> DiffusersSdxl:
-    return DiffusersSdxl(FOLDER, LoadSettings())
+    return DiffusersSdxl(FOLDER, T2iOptions())

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ltgc_local.backends import choice
+from ltgc_local.backends import registry
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit, ResizeStep
 from ltgc_local.backends.clip.tokens import load_clip_token_counter, load_token_counter
-from ltgc_local.backends.pictures import shrink
-from ltgc_local.backends.protocols import LoadSettings, Sampling
+from ltgc_local.backends.images import shrink
+from ltgc_local.backends.protocols import ModelOptions, Sampling, TextOptions
 from ltgc_local.backends.registry import BACKENDS, load_model
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.errors import BackendError, ModelError
@@ -37,11 +37,11 @@ def test_every_name_in_the_registry_is_a_class(role: str, backend: str) -> None:
 
 
 def test_every_role_has_a_backend_and_what_is_chosen_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {role for role, _ in BACKENDS} == {role for role in ROLES if role != "backbone"}  # which tgn/ builds
+    assert {role for role, _ in BACKENDS} == set(ROLES)
     recipe = load_recipe(QUICKSTART, ["models.device=auto"])
     for installed in (False, True):
-        monkeypatch.setattr(choice, "_has_vllm", lambda installed=installed: installed)
-        chosen = {role: choice.backend_of(role, recipe) for role in recipe.roles}
+        monkeypatch.setattr(registry, "_has_vllm", lambda installed=installed: installed)
+        chosen = {role: registry.backend_of(role, recipe) for role in recipe.roles}
         assert set(chosen.items()) <= set(BACKENDS)
         assert chosen["llm"] == chosen["vlm"] == ("vllm" if installed else "transformers")
 
@@ -58,8 +58,8 @@ def test_every_role_has_a_backend_and_what_is_chosen_is_one(monkeypatch: pytest.
 def test_auto_takes_vllm_for_a_gpu_and_whole_weights_only(
     settings: list[str], backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "_has_vllm", lambda: True)
-    assert choice.backend_of("llm", load_recipe(QUICKSTART, settings)) == backend
+    monkeypatch.setattr(registry, "_has_vllm", lambda: True)
+    assert registry.backend_of("llm", load_recipe(QUICKSTART, settings)) == backend
 
 
 def test_weights_that_the_files_lack_are_an_error_and_not_random_numbers(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_weights_that_the_files_lack_are_an_error_and_not_random_numbers(tmp_pat
     del weights[name]
     save_file(weights, tmp_path / "qwen3" / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelError, match=rf"1 weights of Qwen3ForCausalLM .* such as {re.escape(name)}; the folder is"):
-        load_model("llm", "transformers", tmp_path / "qwen3", LoadSettings())
+        load_model("llm", "transformers", tmp_path / "qwen3", TextOptions())
 
 
 def test_another_architectures_configuration_is_an_error(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_another_architectures_configuration_is_an_error(tmp_path: Path) -> None
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"intermediate_size": 2 * config["intermediate_size"]}))
     with pytest.raises(ModelError, match=r"qwen3: 12 weights of Qwen3ForCausalLM .* have another shape"):
-        load_model("llm", "transformers", tmp_path / "qwen3", LoadSettings())
+        load_model("llm", "transformers", tmp_path / "qwen3", TextOptions())
 
 
 def test_a_picture_is_shrunk_to_the_bound_and_keeps_its_shape() -> None:
@@ -91,7 +91,7 @@ def test_a_picture_is_shrunk_to_the_bound_and_keeps_its_shape() -> None:
 
 def test_an_unknown_backend_lists_those_there_are() -> None:
     with pytest.raises(ModelError, match="backend 'vlm2' has no clip; known for clip: open_clip"):
-        load_model("clip", "vlm2", MINIATURES, LoadSettings())
+        load_model("clip", "vlm2", MINIATURES, ModelOptions())
 
 
 @pytest.mark.parametrize("content", [None, "", '{"model_cfg": {}}'])
@@ -99,7 +99,7 @@ def test_a_folder_that_is_no_clip_is_an_error_of_the_model(tmp_path: Path, conte
     if content is not None:
         (tmp_path / "open_clip_config.json").write_text(content)
     with pytest.raises(ModelError, match=str(tmp_path)):
-        load_model("clip", "open_clip", tmp_path, LoadSettings())
+        load_model("clip", "open_clip", tmp_path, ModelOptions())
 
 
 def test_devices_and_number_formats(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_folder_without_a_tokenizer_is_an_error_of_the_model(tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def clip() -> OpenClipVit:
-    model = load_model("clip", "open_clip", MINIATURES / "clip", LoadSettings())
+    model = load_model("clip", "open_clip", MINIATURES / "clip", ModelOptions())
     assert isinstance(model, OpenClipVit)
     return model
 
@@ -203,5 +203,5 @@ def test_a_model_that_can_think_is_asked_not_to(tmp_path: Path) -> None:
     template = tmp_path / "qwen3/chat_template.jinja"
     refusal = "{% if enable_thinking is not defined or enable_thinking %}{{ raise_exception('it thinks') }}{% endif %}"
     template.write_text(refusal + template.read_text())
-    model = load_model("llm", "transformers", tmp_path / "qwen3", LoadSettings())
+    model = load_model("llm", "transformers", tmp_path / "qwen3", TextOptions())
     assert len(model.reply([[{"role": "user", "content": "a bag"}]], Sampling(2))) == 1

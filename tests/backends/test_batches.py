@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
+from ltgc_local.backends.protocols import Message, Sampling, TextOptions
 from ltgc_local.backends.registry import load_model
-from ltgc_local.backends.text import chat
-from ltgc_local.backends.text.chat import by_length, reply_in_batches
+from ltgc_local.backends.text import transformers_models
+from ltgc_local.backends.text.transformers_models import reply_in_batches
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.ltgc.prompts import fill_describe
 
@@ -21,8 +21,15 @@ MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
 
 
 def test_the_longest_come_first_and_every_conversation_once() -> None:
-    assert by_length([4, 1, 3, 1, 2], 2) == [[0, 2], [4, 1], [3]]
-    assert by_length([], 2) == []
+    batches: list[list[int]] = []
+
+    def reply(rows: list[int]) -> list[str]:
+        batches.append(rows)
+        return [""] * len(rows)
+
+    assert reply_in_batches([4, 1, 3, 1, 2], "cpu", reply, 2) == [""] * 5
+    assert batches == [[0, 2], [4, 1], [3]]
+    assert reply_in_batches([], "cpu", reply, 2) == []
 
 
 def test_replies_are_in_the_order_of_the_conversations() -> None:
@@ -57,13 +64,13 @@ def test_one_conversation_that_memory_does_not_hold_is_an_error_with_what_to_typ
 def test_a_vlm_describes_pictures_of_all_sizes_alike_alone_and_in_sorted_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = load_model("vlm", "transformers", MINIATURES / "qwen2.5-vl", LoadSettings(max_pixels=64 * 64))
+    model = load_model("vlm", "transformers", MINIATURES / "qwen2.5-vl", TextOptions(max_pixels=64 * 64))
     rng, names = np.random.default_rng(0), ("bag", "coat", "bag", "sandal")
     images = [
         Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)) for size in ((28, 28), (64, 40), (30, 30), (200, 9))
     ]
     turns: list[list[Message]] = [[{"role": "user", "content": fill_describe(name)}] for name in names]
-    monkeypatch.setattr(chat, "BATCH_SIZE", {"cpu": 2, "cuda": 2})
+    monkeypatch.setattr(transformers_models, "BATCH_SIZE", {"cpu": 2, "cuda": 2})
     together = model.describe(images, turns, Sampling(12))
     alone = [model.describe([i], [t], Sampling(12))[0] for i, t in zip(images, turns, strict=True)]
     assert together == alone
@@ -75,5 +82,5 @@ def test_a_vlm_that_can_think_is_asked_not_to(tmp_path: Path) -> None:
     template = tmp_path / "vlm/chat_template.jinja"
     refusal = "{% if enable_thinking is not defined or enable_thinking %}{{ raise_exception('it thinks') }}{% endif %}"
     template.write_text(refusal + template.read_text())
-    model = load_model("vlm", "transformers", tmp_path / "vlm", LoadSettings())
+    model = load_model("vlm", "transformers", tmp_path / "vlm", TextOptions())
     assert len(model.describe([Image.new("L", (28, 28))], [[{"role": "user", "content": "a bag"}]], Sampling(2))) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.backends.protocols import Drawing, DrawSettings, LoadSettings
+from ltgc_local.backends.protocols import Drawing, DrawSettings, T2iOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.datasets import open_corpus
@@ -25,7 +25,7 @@ SEEDS = [11, 12, 13, 2**62]
 
 @pytest.fixture(scope="module")
 def sdxl() -> DiffusersSdxl:
-    model = load_model("t2i", "diffusers", ROOT / "data/miniatures/sdxl", LoadSettings())
+    model = load_model("t2i", "diffusers", ROOT / "data/miniatures/sdxl", T2iOptions())
     assert isinstance(model, DiffusersSdxl)
     return model
 

@@ -17,19 +17,18 @@ import torch
 from PIL import Image
 
 from ltgc_local.backends import timm_backbone
-from ltgc_local.backends.clip.open_clip_vit import OpenClipVit, load_towers
+from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.clip.tokens import load_clip_token_counter
-from ltgc_local.backends.protocols import LoadSettings, Sampling
+from ltgc_local.backends.protocols import BackboneOptions, ModelOptions, Sampling, TextOptions
 from ltgc_local.backends.registry import load_model
-from ltgc_local.backends.text import chat
-from ltgc_local.backends.text.transformers_llm import TransformersLlm
-from ltgc_local.backends.timm_backbone import TimmBackbone
+from ltgc_local.backends.text import transformers_models
+from ltgc_local.backends.text.transformers_models import TransformersLlm
 from ltgc_local.errors import BackendError, ModelError
 from tests.model_store.folders_of_roles import copy_folder, edit_json
 
 MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
 SLOW = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
-CPU = LoadSettings(device="cpu")
+CPU = ModelOptions()
 
 
 class Poison:
@@ -79,7 +78,8 @@ def test_a_pickle_of_the_name_that_open_clip_prefers_is_not_opened(tmp_path: Pat
 
 
 def test_the_towers_are_those_that_open_clip_puts_together() -> None:
-    model, preprocess = load_towers(MINIATURES / "clip")
+    clip = OpenClipVit(MINIATURES / "clip", CPU)
+    model, preprocess = clip._model, clip.preprocess
     stock, _, stock_preprocess = open_clip.create_model_and_transforms(f"local-dir:{MINIATURES / 'clip'}")
     own, found = model.state_dict(), stock.state_dict()
     assert own.keys() == found.keys() and all(torch.equal(own[name], found[name]) for name in own)
@@ -94,8 +94,8 @@ def test_a_template_that_does_not_end_is_an_error_that_names_the_folder(
     folder = tmp_path / "qwen3"
     shutil.copytree(MINIATURES / "qwen3", folder)
     (folder / "chat_template.jinja").write_text(SLOW)
-    monkeypatch.setattr(chat, "RENDER_S", 0.5)
-    model = TransformersLlm(folder, CPU)
+    monkeypatch.setattr(transformers_models, "RENDER_S", 0.5)
+    model = TransformersLlm(folder, TextOptions())
     with pytest.raises(ModelError, match=f"{folder}: its chat template works for more than"):
         model.reply(
             [[{"role": "user", "content": "x"}]], Sampling(seed=0, max_new_tokens=1, temperature=0.0, top_p=1.0)
@@ -105,14 +105,15 @@ def test_a_template_that_does_not_end_is_an_error_that_names_the_folder(
 SCARCE = """
 import importlib, resource, sys
 from pathlib import Path
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import ModelOptions, T2iOptions, TextOptions
 from ltgc_local.backends.registry import BACKENDS, load_model
+options = {"llm": TextOptions, "t2i": T2iOptions, "clip": ModelOptions}[sys.argv[1]](device="cpu")
 role, backend, folder = sys.argv[1:]
 importlib.import_module(BACKENDS[role, backend].split(":")[0])
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 2**20, -1))
 try:
-    load_model(role, backend, Path(folder), LoadSettings(device="cpu"))
+    load_model(role, backend, Path(folder), options)
 except Exception as problem:
     resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
     sys.exit(f"{type(problem).__name__} {problem}")
@@ -146,13 +147,15 @@ def test_a_backbone_that_memory_does_not_hold_is_no_damaged_one(
         return {"a": torch.empty(2**60, dtype=torch.uint8)}
 
     monkeypatch.setattr(timm_backbone, "load_file", load_file)
-    with pytest.raises(BackendError, match=r"model\.safetensors: out of memory while it is loaded") as caught:
-        TimmBackbone("test_resnet", 3, None, "full", folder)
+    options = BackboneOptions(architecture="test_resnet", num_classes=3)
+    lack = "out of memory while it is loaded as a backbone by timm; end what else uses the memory$"
+    with pytest.raises(BackendError, match=f"{folder}: {lack}") as caught:
+        load_model("backbone", "timm", folder, options)
     assert caught.value.exit_code == 6
     monkeypatch.undo()
     (folder / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"model\.safetensors: cannot be loaded: .*; copy it again"):
-        TimmBackbone("test_resnet", 3, None, "full", folder)
+    with pytest.raises(ModelError, match=f"{folder}: cannot be loaded as a backbone by timm: "):
+        load_model("backbone", "timm", folder, options)
 
 
 def test_a_pickle_alone_is_not_loaded_by_transformers(tmp_path: Path) -> None:
@@ -161,5 +164,5 @@ def test_a_pickle_alone_is_not_loaded_by_transformers(tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Poison(tmp_path / "it-ran")))
     with pytest.raises(ModelError, match=r"cannot be loaded as a llm by transformers: Error no file named model\.s"):
-        load_model("llm", "transformers", folder, CPU)
+        load_model("llm", "transformers", folder, TextOptions())
     assert not (tmp_path / "it-ran").exists()

@@ -12,7 +12,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from PIL import Image
 
-from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
+from ltgc_local.backends.protocols import Message, Sampling, TextOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.text.quantised import check_quantisation, check_widths_for_4bit, quantised_by
 from ltgc_local.errors import BackendError, ModelError
@@ -41,8 +41,8 @@ def quantised_layers(model: Any, bits: str) -> int:
 def test_publishers_folders_load_in_fewer_bits_and_answer(role: str, family: str, bits: str, tmp_path: Path) -> None:
     build = (LANGUAGE_MODELS if role == "llm" else VISION_LANGUAGE_MODELS)[family]
     folder = build(tmp_path / family)
-    whole = load_model(role, "transformers", folder, LoadSettings())
-    model = load_model(role, "transformers", folder, LoadSettings(quantization=bits))  # type: ignore[arg-type]
+    whole = load_model(role, "transformers", folder, TextOptions())
+    model = load_model(role, "transformers", folder, TextOptions(quantization=bits))  # type: ignore[arg-type]
     assert quantised_layers(model, bits) == 14  # seven a layer of the language model, and nothing of what sees
     assert model._model.get_memory_footprint() < 0.8 * whole._model.get_memory_footprint()
     replies = ask(role, model, "a bag", 8)
@@ -52,8 +52,8 @@ def test_publishers_folders_load_in_fewer_bits_and_answer(role: str, family: str
 @pytest.mark.parametrize(("role", "folder"), [("llm", "qwen3"), ("vlm", "qwen2.5-vl")])
 def test_a_miniature_in_8_bit_says_what_the_whole_one_does(role: str, folder: str) -> None:
     prompt = fill_describe("bag") if role == "vlm" else fill_refine("bag", "A photo of the class bag.")
-    whole = load_model(role, "transformers", MINIATURES / folder, LoadSettings())
-    model = load_model(role, "transformers", MINIATURES / folder, LoadSettings(quantization="8bit"))
+    whole = load_model(role, "transformers", MINIATURES / folder, TextOptions())
+    model = load_model(role, "transformers", MINIATURES / folder, TextOptions(quantization="8bit"))
     assert quantised_layers(model, "8bit") > 0 == quantised_layers(whole, "8bit")
     start = "A photo of the class bag"
     for one in (whole, model):
@@ -88,7 +88,7 @@ def test_a_quantised_folder_is_known_by_its_configuration(method: str, tmp_path:
 def test_transformers_on_a_cpu_refuses_what_needs_a_gpu(method: str, tmp_path: Path) -> None:
     folder = mark_as(tmp_path / "m", method)
     with pytest.raises(BackendError, match=f"transformers loads {method} weights on a GPU only; name the card"):
-        load_model("llm", "transformers", folder, LoadSettings())
+        load_model("llm", "transformers", folder, TextOptions())
 
 
 def test_a_missing_package_is_named_and_so_is_vllm(tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_a_missing_package_is_named_and_so_is_vllm(tmp_path: Path) -> None:
 
 
 def test_quantising_what_is_quantised_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"by gptq already; type --set models\.quantization=none"):
-        load_model("llm", "transformers", mark_as(tmp_path / "m", "gptq"), LoadSettings(quantization="4bit"))
+    with pytest.raises(BackendError, match=r"already quantised by gptq; type --set models\.quantization=none"):
+        load_model("llm", "transformers", mark_as(tmp_path / "m", "gptq"), TextOptions(quantization="4bit"))
 
 
 def test_a_configuration_that_is_no_json_is_an_error_of_the_model(tmp_path: Path) -> None:

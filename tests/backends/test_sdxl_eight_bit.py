@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.backends.protocols import DrawSettings, LoadSettings
+from ltgc_local.backends.protocols import DrawSettings, T2iOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.backends.sdxl.prompts import places_of_weights, put
@@ -28,7 +28,7 @@ SETTINGS = DrawSettings(size_px=32, steps=8, guidance=7.0)
 
 @pytest.fixture(scope="module")
 def quantised() -> DiffusersSdxl:
-    return DiffusersSdxl(FOLDER, LoadSettings(text_encoders="8bit"))
+    return DiffusersSdxl(FOLDER, T2iOptions(text_encoders="8bit"))
 
 
 def encoders(model: DiffusersSdxl) -> list[Any]:
@@ -95,5 +95,5 @@ def test_encoders_that_are_quantised_already_are_refused(tmp_path: Path) -> None
     path = tmp_path / "sdxl/text_encoder_2/config.json"
     config = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps(config | {"quantization_config": {"quant_method": "bitsandbytes"}}), encoding="utf-8")
-    with pytest.raises(BackendError, match=r"quantised by bitsandbytes already; type --set models\.text_encoders=null"):
-        load_model("t2i", "diffusers", tmp_path / "sdxl", LoadSettings(text_encoders="8bit"))
+    with pytest.raises(BackendError, match=r"already quantised by bitsandbytes; type --set models\.text_encoders=null"):
+        load_model("t2i", "diffusers", tmp_path / "sdxl", T2iOptions(text_encoders="8bit"))

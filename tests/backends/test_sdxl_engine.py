@@ -15,11 +15,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from ltgc_local.backends.protocols import DrawSettings, FewStep, LoadSettings
+from ltgc_local.backends.protocols import DrawSettings, T2iOptions
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.backends.sdxl.prompts import Embeddings
 from ltgc_local.backends.sdxl.unet import NoisePredictor
 from ltgc_local.backends.sdxl.weights import SCHEDULERS
+from ltgc_local.model_store import FewStepCard
 from tests.backends.sdxl_stock import FOLDER, PROMPTS, WANTED, difference, draw_ours, draw_stock, load_stock
 
 TOLERANCE = 1  # grey levels
@@ -33,7 +34,7 @@ def stock() -> Any:
 
 @pytest.fixture(scope="module")
 def sdxl() -> DiffusersSdxl:
-    return DiffusersSdxl(FOLDER, LoadSettings())
+    return DiffusersSdxl(FOLDER, T2iOptions())
 
 
 def photograph(number: int, size: int = 32) -> Image.Image:
@@ -87,8 +88,8 @@ def test_some_from_noise_and_some_from_images_in_one_call(sdxl: DiffusersSdxl) -
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_every_scheduler_a_card_can_name_draws_as_the_stock_pipeline_with_it(stock: Any, name: str) -> None:
     """The ancestral and consistency samplers add noise at each step, from the image's own generator."""
-    few = FewStep(steps=(4,), scheduler=name, timestep_spacing="trailing")
-    model = DiffusersSdxl(FOLDER, LoadSettings(few_step=few))
+    few = FewStepCard(steps=[4], scheduler=name, timestep_spacing="trailing")
+    model = DiffusersSdxl(FOLDER, T2iOptions(few_step=few))
     usual, settings = stock.scheduler, replace(SETTINGS, steps=4, guidance=2.0)
     stock.scheduler = SCHEDULERS[name].from_config(usual.config, timestep_spacing="trailing")
     try:
@@ -109,7 +110,7 @@ def test_a_unet_that_takes_the_guidance_as_an_input_is_called_once_without_negat
     for pipeline in pipelines:
         pipeline.unet = UNet2DConditionModel.from_config(config).eval()
         pipeline.unet.load_state_dict(unet.state_dict())
-    model = DiffusersSdxl.from_pipeline(pipelines[1], LoadSettings(), "lcm")
+    model = DiffusersSdxl.from_pipeline(pipelines[1], T2iOptions(), "lcm")
     expected = draw_stock(pipelines[0], WANTED[:2], SETTINGS)
     assert difference(draw_ours(model, WANTED[:2], SETTINGS), expected) <= TOLERANCE
     assert difference(draw_ours(model, WANTED[:2], replace(SETTINGS, guidance=1.5)), expected) > TOLERANCE
@@ -205,7 +206,7 @@ def test_no_picture_is_marked(sdxl: DiffusersSdxl) -> None:
 @pytest.mark.compiles
 @pytest.mark.parametrize("compile", ["regional", "full"])
 def test_compiled_modules_draw_the_same_pictures_in_batches_of_one_shape(sdxl: DiffusersSdxl, compile: Any) -> None:
-    model = DiffusersSdxl(FOLDER, LoadSettings(compile=compile))
+    model = DiffusersSdxl(FOLDER, T2iOptions(compile=compile))
     settings = replace(SETTINGS, steps=2, batch_size=3)
     seen: set[int] = set()
     model._denoiser._unet.conv_in.register_forward_pre_hook(lambda _, args: seen.add(len(args[0])))

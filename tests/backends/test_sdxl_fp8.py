@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from ltgc_local.backends.protocols import DrawSettings, LoadSettings
+from ltgc_local.backends.protocols import DrawSettings, T2iOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.backends.sdxl.fp8 import Fp8Linear, check_fp8, quantise_rows, to_fp8
@@ -26,7 +26,7 @@ SETTINGS = DrawSettings(size_px=32, steps=8, guidance=7.0)
 
 @pytest.fixture(scope="module")
 def quantised() -> DiffusersSdxl:
-    return DiffusersSdxl(FOLDER, LoadSettings(unet="fp8"))
+    return DiffusersSdxl(FOLDER, T2iOptions(unet="fp8"))
 
 
 def bytes_of(unet: Any) -> int:
@@ -81,11 +81,11 @@ def test_pictures_are_nearly_those_of_the_whole_unet(whole: DiffusersSdxl, quant
 
 @pytest.mark.compiles
 def test_compiled_and_fused_it_draws_nearly_the_same() -> None:
-    compiled = DiffusersSdxl(FOLDER, LoadSettings(unet="fp8", compile="regional"))
+    compiled = DiffusersSdxl(FOLDER, T2iOptions(unet="fp8", compile="regional"))
     unet = compiled._pipeline.unet
     assert any(name.endswith("attn1.to_qkv") for name in layers_of(unet, Fp8Linear))
     found = draw_ours(compiled, WANTED, SETTINGS)
-    expected = draw_ours(DiffusersSdxl(FOLDER, LoadSettings()), WANTED, SETTINGS)
+    expected = draw_ours(DiffusersSdxl(FOLDER, T2iOptions()), WANTED, SETTINGS)
     assert 0 < np.abs(found - expected).mean() < 4
 
 
@@ -115,7 +115,7 @@ def test_a_gpu_that_cannot_is_named_before_anything_is_loaded(
 
 
 def test_another_process_of_the_same_batches_draws_the_same_pictures(quantised: DiffusersSdxl) -> None:
-    model = load_model("t2i", "diffusers", FOLDER, LoadSettings(unet="fp8"))
+    model = load_model("t2i", "diffusers", FOLDER, T2iOptions(unet="fp8"))
     quantised._prompts._known = {}
     assert np.array_equal(draw_ours(model, WANTED, SETTINGS), draw_ours(quantised, WANTED, SETTINGS))
 

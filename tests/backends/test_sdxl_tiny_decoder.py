@@ -16,14 +16,14 @@ import torch
 from diffusers import AutoencoderTiny
 from PIL import Image
 
-from ltgc_local.backends.protocols import DrawSettings, LoadSettings
+from ltgc_local.backends.protocols import DrawSettings, T2iOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import ModelError
 from tests.backends.sdxl_stock import FOLDER, WANTED, difference, draw_ours, draw_stock, load_stock, make_tiny
 
 SETTINGS = DrawSettings(size_px=32, steps=4, guidance=7.0)
-TINY = LoadSettings(tiny_decoder="tiny")
+TINY = T2iOptions(tiny_decoder="tiny")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_it_draws_the_stock_pipelines_pictures_with_the_same_decoder(folder: Pat
     assert expected.std() > 20, "pictures, not one colour"
     found = draw_ours(sdxl, WANTED[:4], SETTINGS)
     assert difference(found, expected) <= 1
-    assert difference(found, draw_ours(DiffusersSdxl(FOLDER, LoadSettings()), WANTED[:4], SETTINGS)) > 20
+    assert difference(found, draw_ours(DiffusersSdxl(FOLDER, T2iOptions()), WANTED[:4], SETTINGS)) > 20
 
 
 def test_what_an_image_starts_from_is_still_encoded_by_the_vae(sdxl: DiffusersSdxl) -> None:
@@ -72,7 +72,7 @@ def test_what_is_no_number_comes_out_black_and_what_is_flat_in_16_bits_is_decode
     extremes = [image.convert("L").getextrema() for image in images]
     assert extremes[1] == (0, 0) and extremes[0][1] - extremes[0][0] > 20
     make_tiny(folder / "loud", gain=1e8)  # beyond float16
-    loud = DiffusersSdxl(folder, LoadSettings(dtype="float16", tiny_decoder="loud"))
+    loud = DiffusersSdxl(folder, T2iOptions(dtype="float16", tiny_decoder="loud"))
     with caplog.at_level(logging.WARNING), torch.inference_mode():
         again = loud._vae.finish(loud._vae.start_decode(latents[:1].half()))
     told = [record.getMessage() for record in caplog.records if record.name.startswith("ltgc_local")]

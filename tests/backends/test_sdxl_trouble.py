@@ -18,11 +18,12 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from ltgc_local.backends.protocols import DrawSettings, FewStep, LoadSettings
+from ltgc_local.backends.protocols import DrawSettings, T2iOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.sdxl.batches import BatchSizeCache
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import BackendError, ModelError
+from ltgc_local.model_store import FewStepCard
 from ltgc_local.out_of_memory import is_out_of_memory
 from tests.backends.sdxl_stock import FOLDER, WANTED, difference, draw_ours, draw_stock, load_stock
 
@@ -50,7 +51,7 @@ def test_out_of_memory_halves_the_batch_loses_nothing_and_is_remembered(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "batch_sizes.json"
-    model = DiffusersSdxl(FOLDER, LoadSettings(batch_sizes=file))
+    model = DiffusersSdxl(FOLDER, T2iOptions(batch_sizes=file))
     expected = draw_ours(model, WANTED, SETTINGS)
     with memory_for(model, 2) as seen, caplog.at_level(logging.WARNING):
         found = draw_ours(model, WANTED, SETTINGS)
@@ -60,7 +61,7 @@ def test_out_of_memory_halves_the_batch_loses_nothing_and_is_remembered(
         "draw: out of memory with 8 images of 32 px at once", "draw: out of memory with 4 images of 32 px at once"
     ]  # fmt: skip
     assert json.loads(file.read_text()) == {"sdxl, 32 px, CPU": 2}
-    again = DiffusersSdxl(FOLDER, LoadSettings(batch_sizes=file))  # the next step's process
+    again = DiffusersSdxl(FOLDER, T2iOptions(batch_sizes=file))  # the next step's process
     with memory_for(again, 2) as seen:
         draw_ours(again, WANTED[:4], SETTINGS)
         assert max(seen) == 4
@@ -70,7 +71,7 @@ def test_out_of_memory_halves_the_batch_loses_nothing_and_is_remembered(
 
 
 def test_out_of_memory_in_the_middle_keeps_the_batches_that_were_drawn() -> None:
-    model = DiffusersSdxl(FOLDER, LoadSettings())
+    model = DiffusersSdxl(FOLDER, T2iOptions())
     drawn = []
     settings = replace(SETTINGS, batch_size=2)
     for i, image in model.draw(WANTED, settings):
@@ -83,7 +84,7 @@ def test_out_of_memory_in_the_middle_keeps_the_batches_that_were_drawn() -> None
 
 
 def test_one_image_that_does_not_fit_is_an_error_that_says_what_to_type() -> None:
-    model = DiffusersSdxl(FOLDER, LoadSettings())
+    model = DiffusersSdxl(FOLDER, T2iOptions())
     with memory_for(model, 0), pytest.raises(BackendError) as caught:
         draw_ours(model, WANTED[:3], SETTINGS)
     assert str(caught.value) == (
@@ -94,7 +95,7 @@ def test_one_image_that_does_not_fit_is_an_error_that_says_what_to_type() -> Non
 
 
 def test_another_error_of_the_library_is_not_taken_for_want_of_memory() -> None:
-    model = DiffusersSdxl(FOLDER, LoadSettings())
+    model = DiffusersSdxl(FOLDER, T2iOptions())
 
     def fail(*_: Any) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -147,18 +148,18 @@ def test_a_vae_that_overflows_in_float16_is_run_in_float32(
     folder = copy_with(tmp_path, "vae", overflow)
     config = json.loads((folder / "vae/config.json").read_text())
     (folder / "vae/config.json").write_text(json.dumps(config | {"force_upcast": force_upcast}))
-    model = DiffusersSdxl(folder, LoadSettings(dtype=dtype))
+    model = DiffusersSdxl(folder, T2iOptions(dtype=dtype))
     with caplog.at_level(logging.WARNING):
         found = draw_ours(model, WANTED[:3], SETTINGS)
     assert all(image.std() > 10 for image in found)
     told = [record.getMessage() for record in caplog.records]
     assert told == ["draw: 3 images came out flat in torch.float16; decoded again in float32"] * retries
-    exact = draw_ours(DiffusersSdxl(folder, LoadSettings()), WANTED[:3], SETTINGS)
+    exact = draw_ours(DiffusersSdxl(folder, T2iOptions()), WANTED[:3], SETTINGS)
     assert np.abs(found - exact).mean() < 5  # the UNet's float16
 
 
 def test_an_image_that_is_no_number_even_in_float32_comes_out_black(tmp_path: Path) -> None:
-    model = DiffusersSdxl(FOLDER, LoadSettings())
+    model = DiffusersSdxl(FOLDER, T2iOptions())
     latents = torch.randn(3, 4, 8, 8)
     latents[1, 0, 0, 0] = float("nan")
     with torch.inference_mode():
@@ -174,7 +175,7 @@ def test_a_part_without_one_of_its_weights_is_refused(tmp_path: Path, part: str)
     with pytest.raises(
         ModelError, match=rf"{part}: 1 weights of .* are not in its files or have another shape, such as"
     ):
-        load_model("t2i", "diffusers", folder, LoadSettings())
+        load_model("t2i", "diffusers", folder, T2iOptions())
 
 
 def test_another_models_configuration_is_refused(tmp_path: Path) -> None:
@@ -182,14 +183,14 @@ def test_another_models_configuration_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sdxl/unet/config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"block_out_channels": [64, 96], "norm_num_groups": 16}))
     with pytest.raises(ModelError, match="weights of UNet2DConditionModel are not in its files or have another shape"):
-        load_model("t2i", "diffusers", tmp_path / "sdxl", LoadSettings())
+        load_model("t2i", "diffusers", tmp_path / "sdxl", T2iOptions())
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "tokenizer_2", "scheduler", "model_index.json"])
 def test_a_folder_without_a_part_is_refused(tmp_path: Path, part: str) -> None:
     shutil.copytree(FOLDER, tmp_path / "sdxl", ignore=shutil.ignore_patterns(part))
     with pytest.raises(ModelError, match="sdxl"):
-        load_model("t2i", "diffusers", tmp_path / "sdxl", LoadSettings())
+        load_model("t2i", "diffusers", tmp_path / "sdxl", T2iOptions())
 
 
 def make_lora(folder: Path, channels: int = 0) -> Path:
@@ -210,18 +211,18 @@ def test_a_lora_is_fused_and_draws_as_the_stock_pipeline_with_it(tmp_path: Path)
     make_lora(folder)
     stock = load_stock()
     stock.load_lora_weights(folder, weight_name="tiny_lora.safetensors", local_files_only=True)
-    few = FewStep(steps=(4,), lora="tiny_lora.safetensors")
-    model = DiffusersSdxl(folder, LoadSettings(few_step=few))
+    few = FewStepCard(steps=[4], lora="tiny_lora.safetensors")
+    model = DiffusersSdxl(folder, T2iOptions(few_step=few))
     found = draw_ours(model, WANTED[:4], SETTINGS)
     assert difference(found, draw_stock(stock, WANTED[:4], SETTINGS)) <= 2  # fused, the products are rounded otherwise
-    assert difference(found, draw_ours(DiffusersSdxl(FOLDER, LoadSettings()), WANTED[:4], SETTINGS)) > 20
+    assert difference(found, draw_ours(DiffusersSdxl(FOLDER, T2iOptions()), WANTED[:4], SETTINGS)) > 20
     assert not any("lora" in name for name, _ in model._denoiser._unet.named_modules())
 
 
 def test_a_lora_that_is_not_there_or_of_another_model_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "sdxl"
     shutil.copytree(FOLDER, folder)
-    few = LoadSettings(few_step=FewStep(steps=(4,), lora="tiny_lora.safetensors"))
+    few = T2iOptions(few_step=FewStepCard(steps=[4], lora="tiny_lora.safetensors"))
     with pytest.raises(ModelError, match=r"tiny_lora\.safetensors: not there, but the model's card names it"):
         load_model("t2i", "diffusers", folder, few)
     make_lora(folder, channels=7)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.backends.protocols import LoadSettings, Message, Sampling
+from ltgc_local.backends.protocols import Message, Sampling, TextOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
 from tests.backends.tiny_models import LANGUAGE_MODELS, VISION_LANGUAGE_MODELS
@@ -24,7 +24,7 @@ BACKENDS = [
     "transformers",
     pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")]),
 ]
-SETTINGS = LoadSettings("cpu", "float32", max_model_len=512)
+SETTINGS = TextOptions(device="cpu", dtype="float32", max_model_len=512)
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -86,7 +86,7 @@ def test_vllm_follows_a_schema_even_where_the_model_is_random(tmp_path: Path) ->
 @pytest.mark.vllm
 @pytest.mark.skipif(not HAS_VLLM, reason="vLLM is not installed")
 def test_vllm_ends_a_reply_where_the_schema_does_however_many_tokens_it_may_have(tmp_path: Path) -> None:
-    settings = LoadSettings("cpu", "float32", max_model_len=1024)
+    settings = TextOptions(device="cpu", dtype="float32", max_model_len=1024)
     model = load_model("llm", "vllm", LANGUAGE_MODELS["qwen3"](tmp_path / "qwen3"), settings)
     for reply in model.reply([ask(f"item {i}") for i in range(8)], Sampling(900, 1.0, seed=2), DESCRIPTION_SCHEMA):
         value = json.loads(reply, strict=False)  # whole, so the schema ended it

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPProcessor
 
 from ltgc_local.backends.clip.transformers_clip import TransformersClip
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.errors import ModelError
 from tests.transformers_clip_folder import write_transformers_clip
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> TransformersClip:
-    model = load_model("clip", "transformers_clip", folder, LoadSettings())
+    model = load_model("clip", "transformers_clip", folder, ModelOptions())
     assert isinstance(model, TransformersClip)
     return model
 
@@ -90,7 +90,7 @@ def test_a_folder_that_is_no_whole_clip_is_an_error_of_the_model(
     shutil.copytree(folder, copy)
     breaking(copy)
     with pytest.raises(ModelError) as raised:
-        load_model("clip", "transformers_clip", copy, LoadSettings())
+        load_model("clip", "transformers_clip", copy, ModelOptions())
     assert message in str(raised.value)
     assert str(copy) in str(raised.value)
 
@@ -100,4 +100,4 @@ def test_weights_that_the_files_lack_are_an_error(folder: Path, tmp_path: Path) 
     file = tmp_path / "clip/model.safetensors"
     save_file({k: v for k, v in load_file(file).items() if not k.startswith("text_model")}, file, {"format": "pt"})
     with pytest.raises(ModelError, match=r"weights of CLIPModel are not in its files .* text_model\."):
-        load_model("clip", "transformers_clip", tmp_path / "clip", LoadSettings())
+        load_model("clip", "transformers_clip", tmp_path / "clip", ModelOptions())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.backends.pictures import is_flat, to_stored
+from ltgc_local.backends.images import is_flat, to_stored
 from ltgc_local.backends.protocols import Drawing, DrawSettings
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.ltgc.stages import draw

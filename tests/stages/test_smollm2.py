@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import TextOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.methods.ltgc.stages import describe, extend
 from ltgc_local.runs.files import Lines
@@ -38,7 +38,7 @@ def test_the_number_is_reached_exactly_or_the_shortfall_reported(
         for chunk in describe.plan_chunks(seen)
         for description in records_of(describe.run_chunk(seen, chunk), "descriptions")
     ]
-    llm = load_model("llm", "transformers", Path(FOLDER), LoadSettings("cpu", "float32"))
+    llm = load_model("llm", "transformers", Path(FOLDER), TextOptions(device="cpu", dtype="float32"))
     context = make_context("extend", *SETTINGS, model=llm)
     write_step(context.run, "describe", Lines("descriptions", existing))
     (chunk,) = extend.plan_chunks(context)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge
 from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
 from ltgc_local.methods.tgn.cdtg.generator import Widths
@@ -47,7 +47,7 @@ def build_tail_network() -> TailNetwork:
 
 def build_judge() -> ClipJudge:
     names = ("sneaker", "trouser", "bag")
-    return ClipJudge(OpenClipVit(CLIP, LoadSettings()), [f"A photo of a {name}" for name in names])
+    return ClipJudge(OpenClipVit(CLIP, ModelOptions()), [f"A photo of a {name}" for name in names])
 
 
 def real_images(num_classes: int = NUM_TAIL) -> ImageSet:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.methods.tgn.cdtg.consistency import consistency_loss
 from tests.tgn.cdtg_parts import CLIP, build_judge, build_tail_network, build_training
 
@@ -27,7 +27,7 @@ def test_clips_logits_are_the_scaled_cosines_of_its_own_preprocessing() -> None:
     judge = build_judge()
     size = judge.size_px
     pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3)).astype(np.uint8)
-    model = OpenClipVit(CLIP, LoadSettings())
+    model = OpenClipVit(CLIP, ModelOptions())
     expected = judge.scale * model.encode_images([Image.fromarray(p) for p in pixels]) @ judge.texts.T
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     assert torch.allclose(judge(images), expected, atol=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -11,13 +12,21 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from ltgc_local.backends.timm_backbone import TimmBackbone, normalisation_of
+from ltgc_local.backends.protocols import BackboneOptions
+from ltgc_local.backends.registry import load_model
+from ltgc_local.backends.timm_backbone import TimmBackbone
 from ltgc_local.errors import ArtefactError, ModelError
 from ltgc_local.methods.tgn.network import Network, SquareResize, TailNetwork, build_network, load_network
 from ltgc_local.recipe.schema import Kmdn
 from ltgc_local.runs.files import write_atomically
 
 SMALL = Kmdn(architecture="test_resnet", stem="no_pool", size_px=32)
+
+
+def load(folder: Path | None, architecture: str, num_classes: int, **more: Any) -> TimmBackbone:
+    options = BackboneOptions(architecture=architecture, num_classes=num_classes, **more)
+    backbone: TimmBackbone = load_model("backbone", "timm", folder, options)
+    return backbone
 
 
 @pytest.fixture
@@ -47,7 +56,7 @@ def test_any_network_of_timm_gives_logits_and_a_stages_maps(
     architecture: str, feature: str | None, shape: tuple[int, ...]
 ) -> None:
     size = {"test_vit": 160}.get(architecture, 32)
-    network = TimmBackbone(architecture, 5, feature).eval()
+    network = load(None, architecture, 5, feature=feature).eval()
     batch = torch.rand(4, 3, size, size)
     logits, maps = network(batch)
     assert logits.shape == (4, 5) and maps.ndim == 4
@@ -58,18 +67,18 @@ def test_any_network_of_timm_gives_logits_and_a_stages_maps(
 
 
 def test_resnet_50s_layer3_is_1024_maps_of_a_sixteenth() -> None:
-    network = TimmBackbone("resnet50", 12, "layer3").eval()
+    network = load(None, "resnet50", 12, feature="layer3").eval()
     assert network.maps(torch.rand(1, 3, 64, 64)).shape == (1, 1024, 4, 4)
 
 
 @pytest.mark.parametrize(("stem", "side"), [("full", 2), ("no_pool", 4), ("small", 8)])
 def test_a_smaller_stem_keeps_more_of_a_small_image(stem: str, side: int, images: torch.Tensor) -> None:
-    assert TimmBackbone("test_resnet", 3, "layer3", stem)(images)[1].shape[-1] == side
+    assert load(None, "test_resnet", 3, feature="layer3", stem=stem)(images)[1].shape[-1] == side
 
 
 def test_weights_come_from_the_folder_and_the_last_layer_is_fresh(tmp_path: Path) -> None:
     weights = write_weights(tmp_path / "w")
-    network = TimmBackbone("test_resnet", 7, "layer3", "full", tmp_path / "w").network
+    network = load(tmp_path / "w", "test_resnet", 7, feature="layer3").network
     found = network.state_dict()
     assert found["fc.weight"].shape == (7, 96)
     assert all(torch.equal(found[name], weights[name]) for name in weights if not name.startswith("fc."))
@@ -78,35 +87,37 @@ def test_weights_come_from_the_folder_and_the_last_layer_is_fresh(tmp_path: Path
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     write_weights(tmp_path)
     with pytest.raises(ModelError, match="weights of 'test_resnet', but the recipe's architecture is 'resnet10t'"):
-        TimmBackbone("resnet10t", 3, None, "full", tmp_path)
+        load(tmp_path, "resnet10t", 3)
     weights = load_file(tmp_path / "model.safetensors")
     del weights["layer2.0.downsample.1.weight"]  # a projection shortcut, which the released code leaves at random
     save_file(weights, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match=r"1 weights of test_resnet are missing .*such as layer2\.0\.downsample"):
-        TimmBackbone("test_resnet", 3, None, "full", tmp_path)
+        load(tmp_path, "test_resnet", 3)
     (tmp_path / "config.json").unlink()
     with pytest.raises(ModelError, match=r"config\.json"):
-        TimmBackbone("test_resnet", 3, None, "full", tmp_path)
+        load(tmp_path, "test_resnet", 3)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("options", "message"),
     [
-        (("resnet5O", 3, None), r"timm has no network 'resnet5O'; closest: .*resnet50"),
-        (("test_resnet", 3, "layer9"), r"no stage 'layer9'; its stages: act1, layer1"),
-        (("test_vit", 3, None, "small"), "stem 'small' is for ResNets"),
+        ({"architecture": "resnet5O"}, r"timm has no network 'resnet5O'; closest: .*resnet50"),
+        ({"architecture": "test_resnet", "feature": "layer9"}, r"no stage 'layer9'; its stages: act1, layer1"),
+        ({"architecture": "test_vit", "stem": "small"}, "stem 'small' is for ResNets"),
     ],
 )
-def test_networks_stages_and_stems_that_there_are_not(arguments: tuple[object, ...], message: str) -> None:
+def test_networks_stages_and_stems_that_there_are_not(options: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        TimmBackbone(*arguments)  # type: ignore[arg-type]
+        load(None, num_classes=3, **options)  # type: ignore[arg-type]
 
 
 def test_the_normalisation_is_half_or_the_weights_own(tmp_path: Path) -> None:
     write_weights(tmp_path, pretrained_cfg={"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]})
-    assert normalisation_of("half", "resnet50", tmp_path) == ((0.5,) * 3, (0.5,) * 3)
-    assert normalisation_of("weights", "test_resnet", tmp_path) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    assert normalisation_of("weights", "resnet50", None)[0] == (0.485, 0.456, 0.406)
+    half = load(tmp_path, "test_resnet", 3, normalisation="half")
+    assert (half.mean, half.std) == ((0.5,) * 3, (0.5,) * 3)
+    own = load(tmp_path, "test_resnet", 3, normalisation="weights")
+    assert (own.mean, own.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert load(None, "resnet50", 3, normalisation="weights").mean == (0.485, 0.456, 0.406)
 
 
 def test_a_network_is_the_same_after_writing_and_loading(tmp_path: Path, images: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.clip.transformers_clip import TransformersClip
-from ltgc_local.backends.protocols import LoadSettings, TrainableClip
+from ltgc_local.backends.protocols import ModelOptions, TrainableClip
 from tests.transformers_clip_folder import write_transformers_clip
 
 CLIP = Path(__file__).resolve().parents[2] / "data/miniatures/clip"
@@ -24,7 +24,7 @@ def transformers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def load_clip() -> Callable[[], OpenClipVit]:
     """A function that loads a fresh miniature: adapters change the tower that they are put on."""
-    return lambda: OpenClipVit(CLIP, LoadSettings())
+    return lambda: OpenClipVit(CLIP, ModelOptions())
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def clip(load_clip: Callable[[], OpenClipVit]) -> OpenClipVit:
 def load_any_clip(request: pytest.FixtureRequest, transformers_folder: Path) -> Callable[[], TrainableClip]:
     """The same of either family."""
     if request.param == "open_clip":
-        return lambda: OpenClipVit(CLIP, LoadSettings())
-    return lambda: TransformersClip(transformers_folder, LoadSettings())
+        return lambda: OpenClipVit(CLIP, ModelOptions())
+    return lambda: TransformersClip(transformers_folder, ModelOptions())
 
 
 @pytest.fixture

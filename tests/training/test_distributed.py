@@ -25,13 +25,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 from accelerate import PartialState
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
-from ltgc_local.backends.protocols import LoadSettings
+from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.runs.provenance import read_run_recipe
 from tests.training.test_fine_tuning import run, weights_of
 state = PartialState(cpu=True)
 assert state.num_processes == 2
 recipe = read_run_recipe(Path(sys.argv[1]))
-_, tuning = run(OpenClipVit(Path(sys.argv[2]), LoadSettings()), recipe)
+_, tuning = run(OpenClipVit(Path(sys.argv[2]), ModelOptions()), recipe)
 save_file(weights_of(tuning.classifier), f"{sys.argv[3]}/{state.process_index}.safetensors")
 state.destroy_process_group()
 """

@@ -257,7 +257,7 @@ def test_what_trains_is_checked_in_the_first_step(load_clip: LoadClip, make_reci
     trainer, tuning = training_of(load_clip(), make_recipe(*SMALL))
     name, parameter = next((n, p) for n, p in tuning.classifier.named_parameters() if "lora_A" in n)
     parameter.requires_grad_(False)
-    with pytest.raises(BackendError, match=f"meant to train, and frozen: {name}"):
+    with pytest.raises(BackendError, match=f"should train but is frozen: {name}"):
         trainer.run()
 
 

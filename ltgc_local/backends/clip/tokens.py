@@ -1,6 +1,6 @@
 """Count tokens as a model's own tokenizer does, without loading its weights.
 
-Libraries are imported where they are needed: open_clip brings torchvision and timm, which a text step has no use for.
+Libraries are imported where they are needed: open_clip brings torchvision and timm, which text steps do not use.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ltgc_local.out_of_memory import is_out_of_memory
 
 @cache
 def load_token_counter(folder: Path) -> Callable[[str], int]:
-    """Return a function that counts a text's CLIP tokens, without the two that open and close it.
+    """Return a function that counts a text's tokens as a t2i's CLIP does, without the start and end tokens.
 
     Raises:
         ModelError: the folder of the text-to-image model has no tokenizer.
@@ -31,17 +31,17 @@ def load_token_counter(folder: Path) -> Callable[[str], int]:
 
 
 def load_clip_token_counter(folder: Path) -> Callable[[str], int]:
-    """Return a function that counts a text's tokens as the scoring CLIP does, without the two that open and close it.
+    """Return a function that counts a text's tokens as the scoring CLIP does, without the start and end tokens.
 
     Raises:
         ModelError: the folder of the CLIP has no tokenizer.
     """
     try:
         if (folder / "open_clip_config.json").is_file():
-            inner = load_open_clip_tokenizer(folder)
-            if not hasattr(inner, "tokenizer"):  # open_clip's own
-                return lambda text: len(inner.encode(text))
-            inner = inner.tokenizer
+            tokenizer = load_open_clip_tokenizer(folder)
+            if not hasattr(tokenizer, "tokenizer"):  # open_clip's own
+                return lambda text: len(tokenizer.encode(text))
+            inner = tokenizer.tokenizer
         else:
             from transformers import AutoTokenizer
 
@@ -56,9 +56,10 @@ def load_clip_token_counter(folder: Path) -> Callable[[str], int]:
 
 
 def load_open_clip_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of an open_clip folder: by transformers where it has one of its own, else open_clip's BPE.
+    """Return the tokenizer of an open_clip folder: transformers' if the configuration names one, else open_clip's BPE.
 
-    open_clip's ``get_tokenizer`` passes on to transformers what the configuration says, also to run the folder's code.
+    open_clip's ``get_tokenizer`` would pass on to transformers whatever the configuration says, even to run the
+    folder's code.
 
     Raises:
         ModelError: the configuration cannot be read.

@@ -16,7 +16,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 
-from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, LoadSettings
+from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, T2iOptions
 from ltgc_local.backends.sdxl.adapter import FeatureTokens, fuse_adapter
 from ltgc_local.backends.sdxl.batches import BatchSizeCache
 from ltgc_local.backends.sdxl.denoise import Denoiser, Text, strength_of
@@ -35,46 +35,46 @@ from ltgc_local.seeding import item_seed
 class DiffusersSdxl:
     """SDXL's text to image and img2img, of the same weights."""
 
-    def __init__(self, folder: Path, settings: LoadSettings) -> None:
+    def __init__(self, folder: Path, options: T2iOptions) -> None:
         diffusers_logging.disable_progress_bar()
-        device = torch.device(resolve_device(settings.device))
-        dtype = resolve_dtype(settings.dtype, str(device))
-        if settings.unet == "fp8":
+        device = torch.device(resolve_device(options.device))
+        dtype = resolve_dtype(options.dtype, str(device))
+        if options.unet == "fp8":
             check_fp8(device, dtype)
-        pipeline = load_sdxl(folder, dtype, settings.few_step, settings.text_encoders)
+        pipeline = load_sdxl(folder, dtype, options.few_step, options.text_encoders)
         decoder = None
-        if settings.tiny_decoder is not None:
-            decoder = load_tiny_decoder(folder / settings.tiny_decoder, pipeline.vae, dtype)
+        if options.tiny_decoder is not None:
+            decoder = load_tiny_decoder(folder / options.tiny_decoder, pipeline.vae, dtype)
             decoder.to(device, memory_format=torch.channels_last)
-        features = None if settings.adapter is None else fuse_adapter(pipeline.unet, settings.adapter)
-        self._build(pipeline, device, settings, folder.name, features, decoder)
+        features = None if options.adapter is None else fuse_adapter(pipeline.unet, options.adapter)
+        self._build(pipeline, device, options, folder.name, features, decoder)
 
     @classmethod
-    def from_pipeline(cls, pipeline: Any, settings: LoadSettings, name: str) -> DiffusersSdxl:
+    def from_pipeline(cls, pipeline: Any, options: T2iOptions, name: str) -> DiffusersSdxl:
         """Run a stock pipeline's modules, which are taken over; for benchmarks with random weights."""
         model = cls.__new__(cls)
-        model._build(pipeline, torch.device(resolve_device(settings.device)), settings, name)
+        model._build(pipeline, torch.device(resolve_device(options.device)), options, name)
         return model
 
     def _build(
         self,
         pipeline: Any,
         device: torch.device,
-        settings: LoadSettings,
+        options: T2iOptions,
         name: str,
         features: FeatureTokens | None = None,
         decoder: Any = None,
     ) -> None:
-        compiled = settings.compile or ("regional" if device.type == "cuda" else "none")
+        compiled = options.compile or ("regional" if device.type == "cuda" else "none")
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         pipeline.unet.to(device)
         pipeline.vae.to(device)
         self._pipeline, self._device = pipeline, device
         self._features = None if features is None else features.to(device)
-        self._store = speed_up(pipeline, device, compiled, self._features, settings.unet)
+        self._store = speed_up(pipeline, device, compiled, self._features, options.unet)
         self._prompts = PromptEncoder(pipeline, device)
         self._denoiser, self._vae = Denoiser(pipeline, device), Vae(pipeline, device, decoder)
-        self._batches = BatchSizeCache(settings.batch_sizes, name, where)
+        self._batches = BatchSizeCache(options.batch_sizes, name, where)
         self._is_padded = compiled != "none"  # one shape: no batch is compiled for again
 
     def draw(self, wanted: Sequence[Drawing], settings: DrawSettings) -> Iterator[tuple[int, Image.Image]]:

@@ -20,10 +20,9 @@ from ltgc_local.backends.sdxl.adapter import FeatureTokens, add_lora, file_of
 from ltgc_local.backends.sdxl.prompts import Embeddings, PromptEncoder
 from ltgc_local.backends.sdxl.unet import set_attention
 from ltgc_local.backends.sdxl.vae import Vae
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import to_device
+from ltgc_local.backends.weights import check_gradients
 from ltgc_local.errors import BackendError
-
-NAMES_SHOWN = 5
 
 
 @final
@@ -117,24 +116,14 @@ class SdxlLearner:
     def check_gradients(self) -> None:
         """See ``AdapterLearner.check_gradients``."""
         meant = {id(parameter) for parameter in self.parameters.values()}
-        parts = {
-            "unet": self._unet,
-            "vae": self._pipeline.vae,
-            "text_encoder": self._pipeline.text_encoder,
-            "text_encoder_2": self._pipeline.text_encoder_2,
-        } | ({} if self._tokens is None else {"features": self._tokens})
-        problems: dict[str, list[str]] = {}
-        for part, module in parts.items():
-            for name, parameter in module.named_parameters():
-                if id(parameter) in meant and parameter.grad is None:
-                    problems.setdefault("meant to train, without a gradient", []).append(f"{part}.{name}")
-                elif id(parameter) not in meant and (parameter.requires_grad or parameter.grad is not None):
-                    problems.setdefault("not meant to train, and trainable", []).append(f"{part}.{name}")
-        if not any(name.startswith("lora.") for name in self.parameters):
-            problems["no adapter in"] = ["unet"]
-        if problems:
-            found = (f"{what}: {', '.join(names[:NAMES_SHOWN])} ({len(names)})" for what, names in problems.items())
-            raise BackendError(f"diffusion: what trains is not what is meant to. {'; '.join(found)}")
+        parts = {name: getattr(self._pipeline, name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
+        parts |= {} if self._tokens is None else {"features": self._tokens}
+        every = (
+            (f"{part}.{name}", parameter, id(parameter) in meant)
+            for part, module in parts.items()
+            for name, parameter in module.named_parameters()
+        )
+        check_gradients("diffusion", every, "unet")
 
     def adapter(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """See ``AdapterLearner.adapter``."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from ltgc_local.backends.pictures import is_flat
+from ltgc_local.backends.images import is_flat
 
 #: Pixels that go through the VAE at once: its activations take about 2.5 GB a million of them in 16 bits.
 PIXELS_AT_ONCE = 4 * 1024 * 1024

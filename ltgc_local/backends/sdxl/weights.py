@@ -22,10 +22,10 @@ from diffusers import (
 )
 from transformers import BitsAndBytesConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from ltgc_local.backends.protocols import FewStep
 from ltgc_local.backends.text.quantised import check_quantisation
-from ltgc_local.backends.weights import refuse_missing_weights
+from ltgc_local.backends.weights import load_pretrained
 from ltgc_local.errors import ModelError
+from ltgc_local.model_store import FewStepCard
 
 #: Name in a card -> diffusers' class.
 SCHEDULERS = {
@@ -45,7 +45,7 @@ UNUSED = {"feature_extractor": None, "image_encoder": None}
 
 
 def load_sdxl(
-    folder: Path, dtype: torch.dtype, few_step: FewStep | None, text_encoders: Literal["8bit"] | None = None
+    folder: Path, dtype: torch.dtype, few_step: FewStepCard | None, text_encoders: Literal["8bit"] | None = None
 ) -> StableDiffusionXLPipeline:
     """Load the parts on the CPU. No watermark is ever drawn: it would be a shortcut feature of generated images.
 
@@ -98,19 +98,15 @@ def load_tiny_decoder(folder: Path, vae: Any, dtype: torch.dtype) -> Autoencoder
 
 
 def _load_part(kind: Any, folder: Path, dtype: torch.dtype, quantised: BitsAndBytesConfig | None = None) -> Any:
-    part, found = kind.from_pretrained(
+    part = load_pretrained(
+        kind,
         folder,
         dtype=dtype,
         variant="fp16" if any(folder.glob("*.fp16*.safetensors")) else None,
-        use_safetensors=True,
-        local_files_only=True,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,
         low_cpu_mem_usage=False,
         quantization_config=quantised,
         device_map=None if quantised is None else "cpu",
     )
-    refuse_missing_weights(folder, part, found)
     return part.eval().requires_grad_(False)
 
 
@@ -127,7 +123,7 @@ def _fuse_lora(pipeline: StableDiffusionXLPipeline, file: Path) -> None:
         raise ModelError(f"{file}: changes no attention of the UNet: not a LoRA of this architecture")
 
 
-def _few_step_scheduler(scheduler: Any, few_step: FewStep) -> Any:
+def _few_step_scheduler(scheduler: Any, few_step: FewStepCard) -> Any:
     kind = type(scheduler) if few_step.scheduler is None else SCHEDULERS[few_step.scheduler]
     changed = {} if few_step.timestep_spacing is None else {"timestep_spacing": few_step.timestep_spacing}
     return kind.from_config(scheduler.config, **changed)

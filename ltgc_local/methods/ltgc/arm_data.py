@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import to_device
 from ltgc_local.methods.ltgc.balance_mix import mix, mix_masked
 from ltgc_local.methods.ltgc.priors import class_shares, effective_prior, scaled_log
 from ltgc_local.recipe import LtgcRecipe

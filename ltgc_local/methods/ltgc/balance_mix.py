@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import to_device
 
 
 def mix(one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:

@@ -9,13 +9,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from PIL import Image
 from torch import nn
 
-from ltgc_local.backends.timm_backbone import TimmBackbone, normalisation_of
+from ltgc_local.backends.protocols import BackboneOptions
+from ltgc_local.backends.registry import find_backend, load_model
 from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.schema import Backbone, Data, TrainingOptions
@@ -24,6 +25,9 @@ from ltgc_local.runs.files import Tensors
 from ltgc_local.runs.redo import redo_file
 from ltgc_local.runs.tensors import read_tensors
 from ltgc_local.training.pixels import ImageCache
+
+if TYPE_CHECKING:
+    from ltgc_local.backends.timm_backbone import TimmBackbone
 
 DISTILLED = "kmdn/distill"
 ALONE = "kmdn/tail"
@@ -64,9 +68,15 @@ class Network:
 
 def build_network(settings: Backbone, num_classes: int, feature: str | None, folder: Path | None) -> Network:
     """Build a network of a recipe's block; its random weights come from torch's global generator."""
-    backbone = TimmBackbone(settings.architecture, num_classes, feature, settings.stem, folder)
-    mean, std = normalisation_of(settings.normalisation, settings.architecture, folder)
-    return Network(backbone, mean, std, settings.size_px)
+    options = BackboneOptions(
+        architecture=settings.architecture,
+        num_classes=num_classes,
+        feature=feature,
+        stem=settings.stem,
+        normalisation=settings.normalisation,
+    )
+    backbone = load_model("backbone", "timm", folder, options)
+    return Network(backbone, backbone.mean, backbone.std, settings.size_px)
 
 
 def load_network(path: Path) -> Network:
@@ -77,7 +87,8 @@ def load_network(path: Path) -> Network:
     """
     try:
         weights, facts = read_tensors(path, "network")
-        backbone = TimmBackbone(facts["architecture"], facts["num_classes"], facts["feature"], facts["stem"])
+        options = BackboneOptions(**{key: facts[key] for key in ("architecture", "num_classes", "feature", "stem")})
+        backbone = find_backend("backbone", "timm")(None, options)
         backbone.load_state_dict(weights)
     except (ValueError, KeyError, TypeError, RuntimeError) as problem:
         raise ArtefactError(f"{path}: not a network of this method ({problem}); {redo_file(path)}") from problem

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from ltgc_local.backends.clip.pixels import to_pixels
-from ltgc_local.backends.pictures import is_flat, to_stored
+from ltgc_local.backends.images import is_flat, to_stored
 from ltgc_local.backends.protocols import ClipModel, Drawing, DrawSettings, TextToImageModel
 from ltgc_local.datasets import Corpus
 from ltgc_local.errors import BackendError

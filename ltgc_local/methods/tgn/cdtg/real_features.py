@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import to_device
 from ltgc_local.methods.tgn.network import TailNetwork
 from ltgc_local.training.images import ImageSet
 

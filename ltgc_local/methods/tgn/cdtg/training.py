@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from ltgc_local.backends.torch_device import with_channels_last
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import to_device, with_channels_last
 from ltgc_local.methods.tgn.cdtg.adaptive_augmentation import AdaptiveProbability, augment
 from ltgc_local.methods.tgn.cdtg.adversarial_losses import (
     discriminator_loss,

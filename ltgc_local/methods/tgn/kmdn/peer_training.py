@@ -26,8 +26,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
-from ltgc_local.backends.torch_device import with_channels_last
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import to_device, with_channels_last
 from ltgc_local.methods.tgn.network import Network
 from ltgc_local.recipe.schema import Backbone, Kmdn
 from ltgc_local.seeding import item_seed

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from PIL import Image
 
-from ltgc_local.backends.pictures import to_stored
+from ltgc_local.backends.images import to_stored
 from ltgc_local.backends.protocols import Drawing, DrawSettings, TextToImageModel
 from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.errors import BackendError

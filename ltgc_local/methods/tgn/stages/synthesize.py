@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ltgc_local.backends.pictures import to_stored
+from ltgc_local.backends.images import to_stored
 from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.tgn.budget import Wanted, list_wanted

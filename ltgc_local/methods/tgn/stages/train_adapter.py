@@ -55,13 +55,13 @@ def build_learner(
     """Freeze the model and add an untrained adapter, whose numbers are those of the run's seed."""
     settings = context.recipe.diffusion
     asked = AdapterSettings(
-        settings.lora_rank,
-        settings.lora_alpha,
-        settings.lora_targets == "cross_attention",
-        None if features is None else features.shape[1],
-        settings.tokens,
-        settings.size_px,
-        settings.gradient_checkpointing,
+        lora_rank=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        cross_attention=settings.lora_targets == "cross_attention",
+        feature_size=None if features is None else features.shape[1],
+        num_tokens=settings.tokens,
+        size_px=settings.size_px,
+        gradient_checkpointing=settings.gradient_checkpointing,
     )
     torch.manual_seed(context.seed("adapter"))
     return model.learner(asked, prompts)

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ltgc_local.backends.torch_device import resolve_device
-from ltgc_local.backends.transfer import to_device
+from ltgc_local.backends.torch_device import resolve_device, to_device
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge
