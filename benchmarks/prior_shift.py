@@ -19,10 +19,10 @@ import numpy as np
 
 from ltgc_local.datasets import open_corpus
 from ltgc_local.evaluation.metrics import accuracies
+from ltgc_local.runs.arrays import read_arrays
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.find_runs import find_runs
 from ltgc_local.runs.provenance import read_run_recipe
-from ltgc_local.runs.tensors import read_arrays
 
 GROUPS = ("all", "many", "medium", "few")
 

@@ -51,7 +51,7 @@ def _error_of(problem: Exception) -> LtgcError | None:
         return BackendError(describe_lack(problem))
     if isinstance(problem, LtgcError):
         return problem
-    from ltgc_local.runs.files import explain
+    from ltgc_local.runs.disk import explain
 
     return explain(problem)
 

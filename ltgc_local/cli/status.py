@@ -13,8 +13,8 @@ import click
 
 from ltgc_local.cli import console
 from ltgc_local.pipeline.status import StepStatus, describe_progress, run_status
+from ltgc_local.runs.disk import redo
 from ltgc_local.runs.provenance import read_run_recipe
-from ltgc_local.runs.redo import redo
 
 REDRAW_S = 2.0
 

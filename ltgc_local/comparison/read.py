@@ -16,12 +16,12 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.markers import UNTELLING, iterate_fields, marker
 from ltgc_local.recipe.schema import DEFAULT_METHOD, VARIANTS
 from ltgc_local.reporting.provenance import Provenance, read_provenance
+from ltgc_local.runs.arrays import read_table
 from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.disk import redo
 from ltgc_local.runs.find_runs import find_runs
 from ltgc_local.runs.provenance import read_settings
-from ltgc_local.runs.redo import redo
 from ltgc_local.runs.schemas import Metrics
-from ltgc_local.runs.tables import read_table
 
 #: Whose images the figures are of: the test images, or the validation images at the epoch whose weights were kept.
 Split = Literal["test", "val"]

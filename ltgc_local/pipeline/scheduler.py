@@ -37,6 +37,7 @@ from ltgc_local.recipe import Recipe, TextModels
 from ltgc_local.regular_files import read_text
 from ltgc_local.reporting.render import duration
 from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.disk import redo
 from ltgc_local.runs.logs import Level
 from ltgc_local.runs.progress import is_terminal
 from ltgc_local.runs.provenance import (
@@ -45,7 +46,6 @@ from ltgc_local.runs.provenance import (
     write_provenance_file,
     write_run_recipe,
 )
-from ltgc_local.runs.redo import redo
 from ltgc_local.runs.reuse import find_finished, take_step
 from ltgc_local.runs.schemas import FolderDigest, ModelDigests, ModelFile, ProvenanceFile
 from ltgc_local.runs.sealed import read_sealed, write_sealed

@@ -32,7 +32,8 @@ from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E4
 from ltgc_local.pipeline.plan import build_plan  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
 from ltgc_local.runs.directory import RunDirectory  # noqa: E402
-from ltgc_local.runs.files import Text, explain, write_atomically  # noqa: E402
+from ltgc_local.runs.disk import explain  # noqa: E402
+from ltgc_local.runs.files import Text, write_atomically  # noqa: E402
 from ltgc_local.runs.logs import Level, worker_logs  # noqa: E402
 from ltgc_local.runs.metrics import MetricsWriter, metrics_path  # noqa: E402
 from ltgc_local.runs.progress import Progress, peak_mib  # noqa: E402

@@ -1,1 +1,1 @@
-"""The run directory: its files and their digests, images, the lock, what is reused, provenance."""
+"""The run directory: its files and their digests, images, lock, reuse, logs, metrics and provenance."""

@@ -1,25 +1,25 @@
-"""The run directory, a documented contract.
+"""The run directory and its layout.
 
 <run>/recipe.json                    the resolved recipe
-<run>/provenance.json                version, packages, machine, card and data digests
+<run>/provenance.json                version, packages, machine, digests of models and data
 <run>/.lock-<host>-<pid>-<random>    while a launcher runs here (``runs.lock``)
 <run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
 <run>/draw/features-00000.safetensors  a clip's rows of images-00000.parquet, keyed by item (draw.clip_features)
-<run>/<step>/begun.json              the fingerprint of a step that is begun
-<run>/<step>/chunks/00000.json       written last of chunk 0: its files, sizes, seconds; the chunk is complete
+<run>/<step>/begun.json              the fingerprint of a step that has begun
+<run>/<step>/chunks/00000.json       written last in chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
 <run>/<step>/verified.json           which large files were found whole, and when (``runs.verify``)
-<run>/<step>/metrics.jsonl           numbers of the step while it runs (``runs.metrics``)
-<run>/<step>/logs/                   what its workers said (``runs.logs``)
-<run>/<training>/checkpoint.safetensors   what a killed training goes on from; of no use once the step is complete
-<run>/decoded/<split>-<digest>.npy   decoded images that memory does not hold; removed when the run is complete
+<run>/<step>/metrics.jsonl           the step's numbers while it runs (``runs.metrics``)
+<run>/<step>/logs/                   the workers' logs (``runs.logs``)
+<run>/<training>/checkpoint.safetensors   where a killed training resumes; not needed once the step is complete
+<run>/decoded/<split>-<digest>.npy   decoded images that do not fit into memory; removed when the run is complete
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
 <runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
 <runs>/<table>/table.json            the table's rows, in its order
 
-Every JSON file above ends with its own sha256 (``runs.sealed``), and the manifest holds that of each file of its
-step, which is compared before the file is used. Files are regular files of the step's own folder, never links. Logs and
-metrics are for people: nothing is made from them, and no digest holds them.
+Every JSON file above ends with its own sha256 (``runs.sealed``). The manifest holds the sha256 of each of its step's
+files, which are compared with it before they are used. They are regular files in the step's own folder, never links.
+Logs and metrics are for people: no result depends on them, and no digest includes them.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from pydantic import BaseModel, ValidationError
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
 from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, read_text
-from ltgc_local.runs.files import Artefact, GeneratedImage, cannot_read, cannot_write, read_images, write_atomically
+from ltgc_local.runs.disk import cannot_read, make_folder, redo, writing
+from ltgc_local.runs.files import Artefact, GeneratedImage, read_images, write_atomically
 from ltgc_local.runs.generated import GeneratedRow, read_rows
 from ltgc_local.runs.lock import locked
 from ltgc_local.runs.logs import read_warnings
-from ltgc_local.runs.redo import redo
 from ltgc_local.runs.schemas import Chunk, FileFacts, Manifest
 from ltgc_local.runs.sealed import first_problem, read_object, read_sealed, write_sealed
 from ltgc_local.runs.verify import Stamp, find_damage
@@ -51,12 +51,16 @@ from ltgc_local.runs.verify import Stamp, find_damage
 _FILE_NAME = re.compile(r"(?P<kind>.+?)(-(?P<number>[0-9]{5,}))?\.[a-z]+")
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # of ``write_atomically`` and of decoding
 Schema = TypeVar("Schema", bound=BaseModel)
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
 class RunDirectory:
-    """Paths, manifests and records of one run."""
+    """Paths, manifests and records of one run.
+
+    Every method raises an ArtefactError where a file is damaged, or cannot be read or written.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -64,117 +68,86 @@ class RunDirectory:
 
     @property
     def decoded(self) -> Path:
-        """The folder of decoded images that memory does not hold; it may be removed at any time."""
+        """The folder of decoded images that do not fit into memory; it may be removed at any time."""
         return self.root / "decoded"
 
     def folder(self, step: str) -> Path:
-        """Return a step's folder.
-
-        Raises:
-            ArtefactError: the name, which a received run may give, leads out of the run.
-        """
+        """Return a step's folder; a name that leads out of the run, as a received run may give, is refused."""
         if step.startswith("/") or ".." in step.split("/"):
             raise ArtefactError(f"{self.root}: names a step outside of itself, {step!r}")
         return self.root / step
 
     def manifest(self, step: str) -> Manifest | None:
-        """Return the manifest of a complete step, or None.
-
-        Raises:
-            ArtefactError: it is there and cannot be read.
-        """
+        """Return the manifest of a complete step, or None."""
         return read_sealed(self.folder(step) / "manifest.json", Manifest, redo(self.root, step))
 
     def begun(self, step: str) -> dict[str, Any] | None:
-        """Return the fingerprint of a step that is begun, or None.
-
-        Raises:
-            ArtefactError: it is there and cannot be read.
-        """
+        """Return the fingerprint of a step that has begun, or None."""
         return read_object(self.folder(step) / "begun.json", redo(self.root, step))
 
     def begin(self, step: str, fingerprint: dict[str, Any]) -> None:
-        """Note what a step that is begun is made from."""
-        folder = self.folder(step)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise ArtefactError(f"{folder}: a file where the step's folder belongs; move it away") from None
-        except OSError as problem:
-            raise cannot_write(folder, problem) from None
-        write_sealed(folder / "begun.json", fingerprint)
+        """Note what a step is made from, before it begins."""
+        make_folder(self.folder(step))
+        write_sealed(self.folder(step) / "begun.json", fingerprint)
 
     def digest(self, step: str) -> str:
-        """Return sha256 of a step's files' names and digests: what the steps that read it put in their fingerprint."""
-        manifest = self.manifest(step)
-        files = {} if manifest is None else {name: dict(facts) for name, facts in manifest.files.items()}
+        """Return a sha256 of the names and digests of a step's files, for the fingerprints of steps that read it."""
+        files = {name: dict(facts) for name, facts in self._manifest_files(step).items()}
         return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
-    def files(self, step: str, kind: str) -> list[Path]:
-        """Return a complete step's files of one kind, in the order of their chunks, each found whole.
-
-        Raises:
-            ArtefactError: the step is not complete, or a file is not what was written: its name, what is wrong, and the
-                command that makes it again.
-        """
+    def _manifest_files(self, step: str) -> dict[str, FileFacts]:
         manifest = self.manifest(step)
-        if manifest is None:
-            raise ArtefactError(f"{self.folder(step)}: step {step} is not complete; {redo(self.root, step)}")
-        folder = self.folder(step)
-        names = sorted((name for name in manifest.files if _kind(name) == kind), key=_number)
-        self._verify(step, {name: manifest.files[name] for name in names})
-        return [folder / name for name in names]
+        return {} if manifest is None else manifest.files
 
-    def _verify(self, step: str, wanted: dict[str, FileFacts]) -> None:
-        folder = self.folder(step)
-        problems = list(find_damage(folder, wanted, self._whole))
+    def files(self, step: str, kind: str) -> list[Path]:
+        """Return a complete step's files of one kind, in the order of their chunks, once each was found whole."""
+        manifest, folder = self.manifest(step), self.folder(step)
+        if manifest is None:
+            raise ArtefactError(f"{folder}: step {step} is not complete; {redo(self.root, step)}")
+        names = sorted((name for name in manifest.files if _kind(name) == kind), key=_number)
+        problems = list(find_damage(folder, {name: manifest.files[name] for name in names}, self._whole))
         if problems:
             path, problem = problems[0]
             more = f" (and {len(problems) - 1} more files of this step)" if len(problems) > 1 else ""
             raise ArtefactError(f"{path}: damaged: {problem}{more}; {redo(self.root, step)}")
+        return [folder / name for name in names]
 
     def find_damage(self, step: str, *, afresh: bool = False) -> list[tuple[Path, str]]:
-        """Return a complete step's files that are not what was written, each with what is wrong.
+        """Return a complete step's files that are not what was written, and what is wrong with each.
 
         Args:
-            afresh: hash all files, whatever was found whole before.
+            afresh: hash all files, including those that were found whole before.
         """
-        manifest = self.manifest(step)
-        return [] if manifest is None else list(find_damage(self.folder(step), manifest.files, afresh=afresh))
+        return list(find_damage(self.folder(step), self._manifest_files(step), afresh=afresh))
 
     def find_changed(self, step: str) -> list[str]:
         """Return the names of a complete step's files that are gone or have another size; nothing is read."""
-        manifest, folder = self.manifest(step), self.folder(step)
-        files = {} if manifest is None else manifest.files
-        return [name for name, facts in files.items() if not _has_size(folder / name, facts)]
+        folder = self.folder(step)
+        return [name for name, facts in self._manifest_files(step).items() if not _has_size(folder / name, facts)]
 
     def lines(self, step: str, kind: str) -> list[dict[str, Any]]:
-        """Read all lines of one kind that a step wrote, whatever record they are of."""
-        return [line for path in self.files(step, kind) for line in self._parsed(path, step, _parse_lines)]
+        """Read all lines of one kind that a step wrote, whatever record they hold."""
+        return self._read(step, kind, lambda text: [parse_json(line) for line in text.split("\n") if line])
 
     def records(self, step: str, kind: str, record: type[R]) -> list[R]:
         """Read all records of one kind that a step wrote."""
-
-        def parse(text: str) -> list[R]:
-            # Not splitlines(): it also splits at U+2028 and U+0085, which JSON leaves inside a model's words.
-            return parse_records(record, text.split("\n"))
-
-        return [found for path in self.files(step, kind) for found in self._parsed(path, step, parse)]
+        # Not splitlines(): it also splits at U+2028 and U+0085, which JSON leaves inside a model's words.
+        return self._read(step, kind, lambda text: parse_records(record, text.split("\n")))
 
     def images(self, step: str, kind: str = "images") -> list[GeneratedImage]:
-        """Read all drawn images that a step wrote."""
+        """Read all generated images that a step wrote."""
         return read_images(self.files(step, kind))
 
     def generated(self, step: str) -> list[GeneratedRow]:
-        """Read what a step's shards say of their images, in the order of their keys, and not the images."""
+        """Read the facts about a step's images, but not the images, in the order of their keys."""
         return sorted(read_rows(self.files(step, "images")), key=lambda row: row.key)
 
     def values(self, step: str, kind: str) -> list[Any]:
-        """Read the JSON values of one kind that a step wrote, one of each chunk."""
-        return [self._parsed(path, step, parse_json) for path in self.files(step, kind)]
+        """Read the JSON values of one kind that a step wrote, one per chunk."""
+        return self._read(step, kind, lambda text: [parse_json(text)])
 
     def values_so_far(self, step: str, kind: str) -> list[Any]:
-        """Read the JSON values of one kind of the chunks that are complete, of a step that may not be."""
+        """Read the JSON values of one kind from the complete chunks of a step that may not be complete."""
         names = [name for chunk in self.complete_chunks(step).values() for name in chunk.files if _kind(name) == kind]
         return [self._parsed(self.folder(step) / name, step, parse_json) for name in names]
 
@@ -186,19 +159,18 @@ class RunDirectory:
         return values[0]
 
     def checked(self, step: str, kind: str, schema: type[Schema]) -> Schema:
-        """Read the JSON value that a one-chunk step wrote, as its schema's.
-
-        Raises:
-            ArtefactError: it does not fit the schema; and as ``files``.
-        """
+        """Read the JSON value that a one-chunk step wrote, which must fit the schema."""
         value = self.value(step, kind)
         try:
             return schema.model_validate(value)
         except ValidationError as problem:
             raise self._misfit(self.files(step, kind)[0], step, first_problem(problem)) from None
 
-    def _parsed(self, path: Path, step: str, parse: Callable[[str], Any]) -> Any:
-        """Parse a file that is whole, of which a received run may still say anything."""
+    def _read(self, step: str, kind: str, parse: Callable[[str], list[T]]) -> list[T]:
+        return [found for path in self.files(step, kind) for found in self._parsed(path, step, parse)]
+
+    def _parsed(self, path: Path, step: str, parse: Callable[[str], T]) -> T:
+        """Parse a file that is whole; in a received run it may still hold anything."""
         try:
             return parse(read_text(path, MAX_JSON_BYTES))
         except OSError as problem:
@@ -210,7 +182,7 @@ class RunDirectory:
         return ArtefactError(f"{path}: not what this version of ltgc-local writes ({problem}); {redo(self.root, step)}")
 
     def complete_chunks(self, step: str) -> dict[int, Chunk]:
-        """Return the facts of the chunks that are complete and whose files are there, by number."""
+        """Return the chunks that are complete and whose files are there, by number."""
         chunks = {}
         folder = self.folder(step)
         for path in (folder / "chunks").glob("*.json"):
@@ -231,7 +203,7 @@ class RunDirectory:
         """Write a chunk's files, then the file that says that it is complete.
 
         Args:
-            numbered: put the chunk's number into the files' names; a stage of one chunk does without.
+            numbered: put the chunk's number into the files' names; one-chunk stages leave it out.
         """
         folder = self.folder(step)
         (folder / "chunks").mkdir(parents=True, exist_ok=True)
@@ -244,11 +216,7 @@ class RunDirectory:
         write_sealed(folder / "chunks" / f"{number:05d}.json", {"files": files, **facts})
 
     def write_manifest(self, step: str, fingerprint: dict[str, Any], num_chunks: int, wall_seconds: float) -> None:
-        """Declare a step complete.
-
-        Raises:
-            ArtefactError: some chunks are not there.
-        """
+        """Declare a step complete; refuse to where chunks are missing."""
         chunks = self.complete_chunks(step)
         missing = [number for number in range(num_chunks) if number not in chunks]
         if missing:
@@ -268,58 +236,41 @@ class RunDirectory:
         write_sealed(self.folder(step) / "manifest.json", manifest.model_dump(exclude_none=True))
 
     def reopen(self, step: str) -> None:
-        """Have a complete step done again in its place; only of what nothing else reads."""
+        """Prepare to redo a complete step in its place; only for steps that nothing else reads."""
         folder = self.folder(step)
         for path in (folder / "manifest.json", *(folder / "chunks").glob("*.json")):
-            try:
+            with writing(path):
                 path.unlink(missing_ok=True)
-            except OSError as problem:
-                raise cannot_write(path, problem) from None
 
     def supersede(self, steps: list[str]) -> None:
-        """Move steps' folders to superseded/<n>/, for the first n that is free."""
-        present = [step for step in steps if self.folder(step).exists()]
-        if not present:
-            return
+        """Move steps' folders to superseded/<n>/, for the first free n."""
         number = 0
         while (self.root / "superseded" / str(number)).exists():
             number += 1
-        for step in present:
-            target = self.root / "superseded" / str(number) / step
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self.folder(step), target)
-            except OSError as problem:
-                raise cannot_write(target, problem) from None
+        for step in steps:
+            if self.folder(step).exists():
+                target = self.root / "superseded" / str(number) / step
+                with writing(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(self.folder(step), target)
 
     @contextmanager
     def locked(self, say: Callable[[str], None] = log.warning) -> Iterator[None]:
-        """Hold the run for this process, and remove what killed writers left.
+        """Hold the run for this process, and remove what killed writers left; refuse if a live process holds it.
 
         Args:
-            say: is told why it takes a while, if it does.
-
-        Raises:
-            ArtefactError: another live process holds it; or it cannot be a folder, or cannot be written to.
+            say: called with the reason if acquiring the lock takes a while.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise ArtefactError(f"{self.root}: cannot be made a run directory: a file is in its place") from None
-        except OSError as problem:
-            raise cannot_write(self.root, problem) from None
+        make_folder(self.root)
         with locked(self.root, say):
-            self._sweep()
+            # Only this process writes here now, so the writers of temporary files are dead.
+            for folder, folders, names in os.walk(self.root):
+                if Path(folder) == self.root:
+                    folders[:] = [name for name in folders if name != "superseded"]
+                for name in names:
+                    if _TEMPORARY.fullmatch(name):
+                        Path(folder, name).unlink(missing_ok=True)
             yield
-
-    def _sweep(self) -> None:
-        """Remove temporary files: nobody writes here but this process, so that their writers are dead."""
-        for folder, folders, names in os.walk(self.root):
-            if Path(folder) == self.root:
-                folders[:] = [name for name in folders if name != "superseded"]
-            for name in names:
-                if _TEMPORARY.fullmatch(name):
-                    Path(folder, name).unlink(missing_ok=True)
 
 
 def _kind(name: str) -> str:
@@ -335,7 +286,3 @@ def _has_size(path: Path, facts: FileFacts) -> bool:
         return path.lstat().st_size == facts.bytes
     except OSError:
         return False
-
-
-def _parse_lines(text: str) -> list[dict[str, Any]]:
-    return [parse_json(line) for line in text.split("\n") if line]

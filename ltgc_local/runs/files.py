@@ -1,12 +1,10 @@
-"""The kinds of file that a step writes. Each is written to a temporary name and renamed when whole."""
+"""The kinds of files that a step writes. Each is written under a temporary name and renamed when it is complete."""
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,17 +16,18 @@ from safetensors import SafetensorError
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Record
-from ltgc_local.runs.tables import read_parquet
+from ltgc_local.runs.arrays import read_parquet
+from ltgc_local.runs.disk import cannot_write
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-MAX_GENERATED_PIXELS = 4096 * 4096  # the largest that any recipe draws
+MAX_GENERATED_PIXELS = 4096 * 4096  # the largest that any recipe generates
 
 
 class Artefact(Protocol):
-    """Something that becomes one file of a chunk: ``<kind>-<chunk>.<suffix>``, or ``<kind>.<suffix>``."""
+    """Content of one file of a chunk: ``<kind>-<chunk>.<suffix>``, or ``<kind>.<suffix>``."""
 
     @property
     def kind(self) -> str: ...
@@ -90,6 +89,21 @@ class Tensors:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Named columns (N,) as Parquet."""
+
+    kind: str
+    columns: Mapping[str, Any]
+    suffix: str = "parquet"
+
+    def write(self, path: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({name: pa.array(column) for name, column in self.columns.items()}), path)
+
+
+@dataclass(frozen=True)
 class GeneratedImage:
     """One generated image with its lineage: a row of an image shard.
 
@@ -104,7 +118,7 @@ class GeneratedImage:
     round: int
     seed: int
     score: float = float("nan")
-    init_image: str = ""  # key of the training image that it was drawn from (img2img); empty: from noise alone
+    init_image: str = ""  # key of the training image that it started from (img2img); empty: from noise alone
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -113,7 +127,7 @@ class GeneratedImage:
 
 @dataclass(frozen=True)
 class Images:
-    """Drawn images as Parquet that ``datasets`` opens with the image column decoded."""
+    """Generated images as Parquet that ``datasets`` opens with the image column decoded."""
 
     kind: str
     rows: Sequence[GeneratedImage]
@@ -151,7 +165,7 @@ def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
 
 
 def read_images(paths: Iterable[Path], rows: Sequence[int] | None = None) -> list[GeneratedImage]:
-    """Read image shards, in the order of ``paths``; of each all rows, or those at ``rows``."""
+    """Read image shards, in the order of ``paths``: all rows of each, or those at ``rows``."""
     columns = [name for name, _ in _columns()[0]]
     tables = (read_parquet(path, columns) for path in paths)
     found = (row for table in tables for row in (table if rows is None else table.take(rows)).to_pylist())
@@ -166,11 +180,7 @@ def encode_png(image: Image.Image) -> bytes:
 
 
 def decode_png(data: bytes) -> Image.Image:
-    """Decode a generated image, in mode L or RGB.
-
-    Raises:
-        ArtefactError: it is no PNG, or a damaged one.
-    """
+    """Decode a generated image, in mode L or RGB; an ArtefactError says that it is damaged or not PNG."""
     from ltgc_local.image_decoding import PNG, ImageRules, UndecodableError, decode
 
     try:
@@ -180,7 +190,7 @@ def decode_png(data: bytes) -> Image.Image:
 
 
 def write_atomically(artefact: Artefact, path: Path) -> None:
-    """Write to a temporary name beside ``path`` and rename, so that a file under its name is always whole.
+    """Write under a temporary name and rename, so that the file at ``path`` is always complete.
 
     Raises:
         ArtefactError: the disk is full, or the folder cannot be written to; nothing is left of the file.
@@ -192,43 +202,5 @@ def write_atomically(artefact: Artefact, path: Path) -> None:
     except (OSError, SafetensorError) as problem:  # safetensors wraps the system's error in its own
         raise cannot_write(path, problem) from problem
     finally:
-        with suppress(OSError):  # on a read-only disk there is nothing to remove, and that is an error, too
+        with suppress(OSError):  # on a read-only disk there is nothing to remove, and trying raises as well
             temporary.unlink(missing_ok=True)
-
-
-#: What the system says when a file has no room: the disk, the quota, or the largest file allowed.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ADVICE = {
-    **dict.fromkeys(NO_ROOM, "make room, then rerun the same command to resume"),
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM),
-        "this user may not write there: change the owner or the mode, then rerun the command; or give another --out",
-    ),
-    errno.EROFS: "give an --out on a disk that can be written to; a finished run is shown by: ltgc-local report",
-}
-
-
-def explain(problem: Exception) -> ArtefactError | None:
-    """Return the error of a disk that is full or read-only, or of a permission that is missing; None: it is neither."""
-    if not isinstance(problem, OSError) or problem.filename is None:
-        return None
-    if problem.errno in (*NO_ROOM, errno.EROFS):
-        return cannot_write(problem.filename, problem)
-    return cannot_read(problem.filename, problem) if isinstance(problem, PermissionError) else None
-
-
-def cannot_read(path: Path | str, problem: OSError, mend: str = "") -> ArtefactError:
-    """Return the error of what cannot be read; ``mend`` helps unless it may be whole, and only the permission lacks."""
-    if isinstance(problem, PermissionError):
-        return ArtefactError(f"{path}: no permission ({problem.strerror}); change its owner or its mode")
-    return ArtefactError(f"{path}: cannot be read: {problem.strerror}{mend and '; ' + mend}")
-
-
-def cannot_write(path: Path | str, problem: Exception) -> ArtefactError:
-    """Return the error that says so, in the system's own words, which the libraries bury in theirs."""
-    number = getattr(problem, "errno", None)
-    if number is None and (found := re.search(r"(?:os error|errno) (\d+)", str(problem), re.IGNORECASE)):
-        number = int(found.group(1))
-    words = os.strerror(number) if number is not None else str(problem).strip()
-    advice = _ADVICE.get(number or 0, "once that is fixed, rerun the same command to resume")
-    return ArtefactError(f"{path}: cannot be written: {words}; what is complete is kept: {advice}")

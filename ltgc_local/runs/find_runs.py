@@ -8,20 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ltgc_local.errors import ArtefactError
-from ltgc_local.runs.files import cannot_read, cannot_write
-from ltgc_local.runs.redo import RECIPE
+from ltgc_local.runs.disk import RECIPE, cannot_read, make_folder
 from ltgc_local.runs.schemas import TableOrder
 from ltgc_local.runs.sealed import read_sealed, write_sealed
 
-MAX_FOLDERS = 20_000  # that are looked into for runs
+MAX_FOLDERS = 20_000  # that are searched for runs
 
 log = logging.getLogger(__name__)
 
 
 def find_runs(folder: Path, depth: int = 4) -> list[Path]:
-    """Return the run directories in a folder: the folder itself, or those within it; what is not readable is left out.
+    """Return the run directories in a folder: the folder itself, or those within it; unreadable ones are left out.
 
-    They are in order of name, but the rows of a table in the table's order, which its folder's table.json says.
+    They are sorted by name, except that a table's rows are in the order of its table.json.
 
     Raises:
         ArtefactError: there are too many folders to be a folder of runs.
@@ -51,22 +50,15 @@ def find_runs(folder: Path, depth: int = 4) -> list[Path]:
 
 
 def _may_hold_runs(entry: os.DirEntry[str]) -> bool:
-    """Return whether to look into a folder: of links into those that are runs, for others may lead anywhere."""
+    """Return whether to look into a folder: links may lead anywhere, so only links to runs are followed."""
     return entry.is_dir(follow_symlinks=False) or (
         entry.is_symlink() and os.path.lexists(os.path.join(entry.path, RECIPE))
     )
 
 
 def write_row_order(folder: Path, rows: list[str]) -> None:
-    """Note in a table's folder in which order its rows are.
-
-    Raises:
-        ArtefactError: it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise cannot_write(folder, problem) from None
+    """Note the order of a table's rows in its folder."""
+    make_folder(folder)
     write_sealed(folder / "table.json", {"rows": rows})
 
 

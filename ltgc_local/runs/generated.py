@@ -1,4 +1,4 @@
-"""Drawn images by key or by row, never all held: a run may have hundreds of thousands, and a step needs a few."""
+"""Generated images by key or row, never all in memory: a run may have hundreds of thousands, and a step needs few."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltgc_local.errors import ArtefactError
+from ltgc_local.runs.arrays import read_arrays, read_parquet
+from ltgc_local.runs.disk import redo_file
 from ltgc_local.runs.files import GeneratedImage, decode_png, read_images
-from ltgc_local.runs.redo import redo_file
-from ltgc_local.runs.tables import read_parquet
-from ltgc_local.runs.tensors import read_arrays
 
 Key = tuple[int, int, int]  # class_id, description_id, round
+KEY = ["class_id", "description_id", "round"]
 CACHED_FILES = 2
 
 
 @dataclass(frozen=True)
 class GeneratedRow:
-    """What an image shard says of one image, and where the image itself is."""
+    """What an image shard says about one image, and where the image itself is."""
 
     class_id: int
     description_id: int
@@ -40,19 +40,17 @@ class GeneratedRow:
 
 
 def read_rows(paths: Iterable[Path]) -> list[GeneratedRow]:
-    """Read what shards say of their images, and not the images."""
-    columns = ["class_id", "description_id", "round", "description"]
+    """Read what shards say about their images, but not the images."""
     return [
         GeneratedRow(**fields, path=path, row=row)
         for path in paths
-        for row, fields in enumerate(read_parquet(path, columns).to_pylist())
+        for row, fields in enumerate(read_parquet(path, [*KEY, "description"]).to_pylist())
     ]
 
 
 def read_init_images(paths: Iterable[Path]) -> dict[Key, str]:
-    """Read from which training image each image was made ("" for noise alone), and not the images."""
-    tables = [read_parquet(path, ["class_id", "description_id", "round", "init_image"]) for path in paths]
-    rows = (row for table in tables for row in table.to_pylist())
+    """Read which training image each image started from ("" for noise alone), but not the images."""
+    rows = (row for path in paths for row in read_parquet(path, [*KEY, "init_image"]).to_pylist())
     return {(row["class_id"], row["description_id"], row["round"]): row["init_image"] for row in rows}
 
 
@@ -68,11 +66,7 @@ def read_generated(rows: Sequence[GeneratedRow]) -> list[GeneratedImage]:
 
 
 def read_features(rows: Sequence[GeneratedRow]) -> NDArray[np.float32]:
-    """Read the clip's unit rows (N, D) that were written beside the shards of ``rows``, in that order.
-
-    Raises:
-        ArtefactError: an image's are not there.
-    """
+    """Read CLIP's unit rows (N, D), written next to the shards of ``rows``, in that order; all must be there."""
     wanted = {row.key for row in rows}
     found: dict[Key, NDArray[np.float32]] = {}
     for path in dict.fromkeys(row.path for row in rows):
@@ -87,11 +81,11 @@ def read_features(rows: Sequence[GeneratedRow]) -> NDArray[np.float32]:
 
 
 class GeneratedSplit:
-    """Drawn images by row, in the order of the files; labels and keys are there without decoding. It pickles."""
+    """Generated images by row, in the order of the files; labels and keys are known without decoding. It pickles."""
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
         self.name, self.files = name, tuple(files)
-        tables = [read_parquet(file, ["class_id", "description_id", "round"]) for file in files]
+        tables = [read_parquet(file, KEY) for file in files]
         rows = [row for table in tables for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
         self.labels = np.array([class_id for class_id, _, _ in rows], dtype=np.int64)  # (N,)
         self.keys = tuple("_".join(map(str, row)) for row in rows)
@@ -101,7 +95,7 @@ class GeneratedSplit:
         return len(self.keys)
 
     def image(self, row: int) -> Image.Image:
-        """Return one image as it was drawn."""
+        """Return one image as it was generated."""
         if not 0 <= row < len(self):
             raise IndexError(f"no generated image {row}; there are {len(self)}")
         number = int(np.searchsorted(self._starts, row, side="right")) - 1

@@ -1,14 +1,14 @@
-"""One launcher in a run directory: a claim with a heartbeat, as no file lock is believed on every shared file system.
+"""One launcher per run directory: a claim with a heartbeat, because file locks fail on some shared file systems.
 
     .lock-<host>-<pid>-<random>    who holds the run; its time is renewed every few seconds; removed at the end
 
-Whoever comes writes a claim of its own and then looks for others: of two that come at once, each sees the other's, both
-take theirs back and try again after a random pause. So two never hold the run, and names that are never used twice make
-it safe to remove a dead holder's claim. A holder is dead
+A launcher writes its own claim and then looks for others. Of two that start at once, each sees the other's claim; both
+remove theirs and try again after a random pause. So two never hold the run. Names are never reused, so it is safe to
+remove a dead holder's claim. A holder is dead
 
-- at once, if it is a process of this machine, boot and PID namespace that is gone, its number perhaps used again;
-- else, as in another container or on another node, if its claim is not renewed for ``DEAD_AFTER_S`` while we watch. Our
-  own clock measures that, so clocks that differ do not matter.
+- at once, if it was a process of this machine, boot and PID namespace and is gone, even if its number was reused;
+- otherwise, as in another container or on another node, if its claim is not renewed for ``DEAD_AFTER_S`` while we
+  watch. Our own clock measures that, so differing clocks do not matter.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.regular_files import MIB, read_bytes
-from ltgc_local.runs.files import cannot_write
+from ltgc_local.runs.disk import cannot_write
 
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0
-TRIES = 8  # of launchers that come at once
+TRIES = 8  # of launchers that start at once
 PATTERN = ".lock-*"
 
 
 class Holder(BaseModel):
-    """Who wrote a claim. What this system does not tell is empty."""
+    """Who wrote a claim; what the system does not tell is empty."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     host: str
     pid: int
-    boot: str  # changes when the machine is started
+    boot: str  # changes when the machine starts
     namespace: str  # of process numbers: every container has its own
-    started: str  # when the process was, in the system's ticks: numbers are used again
+    started: str  # when the process started, in the system's ticks: process numbers are reused
 
     @classmethod
     def me(cls) -> Holder:
@@ -60,7 +60,7 @@ class Holder(BaseModel):
         )
 
     def is_alive(self, me: Holder) -> bool | None:
-        """Return whether the process lives; None where only its heartbeat can tell."""
+        """Return whether the process is alive; None if only its heartbeat can tell."""
         if (self.host, self.boot, self.namespace) != (me.host, me.boot, me.namespace):
             return None
         started = _start_of(self.pid)
@@ -69,7 +69,7 @@ class Holder(BaseModel):
 
 @dataclass(frozen=True)
 class Claim:
-    """Another launcher's claim as it was seen; ``holder`` is None where nobody can be read out of it."""
+    """A launcher's claim as it was seen; ``holder`` is None if the file does not say."""
 
     path: Path
     holder: Holder | None
@@ -86,10 +86,10 @@ def locked(root: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Hold a run directory.
 
     Args:
-        log: is told why it takes a while, where another node's or container's launcher may be dead.
+        log: called with the reason if it takes a while, because a launcher elsewhere may be dead.
 
     Raises:
-        ArtefactError: a living process holds it, or it is taken away because this one showed no sign of life.
+        ArtefactError: a live process holds it; or another took it over, because this one showed no sign of life.
     """
     me = Holder.me()
     path = _acquire(root, me, log)
@@ -153,14 +153,14 @@ def _write_claim(root: Path, me: Holder) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(me.model_dump_json())
     except OSError as problem:
-        with suppress(OSError):  # of a full disk: no claim that names nobody stays; of a read-only one there is none
+        with suppress(OSError):  # on a full disk an empty claim may be there; on a read-only one there is none
             path.unlink(missing_ok=True)
         raise cannot_write(root, problem) from None
     return path
 
 
 def is_held(root: Path) -> bool:
-    """Return whether a launcher runs here, without waiting or writing: of one elsewhere its claim's time must tell."""
+    """Return whether a launcher runs here, without waiting or writing: for one elsewhere, by its claim's time."""
     me = Holder.me()
     for claim in _claims(root):
         is_alive = claim.holder.is_alive(me) if claim.holder is not None else None
@@ -170,7 +170,7 @@ def is_held(root: Path) -> bool:
 
 
 def _others(root: Path, own: Path, me: Holder) -> list[Claim]:
-    """Return the other claims, without those of processes that are known to be gone, which are removed."""
+    """Return the other claims; remove those of processes known to be gone."""
     found = []
     for claim in _claims(root):
         if claim.path == own:
@@ -189,29 +189,29 @@ def _claims(root: Path) -> Iterator[Claim]:
             holder = Holder.model_validate_json(read_bytes(path, MIB)) if not path.is_symlink() else None
         except FileNotFoundError:
             continue
-        except (OSError, ValidationError):  # half written, or no claim at all: its time tells whether it lives
+        except (OSError, ValidationError):  # half-written, or not a claim at all: its time tells
             holder = None
         yield Claim(path, holder, renewed)
 
 
 def _beat(path: Path, lost: threading.Event, done: threading.Event) -> None:
-    """Renew the claim until it is given back; if it is gone, interrupt the main thread."""
+    """Renew the claim until it is released; if it is gone, interrupt the main thread."""
     while not done.wait(HEARTBEAT_S):
         try:
             os.utime(path)
         except FileNotFoundError:
             lost.set()
-            # Shells start background jobs with interrupts ignored: those end without a word, and so do their workers.
+            # Shells start background jobs with interrupts ignored: these end silently, and so do their workers.
             is_deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGTERM if is_deaf else signal.SIGINT)
             return
-        except OSError:  # the file system is away for a moment: the next beat, or the work itself, finds out
+        except OSError:  # the file system is away for a moment; the next beat, or the work itself, notices if it stays
             continue
 
 
 def _start_of(pid: int) -> str:
-    """Return field 22 of /proc/<pid>/stat, "" where there is no such process or no /proc."""
-    # The second field is the program's name, in brackets, and may hold blanks and brackets itself.
+    """Return field 22 of /proc/<pid>/stat, or "" without such a process or without /proc."""
+    # The second field is the program's name in brackets, and may itself contain blanks and brackets.
     return (_read_proc(f"/proc/{pid}/stat").rpartition(")")[2].split() or [""] * 20)[19]
 
 

@@ -1,9 +1,9 @@
-"""A step's logs: what its workers said, with times, and the warnings that ``status`` and the report repeat.
+"""A step's logs, and the warnings that ``status`` and the report repeat.
 
 <step>/logs/worker-00.log        a worker's log records, and what libraries print on standard error
 <step>/logs/messages-00.jsonl    the method's warnings, and the error that ended the worker
 
-Both are appended to when a step resumes. They are not artefacts; a step's manifest keeps the warnings.
+Both are appended to when a step resumes. They are not artefacts; the step's manifest keeps the warnings.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ltgc_local.printable import printable
 from ltgc_local.regular_files import MIB, open_to_append
 from ltgc_local.runs.metrics import LiveFile, read_live
 
-#: The least level that is shown on standard error; ``info`` is that of our own records, others' begin with warnings.
+#: The lowest level shown on standard error; ``info`` only applies to our own records, others are shown from warnings.
 Level = Literal["error", "warning", "info"]
 
-MAX_LOG_BYTES = 16 * MIB  # then the log begins anew, and the one before it is kept as worker-00.log.1
-MAX_MESSAGES, MAX_MESSAGE = 100, 2000  # of a step that are kept, and characters of one, as a manifest may have them
+MAX_LOG_BYTES = 16 * MIB  # then a new log begins, and the previous one is kept as worker-00.log.1
+MAX_MESSAGES, MAX_MESSAGE = 100, 2000  # kept per step, and characters of one; the manifest's schema has the same limits
 OURS = "ltgc_local"
-METHODS = "ltgc_local.methods"  # whose warnings are about results; those of backends are about speed and memory
+METHODS = "ltgc_local.methods"  # its warnings are about results; the backends' are about speed and memory
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Message:
 
 
 def read_messages(folder: Path) -> list[Message]:
-    """Return what the step's workers recorded, each text once, in the order of time."""
+    """Return the messages of the step's workers, each text once, in order of time."""
     found: dict[tuple[str, str], Message] = {}
     for path in (folder / "logs").glob("messages-*.jsonl"):
         for time, values in read_live(path, MAX_MESSAGES * MAX_MESSAGE):
@@ -62,17 +62,17 @@ def read_warnings(folder: Path) -> list[str]:
 
 @contextmanager
 def worker_logs(folder: Path, worker: int, level: Level = "warning", traceback: bool = False) -> Iterator[None]:
-    """Log to a step's folder and to standard error, whose lines the log gets as well.
+    """Log to a step's folder and to standard error; what others print there is logged as well.
 
     Args:
-        folder: of the step; where nothing can be written there, only standard error is written to.
-        level: the least that is shown on standard error.
+        folder: the step's; if nothing can be written there, only standard error is used.
+        level: the lowest level shown on standard error.
         traceback: show where an error was raised.
     """
     root, place = logging.getLogger(), folder / "logs"
     with ExitStack() as stack:
         handlers: list[logging.Handler] = [_Messages(place / f"messages-{worker:02d}.jsonl")]
-        with suppress(OSError):  # the step's own files, which must be written, say what is wrong
+        with suppress(OSError):  # writing the step's own files will say what is wrong
             place.mkdir(parents=True, exist_ok=True)
             if not place.is_symlink():
                 handlers.append(_LogFile(path := place / f"worker-{worker:02d}.log"))
@@ -93,7 +93,7 @@ def worker_logs(folder: Path, worker: int, level: Level = "warning", traceback: 
 
 
 class _LogFile(RotatingFileHandler):
-    """Records with their time and level; a record is one line, and what continues it is indented."""
+    """Records with time and level, one per line; continuation lines are indented."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
@@ -108,11 +108,11 @@ class _LogFile(RotatingFileHandler):
         return printable(super().format(record)).replace("\n", "\n    ")
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Leave it: the disk may be full, which is said by what must be written to it."""
+        """Ignore it: if the disk is full, writing the step's own files will say so."""
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """What a user reads: our errors in their own words, other records with their level, others' with their logger."""
+    """What a user reads: our errors as they are, other records with their level, other packages' with their logger."""
 
     def __init__(self, stream: TextIO, level: Level, traceback: bool) -> None:
         super().__init__(stream)
@@ -134,12 +134,12 @@ class _Stderr(logging.StreamHandler[TextIO]):
         return printable(text)
 
     def emit(self, record: logging.LogRecord) -> None:
-        with tqdm.external_write_mode(file=sys.stderr):  # a bar makes room and is drawn again
+        with tqdm.external_write_mode(file=sys.stderr):  # a progress bar makes room and is redrawn
             super().emit(record)
 
 
 class _Messages(logging.Handler):
-    """Warnings of the method, and whatever error ends the worker."""
+    """The method's warnings, and the error that ends the worker."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(logging.WARNING)
@@ -154,14 +154,14 @@ class _Messages(logging.Handler):
 
 
 class _Copied:
-    """Standard error, of which each whole line goes into the log as well: what libraries and tracebacks print there."""
+    """Standard error that also logs each complete line: what libraries and tracebacks print there."""
 
     def __init__(self, stream: TextIO, handlers: list[logging.Handler]) -> None:
         self._stream, self._handlers, self._line = stream, handlers, ""
 
     def write(self, text: str) -> int:
         *lines, rest = (self._line + text).split("\n")
-        self._line = rest.rpartition("\r")[2][:MAX_MESSAGE]  # a bar overwrites itself and never ends its line
+        self._line = rest.rpartition("\r")[2][:MAX_MESSAGE]  # a progress bar overwrites itself and never ends its line
         for line in lines:
             shown = line.rpartition("\r")[2] or line.strip("\r")
             record = logging.LogRecord("stderr", logging.INFO, "", 0, "%s", (shown,), None)

@@ -1,12 +1,12 @@
-"""What a step reports while it runs: ``<step>/metrics.jsonl``, a JSON object per line, each with its time.
+"""What a step reports while it runs: ``<step>/metrics.jsonl``, one JSON object per line, with its time.
 
     {"time": "2026-11-28T15:06:01.123Z", "items": 128, "total": 2400, "items_per_second": 3.2, "seconds": 41.0, …}
     {"time": "2026-11-28T15:06:02.456Z", "step": 40, "loss": 0.81, "lr": 0.003, "images_per_second": 640.0, …}
     {"time": "2026-11-28T15:09:00.000Z", "step": 50, "epoch": 0, "validation/all": 71.3, "validation/few": 40.0}
 
-The first worker of a step writes this file. Others that share the step's chunks write ``<step>/logs/metrics-01.jsonl``
-and so on, because appending from several nodes to one file loses lines on a network file system. The files are appended
-to when a step resumes. They are not artefacts: no manifest names them, and nothing that a step makes depends on them.
+A step's first worker writes this file. Others that share its chunks write ``<step>/logs/metrics-01.jsonl`` and so on,
+because lines are lost when several nodes append to one file on a network file system. The files are appended to when a
+step resumes. They are not artefacts: no manifest names them, and no result depends on them.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Any, TextIO
 from ltgc_local.errors import BackendError
 from ltgc_local.regular_files import MIB, open_regular, open_to_append, parse_json
 
-MAX_READ_BYTES = 256 * MIB  # of one file, its end
+MAX_READ_BYTES = 256 * MIB  # at the end of a file
 TAIL_BYTES = 256 * 1024  # enough for the last line of each kind
-MAX_VALUE = 1e15  # beyond it, and NaN, are not read: a received run may say anything
+MAX_VALUE = 1e15  # larger values and NaN are not read: a received run may contain anything
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,12 @@ class MetricsLine:
 
 
 def metrics_path(folder: Path, worker: int = 0) -> Path:
-    """Return the file that a step's worker writes its metrics to."""
+    """Return the file of a worker's metrics."""
     return folder / "logs" / f"metrics-{worker:02d}.jsonl" if worker else folder / "metrics.jsonl"
 
 
 def read_metrics(path: Path, max_bytes: int = MAX_READ_BYTES) -> list[MetricsLine]:
-    """Read a metrics file, or its last ``max_bytes``; nothing where there is none.
-
-    Lines that are not metrics, such as one that is being written, are left out.
-    """
+    """Read a metrics file, or its last ``max_bytes``; lines that are not complete are left out."""
     return [
         MetricsLine(time, {name: value for name, value in values.items() if _is_number(value)})
         for time, values in read_live(path, max_bytes)
@@ -54,24 +51,22 @@ def read_metrics(path: Path, max_bytes: int = MAX_READ_BYTES) -> list[MetricsLin
 
 
 class MetricsWriter:
-    """Appends numbers to a metrics file, each line at once; without a path it writes nothing."""
+    """Appends lines of numbers to a metrics file, unbuffered; without a path it writes nothing."""
 
     def __init__(self, path: Path | None = None, tensorboard: Path | None = None) -> None:
         """Prepare a writer; the file is opened with the first line.
 
         Args:
-            path: of the first process alone, where several train together.
-            tensorboard: a folder that gets the same numbers as TensorBoard's event files.
-
-        Raises:
-            BackendError: TensorBoard's files are asked for, and the package that writes them is missing.
+            path: given to the first process only, where several train together.
+            tensorboard: a folder for the same numbers as TensorBoard event files; without the package that writes
+                them, this is a BackendError.
         """
         self._file = LiveFile(path) if path is not None else None
         self._events = _open_events(tensorboard) if path is not None and tensorboard is not None else None
         self._lines = 0
 
     def write(self, values: Mapping[str, float | int | None]) -> None:
-        """Append a line with the time and these values; those that are no finite number are left out."""
+        """Append a line with the time and these values; those that are not finite are left out."""
         if self._file is None:
             return
         finite = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
@@ -86,10 +81,9 @@ class MetricsWriter:
 
 
 class LiveFile:
-    """A file of JSON objects that others read while it grows: each line has its time and is written at once.
+    """A file of JSON objects that others read while it grows: each line has its time and is written unbuffered.
 
-    A line that cannot be written is dropped: these are observations, and what is wrong with a disk is said by the
-    step's own files, which must be written.
+    A line that cannot be written is dropped: writing the step's own files will say what is wrong with the disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -97,7 +91,6 @@ class LiveFile:
         self._file: TextIO | None = None
 
     def append(self, values: Mapping[str, Any]) -> None:
-        """Append one line."""
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         with suppress(OSError):
             if self._file is None:
@@ -107,7 +100,7 @@ class LiveFile:
 
 
 def read_live(path: Path, max_bytes: int) -> list[tuple[datetime, dict[str, Any]]]:
-    """Read the last lines of a file that may be growing, and that anybody may have written."""
+    """Read the last lines of a file that may be growing and that anybody may have written."""
     try:
         with open_regular(path) as file:
             start = max(0, file.seek(0, 2) - max_bytes)
@@ -117,7 +110,7 @@ def read_live(path: Path, max_bytes: int) -> list[tuple[datetime, dict[str, Any]
         return []
     found = []
     for line in lines[1:] if start else lines:
-        with suppress(ValueError, TypeError, KeyError):  # half written, or by somebody else
+        with suppress(ValueError, TypeError, KeyError):  # half-written, or not ours
             if isinstance(value := parse_json(line.decode()), dict):
                 time = datetime.fromisoformat(value.pop("time"))
                 found.append((time if time.tzinfo else time.replace(tzinfo=UTC), value))
@@ -129,7 +122,7 @@ def _is_number(value: object) -> bool:
 
 
 def _gpu_memory() -> dict[str, int]:
-    """Return the most memory that this process has held on its GPU, where it uses one; torch is not imported for it."""
+    """Return this process's peak GPU memory, if it uses a GPU; torch is not imported for it."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return {}

@@ -1,6 +1,6 @@
-"""Progress of a step: a bar on a terminal, and in any case a line of metrics every few seconds.
+"""A step's progress: a bar on a terminal, and always a line of metrics every few seconds.
 
-Where there is no terminal the launcher says once a minute how far the step is, from these lines.
+Without a terminal, the launcher uses these lines to report progress once a minute.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from typing import Self
 
 from tqdm import tqdm
 
-LINE_S = 5.0  # between two lines of metrics
+LINE_S = 5.0  # between lines of metrics
 WINDOW_S = 60.0  # over which the rate is measured
 
 
 def is_terminal() -> bool:
-    """Return whether standard error is a terminal; it may have been closed, and then there is none."""
+    """Return whether standard error is a terminal; it may have been closed."""
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()
 
 
 def peak_mib() -> int:
-    """Return the most memory that this process has held."""
+    """Return this process's peak memory."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 class Progress:
-    """Counts items that are done; a context manager."""
+    """Counts finished items; a context manager."""
 
     def __init__(
         self,
@@ -42,7 +42,8 @@ class Progress:
         """Begin to count.
 
         Args:
-            write: is given items, total, rate, seconds and memory every few seconds, at the beginning and at the end.
+            write: called with items, total, rate, seconds and memory at the beginning, every few seconds and at the
+                end.
             with_bar: show a bar if standard error is a terminal.
         """
         self._bar = tqdm(total=0, desc=label, disable=not (with_bar and is_terminal()), leave=False, smoothing=0.1)
@@ -52,7 +53,7 @@ class Progress:
         self._points: deque[tuple[float, int]] = deque()  # (time, items) of the latest lines
 
     def expect(self, items: int) -> None:
-        """Set how many items there are, once that is known."""
+        """Set the number of items, once it is known."""
         self._bar.reset(total=items)
         self._done, self._total = 0, items
         self._points.clear()
@@ -65,7 +66,7 @@ class Progress:
             self._write_line()
 
     def skip(self, items: int) -> None:
-        """Count items that an earlier process has done, which say nothing of the rate."""
+        """Count items that an earlier process finished; they do not count for the rate."""
         self._bar.update(items)
         self._done += items
         self._points.clear()
@@ -76,7 +77,7 @@ class Progress:
 
     def _write_line(self) -> None:
         now = self._written = time.monotonic()
-        if self._done or not self._total:  # until the first item a model is loaded
+        if self._done or not self._total:  # a model is being loaded until the first item
             self._points.append((now, self._done))
         while len(self._points) > 2 and self._points[1][0] < now - WINDOW_S:
             self._points.popleft()

@@ -1,4 +1,4 @@
-"""What a run says of itself: ``recipe.json``, and ``provenance.json``, which holds the command that made it."""
+"""A run's ``recipe.json``, and its ``provenance.json``, which includes the command that made it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe import Recipe, class_of
-from ltgc_local.runs.redo import RECIPE
+from ltgc_local.runs.disk import RECIPE
 from ltgc_local.runs.schemas import ProvenanceFile
 from ltgc_local.runs.sealed import first_problem, read_object, read_sealed, write_sealed
 
@@ -19,11 +19,7 @@ PROVENANCE = "provenance.json"
 
 
 def read_run_recipe(root: Path) -> Recipe:
-    """Return the recipe that a run directory was made from.
-
-    Raises:
-        ArtefactError: there is none, or it is damaged or another version's.
-    """
+    """Return the recipe that a run directory was made from; an ArtefactError says if it is missing or damaged."""
     path = root / RECIPE
     mend = _mend(root)
     value = read_object(path, mend)
@@ -39,11 +35,7 @@ def read_run_recipe(root: Path) -> Recipe:
 
 
 def read_settings(root: Path) -> dict[str, Any]:
-    """Return a run's recipe as plain values, whatever version of ltgc-local wrote it.
-
-    Raises:
-        ArtefactError: it is damaged or not there.
-    """
+    """Return a run's recipe as plain values, whatever version of ltgc-local wrote it."""
     mend = _mend(root)
     value = read_object(root / RECIPE, mend)
     if value is None or not isinstance(value.get("name"), str):
@@ -52,36 +44,24 @@ def read_settings(root: Path) -> dict[str, Any]:
 
 
 def write_run_recipe(root: Path, recipe: Recipe) -> None:
-    """Write the recipe, where it is not there, is another one or is damaged.
-
-    Raises:
-        ArtefactError: it cannot be written.
-    """
+    """Write the recipe, if the file is missing, different or damaged."""
     _write_changed(root / RECIPE, recipe.dump())
 
 
 def read_provenance_file(root: Path) -> ProvenanceFile | None:
-    """Return what the run is made of and on; None where that was not written.
-
-    Raises:
-        ArtefactError: it is damaged.
-    """
+    """Return the run's provenance; None if it was not written."""
     return read_sealed(root / PROVENANCE, ProvenanceFile, f"type: ltgc-local run {shlex.quote(str(root))}")
 
 
 def write_provenance_file(root: Path, provenance: ProvenanceFile) -> None:
-    """Write what the run is made of and on, where that is another or is damaged.
-
-    Raises:
-        ArtefactError: it cannot be written.
-    """
+    """Write the run's provenance, if the file is missing, different or damaged."""
     _write_changed(root / PROVENANCE, provenance.model_dump())
 
 
 def _mend(root: Path) -> str:
-    """Return what to type so that a run's recipe is written again: the command that made it, if that can be told.
+    """Return what to type so that a run's recipe is written again: the command that made it, if it is known.
 
-    What a run says may be anybody's: only the arguments of ``ltgc-local run`` are believed, and quoted.
+    Anybody may have written the run's files, so only an ``ltgc-local run`` command is repeated, and it is quoted.
     """
     try:
         provenance = read_provenance_file(root)

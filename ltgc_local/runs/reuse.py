@@ -1,9 +1,9 @@
 """Take a finished step from another run instead of doing it again.
 
-A step's fingerprint holds all that shapes it (settings, seed, data, model, what it read), so one that is equal names
-the same files. Each is compared with the sha256 that it was written with. They are hard-linked where the file system
-can and copied where not; a step's files are written once and replaced by renaming, never changed in place, so a link is
-as good as a copy. The manifest is written last and says where the files come from.
+A step's fingerprint includes everything that shapes it (settings, seed, data, model, what it read), so equal
+fingerprints mean equal files. Each file is compared with the sha256 that it was written with, then hard-linked, or
+copied where the file system has no links. A link is as good as a copy, because a step's files are written once and
+replaced by renaming, never changed in place. The manifest is written last and says where the files come from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import cannot_write
+from ltgc_local.runs.disk import writing
 from ltgc_local.runs.sealed import write_sealed
 from ltgc_local.runs.verify import remember
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def find_finished(step: str, wanted: dict[str, Any], places: Iterable[Path]) -> RunDirectory | None:
-    """Return the first run that has the step complete and whole with this fingerprint, or None."""
+    """Return the first run where the step is complete and undamaged with this fingerprint, or None."""
     for place in places:
         run = RunDirectory(place)
         try:
@@ -44,21 +44,15 @@ def find_finished(step: str, wanted: dict[str, Any], places: Iterable[Path]) -> 
 
 
 def take_step(step: str, source: RunDirectory, run: RunDirectory) -> None:
-    """Put a step's files from ``source`` into ``run``, the manifest last.
-
-    Raises:
-        ArtefactError: one of them cannot be written.
-    """
+    """Put a step's files from ``source`` into ``run``, the manifest last."""
     manifest = source.manifest(step)
     assert manifest is not None, f"{source.root}: {step} is not complete"
     origin, target = source.folder(step), run.folder(step)
     chunks = [f"chunks/{number:05d}.json" for number in source.complete_chunks(step)]
     for name in (*manifest.files, *chunks):
-        try:
+        with writing(target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             _link(origin / name, target / name)
-        except OSError as problem:
-            raise cannot_write(target / name, problem) from None
     remember(target, manifest.files)
     first = manifest.taken_from or str(source.root.resolve())
     write_sealed(target / "manifest.json", manifest.model_dump() | {"taken_from": first})

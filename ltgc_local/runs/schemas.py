@@ -1,4 +1,4 @@
-"""What the JSON files of a run directory hold, as schemas: nothing in a received run is used before it fits one."""
+"""Schemas of a run directory's JSON files: nothing in a received run is used before it fits one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel
 
-#: A file of a step: never a path, so that nothing outside the step's folder is named.
+#: A file of a step: never a path, so it cannot be outside the step's folder.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*\.[a-z]+$", max_length=200)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
@@ -34,7 +34,7 @@ class Chunk(RunFile):
 
 
 class Manifest(RunFile):
-    """``<step>/manifest.json``: the step is complete, and this is what it was made from."""
+    """``<step>/manifest.json``: the step is complete; ``fingerprint`` is what it was made from."""
 
     step: str
     fingerprint: dict[str, Any]
@@ -43,12 +43,8 @@ class Manifest(RunFile):
     peak_mib: Count
     items: Count
     files: dict[FileName, FileFacts]
-    warnings: Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=100)] = []  # of the method
-    taken_from: str | None = None  # the run that made it, where it was taken from another one
-
-
-class Begun(RootModel[dict[str, Any]]):
-    """``<step>/begun.json``: the fingerprint of a step that is not complete yet."""
+    warnings: Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=100)] = []  # the method's
+    taken_from: str | None = None  # the run that made it, if it was taken from another run
 
 
 class ModelFile(RunFile):
@@ -77,7 +73,7 @@ class ProvenanceFile(RunFile):
 
 
 class FolderDigest(RunFile):
-    """A model folder's digest, and the stamp (names, sizes, times) of the files that it was made from."""
+    """A model folder's digest, and the stamp (names, sizes, times) of its files."""
 
     stamp: str
     digest: str
@@ -88,13 +84,13 @@ class ModelDigests(RootModel[dict[str, FolderDigest]]):
 
 
 class TableOrder(RunFile):
-    """``table.json``: the rows of a table, in its order."""
+    """``table.json``: the rows of a table, in their order."""
 
     rows: list[str]
 
 
 class ArmMetrics(BaseModel):
-    """One arm of ``evaluate/metrics.json``: percent by group, by class, and whatever else was measured."""
+    """One arm in ``evaluate/metrics.json``: percent by group and class, and whatever else was measured."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -102,7 +98,7 @@ class ArmMetrics(BaseModel):
     per_class: dict[str, float | None]
 
     def of(self, group: str) -> float | None:
-        """Return the accuracy of a group; None where the group has no class."""
+        """Return the accuracy of a group; None if it has no classes."""
         value = self.model_dump(include={group}).get(group)
         return float(value) if isinstance(value, int | float) else None
 
@@ -112,4 +108,4 @@ class Metrics(RootModel[dict[str, ArmMetrics]]):
 
 
 class Verified(RootModel[dict[FileName, list[str | int]]]):
-    """``<step>/verified.json``: file -> size, times, inode and sha256 of when it was last found whole."""
+    """``<step>/verified.json``: file -> size, times, inode and sha256 when it was last found whole."""

@@ -1,7 +1,7 @@
 """The JSON files that steer a run, each with a sha256 of itself as its last key, read through a schema.
 
-The digest is over the file's bytes with the digest itself left out, so that one flipped bit is seen wherever it is. It
-is no signature: whoever can write the file can seal it, and what it says is checked against the schema all the same.
+The digest covers the file's bytes except the digest itself, so one flipped bit is noticed wherever it is. It is not a
+signature: whoever can write the file can seal it, so its content is checked against the schema all the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ValidationError
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.regular_files import MAX_JSON_BYTES, parse_json, read_bytes
-from ltgc_local.runs.files import cannot_read, write_atomically
+from ltgc_local.runs.disk import cannot_read
+from ltgc_local.runs.files import write_atomically
 
 SEAL = "sha256"
 _END = re.compile(rb'"sha256": "([0-9a-f]{64})"\n}\n\Z')
@@ -40,22 +41,15 @@ class Sealed:
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """Write a sealed file, whole or not at all.
-
-    Raises:
-        ArtefactError: it cannot be written.
-    """
+    """Write a sealed file, whole or not at all."""
     write_atomically(Sealed(path.stem, value), path)
 
 
 def read_object(path: Path, mend: str) -> dict[str, Any] | None:
-    """Read a sealed file without its seal; None where there is none.
+    """Read a sealed file without its seal; None if it is missing.
 
     Args:
-        mend: what to type where it is damaged.
-
-    Raises:
-        ArtefactError: it is damaged, or cannot be read; with ``mend``.
+        mend: what to type if it is damaged or cannot be read, for the ArtefactError.
     """
     try:
         content = read_bytes(path, MAX_JSON_BYTES)
@@ -70,11 +64,7 @@ def read_object(path: Path, mend: str) -> dict[str, Any] | None:
 
 
 def unseal(content: bytes) -> dict[str, Any]:
-    """Return the object of a sealed file's bytes, without the seal.
-
-    Raises:
-        ValueError: they are not what was sealed.
-    """
+    """Return the object in a sealed file's bytes, without the seal; a ValueError says that they were changed."""
     end = _END.search(content)
     if end is None:
         raise ValueError("it does not end with its sha256: cut short, or not written by this version of ltgc-local")
@@ -89,11 +79,7 @@ def unseal(content: bytes) -> dict[str, Any]:
 
 
 def read_sealed(path: Path, schema: type[Schema], mend: str) -> Schema | None:
-    """Read a sealed file as its schema's; None where there is none.
-
-    Raises:
-        ArtefactError: it is damaged, cannot be read, or says what the schema does not allow; with ``mend``.
-    """
+    """Read a sealed file that must fit the schema; as ``read_object``."""
     value = read_object(path, mend)
     if value is None:
         return None

@@ -1,8 +1,8 @@
-"""Whether a step's files are what was written: their sha256, compared before they are used.
+"""Whether a step's files are what was written: their sha256 is compared before they are used.
 
-Files are hashed in threads (hashlib lets go of Python's lock). What was found whole is remembered beside the files, in
-``verified.json``, for as long as a file's size, times and inode stay: a copy of a run has other inodes, so that what
-was flipped while it was carried is found. Files under a mebibyte are hashed each time, which costs nothing.
+Files are hashed in threads (hashlib releases Python's lock). Files found whole are remembered in ``verified.json``, for
+as long as their size, times and inode stay the same. A copy of a run has other inodes, so a bit flipped while copying
+is found. Files under a mebibyte are hashed each time, which costs nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from ltgc_local.errors import ArtefactError
 from ltgc_local.prefetch import num_cpus
 from ltgc_local.regular_files import MIB, digest_file
-from ltgc_local.runs.files import cannot_read
+from ltgc_local.runs.disk import cannot_read
 from ltgc_local.runs.schemas import FileFacts, Verified
 from ltgc_local.runs.sealed import read_sealed, write_sealed
 
@@ -30,15 +30,15 @@ Stamp = list[str | int]
 def find_damage(
     folder: Path, wanted: Mapping[str, FileFacts], known: dict[Path, Stamp] | None = None, *, afresh: bool = False
 ) -> Iterator[tuple[Path, str]]:
-    """Yield each file that is not what was written, with what is wrong with it.
+    """Yield each file that is not what was written, and what is wrong with it.
 
     Args:
         wanted: name in the folder -> size and digest when it was written.
-        known: what this process found whole, of any size; it is added to.
-        afresh: hash all, whatever is remembered.
+        known: files of any size that this process found whole; added to.
+        afresh: hash all files, whatever is remembered.
 
     Raises:
-        ArtefactError: a file cannot be read, which is no damage.
+        ArtefactError: a file cannot be read, which is not damage.
     """
     known = {} if known is None else known
     memory = {} if afresh else _read_memory(folder)
@@ -79,7 +79,7 @@ def is_remembered(path: Path, facts: FileFacts) -> bool:
 
 
 def remember(folder: Path, whole: Mapping[str, FileFacts]) -> None:
-    """Remember files that are known to be whole, such as links to what was just verified elsewhere."""
+    """Remember files that are known to be whole, such as links to files just verified elsewhere."""
     large = {name: facts for name, facts in whole.items() if facts.bytes >= REMEMBERED_FROM}
     stamps = {name: _stamp((folder / name).lstat(), facts.sha256) for name, facts in large.items()}
     if stamps:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from ltgc_local.errors import ArtefactError
+from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.files import Tensors, write_atomically
-from ltgc_local.runs.tensors import read_tensors
 
 CHECKPOINT = "checkpoint.safetensors"  # of a training step, in the step's folder
 

@@ -14,10 +14,9 @@ from ltgc_local.evaluation.metrics import measure
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import EpochMetrics
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import Json, Lines
+from ltgc_local.runs.files import Json, Lines, Table
 from ltgc_local.runs.find_runs import write_row_order
 from ltgc_local.runs.provenance import write_run_recipe
-from ltgc_local.runs.tables import Table
 from tests.provenances import write_provenance
 
 COUNTS = {0: 500, 1: 50, 2: 5}  # training images: many, medium, few

@@ -16,9 +16,8 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Description
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import Json, Lines, Tensors, write_atomically
+from ltgc_local.runs.files import Json, Lines, Table, Tensors, write_atomically
 from ltgc_local.runs.provenance import write_run_recipe
-from ltgc_local.runs.tables import Table
 
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
 DRAWING = ("draw.size_px=32", "draw.steps=1", "draw.shard_size=4", "assess.enabled=false")

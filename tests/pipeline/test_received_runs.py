@@ -200,7 +200,7 @@ def test_a_file_in_the_place_of_a_steps_folder_is_named(tmp_path: Path, make_rec
     root = tmp_path / "run"
     root.mkdir()
     (root / "describe").write_text("mine")
-    with pytest.raises(ArtefactError, match="describe: a file where the step's folder belongs; move it away"):
+    with pytest.raises(ArtefactError, match="describe: a file is where this folder belongs; move it away"):
         run_pipeline(Request(make_recipe(), root, "ltgc-local run x.yaml"), lambda line: None)
     assert (root / "describe").read_text() == "mine"
 

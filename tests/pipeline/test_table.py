@@ -20,10 +20,9 @@ from ltgc_local.pipeline.scheduler import _digests
 from ltgc_local.pipeline.sweep import Invocation, Outcome, list_jobs, list_others, parse_seeds, start
 from ltgc_local.recipe import Recipe, Recipes
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import GeneratedImage, Images, Json, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, Json, Table, encode_png
 from ltgc_local.runs.provenance import write_run_recipe
 from ltgc_local.runs.sealed import write_sealed
-from ltgc_local.runs.tables import Table
 
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
 MakeTable = Callable[..., Recipes]

@@ -17,12 +17,14 @@ from safetensors.torch import load_file
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Rejected, parse_records
-from ltgc_local.runs import tables
+from ltgc_local.runs import arrays
+from ltgc_local.runs.arrays import read_table
 from ltgc_local.runs.files import (
     GeneratedImage,
     Images,
     Json,
     Lines,
+    Table,
     Tensors,
     Text,
     decode_png,
@@ -30,7 +32,6 @@ from ltgc_local.runs.files import (
     read_images,
     write_atomically,
 )
-from ltgc_local.runs.tables import Table, read_table
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def test_a_table_that_unpacks_without_end_is_refused(
 ) -> None:
     Table("a", {"x": [1, 2]}).write(tmp_path / "a.parquet")
     assert read_table(tmp_path / "a.parquet")["x"].tolist() == [1, 2]
-    monkeypatch.setattr(tables, limit, 1)
+    monkeypatch.setattr(arrays, limit, 1)
     with pytest.raises(ArtefactError, match=r"2 rows of .* bytes, more than any step writes into one file"):
         read_table(tmp_path / "a.parquet")
 

@@ -230,5 +230,5 @@ def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> N
 def test_a_file_in_the_place_of_the_folder_is_an_error_of_ours(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for place in ("file", "file/run"):
-        with pytest.raises(ArtefactError, match="cannot be made a run directory"):
+        with pytest.raises(ArtefactError, match="a file is where this folder belongs"):
             RunDirectory(tmp_path / place).locked().__enter__()

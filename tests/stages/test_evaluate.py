@@ -17,8 +17,8 @@ from ltgc_local.evaluation.predictions import Predictions, build_views, iterate_
 from ltgc_local.methods.context import StageContext
 from ltgc_local.methods.ltgc.stages.evaluate import run_chunk
 from ltgc_local.methods.ltgc.stages.train import build_classifier
+from ltgc_local.runs.arrays import read_table
 from ltgc_local.runs.files import Artefact, Tensors
-from ltgc_local.runs.tables import read_table
 from ltgc_local.training.lora import adapter_state
 
 

@@ -19,7 +19,7 @@ from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.methods.tgn.network import load_network, load_tail_network
 from ltgc_local.methods.tgn.stages import train_classifier
 from ltgc_local.pipeline.preview import read_figures
-from ltgc_local.runs.tables import read_table
+from ltgc_local.runs.arrays import read_table
 from tests.tgn.conftest import TgnRun
 
 TAIL = ("sneaker", "trousers", "bag", "sandal", "dress", "coat")  # in the order of their training images

@@ -26,8 +26,8 @@ from torch import nn
 from ltgc_local.backends.protocols import AdapterSettings
 from ltgc_local.errors import ArtefactError
 from ltgc_local.out_of_memory import is_out_of_memory
-from ltgc_local.runs.redo import redo_file
-from ltgc_local.runs.tensors import read_tensors
+from ltgc_local.runs.arrays import read_tensors
+from ltgc_local.runs.disk import redo_file
 
 LORA, FEATURES = "lora.", "features."
 PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")

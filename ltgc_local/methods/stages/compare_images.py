@@ -17,9 +17,9 @@ from ltgc_local.evaluation.duplicates import HASH_BITS, closest_by_cosine, close
 from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.recipe.schema import Leaks
 from ltgc_local.records import NearPair
+from ltgc_local.runs.arrays import read_arrays
 from ltgc_local.runs.files import Artefact, Json, Lines
 from ltgc_local.runs.generated import read_rows
-from ltgc_local.runs.tensors import read_arrays
 
 NUMBERED = False
 #: (whose images are looked up, among whose), the gravest first.

@@ -20,10 +20,10 @@ from ltgc_local.backends.registry import find_backend, load_model
 from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.schema import Backbone, Data, TrainingOptions
+from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.disk import redo_file
 from ltgc_local.runs.files import Tensors
-from ltgc_local.runs.redo import redo_file
-from ltgc_local.runs.tensors import read_tensors
 from ltgc_local.training.pixels import ImageCache
 
 if TYPE_CHECKING:

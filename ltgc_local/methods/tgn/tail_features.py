@@ -20,8 +20,8 @@ from PIL import Image
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.tgn.network import SquareResize, TailNetwork
-from ltgc_local.runs.redo import redo_file
-from ltgc_local.runs.tensors import read_tensors
+from ltgc_local.runs.arrays import read_tensors
+from ltgc_local.runs.disk import redo_file
 
 BATCH = 64
 LEAST_DEVIATION = 1e-6  # of a channel that is the same for every image

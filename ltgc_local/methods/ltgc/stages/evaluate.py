@@ -21,9 +21,8 @@ from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.ltgc.stages import classify
 from ltgc_local.methods.ltgc.stages.train import build_classifier
 from ltgc_local.recipe import LtgcRecipe
-from ltgc_local.runs.files import Artefact, Json, Tensors
-from ltgc_local.runs.tables import Table
-from ltgc_local.runs.tensors import read_tensors
+from ltgc_local.runs.arrays import read_tensors
+from ltgc_local.runs.files import Artefact, Json, Table, Tensors
 from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.lora import load_adapter, merge
 from ltgc_local.training.tta import PredictedPrior, ensemble

@@ -14,8 +14,8 @@ from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.tgn.cdtg.fusion import FeatureFusion, FusionForm
 from ltgc_local.methods.tgn.cdtg.generator import Generator, Widths
-from ltgc_local.runs.redo import redo_file
-from ltgc_local.runs.tensors import read_tensors
+from ltgc_local.runs.arrays import read_tensors
+from ltgc_local.runs.disk import redo_file
 
 Shape = tuple[int, ...]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from ltgc_local.errors import ArtefactError
+from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.schemas import Manifest
 from ltgc_local.runs.sealed import read_sealed
-from ltgc_local.runs.tensors import read_tensors
 from ltgc_local.runs.verify import find_damage
 
 WANTED = "cdtg.start_from is the folder of a finished step: RUN/cdtg/train"

@@ -24,8 +24,7 @@ from ltgc_local.methods.tgn.class_data import part_of
 from ltgc_local.methods.tgn.classes import ClassManifest, read_manifest
 from ltgc_local.methods.tgn.network import Network, SquareResize, load_network
 from ltgc_local.recipe import TgnRecipe
-from ltgc_local.runs.files import Artefact, Json, Tensors
-from ltgc_local.runs.tables import Table
+from ltgc_local.runs.files import Artefact, Json, Table, Tensors
 
 NUMBERED = False
 DISTILL = "kmdn/distill"
