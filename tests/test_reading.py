@@ -25,6 +25,7 @@ ALLOWED = {
     ("cli/console.py", "open"): "the null device",
     ("cli/console.py", "os.open"): "the null device",
     ("model_store/limits.py", "Path('/proc/self/statm').read_text"): "what the system says of this process",
+    ("model_store/safetensors_files.py", "safe_open"): "after open_regular, and of its header alone",
     ("runs/lock.py", "path.open"): "writes a claim",
     ("runs/arrays.py", "pq.read_table"): "after check_regular: every Parquet file of a run",
     ("runs/arrays.py", "safe_open"): "after check_regular: every safetensors file of a run",

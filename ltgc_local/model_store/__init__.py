@@ -1,5 +1,6 @@
 """What is on this machine: model cards, the folders of weights that they name, and their digests."""
 
+from ltgc_local.model_store.architecture import open_clip_weights
 from ltgc_local.model_store.cards import (
     ROLES,
     TEXT_ROLES,
@@ -11,11 +12,9 @@ from ltgc_local.model_store.cards import (
     read_card,
     where_searched,
 )
-from ltgc_local.model_store.digest import digest_folder
-from ltgc_local.model_store.files import model_files, read_json
+from ltgc_local.model_store.files import digest_folder, model_files, read_json
 from ltgc_local.model_store.folders import NoWeightsError, check_model_folder, model_folder
 from ltgc_local.model_store.limits import TooSlowError, time_limit
-from ltgc_local.model_store.open_clip_folders import open_clip_weights
 from ltgc_local.model_store.safetensors_files import check_safetensors
 from ltgc_local.model_store.templates import raise_too_slow
 

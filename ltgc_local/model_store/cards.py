@@ -1,4 +1,4 @@
-"""Model cards: one Markdown file a model, YAML front matter for the program and prose for people.
+"""Model cards: one Markdown file per model, with YAML front matter for the program and prose for people.
 
 A card names a folder of weights (``ltgc_local.model_store.folders``). A recipe names one folder of cards;
 ``$LTGC_CARDS`` may list others, which are searched after it.
@@ -25,16 +25,16 @@ ROLES: tuple[Role, ...] = get_args(Role)
 TEXT_ROLES: frozenset[Role] = frozenset({"vlm", "llm"})
 
 MAX_BYTES = 1_000_000
-#: Characters of front matter, which has about 1,000: PyYAML reads 50,000 a second; and brackets, of which it may take
-#: a second for a thousand.
+#: Characters of front matter (usually about 1,000; PyYAML reads 50,000 per second) and brackets in it (which may take
+#: PyYAML a second per thousand).
 MAX_FRONT, MAX_BRACKETS = 50_000, 200
-#: A file of the model's folder, or several: * stands for any characters but those of hidden names' beginnings.
+#: One or several files of the model's folder: * stands for any characters, but not for the dot of a hidden name.
 _FILE = r"^[\w][\w .+@=-]*(/[\w][\w .+@=-]*)*$"
 _FILES = r"^[\w*][\w .+@=*-]*(/[\w*][\w .+@=*-]*)*$"
 
 
 class FewStepCard(BaseModel):
-    """How a distilled text-to-image checkpoint (Lightning, LCM, Hyper, Turbo) wants to be drawn with."""
+    """How to generate with a distilled text-to-image checkpoint (Lightning, LCM, Hyper, Turbo)."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -43,13 +43,13 @@ class FewStepCard(BaseModel):
     steps: list[Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Numbers of steps that it was distilled for; ``draw.steps`` must be one of them."""
     guidance: float = Field(default=0.0, ge=0)
-    """Guidance that it stands at most; at 1 or less ``draw.guidance`` must ask for none."""
+    """Largest guidance that works; at 1 or less, ``draw.guidance`` must ask for none."""
     scheduler: Literal["euler", "euler_ancestral", "ddim", "lcm"] | None = None
     """Scheduler that it was distilled for; null: the folder's own."""
     timestep_spacing: Literal["trailing", "leading", "linspace"] | None = None
-    """Where the steps are; null: as the scheduler has it."""
+    """Spacing of the steps; null: the scheduler's."""
     lora: str | None = Field(default=None, pattern=r"^[\w][\w .-]*(/[\w][\w .-]*)*\.safetensors$")
-    """File in the model's folder that is fused into the base model's weights; null: the folder is distilled itself."""
+    """File in the model's folder that is fused into the base model's weights; null: the folder itself is distilled."""
 
 
 class ModelCard(BaseModel):
@@ -60,39 +60,39 @@ class ModelCard(BaseModel):
     )
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """What recipes call the model; the card's file is ``<name>.md``."""
+    """The model's name in recipes; the card's file is ``<name>.md``."""
     role: Role
-    """What it does: sees and describes, writes, draws, scores, or is what a network starts from."""
+    """What it does: describe images, write, generate images, score images, or initialise a network."""
     family: str = Field(min_length=1)
-    """Architecture, e.g. ``qwen2.5-vl``, ``qwen3``, ``sdxl``; of a clip ``open_clip`` or ``transformers_clip``, which
-    picks the code that loads it; of a backbone ``timm``."""
+    """Architecture, e.g. ``qwen2.5-vl``, ``qwen3``, ``sdxl``; for a clip ``open_clip`` or ``transformers_clip``, which
+    selects the code that loads it; for a backbone ``timm``."""
     path: str = Field(min_length=1, max_length=4_000, pattern=r"^[^\x00-\x1f\x7f]+$")
-    """Folder of the weights, relative to one of ``$LTGC_MODELS`` or to the card's folder; with ".." to the latter."""
+    """Folder of the weights, relative to one of ``$LTGC_MODELS`` or to the card's folder (always, if it has "..")."""
     evidence: Evidence
-    """``real`` weights, a ``miniature`` that proves the machinery, or ``random`` weights for tests."""
+    """``real`` weights, a ``miniature`` that shows the machinery works, or ``random`` weights for tests."""
     license: str = Field(min_length=1)
     """License of the weights."""
     license_note: str | None = None
-    """What the license asks of a user, where that is not plain."""
+    """What the license asks of a user, if that is not obvious."""
     source: str = Field(min_length=1)
     """Where the weights come from: an address, or the script that trains them."""
     image_size_px: int | None = Field(default=None, ge=1)
-    """Width and height that the model reads or draws."""
+    """Width and height of the images that the model reads or generates."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Number format to load the weights in, where the recipe says ``auto``."""
+    """Number format to load the weights in, if the recipe says ``auto``."""
     tensor_parallel: int | None = Field(default=None, ge=1, le=64)
-    """GPUs that one copy of a vlm or llm needs, where the recipe does not say."""
+    """GPUs that one copy of a vlm or llm needs, if the recipe does not say."""
     parameters_millions: float | None = Field(default=None, gt=0)
     """Number of parameters, in millions."""
     few_step: FewStepCard | None = None
-    """Of a distilled t2i: what it was distilled for."""
+    """For a distilled t2i: what it was distilled for."""
     tiny_decoder: str | None = Field(default=None, pattern=r"^[\w][\w.-]*(/[\w][\w.-]*)*$")
-    """Of a t2i: folder, in the model's folder, of a small decoder of its latents (diffusers' AutoencoderTiny), which
-    recipes ask for by ``draw.decoder: tiny``."""
+    """For a t2i: subfolder with a small decoder of its latents (diffusers' AutoencoderTiny), which recipes select with
+    ``draw.decoder: tiny``."""
     sha256: dict[Annotated[str, Field(pattern=_FILE)], Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = {}
     """File (relative to the folder) -> sha256 of its content."""
     unused: list[Annotated[str, Field(pattern=_FILES)]] = []
-    """Files of the publisher that are never opened (names relative to the folder, ``*`` for any characters), such as
+    """The publisher's files that are never opened (names relative to the folder, ``*`` for any characters), such as
     copies of the weights as pickles."""
 
     _file: Path = PrivateAttr(default=Path())
@@ -104,11 +104,7 @@ class ModelCard(BaseModel):
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read one model card.
-
-    Raises:
-        ModelError: it is missing, has no front matter, or its front matter is wrong; with every problem, one a line.
-    """
+    """Read one model card; a ModelError lists every problem, one per line."""
     try:
         text = read_text(path, MAX_BYTES, "utf-8-sig")
     except FileNotFoundError:
@@ -119,7 +115,7 @@ def read_card(path: Path) -> ModelCard:
         raise ModelError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     root = _parse_front_matter(path, text)
     try:
-        card = ModelCard.model_validate(_plain(root))
+        card = ModelCard.model_validate(_values_of(root))
     except ValidationError as error:
         found = sorted((_line_of(root, dict(e)), _explain(dict(e))) for e in error.errors())
         raise ModelError("\n".join(f"{path}:{line}: {problem}" for line, problem in found)) from error
@@ -131,10 +127,9 @@ def read_card(path: Path) -> ModelCard:
 
 
 def list_cards(folder: Path) -> list[ModelCard]:
-    """Read every card of a recipe's own folder, and of those of ``$LTGC_CARDS``, by name; of one name the first counts.
+    """Read every card in a recipe's own folder, which must exist, and in ``$LTGC_CARDS``, sorted by name.
 
-    Raises:
-        ModelError: the recipe's folder is not there, or a card is wrong.
+    If several have the same name, the first counts.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder of model cards")
@@ -143,13 +138,10 @@ def list_cards(folder: Path) -> list[ModelCard]:
 
 
 def find_card(folder: Path, name: str, role: Role) -> ModelCard:
-    """Read the card ``name`` and check that it has the role.
+    """Read the card ``name``, which must have the role.
 
     Args:
-        folder: the recipe's own, which comes before those of ``$LTGC_CARDS``: the first that has the name is taken.
-
-    Raises:
-        ModelError: no such card (with the closest name), or of another role.
+        folder: the recipe's own, searched before those of ``$LTGC_CARDS``.
     """
     path = next((each / f"{name}.md" for each in card_folders(folder) if os.path.lexists(each / f"{name}.md")), None)
     if path is None:
@@ -168,12 +160,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def card_folders(own: Path) -> list[Path]:
-    """Return where a recipe's cards are looked for, the first choice first: in its own folder, then ``$LTGC_CARDS``."""
+    """Return the folders where a recipe's cards are searched, in order: its own, then ``$LTGC_CARDS``."""
     return [own, *folders_of("LTGC_CARDS")]
 
 
 def where_searched(own: Path) -> str:
-    """Name the folders of ``card_folders`` for the message that a card is in none of them."""
+    """Name the folders of ``card_folders``, for the message that a card is in none of them."""
     others = [f"{path}" if path.is_dir() else f"{path} (no such folder)" for path in card_folders(own)[1:]]
     return f"{own}" + (f", nor by $LTGC_CARDS in {' or '.join(others)}" if others else "")
 
@@ -184,16 +176,12 @@ def folders_of(variable: str) -> list[Path]:
 
 
 def _parse_front_matter(path: Path, text: str) -> Entry:
-    """Return the front matter, with the lines of the file.
-
-    Raises:
-        ModelError: there is none, it is no mapping, or it is not YAML as cards use it; with every problem, one a line.
-    """
+    """Return the front matter, with the file's line numbers; a ModelError lists every problem, one per line."""
     lines = text.split("\n")
     end = next((i for i, line in enumerate(lines) if i and line.rstrip() == "---"), None)
     if lines[0].rstrip() != "---" or end is None:
         raise ModelError(f"{path}:1: expected front matter: YAML between two lines '---', then prose")
-    front = "\n".join(["", *lines[1:end]])  # an empty line in the place of the first '---': lines are the file's
+    front = "\n".join(["", *lines[1:end]])  # an empty line in place of the first '---' keeps the line numbers
     if len(front) > MAX_FRONT:
         raise ModelError(f"{path}:1: {len(front)} characters of front matter; a model card has at most {MAX_FRONT}")
     if (brackets := front.count("[") + front.count("{")) > MAX_BRACKETS:
@@ -204,33 +192,21 @@ def _parse_front_matter(path: Path, text: str) -> Entry:
         raise ModelError("\n".join(map(str, problems)))
     if root is None or not isinstance(root.value, dict):
         raise ModelError(f"{path}:1: expected front matter with keys such as 'name:' and 'role:'")
-    _refuse_unprintable(root)
     return root
 
 
-def _refuse_unprintable(entry: Entry) -> None:
-    """Refuse values that no terminal, page or file name should be given: control characters, halves of characters.
-
-    Raises:
-        ModelError: with the line.
-    """
-    value = entry.value
-    if isinstance(value, str) and printable(value) != value:
-        raise ModelError(f"{entry.place}: a character that cannot be shown in '{printable(value)[:80]}'; remove it")
-    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _refuse_unprintable(each)
-
-
-def _plain(entry: Entry) -> Any:
-    """Return the values alone, without their places."""
+def _values_of(entry: Entry) -> Any:
+    """Return the values without their places; refuse control characters and the like, which nothing should print."""
     value: Value = entry.value
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+        return {key: _values_of(each) for key, each in value.items()}
+    if isinstance(value, str) and printable(value) != value:
+        raise ModelError(f"{entry.place}: a character that cannot be shown in '{printable(value)[:80]}'; remove it")
+    return [_values_of(each) for each in value] if isinstance(value, list) else value
 
 
 def _line_of(root: Entry, error: dict[str, Any]) -> int:
-    """Return where the outermost key of a problem stands; of a missing one, the file's first line."""
+    """Return the line of a problem's outermost key, or the first line if that key is missing."""
     child = root.value.get(error["loc"][0]) if isinstance(root.value, dict) else None
     return 1 if child is None else child.place.line or 1
 

@@ -1,13 +1,14 @@
-"""The files of a model's folder: regular ones alone, and none that holds a program.
+"""The files in a model's folder: only regular ones, and none that holds a program.
 
-Weights are safetensors. A pickle runs what it says when it is loaded, so none may lie where a library could look for
-one, also not beside safetensors: which file a library takes is its own matter. What a publisher ships beside them, and
-nothing here opens, is named by the card (``unused``). Python and native code have no place in a folder of weights.
+Weights are safetensors. Loading a pickle runs the code in it, so none may be where a library could look for one, not
+even next to safetensors, because the library chooses which to load. The card names files that the publisher ships and
+nothing here opens (``unused``). Python and native code have no place in a folder of weights.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import os
 import re
 import shlex
@@ -17,40 +18,35 @@ from typing import Any
 from ltgc_local.errors import ModelError
 from ltgc_local.model_store.cards import ModelCard
 from ltgc_local.printable import printable
-from ltgc_local.regular_files import MIB, check_regular, parse_json, read_text
+from ltgc_local.regular_files import MIB, check_regular, digest_file, parse_json, read_text
 
-#: Endings of pickles, and of other formats whose loading can run code, under every name that a library looks for.
+#: Endings of pickles and of other formats whose loading can run code, under every name that libraries look for.
 PICKLES = {
     ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz", ".ot", ".pt2", ".ptl",
     ".torchscript", ".nemo",
 }  # fmt: skip
 OTHERS = {".h5", ".hdf5", ".keras", ".pb", ".mar"}
-#: Endings of programs, which no card can except.
+#: Endings of programs, for which no card can make an exception.
 PROGRAMS = re.compile(
     r"\.(py[a-z]?|so(\.\d+)*|dll|dylib|exe|com|node|whl|egg|jar|class|wasm|o|a|elf|cubin|fatbin|ptx|sh|bash|bat|cmd|ps1)",
     re.IGNORECASE,
 )
 PROGRAM_FOLDERS = {"__pycache__", "custom_generate"}
-#: A PEFT adapter beside a model is put into it by transformers, without a word, and may name another base model.
+#: transformers silently applies a PEFT adapter that is next to a model, and it may name another base model.
 ADAPTER = "adapter_config.json"
 
 MAX_CONFIG_BYTES = 8 * MIB
 MAX_TOKENIZER_BYTES = 64 * MIB
 MAX_FILES = 10_000  # of a folder: the largest models have a few hundred
-#: Values in a JSON file, by its commas and brackets: a list takes 20 times as much memory as its two bytes. The largest
+#: Values in a JSON file, counted by commas and brackets: a list takes 20 times the memory of its two bytes. The largest
 #: tokenizers (Gemma's, with 262,000 words) have about 3,000,000.
 MAX_VALUES = 6_000_000
 
 
 def read_json(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        ModelError: it cannot be read, is no object, or is larger than any model's.
-    """
+    """Read a JSON object no larger than any model's; a ModelError says why it cannot be read."""
     try:
-        text = read_text(path, max_bytes)
-        value = parse_limited(text)
+        value = parse_limited(read_text(path, max_bytes))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error.strerror}); copy it again") from None
     except ValueError as error:
@@ -61,21 +57,17 @@ def read_json(path: Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
 
 
 def parse_limited(text: str) -> Any:
-    """Parse JSON of no more values than any model's files have.
-
-    Raises:
-        ValueError: it has more, or is not JSON.
-    """
+    """Parse JSON with no more values than any model's files have; otherwise raise a ValueError."""
     if sum(text.count(sign) for sign in "[{,") > MAX_VALUES:
         raise ValueError(f"more than {MAX_VALUES} values")
     return parse_json(text)
 
 
 def model_files(folder: Path) -> list[Path]:
-    """Return the folder's files, sorted by relative name; hidden files and folders are skipped.
+    """Return the folder's files, sorted by relative name, without hidden files and folders.
 
     Raises:
-        ModelError: a name is not UTF-8, the folder cannot be read, or is nested without end.
+        ModelError: a name is not UTF-8, or the folder cannot be read, is nested without end or has too many files.
     """
     files = []
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_refuse_folder):
@@ -91,12 +83,23 @@ def model_files(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.relative_to(folder).as_posix())
 
 
-def check_kind(file: Path) -> None:
-    """Refuse what is no regular file, before anything opens it.
+def digest_folder(folder: Path) -> str:
+    """Return one sha256 over the sorted relative names and the contents of a folder's files."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    digest = hashlib.sha256()
+    for file in model_files(folder):
+        check_kind(file)
+        try:
+            content = digest_file(file)
+        except OSError as error:
+            raise ModelError(f"{file}: cannot be read: {error.strerror}") from error
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
 
-    Raises:
-        ModelError: it is a FIFO, a device, a link to nowhere …
-    """
+
+def check_kind(file: Path) -> None:
+    """Refuse a FIFO, a device, a broken link and the like, before anything opens it."""
     try:
         check_regular(file)
     except OSError as error:
@@ -104,7 +107,7 @@ def check_kind(file: Path) -> None:
 
 
 def problems_of_names(card: ModelCard, folder: Path, files: list[Path]) -> list[str]:
-    """Return which files hold programs, by their names, each with what to do."""
+    """Return which files hold programs, judged by their names, and what to do about each."""
     return list(filter(None, (_problem_of_name(card, folder, file) for file in files)))
 
 
@@ -117,7 +120,8 @@ def _problem_of_name(card: ModelCard, folder: Path, file: Path) -> str:
     if file.name == ADAPTER:
         return f"{file}: an adapter, which would be put into the model, or name another one to load; {remove}"
     suffix = file.suffix.lower()
-    if suffix not in PICKLES | OTHERS or _is_raw(file) or is_unused(card, name.as_posix()):
+    is_raw = suffix == ".bin" and file.name.startswith("openvino")  # only numbers, and no other library looks for them
+    if suffix not in PICKLES | OTHERS or is_raw or is_unused(card, name.as_posix()):
         return ""
     kind = "a pickle" if suffix in PICKLES else f"a {suffix} file"
     found = f"{file}: weights as {kind}, which can run any code when loaded; never loaded here. "
@@ -128,19 +132,14 @@ def _problem_of_name(card: ModelCard, folder: Path, file: Path) -> str:
 
 
 def _ending(file: Path) -> str:
-    """Return the ending of a name; of a native library with its version."""
+    """Return the ending of a name; for a native library, with its version."""
     found = re.search(r"\.so(\.\d+)*$", file.name, re.IGNORECASE)
     return found[0] if found else file.suffix
 
 
 def is_unused(card: ModelCard, name: str) -> bool:
-    """Return whether the card says of a file, by its name relative to the folder, that it is never opened."""
+    """Return whether the card says that a file (name relative to the folder) is never opened."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in card.unused)
-
-
-def _is_raw(file: Path) -> bool:
-    """Return whether a .bin is OpenVINO's, which are numbers alone, of a name that no other library looks for."""
-    return file.suffix.lower() == ".bin" and file.name.startswith("openvino")
 
 
 def _refuse_folder(error: OSError) -> None:

@@ -1,9 +1,8 @@
-"""The folder of weights that a card names: where it is, and whether it is whole, safe and the card's architecture.
+"""The folder of weights that a card names: where it is, and whether it is complete, safe and the card's architecture.
 
-It is relative to the first folder of ``$LTGC_MODELS`` that holds it, else to the card's own folder. Nothing is
-downloaded, and no pickle is ever loaded: a folder that holds one, or another program, is refused before anything in it
-is opened by a library (``ltgc_local.model_store.files`` by names, ``.configuration`` by what the JSON files say,
-``.templates``).
+It is relative to the first folder of ``$LTGC_MODELS`` that has it, otherwise to the card's own folder. Nothing is
+downloaded, and no pickle is ever loaded: a folder that holds one, or another program, is refused before a library opens
+anything in it (``ltgc_local.model_store.files`` by names, ``.configuration`` by the JSON files, ``.templates``).
 """
 
 from __future__ import annotations
@@ -12,21 +11,20 @@ import os
 from pathlib import Path
 
 from ltgc_local.errors import BackendError, ModelError
-from ltgc_local.model_store.architecture import check_architecture, weight_folders
+from ltgc_local.model_store.architecture import check_architecture, open_clip_weights, weight_folders
 from ltgc_local.model_store.cards import ModelCard, folders_of
 from ltgc_local.model_store.configuration import read_configurations
 from ltgc_local.model_store.files import check_kind, model_files, problems_of_names
-from ltgc_local.model_store.open_clip_folders import open_clip_weights
 from ltgc_local.model_store.safetensors_files import check_safetensors
-from ltgc_local.model_store.templates import is_template_file, problem_of_templates, read_template
+from ltgc_local.model_store.templates import problem_of_templates, read_template
 from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.regular_files import digest_file
 
-MOST_PROBLEMS = 50  # that are told of one folder
+MOST_PROBLEMS = 50  # listed for one folder
 
 
 class NoWeightsError(ModelError):
-    """The card's weights are not on this machine yet: nothing is wrong, but nothing can run."""
+    """The card's weights are not on this machine yet."""
 
 
 def model_folder(card: ModelCard) -> Path:
@@ -36,15 +34,15 @@ def model_folder(card: ModelCard) -> Path:
 
 
 def check_model_folder(card: ModelCard, *, hash_files: bool = True) -> Path:
-    """Check that the card's weights are there, whole, safe, and its architecture's; return their folder.
+    """Check that the card's weights are there, complete, safe, and of its architecture; return their folder.
 
     Args:
-        hash_files: also compare with the card's sha256, which reads the files that it lists from end to end.
+        hash_files: also compare with the card's sha256, which means reading the listed files completely.
 
     Raises:
-        NoWeightsError: the folder is not there; with where it should be.
-        ModelError: what is wrong; of what could run code, every problem, one a line.
-        BackendError: memory does not suffice for the check.
+        NoWeightsError: the folder is missing; says where it should be.
+        ModelError: says what is wrong; lists everything that could run code, one per line.
+        BackendError: there is not enough memory for the check.
     """
     folder = model_folder(card)
     if not os.path.isdir(folder):
@@ -53,11 +51,10 @@ def check_model_folder(card: ModelCard, *, hash_files: bool = True) -> Path:
         _check_content(card, folder)
         if hash_files:
             _check_digests(card, folder)
-    except MemoryError as problem:
-        raise BackendError(f"{folder}: out of memory while it is checked; end what else uses the memory") from problem
-    except OSError as problem:
-        if is_out_of_memory(problem):
-            raise BackendError(f"{folder}: out of memory while it is checked; end what else uses it") from problem
+    except (MemoryError, OSError) as problem:
+        if not isinstance(problem, OSError) or is_out_of_memory(problem):
+            words = "out of memory while it is checked; end what else uses the memory"
+            raise BackendError(f"{folder}: {words}") from problem
         raise ModelError(f"{problem.filename or folder}: cannot be read: {problem.strerror}") from problem
     return folder
 
@@ -68,7 +65,7 @@ def _check_content(card: ModelCard, folder: Path) -> None:
         check_kind(file)
     problems = problems_of_names(card, folder, files)
     more, templates = read_configurations(card, folder, files)
-    templates += ((file, read_template(file)) for file in files if is_template_file(file))
+    templates += ((file, read_template(file)) for file in files if file.suffix == ".jinja")
     problems += filter(None, [*more, problem_of_templates(templates)])
     if problems:
         rest = len(problems) - MOST_PROBLEMS
@@ -101,11 +98,11 @@ def _where_to_put(card: ModelCard, folder: Path) -> str:
 
 
 def _places(card: ModelCard) -> list[Path]:
-    """Return where the card's folder may be, the first choice first and the one beside the card last."""
+    """Return where the card's folder may be, in order; the one relative to the card is last."""
     elsewhere = [folder / card.path for folder in folders_of("LTGC_MODELS")] if _may_be_elsewhere(card) else []
     return [*elsewhere, card.file.parent / card.path]
 
 
 def _may_be_elsewhere(card: ModelCard) -> bool:
-    """Return whether ``$LTGC_MODELS`` counts: not for a path that is absolute, or that climbs out of its folder."""
+    """Return whether ``$LTGC_MODELS`` is searched: not for an absolute path, or one that climbs out of its folder."""
     return not Path(card.path).is_absolute() and ".." not in Path(card.path).parts

@@ -1,4 +1,4 @@
-"""Bounds on what a piece of somebody else's program may take: seconds of the main thread, and memory."""
+"""Limits for running a piece of somebody else's program: seconds of the main thread, and memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,16 @@ AGAIN_S = 0.5  # the alarm repeats: an exception that is raised inside a destruc
 
 
 class TooSlowError(Exception):
-    """The block took longer than it may."""
+    """The block took too long."""
 
 
 class _AlarmError(BaseException):
-    """Ends the block; no Exception, which libraries catch and go on."""
+    """Ends the block; not an Exception, because libraries catch those and continue."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """End the block after so many seconds; in another thread than the main one nothing is limited.
-
-    Raises:
-        TooSlowError: it took longer.
-    """
+    """Raise a TooSlowError in the block after this time; in threads other than the main one nothing is limited."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -51,11 +47,11 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def memory_limit(more_bytes: int) -> Iterator[bool]:
-    """Let this process's address space grow by so much within the block; what asks for more gets a MemoryError.
+    """Let this process's address space grow by at most this much within the block; then it gets a MemoryError.
 
     Yields:
-        Whether the limit is this one: where the process has a narrower one already, or the system does not say how
-        large it is, nothing is changed.
+        Whether this limit applies: nothing is changed if the process already has a narrower one, or if the system does
+        not say how large the process is.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     try:

@@ -1,9 +1,9 @@
-"""Chat templates: programs in Jinja that come with a model's folder, checked before a model library renders them.
+"""Chat templates: Jinja programs in a model's folder, checked before a model library renders them.
 
-The libraries render them in Jinja's sandbox, which keeps them from Python's inner objects but neither from endless work
-nor from endless memory. So each is read for what no chat template needs, and then rendered once with a conversation of
-text and one with an image, within a time and a memory. What a template says by ``raise_exception``, or misses in these
-conversations, is no fault of its.
+The libraries render them in Jinja's sandbox, which protects Python's inner objects but does not stop endless loops or
+unlimited memory use. So each template is searched for what no chat template needs, and then rendered with a text
+conversation and one with an image, within limits of time and memory. A template that calls ``raise_exception`` or lacks
+something for these conversations is not refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from ltgc_local.regular_files import MIB, read_text
 MAX_BYTES = 1_000_000
 SECONDS, MEMORY_MIB = 2, 512
 
-FILE, FOLDER = "chat_template.jinja", "additional_chat_templates"
 REMEDY = "copy the publisher's template again, or remove it and use another model"
 
 _TEXT = [
@@ -41,7 +40,7 @@ _WORDS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_to
 
 
 def templates_in(value: object) -> Iterator[str]:
-    """Yield the templates of a ``chat_template`` in a JSON file: a text, a list of {name, template}, or by name."""
+    """Yield the templates in a JSON file's ``chat_template``: a text, a list of {name, template}, or a dict by name."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list):
@@ -52,17 +51,8 @@ def templates_in(value: object) -> Iterator[str]:
         yield from (each for each in value.values() if isinstance(each, str))
 
 
-def is_template_file(file: Path) -> bool:
-    """Return whether a file is read as a chat template as it is."""
-    return file.suffix == ".jinja"
-
-
 def read_template(file: Path) -> str:
-    """Read a template's file.
-
-    Raises:
-        ModelError: it cannot be read as text.
-    """
+    """Read a template's file; a ModelError says that it is not text."""
     try:
         return read_text(file, MAX_BYTES)
     except OSError as error:
@@ -72,7 +62,7 @@ def read_template(file: Path) -> str:
 
 
 def problem_of_templates(templates: Iterable[tuple[Path, str]]) -> str:
-    """Return why the first of a folder's templates is refused that is, with its file, or ""; all within one time."""
+    """Return why the first bad one of a folder's templates is refused, or ""; they share one time limit."""
     end = time.monotonic() + SECONDS
     for file, text in templates:
         words = _problem_of(text, max(0.01, end - time.monotonic()))
@@ -99,16 +89,12 @@ def _problem_of(text: str, seconds: float) -> str:
 
 
 def raise_too_slow(folder: str, seconds: float) -> NoReturn:
-    """Say that the template of a model that was loaded does not end.
-
-    Raises:
-        ModelError: always.
-    """
+    """Raise the ModelError for a loaded model whose template takes too long."""
     raise ModelError(f"{folder}: its chat template works for more than {seconds:g} s on one conversation; {REMEDY}")
 
 
 def _forbidden(text: str) -> str:
-    """Return what in the template no chat template needs, or ""."""
+    """Return which part of the template no chat template needs, or ""."""
     from jinja2 import TemplateSyntaxError, nodes
 
     try:
@@ -126,7 +112,7 @@ def _forbidden(text: str) -> str:
 
 
 def _name_in(node: Any) -> str:
-    """Return the name by which an expression reaches into an object, if it is written out, or ""."""
+    """Return the name with which an expression reaches into an object, if it is literal, or ""."""
     from jinja2 import nodes
 
     if isinstance(node, nodes.Getattr | nodes.NSRef):
@@ -141,7 +127,7 @@ def _name_in(node: Any) -> str:
 
 
 def _rendered(text: str) -> str:
-    """Render a conversation of text and one with an image; return what the sandbox forbids, or ""."""
+    """Render a text conversation and one with an image; return what the sandbox forbids, or ""."""
     from jinja2 import TemplateError
     from jinja2.exceptions import SecurityError
 
@@ -154,18 +140,18 @@ def _rendered(text: str) -> str:
         except RecursionError:
             raise
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RuntimeError):
-            continue  # it wants other turns than these, and says so by whatever goes wrong first
+            continue  # it wants other turns than these, and fails in whatever way comes first
     return ""
 
 
 def _environment() -> Any:
-    """Return Jinja as the model libraries set it up for chat templates."""
+    """Return Jinja set up as the model libraries do for chat templates."""
     from jinja2 import TemplateError, nodes
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     class Generation(Extension):
-        """``{% generation %}``: marks an assistant's words, and is rendered as they are."""
+        """``{% generation %}``: marks an assistant's words, which are rendered unchanged."""
 
         tags = {"generation"}
 
