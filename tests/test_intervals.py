@@ -9,7 +9,6 @@ from ltgc_local.evaluation.intervals import (
     INTERVAL_KEYS,
     Resampling,
     accuracy_intervals,
-    difference_intervals,
     over_seeds,
     t_quantile,
 )
@@ -64,9 +63,9 @@ def test_a_paired_difference_sees_only_the_images_on_which_two_models_differ() -
     other = np.arange(1000) % 2 == 0
     one = other.copy()
     one[1:101:2] = True  # right on 50 more images, wrong on none that the other gets
-    found = difference_intervals(one, other, labels, {}, Resampling())["all"]
+    found = accuracy_intervals(one, labels, {}, Resampling(), minus=other)["all"]
     assert found is not None and found[0] > 3.5 and found[1] < 6.5  # unpaired: +- 4.4 points
-    assert difference_intervals(one, one, labels, {}, Resampling())["all"] == (0.0, 0.0)
+    assert accuracy_intervals(one, labels, {}, Resampling(), minus=one)["all"] == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("images_a_class", [3, 20])  # iNaturalist 2018 has 3

@@ -12,7 +12,7 @@ from ltgc_local.methods.base import REPORT, Step
 from ltgc_local.methods.tgn.network import image_cache
 from ltgc_local.pipeline.plan import build_plan, match_steps, shaping_keys, step_settings, with_dependents
 from ltgc_local.recipe import Recipe, load_recipe
-from ltgc_local.recipe.markers import SHAPELESS, iterate_fields, marker
+from ltgc_local.recipe.markers import NOT_FINGERPRINTED, iterate_fields, marker
 from ltgc_local.recipe.schema import VARIANTS, Kmdn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,7 +121,7 @@ def test_every_key_shapes_some_step_or_its_marker_says_that_it_need_not(name: st
     recipe = load_recipe(ROOT / f"recipes/{name}.yaml")
     fields = dict(iterate_fields(type(recipe)))
     used = {key for step in build_plan(recipe) for key in shaping_keys(step, type(recipe))}
-    shapeless = {key for key, field in fields.items() if marker(field, SHAPELESS)}
+    shapeless = {key for key, field in fields.items() if marker(field, NOT_FINGERPRINTED)}
     assert not used & shapeless
     assert set(fields) - used - shapeless <= CHOOSING
 

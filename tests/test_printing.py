@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ltgc_local.cli import main
-from ltgc_local.comparison.aggregate import Cell
+from ltgc_local.comparison.aggregate import Line
 from ltgc_local.comparison.compare import Benchmark, Comparison
 from ltgc_local.comparison.formats import FORMATS, write_comparison
-from ltgc_local.comparison.table import Table
+from ltgc_local.comparison.table import Cell, Table
 from ltgc_local.printable import printable
 from ltgc_local.recipe import Recipe
 
@@ -149,7 +149,9 @@ NAMES = (
 def hostile(name: str) -> Comparison:
     """Return a comparison whose every text is ``name``."""
     table = Table("change", name, name, [name, "all"], [[name, Cell(-1.5, (-2.0, -1.0), 0.5, is_difference=True)]])
-    benchmark = Benchmark(name, name, [], [(name, name, (0, 1), {"all": Cell(-1.5, (-2.0, -1.0), 0.5)})], [table])
+    benchmark = Benchmark(
+        name, name, [], [Line(name, "", name, "", (0, 1), {"all": Cell(-1.5, (-2.0, -1.0), 0.5)})], [table]
+    )
     return Comparison([benchmark], (), 0.95, (Path(name.replace("\0", "")),))
 
 

@@ -1,4 +1,4 @@
-"""Runs side by side: intervals, means over seeds, the change against the control, the paper's figures. No torch."""
+"""Several runs in one set of tables: intervals, means over seeds, the change against the control. No torch."""
 
 from ltgc_local.comparison.compare import Comparison, compare_runs
 from ltgc_local.comparison.formats import FORMATS, write_comparison

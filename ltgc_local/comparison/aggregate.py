@@ -1,41 +1,32 @@
-"""Runs -> rows: the seeds of one recipe become a mean with a t interval, a single run gets its bootstrap interval."""
+"""Runs -> rows: several seeds of a recipe give a mean with a t interval, one seed a bootstrap interval."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ltgc_local.comparison.compared import MethodComparison
-from ltgc_local.comparison.read import NOT_TELLING, Run
+from ltgc_local.comparison.read import IGNORED_SETTINGS, Run
+from ltgc_local.comparison.table import Cell
 from ltgc_local.datasets.groups import SHOTS
-from ltgc_local.evaluation.intervals import Interval, Resampling, accuracy_intervals, difference_intervals, over_seeds
+from ltgc_local.evaluation.intervals import Interval, Resampling, accuracy_intervals, over_seeds
 
 GROUPS = ("all", *SHOTS)
-#: What an arm's figures may hold beside its own: it with other views, or with another model.
+#: Variants of an arm that its figures may contain, in words.
 VARIANTS = {"five_crop": "five crops", "zero_shot_ensemble": "with zero-shot CLIP"}
-SIDES = ("head", "tail")  # of the method that has them
-#: Arms on which the seed has no influence: every seed's figures are the same, and so have a bootstrap interval.
+SIDES = ("head", "tail")  # measured only by methods that split the classes so
+#: Arms that do not depend on the seed: all seeds agree, so they get a bootstrap interval.
 SEEDLESS = {"zero_shot"}
 MEASURES = (*GROUPS, *SIDES, "macro", "macro_f1", "worst", "harmonic", "geometric", "calibration_error")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A figure with its interval, each None where there is none; ``sd`` is over seeds."""
-
-    value: float | None
-    interval: Interval | None = None
-    sd: float | None = None
-    is_difference: bool = False
-
-
-@dataclass(frozen=True)
 class Row:
-    """All seeds of one recipe, under a label that no other row of the comparison has."""
+    """All seeds of one recipe; no other row of the comparison has its label."""
 
     label: str
     runs: tuple[Run, ...]
@@ -51,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Line:
-    """One arm of a row, measured: a line of the table. ``method`` is the paper's row that it stands for, if any."""
+    """One arm of a row, or its difference from the control: a line of a table."""
 
     label: str
     title: str
@@ -59,11 +50,11 @@ class Line:
     variant: str
     seeds: tuple[int, ...]
     cells: dict[str, Cell]
-    method: str | None
+    paper_row: str | None = None  # key of the paper's row that it matches
 
 
 def group_seeds(runs: Sequence[Run]) -> tuple[Row, ...]:
-    """Group runs that differ in the seed only; where two rows would have one label, it names what tells them apart."""
+    """Group runs that differ only in the seed; rows of the same name are labelled with the settings that differ."""
     rows: dict[str, dict[int, Run]] = {}
     for run in runs:
         rows.setdefault(run.identity, {}).setdefault(run.seed, run)  # a copy of a run counts once
@@ -75,19 +66,18 @@ def _label(run: Run, others: Sequence[Run]) -> str:
     rivals = [other for other in others if other.name == run.name and other is not run]
     if not rivals:
         return run.name
-    telling = sorted(
+    differing = sorted(
         key
         for key, value in run.settings.items()
-        if key not in NOT_TELLING and any(rival.settings.get(key) != value for rival in rivals)
+        if key not in IGNORED_SETTINGS and any(rival.settings.get(key) != value for rival in rivals)
     )
-    shown = ", ".join(f"{key}={run.settings[key]}" for key in telling)
-    return f"{run.name} ({shown or run.root})"
+    return f"{run.name} ({', '.join(f'{key}={run.settings[key]}' for key in differing) or run.root})"
 
 
 def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
-    """Return the lines: zero-shot first, controls, then each row; an arm that several rows share stands once.
+    """Return the lines: zero-shot, controls, then each row's own arm; an arm that several rows share appears once.
 
-    Where arms of other rows have one title and not the same figures, the label says whose each is.
+    If shared arms have the same title but different figures, their labels say which rows they belong to.
     """
     lines: dict[Any, Line] = {}
     owners: dict[Any, list[str]] = {}
@@ -100,104 +90,77 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
                 lines.setdefault(key, line)
                 owners.setdefault(key, []).append(row.label)
     titles = Counter(line.title for line in lines.values() if not line.label)
-    named = [
-        replace(line, label=f"{line.arm} of {', '.join(owners[key])}")
-        if not line.label and titles[line.title] > 1
-        else line
-        for key, line in lines.items()
-    ]
+    for key, line in lines.items():
+        if not line.label and titles[line.title] > 1:
+            lines[key] = replace(line, label=f"{line.arm} of {', '.join(owners[key])}")
     order = {"zero_shot": 0, "control": 2} | {row.method.name: 3 for row in rows}
-    return tuple(sorted(named, key=lambda line: order.get(line.arm, 1)))
+    return tuple(sorted(lines.values(), key=lambda line: order.get(line.arm, 1)))
 
 
 def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
-    runs = [run for run in row.runs if arm in run.metrics]
-    if arm in SEEDLESS:
-        runs = runs[:1]
+    runs = [run for run in row.runs if arm in run.metrics][: 1 if arm in SEEDLESS else None]
     figures = [run.metrics[arm][variant] if variant else run.metrics[arm] for run in runs]
-    name = f"{arm}.{variant}" if variant else arm
-
-    def bootstrap(run: Run) -> dict[str, Interval | None]:
-        if name not in run.predicted:
-            return {}
-        return _by_group(
-            run,
-            lambda correct, mine: accuracy_intervals(
-                correct[name][mine], run.labels[mine], run.class_counts, resampling
-            ),
-        )
-
     values = {key: [figure.get(key) for figure in figures] for key in MEASURES}
-    words = [VARIANTS.get(part, part) for part in variant.split("+") if part]
+    intervals = _bootstrap(runs, resampling, f"{arm}.{variant}" if variant else arm)
     return Line(
         row.label if arm == row.method.name else "",
-        ", ".join([*row.method.describe_arm(row.settings, arm), *words]),
+        ", ".join(
+            [*row.method.describe_arm(row.settings, arm), *(VARIANTS.get(p, p) for p in variant.split("+") if p)]
+        ),
         arm,
         variant,
         () if arm in SEEDLESS else tuple(run.seed for run in runs),
-        _cells(values, runs, bootstrap, resampling.level),
+        {key: _cell(per_seed, intervals.get(key), resampling.level) for key, per_seed in values.items()},
         None if variant else row.method.paper_row(row.settings, arm),
     )
 
 
-def subtract_control(row: Row, resampling: Resampling) -> dict[str, Cell] | None:
+def subtract_control(row: Row, resampling: Resampling) -> Line | None:
     """Return a method minus its own control by group, in points, paired by image or seed; None without a control."""
-    arms = (row.method.name, "control")
-    runs = [run for run in row.runs if set(arms) <= run.metrics.keys()]
+    method = row.method.name
+    runs = [run for run in row.runs if {method, "control"} <= run.metrics.keys()]
     if not runs:
         return None
+    intervals = _bootstrap(runs, resampling, method, "control")
+    cells = {}
+    for key in (*GROUPS, *(SIDES if runs[0].tail else ())):
+        pairs = [(run.metrics[method].get(key), run.metrics["control"].get(key)) for run in runs]
+        differences = [None if one is None or other is None else one - other for one, other in pairs]
+        cells[key] = _cell(differences, intervals.get(key), resampling.level, is_difference=True)
+    return Line(row.label, "", method, "", tuple(run.seed for run in row.runs), cells)
 
-    def bootstrap(run: Run) -> dict[str, Interval | None]:
-        if not set(arms) <= run.predicted.keys():
-            return {}
-        return _by_group(
-            run,
-            lambda correct, mine: difference_intervals(
-                correct[arms[0]][mine], correct[arms[1]][mine], run.labels[mine], run.class_counts, resampling
-            ),
+
+def _bootstrap(
+    runs: Sequence[Run], resampling: Resampling, arm: str, minus: str | None = None
+) -> Mapping[str, Interval | None]:
+    """Return the intervals of a single run by group, and by head and tail if the method has them."""
+    run = runs[0]
+    if len(runs) > 1 or not {arm, minus or arm} <= run.predicted.keys():
+        return {}
+    correct = run.predicted[arm] == run.labels
+    other = None if minus is None else run.predicted[minus] == run.labels
+
+    def intervals(mine: np.ndarray | slice) -> dict[str, Interval | None]:
+        return accuracy_intervals(
+            correct[mine], run.labels[mine], run.class_counts, resampling, None if other is None else other[mine]
         )
 
-    values: dict[str, list[float | None]] = {}
-    for key in (*GROUPS, *(SIDES if runs[0].tail else ())):
-        pairs = [(run.metrics[arms[0]].get(key), run.metrics["control"].get(key)) for run in runs]
-        values[key] = [None if one is None or other is None else one - other for one, other in pairs]
-    return _cells(values, runs, bootstrap, resampling.level, is_difference=True)
-
-
-def _by_group(
-    run: Run, measure: Callable[[dict[str, np.ndarray], np.ndarray], dict[str, Interval | None]]
-) -> dict[str, Interval | None]:
-    """Return the intervals of all test images, and of head and tail where the method has them."""
-    correct = {name: predicted == run.labels for name, predicted in run.predicted.items()}
-    found = measure(correct, np.ones(len(run.labels), dtype=bool))
+    found = intervals(slice(None))
     if run.tail:
         is_tail = np.isin(run.labels, list(run.tail))
-        found |= {"head": measure(correct, ~is_tail)["all"], "tail": measure(correct, is_tail)["all"]}
+        found |= {"head": intervals(~is_tail)["all"], "tail": intervals(is_tail)["all"]}
     return found
 
 
-def _cells(
-    values: dict[str, list[float | None]],
-    runs: Sequence[Run],
-    bootstrap: Callable[[Run], dict[str, Interval | None]],
-    level: float,
-    is_difference: bool = False,
-) -> dict[str, Cell]:
-    intervals = bootstrap(runs[0]) if len(runs) == 1 else {}
-    cells = {}
-    for key, per_seed in values.items():
-        known = [value for value in per_seed if value is not None]
-        if not known:
-            cells[key] = Cell(None, is_difference=is_difference)
-        elif len(known) == 1:
-            cells[key] = Cell(known[0], intervals.get(key), None, is_difference)
-        else:
-            summary = over_seeds(known, level)
-            interval = summary.interval if is_difference else _within_percent(summary.interval)
-            cells[key] = Cell(summary.mean, interval, summary.sd, is_difference)
-    return cells
-
-
-def _within_percent(interval: Interval | None) -> Interval | None:
-    """Cut an interval of percentages at 0 and 100, which Student's t knows nothing of."""
-    return None if interval is None else (max(0.0, interval[0]), min(100.0, interval[1]))
+def _cell(
+    values: Sequence[float | None], bootstrap: Interval | None, level: float, is_difference: bool = False
+) -> Cell:
+    """Return the mean over seeds with its t interval, or a single value with its bootstrap interval."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return Cell(known[0] if known else None, bootstrap if known else None, None, is_difference)
+    summary = over_seeds(known, level)
+    interval = summary.interval
+    if interval and not is_difference:  # Student's t does not know that a percentage is within 0 and 100
+        interval = max(0.0, interval[0]), min(100.0, interval[1])
+    return Cell(summary.mean, interval, summary.sd, is_difference)

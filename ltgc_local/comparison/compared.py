@@ -1,4 +1,4 @@
-"""What a comparison asks of a method, which it does not know by name: words for its arms, its paper, its own tables."""
+"""What a comparison asks of a method: words for its arms, its paper's figures, its own tables. It names no method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaperRow:
-    """One row of a paper's table; ``method`` is the key that ``paper_row`` gives, "" for one that is not here."""
+    """One row of a paper's table; ``method`` is the key that ``paper_row`` returns, "" if no run can match it."""
 
     method: str
     title: str
@@ -28,9 +28,9 @@ class PaperTable:
     """One of a paper's tables; ``columns`` are (benchmark, group).
 
     Attributes:
-        source: the paper and the models that its figures are of.
+        source: the paper and the models behind its figures.
         benchmarks: a benchmark's name in recipes -> its name in the paper.
-        shown_for: the rows of which one must be among the runs, for the table to be shown.
+        shown_for: keys of rows; the table is shown if a run matches one of them.
     """
 
     number: int
@@ -43,10 +43,10 @@ class PaperTable:
 
 
 class MethodComparison:
-    """What a method adds to a comparison; a method overrides what is its own.
+    """What a method adds to a comparison; a method overrides what it does differently.
 
     Attributes:
-        name: the method's, which is also its own arm's.
+        name: the method's name, which is also the name of its arm.
         paper_tables: the figures that its paper reports.
     """
 
@@ -54,17 +54,17 @@ class MethodComparison:
     paper_tables: tuple[PaperTable, ...] = ()
 
     def describe_arm(self, settings: Mapping[str, Any], arm: str) -> list[str]:
-        """Say how an arm was trained, a phrase each."""
+        """Return phrases that say how an arm was trained."""
         return [arm.replace("_", " ")]
 
     def paper_row(self, settings: Mapping[str, Any], arm: str) -> str | None:
-        """Return the key of the paper's row whose settings an arm has, or None."""
+        """Return the key of the paper's row that an arm's settings match, or None."""
         return None
 
     def read_figures(self, run: RunDirectory) -> dict[str, Any]:
-        """Return what the method's own tables need of a measured run."""
+        """Return what the method's own tables need from an evaluated run."""
         return {}
 
     def tables(self, rows: Sequence[Row], resampling: Resampling) -> list[Table]:
-        """Return the method's own tables, each where some run has its figures."""
+        """Return the method's own tables, each only if some run has its figures."""
         return []

@@ -7,30 +7,29 @@ import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from ltgc_local.comparison.aggregate import Cell
+from ltgc_local.comparison.aggregate import Line
 from ltgc_local.comparison.compare import Benchmark, Comparison
-from ltgc_local.comparison.table import Table
+from ltgc_local.comparison.table import Cell, Table
 from ltgc_local.printable import printable
+from ltgc_local.reporting.render import page_environment
 
 #: Format -> suffix of its file.
 FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
 CSV_HEADING = ("source", "benchmark", "row", "arm", "variant", "training", "measure", "group", "value", "low", "high",
                "sd", "level", "seeds")  # fmt: skip
-_LATEX = {
+_LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", ">": r"$>$",
     "<": r"$<$", "\n": " ",
-}  # fmt: skip
-#: What begins HTML, a link or an image that a viewer would fetch, code, or another cell or line.
-_MARKDOWN = {"\\": r"\\", "|": r"\|", "<": "&lt;", "[": r"\[", "`": r"\`", "\n": " "}
-#: With what a spreadsheet takes a cell for a formula, which may start a program (OWASP, "CSV injection").
+})  # fmt: skip
+#: What starts HTML, a link, an image that a viewer would fetch, code, another cell or another line.
+_MARKDOWN = str.maketrans({"\\": r"\\", "|": r"\|", "<": "&lt;", "[": r"\[", "`": r"\`", "\n": " "})
+#: Prefixes that make a spreadsheet take a cell for a formula, which may start a program (OWASP, "CSV injection").
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_comparison(comparison: Comparison, kind: str) -> str:
-    """Return the comparison in one of ``FORMATS``; names of runs are others' text, and made harmless in each."""
+    """Return the comparison in one of ``FORMATS``. Names of runs are untrusted text and are escaped in each."""
     writers: dict[str, Callable[[Comparison], str]] = {
         "markdown": _markdown,
         "csv": _csv,
@@ -41,46 +40,35 @@ def write_comparison(comparison: Comparison, kind: str) -> str:
 
 
 def figure(cell: Cell) -> str:
-    """Write a figure, signed if it is a difference; a dash where there is none."""
+    """Write a figure, signed if it is a difference; a dash if there is none."""
     if cell.value is None:
         return "–"
-    value = round(cell.value, 1) or 0.0  # no minus before a nought
+    value = round(cell.value, 1) or 0.0  # avoids a minus before zero
     return f"{value:{'+' if cell.is_difference and value else ''}.1f}".replace("-", "−")
 
 
 def spread(cell: Cell) -> str:
-    """Write what belongs to a figure: standard deviation over seeds and interval; "" where there is neither."""
+    """Write a figure's standard deviation over seeds and its interval; "" if it has neither."""
     parts = [f"± {cell.sd:.1f}"] if cell.sd is not None else []
     if cell.interval is not None:
         parts.append("[{:.1f}, {:.1f}]".format(*cell.interval).replace("-", "−"))
     return " ".join(parts)
 
 
-def _text(cell: Cell) -> str:
-    return " ".join(filter(None, (figure(cell), spread(cell))))
-
-
-def _marked(text: str) -> str:
-    return "".join(_MARKDOWN.get(character, character) for character in text)
-
-
 def _markdown(comparison: Comparison) -> str:
+    def text(cell: str | Cell) -> str:
+        return cell.translate(_MARKDOWN) if isinstance(cell, str) else f"{figure(cell)} {spread(cell)}".rstrip()
+
     parts = []
     for benchmark in comparison.benchmarks:
-        parts.append(f"# {_marked(benchmark.name)}\n\n{_marked(benchmark.worth)}")
+        parts.append(f"# {text(benchmark.name)}\n\n{text(benchmark.worth)}")
         for table in benchmark.tables:
-            left = [isinstance(cell, str) for cell in table.rows[0]]
-            cells = [
-                list(map(_marked, table.heading)),
-                [":--" if each else "--:" for each in left],
-                *([_marked(cell) if isinstance(cell, str) else _text(cell) for cell in row] for row in table.rows),
-            ]
+            rule = [":--" if isinstance(cell, str) else "--:" for cell in table.rows[0]]
+            cells = [list(map(text, table.heading)), rule, *(list(map(text, row)) for row in table.rows)]
             lines = ["| " + " | ".join(row) + " |" for row in cells]
             parts.append(f"## {table.title}\n\n" + "\n".join(lines) + f"\n\n{table.note}")
     if comparison.unfinished:
-        parts.append(
-            "Not measured yet, and so not here: " + ", ".join(_marked(str(run)) for run in comparison.unfinished)
-        )
+        parts.append("Left out because not measured yet: " + ", ".join(text(str(run)) for run in comparison.unfinished))
     return "\n\n".join(parts) + "\n"
 
 
@@ -89,7 +77,9 @@ def _csv(comparison: Comparison) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(CSV_HEADING)
     for benchmark in comparison.benchmarks:
-        writer.writerows(map(_without_formulas, _tidy(benchmark, comparison.level)))
+        for row in _tidy(benchmark, comparison.level):
+            # An apostrophe, which spreadsheets hide, before texts that they would compute; numbers stay numbers.
+            writer.writerow(f"'{c}" if isinstance(c, str) and c.startswith(_FORMULA) else c for c in row)
     writer.writerows(
         ("paper", column, row.title, row.method, "", "", f"table {table.number}", group, value, *[""] * 5)
         for table in comparison.paper_tables
@@ -99,28 +89,25 @@ def _csv(comparison: Comparison) -> str:
     return file.getvalue()
 
 
-def _without_formulas(row: tuple[object, ...]) -> list[object]:
-    """Put an apostrophe, which spreadsheets do not show, before texts that they would compute; numbers stay."""
-    return [f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in row]
-
-
 def _tidy(benchmark: Benchmark, level: float) -> Iterator[tuple[object, ...]]:
-    """Yield one line a figure; accuracies in percent, differences in points."""
+    """Yield one line per figure; accuracies in percent, differences in points."""
 
-    def end(cell: Cell, seeds: tuple[int, ...]) -> tuple[object, ...]:
-        low, high = cell.interval or ("", "")
-        numbers = (cell.value, low, high, "" if cell.sd is None else cell.sd)
-        return (*(round(n, 4) if isinstance(n, float) else n for n in numbers), level, " ".join(map(str, seeds)))
-
-    for line in benchmark.lines:
+    def rows(line: Line, measure: str) -> Iterator[tuple[object, ...]]:
         for key, cell in line.cells.items():
             if cell.value is not None:
-                who = ("ours", benchmark.name, line.label, line.arm, line.variant, line.title)
-                yield (*who, "accuracy" if key != "calibration_error" else "calibration", key, *end(cell, line.seeds))
-    for label, arm, seeds, cells in benchmark.changes:
-        for group, cell in cells.items():
-            if cell.value is not None:
-                yield ("ours", benchmark.name, label, arm, "", "", "minus_control", group, *end(cell, seeds))
+                low, high = cell.interval or ("", "")
+                numbers = (cell.value, low, high, "" if cell.sd is None else cell.sd)
+                yield (
+                    *("ours", benchmark.name, line.label, line.arm, line.variant, line.title),
+                    *("calibration" if key == "calibration_error" else measure, key),
+                    *(round(n, 4) if isinstance(n, float) else n for n in numbers),
+                    *(level, " ".join(map(str, line.seeds))),
+                )
+
+    for line in benchmark.lines:
+        yield from rows(line, "accuracy")
+    for change in benchmark.changes:
+        yield from rows(change, "minus_control")
 
 
 def _latex(comparison: Comparison) -> str:
@@ -131,9 +118,15 @@ def _latex(comparison: Comparison) -> str:
 
 
 def _latex_table(benchmark: Benchmark, table: Table) -> str:
+    def text(cell: str | Cell) -> str:
+        if isinstance(cell, str):
+            return cell.translate(_LATEX)
+        small = spread(cell)
+        return text(figure(cell)) + (rf" {{\scriptsize {text(small)}}}" if small else "")
+
     columns = "".join("l" if isinstance(cell, str) else "r" for cell in table.rows[0])
-    rows = [" & ".join(map(_latex_cell, row)) + r" \\" for row in table.rows]
-    caption = f"{_escape(table.title)}, {_escape(benchmark.name)}. {_escape(benchmark.worth)} {_escape(table.note)}"
+    heading, *rows = (" & ".join(map(text, row)) + r" \\" for row in (table.heading, *table.rows))
+    caption = f"{text(table.title)}, {text(benchmark.name)}. {text(benchmark.worth)} {text(table.note)}"
     return "\n".join(
         [
             r"\begin{table}",
@@ -142,7 +135,7 @@ def _latex_table(benchmark: Benchmark, table: Table) -> str:
             r"\resizebox{\linewidth}{!}{%",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            " & ".join(map(_escape, table.heading)) + r" \\",
+            heading,
             r"\midrule",
             *rows,
             r"\bottomrule",
@@ -152,26 +145,8 @@ def _latex_table(benchmark: Benchmark, table: Table) -> str:
     )
 
 
-def _latex_cell(cell: str | Cell) -> str:
-    if isinstance(cell, str):
-        return _escape(cell)
-    small = _escape(spread(cell))
-    return _escape(figure(cell)) + (rf" {{\scriptsize {small}}}" if small else "")
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
-
-
 def _html(comparison: Comparison) -> str:
-    here = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader([here, here.parent / "reporting"]),  # style.html is the report's
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent)  # style.html is the report's
     environment.filters |= {"figure": figure, "spread": spread}
     environment.tests["text"] = lambda cell: isinstance(cell, str)
     return environment.get_template("comparison.html").render(comparison=comparison)

@@ -1,18 +1,29 @@
-"""One table of a comparison: a title, a heading, and rows of texts and figures."""
+"""A table of a comparison, and the figures in its cells."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ltgc_local.comparison.aggregate import Cell
+from ltgc_local.evaluation.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure, its interval, and its standard deviation over seeds; None where there is none."""
+
+    value: float | None
+    interval: Interval | None = None
+    sd: float | None = None
+    is_difference: bool = False
+
 
 TableRow = tuple[str | Cell, ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """A title, a sentence on how to read it, a heading and rows."""
+    """A title, a note on how to read it, a heading and rows."""
 
     kind: str  # accuracy, change, two_by_two, networks, images, paper
     title: str
@@ -22,5 +33,5 @@ class Table:
 
 
 def join_seeds(seeds: Sequence[int]) -> str:
-    """Write the seeds of a row; "any" where the seed has no influence."""
+    """Write a row's seeds; "any" if the seed has no influence."""
     return ", ".join(map(str, seeds)) or "any"

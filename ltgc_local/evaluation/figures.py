@@ -1,4 +1,4 @@
-"""The figures that every method's evaluation writes, of what its classifiers said of the test images."""
+"""The figures that every method's evaluation writes, from its classifiers' predictions on the test images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ltgc_local.datasets import Corpus
 from ltgc_local.datasets.groups import shot_of
-from ltgc_local.evaluation.intervals import Resampling, accuracy_intervals, difference_intervals
+from ltgc_local.evaluation.intervals import Resampling, accuracy_intervals
 from ltgc_local.evaluation.metrics import measure
 from ltgc_local.evaluation.predictions import Predictions
 
@@ -14,11 +14,10 @@ from ltgc_local.evaluation.predictions import Predictions
 def measure_predictions(
     predictions: Predictions, corpus: Corpus, resampling: Resampling, treated: str
 ) -> dict[str, dict[str, Any]]:
-    """Return {arm: figures}; an ensemble of an arm is a value in it.
+    """Return {arm: figures}; an ensemble or another view of an arm is an entry of its figures.
 
     Args:
-        treated: the arm that is trained with generated images; it gets ``minus_control``, the differences to the
-            control.
+        treated: the arm trained with generated images; it also gets ``minus_control``, its lead over the control.
     """
     labels, counts = corpus.test.labels, corpus.class_counts()
     metrics: dict[str, dict[str, Any]] = {}
@@ -29,9 +28,8 @@ def measure_predictions(
         figures["interval"] = accuracy_intervals(correct, labels, counts, resampling)
         control = "control" + name.removeprefix(arm)
         if arm == treated and control in predictions.predicted:
-            figures["minus_control"] = difference_intervals(
-                correct, predictions.predicted[control] == labels, labels, counts, resampling
-            )
+            other = predictions.predicted[control] == labels
+            figures["minus_control"] = accuracy_intervals(correct, labels, counts, resampling, minus=other)
         if variant:
             metrics[arm][variant] = figures
         else:
@@ -40,7 +38,7 @@ def measure_predictions(
 
 
 def list_classes(corpus: Corpus) -> list[dict[str, Any]]:
-    """Return every class's name, number of training images and group: what ``compare`` needs as well as predictions."""
+    """Return every class's name, number of training images and group, which ``compare`` needs with the predictions."""
     return [
         {"class_id": class_id, "name": corpus.class_names[class_id], "num_train": count, "shot": shot_of(count)}
         for class_id, count in corpus.class_counts().items()
@@ -48,7 +46,7 @@ def list_classes(corpus: Corpus) -> list[dict[str, Any]]:
 
 
 def columns_of(predictions: Predictions, corpus: Corpus) -> dict[str, Any]:
-    """Return what is stored of every test image: its key and label, and each arm's prediction and confidence."""
+    """Return what is stored for every test image: its key and label, and each arm's prediction and confidence."""
     columns: dict[str, Any] = {"key": list(corpus.test.keys), "label": corpus.test.labels}
     for name, predicted in predictions.predicted.items():
         columns |= {f"{name}.predicted": predicted, f"{name}.confidence": predictions.confidence[name]}

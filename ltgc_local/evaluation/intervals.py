@@ -1,11 +1,11 @@
 """How far accuracies can be trusted: bootstrap intervals over test images, t intervals over seeds.
 
-The bootstrap is stratified by class, since a test split has as many images of each class as somebody chose. A value is
--1, 0 or 1 (right or wrong; or, paired, the difference of two models on an image), so drawing a class's images with
-replacement is one multinomial draw of how many of each value come: exact, and no row is ever touched.
+The bootstrap is stratified by class, because the benchmark chose how many test images each class has. A value is -1, 0
+or 1 (right or wrong; or, paired, the difference of two models on an image), so resampling a class's images is one
+multinomial draw of the number of each value. That is exact, and no row is ever touched.
 
-Differs from the plain bootstrap: of a class's n images n - 1 are drawn (Rao and Wu 1988; McCarthy and Snowden 1985).
-With n drawn the variance of a class's mean comes out (n - 1) / n too small: a third at iNaturalist's 3 images a class.
+Differs from the plain bootstrap: n - 1 of a class's n images are drawn (Rao and Wu 1988; McCarthy and Snowden 1985).
+With n drawn the variance of a class's mean would be (n - 1) / n too small: a third at iNaturalist's 3 images per class.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Interval = tuple[float, float]
 
 #: What has an interval: means over images, and the mean over classes. A minimum over classes has none: it is biased.
 INTERVAL_KEYS = ("all", *SHOTS, "macro")
-_CLASSES_AT_ONCE = 256  # bounds the memory: 2000 resamples of 256 classes are 12 MB
+_CLASSES_AT_ONCE = 256  # limits memory: 2000 resamples of 256 classes are 12 MB
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Resampling:
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """Mean, standard deviation (None of one value) and t interval (None of one value) over seeds."""
+    """Mean, standard deviation and t interval over seeds; the latter two are None for a single value."""
 
     mean: float
     sd: float | None
@@ -44,7 +44,11 @@ class OverSeeds:
 
 
 def accuracy_intervals(
-    correct: np.ndarray, labels: np.ndarray, class_counts: Mapping[int, int], resampling: Resampling
+    correct: np.ndarray,
+    labels: np.ndarray,
+    class_counts: Mapping[int, int],
+    resampling: Resampling,
+    minus: np.ndarray | None = None,
 ) -> dict[str, Interval | None]:
     """Return percentile intervals of accuracies in percent, by ``INTERVAL_KEYS``; None for a group without images.
 
@@ -52,20 +56,10 @@ def accuracy_intervals(
         correct: (N,) bool.
         labels: (N,) class ids.
         class_counts: class id -> number of TRAINING images, which decides a class's group.
+        minus: (N,) bool, ``correct`` of another model: the intervals are then of the difference of the two accuracies,
+            in points, paired by image.
     """
-    return _intervals(correct.astype(np.int64), labels, class_counts, resampling)
-
-
-def difference_intervals(
-    one: np.ndarray, other: np.ndarray, labels: np.ndarray, class_counts: Mapping[int, int], resampling: Resampling
-) -> dict[str, Interval | None]:
-    """Return intervals of the accuracy of ``one`` minus that of ``other`` in points, paired image by image."""
-    return _intervals(one.astype(np.int64) - other.astype(np.int64), labels, class_counts, resampling)
-
-
-def _intervals(
-    values: np.ndarray, labels: np.ndarray, class_counts: Mapping[int, int], resampling: Resampling
-) -> dict[str, Interval | None]:
+    values = correct.astype(np.int64) - (0 if minus is None else minus.astype(np.int64))
     class_ids, sizes = np.unique(labels, return_counts=True)
     shots = np.array([shot_of(class_counts.get(int(c), 0)) for c in class_ids])
     rng = np.random.default_rng(resampling.seed)
@@ -84,13 +78,13 @@ def _intervals(
         for shot in SHOTS:
             sums[shot] += means @ (sizes[part] * (shots[part] == shot))
     totals = {"all": sizes.sum(), "macro": len(sizes)} | {shot: sizes[shots == shot].sum() for shot in SHOTS}
-    return {key: _percentiles(100 * sums[key] / totals[key], resampling) if totals[key] else None for key in sums}
-
-
-def _percentiles(means: np.ndarray, resampling: Resampling) -> Interval:
-    tail = (1 - resampling.level) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return round(float(low), 4), round(float(high), 4)
+    outside = (1 - resampling.level) / 2
+    intervals: dict[str, Interval | None] = dict.fromkeys(INTERVAL_KEYS)
+    for key in INTERVAL_KEYS:
+        if totals[key]:
+            low, high = np.quantile(100 * sums[key] / totals[key], [outside, 1 - outside])
+            intervals[key] = round(float(low), 4), round(float(high), 4)
+    return intervals
 
 
 def over_seeds(values: Sequence[float], level: float = 0.95) -> OverSeeds:
@@ -104,7 +98,7 @@ def over_seeds(values: Sequence[float], level: float = 0.95) -> OverSeeds:
 
 
 def t_quantile(level: float, degrees: int) -> float:
-    """Return t with P(|T| <= t) = level for Student's T (Abramowitz and Stegun 26.7.3 and 26.7.4, by bisection)."""
+    """Return t with P(|T| <= t) = level for Student's T: Abramowitz and Stegun 26.7.3 and 26.7.4, by bisection."""
     low, high = 0.0, math.pi / 2
     for _ in range(100):
         middle = (low + high) / 2

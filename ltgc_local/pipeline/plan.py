@@ -11,7 +11,7 @@ from ltgc_local.errors import RecipeError
 from ltgc_local.methods.base import Step
 from ltgc_local.methods.registry import method_of
 from ltgc_local.recipe import Recipe
-from ltgc_local.recipe.markers import SHAPELESS, Loads, Shapes, iterate_fields, marker
+from ltgc_local.recipe.markers import NOT_FINGERPRINTED, Loads, Shapes, iterate_fields, marker
 
 
 def build_plan(recipe: Recipe) -> tuple[Step, ...]:
@@ -38,7 +38,9 @@ def shaping_keys(step: Step, recipe: type[Recipe]) -> list[str]:
     keys += [key for key, field in fields.items() if (loads := marker(field, Loads)) and set(roles) & set(loads.names)]
     for setting in ("data", *step.settings):
         keys += [setting] if setting in fields else _keys_of(setting, fields)
-    return [key for key in dict.fromkeys(keys) if key not in step.ignores and marker(fields[key], SHAPELESS) is None]
+    return [
+        key for key in dict.fromkeys(keys) if key not in step.ignores and marker(fields[key], NOT_FINGERPRINTED) is None
+    ]
 
 
 def _keys_of(setting: str, fields: Mapping[str, FieldInfo]) -> list[str]:

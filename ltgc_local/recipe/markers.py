@@ -63,9 +63,9 @@ class Shapes(_Names):
 
 
 #: Markers of fields that are in no step's fingerprint.
-SHAPELESS = (Runtime, Plans, Digested)
+NOT_FINGERPRINTED = (Runtime, Plans, Digested)
 #: Markers of fields by which two runs of a comparison do not differ.
-UNTELLING = (Runtime, Digested, Presents)
+NOT_COMPARED = (Runtime, Digested, Presents)
 Marker = TypeVar("Marker")
 
 

@@ -1,4 +1,4 @@
-"""The iterative evaluation: what CLIP made of the images, round by round and class by class."""
+"""The iterative evaluation: how many images were accepted, by round and by class."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ltgc_local.reporting.reported import Judged
 
 @dataclass(frozen=True)
 class Round:
-    """Images drawn and accepted in one round."""
+    """Images generated and accepted in one round."""
 
     drawn: int
     accepted: int
@@ -30,14 +30,14 @@ class ClassAcceptance:
     name: str
     rounds: tuple[Round, ...]
     num_excluded: int
-    failed: dict[str, int]  # scorer -> images that it refused, of all rounds; one image may fail several
-    threshold: float | None  # cosine; None where no image of the class was scored, or the rank alone decides
+    failed: dict[str, int]  # scorer -> images it refused, over all rounds; one image may fail several
+    threshold: float | None  # cosine; None if no image of the class was scored, or the rank alone decides
     template: str  # C_y
     fallback: bool
 
     @property
     def total(self) -> Round:
-        """Descriptions drawn at all and those whose image was accepted in some round."""
+        """Descriptions that had an image generated, and those with an image accepted in some round."""
         return Round(self.rounds[0].drawn if self.rounds else 0, sum(each.accepted for each in self.rounds))
 
 
@@ -56,19 +56,18 @@ def count_acceptance(
     failed: dict[int, Counter[str]] = {class_id: Counter() for class_id in tail}
     for score in scores:
         failed[score.class_id].update(score.failed)
-    by_class = {template.class_id: template for template in templates}
+    texts = {template.class_id: (template.text, template.fallback) for template in templates}
     return tuple(
         ClassAcceptance(
-            class_id,
-            class_names[class_id],
-            tuple(Round(drawn[class_id, r], accepted[class_id, r]) for r in range(num_rounds)),
-            excluded.get(class_id, 0),
-            dict(failed[class_id]),
-            thresholds.get(class_id),
-            by_class[class_id].text if class_id in by_class else "",
-            class_id in by_class and by_class[class_id].fallback,
+            c,
+            class_names[c],
+            tuple(Round(drawn[c, r], accepted[c, r]) for r in range(num_rounds)),
+            excluded.get(c, 0),
+            dict(failed[c]),
+            thresholds.get(c),
+            *texts.get(c, ("", False)),
         )
-        for class_id in tail
+        for c in tail
     )
 
 

@@ -14,9 +14,9 @@ from ltgc_local.reporting.reported import MethodReport
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of recognising the test images; accuracies in percent, None for a group without classes.
+    """One classifier of the test images; accuracies in percent, None for a group without classes.
 
-    ``minus_control`` has the paired bootstrap interval, in points, of the difference from the control by group.
+    ``minus_control`` has, by group, the paired bootstrap interval in points of its difference from the control.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Group:
-    """How much a group's accuracy rests on."""
+    """How many classes and test images a group's accuracy is based on."""
 
     name: str
     num_classes: int
@@ -38,7 +38,7 @@ class Group:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: its images before and after, and each arm's accuracy on it."""
+    """One class: its numbers of images, and each arm's accuracy on it."""
 
     class_id: int
     name: str
@@ -57,29 +57,27 @@ class ClassRow:
 
 
 def subtract(one: float | None, other: float | None) -> float | None:
-    """Return the difference, None where either is missing."""
+    """Return the difference; None if either is missing."""
     return None if one is None or other is None else one - other
 
 
 def read_arms(metrics: Mapping[str, Any], recipe: Recipe, method: MethodReport) -> tuple[Arm, ...]:
-    """Return the arms of ``evaluate/metrics.json``: zero-shot, control, the method, then any other."""
+    """Return the arms of ``evaluate/metrics.json``: zero-shot, control, the method, then any others."""
     order = ("zero_shot", "vlm_zero_shot", "control", method.name)
-    names = sorted(metrics, key=lambda name: (order.index(name) if name in order else len(order), name))
-    return tuple(
-        Arm(
-            name,
-            *method.describe_arm(name, recipe, metrics[name]),
-            {group: metrics[name].get(group) for group in method.groups},
-            {int(class_id): value for class_id, value in metrics[name]["per_class"].items()},
-            _minus_control(metrics[name]),
+    arms = []
+    for name in sorted(metrics, key=lambda name: (order.index(name) if name in order else len(order), name)):
+        measured = metrics[name]
+        intervals = {**measured.get("minus_control", {}), **measured.get("side_minus_control", {})}
+        arms.append(
+            Arm(
+                name,
+                *method.describe_arm(name, recipe, measured),
+                {group: measured.get(group) for group in method.groups},
+                {int(class_id): value for class_id, value in measured["per_class"].items()},
+                {group: (interval[0], interval[1]) for group, interval in intervals.items() if interval},
+            )
         )
-        for name in names
-    )
-
-
-def _minus_control(measured: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    found = {**measured.get("minus_control", {}), **measured.get("side_minus_control", {})}
-    return {group: (interval[0], interval[1]) for group, interval in found.items() if interval}
+    return tuple(arms)
 
 
 def read_groups(
@@ -87,10 +85,7 @@ def read_groups(
 ) -> tuple[Group, ...]:
     """Return the groups of these names with their numbers of classes and test images."""
     in_tail = set(tail)
-    groups_of = {
-        class_id: ("all", shot_of(count), "tail" if class_id in in_tail else "head")
-        for class_id, count in class_counts.items()
-    }
+    groups_of = {c: ("all", shot_of(count), "tail" if c in in_tail else "head") for c, count in class_counts.items()}
     members = {name: [c for c, groups in groups_of.items() if name in groups] for name in names}
     return tuple(Group(g, len(ids), sum(test_counts.get(c, 0) for c in ids)) for g, ids in members.items())
 
@@ -108,16 +103,16 @@ def list_classes(
     in_tail = set(tail)
     rows = (
         ClassRow(
-            class_id,
-            class_names[class_id],
-            count,
-            shot_of(count),
-            generated.get(class_id, 0),
-            excluded.get(class_id, 0),
-            class_id in in_tail,
-            {arm.name: arm.by_class.get(class_id) for arm in arms},
-            treated,
+            class_id=c,
+            name=class_names[c],
+            num_train=count,
+            shot=shot_of(count),
+            num_generated=generated.get(c, 0),
+            num_excluded=excluded.get(c, 0),
+            is_tail=c in in_tail,
+            accuracy={arm.name: arm.by_class.get(c) for arm in arms},
+            treated=treated,
         )
-        for class_id, count in class_counts.items()
+        for c, count in class_counts.items()
     )
     return tuple(sorted(rows, key=lambda row: (-row.num_train, row.name)))

@@ -1,42 +1,50 @@
-"""Numbers -> places on charts, in percent of the chart's width or height; the template draws them as SVG."""
+"""Positions on charts, in percent of the chart's width or height; the template draws them as SVG."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean as mean
+from typing import NamedTuple
 
 from ltgc_local.reporting.accuracy import Arm, ClassRow
 
-MAX_ROWS = 40  # of a chart; more classes are averaged, neighbours in training count together
+MAX_ROWS = 40  # of a chart; with more classes, classes with similar counts are averaged
 LINEAR_UP_TO = 30  # ratio of the longest bar to the shortest
-LOG_START = 0.5  # images at the left edge of a logarithmic scale, so that one image still shows
+LOG_START = 0.5  # images at the left edge of a logarithmic scale, so that one image is still visible
 
 
-@dataclass(frozen=True)
-class Tick:
-    """A labelled place on an axis."""
+class Tick(NamedTuple):
+    """A labelled position on an axis."""
 
     label: str
     at: float
 
 
-@dataclass(frozen=True)
-class Dot:
-    """One arm's accuracy on a row."""
+class Dot(NamedTuple):
+    """One arm's accuracy in a row."""
 
     arm: str
     at: float
 
 
+class Line(NamedTuple):
+    """One arm's curve as SVG points in a box of 100 x 100."""
+
+    arm: str
+    points: str
+    last: float
+
+
 @dataclass(frozen=True)
 class ChartRow:
-    """One class, or several neighbours averaged: a stacked bar and its dots."""
+    """One class, or the mean of several: a stacked bar and its dots."""
 
     label: str
     originals: float
     generated: float
-    bar: tuple[float, float]  # where originals end, where generated end
+    bar: tuple[float, float]  # where originals end, where generated images end
     dots: tuple[Dot, ...]
     difference: float | None  # the method minus its control, in points
 
@@ -48,21 +56,12 @@ class ClassChart:
     rows: tuple[ChartRow, ...]
     scale: str  # "linear" or "logarithmic"
     ticks: tuple[Tick, ...]
-    classes_a_row: int
-
-
-@dataclass(frozen=True)
-class Line:
-    """One arm's curve as SVG points in a box of 100 x 100."""
-
-    arm: str
-    points: str
-    last: float
+    classes_per_row: int
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One small chart of lines over epochs."""
+    """One small line chart over epochs."""
 
     title: str
     ticks: tuple[Tick, ...]  # of the y axis, from below
@@ -71,31 +70,33 @@ class Panel:
 
 
 def draw_classes(classes: Sequence[ClassRow], arms: Sequence[Arm]) -> ClassChart:
-    """Place every class's images and accuracies, the class with most training images first."""
+    """Place every class's numbers of images and accuracies, in the order of ``classes``."""
     size = max(1, math.ceil(len(classes) / MAX_ROWS))
     parts = [classes[start : start + size] for start in range(0, len(classes), size)]
-    heights = [(_mean([c.num_train for c in part]), _mean([c.num_generated for c in part])) for part in parts]
+    heights = [(mean(c.num_train for c in part), mean(c.num_generated for c in part)) for part in parts]
     totals = [originals + generated for originals, generated in heights]
     longest, shortest = max(totals, default=1) or 1, min((t for t in totals if t > 0), default=1)
     linear = longest <= LINEAR_UP_TO * shortest
+
+    def place(value: float) -> float:
+        if linear:
+            return 100 * value / longest
+        return 100 * max(0.0, math.log(max(value, LOG_START) / LOG_START)) / math.log(longest / LOG_START)
+
     rows = []
     for part, (originals, generated) in zip(parts, heights, strict=True):
-        bar = (_place(originals, longest, linear), _place(originals + generated, longest, linear))
-        dots = []
-        for arm in arms:
-            values = [v for c in part if (v := c.accuracy.get(arm.name)) is not None]
-            if values:
-                dots.append(Dot(arm.name, _mean(values)))
         label = part[0].name if size == 1 else f"{part[0].num_train}–{part[-1].num_train}"
-        known = [c.difference for c in part if c.difference is not None]
-        rows.append(ChartRow(label, originals, generated, bar, tuple(dots), _mean(known) if known else None))
+        accuracies = {arm.name: _mean_of_known(c.accuracy.get(arm.name) for c in part) for arm in arms}
+        dots = tuple(Dot(arm, value) for arm, value in accuracies.items() if value is not None)
+        bar = (place(originals), place(originals + generated))
+        rows.append(ChartRow(label, originals, generated, bar, dots, _mean_of_known(c.difference for c in part)))
     marks = nice_ticks(0, longest) if linear else [10.0**e for e in range(math.floor(math.log10(longest)) + 1)]
-    ticks = tuple(Tick(f"{mark:g}", _place(mark, longest, linear)) for mark in marks if mark <= longest)
+    ticks = tuple(Tick(f"{mark:g}", place(mark)) for mark in marks if mark <= longest)
     return ClassChart(tuple(rows), "linear" if linear else "logarithmic", ticks, size)
 
 
 def draw_panel(title: str, curves: Mapping[str, Sequence[float | None]]) -> Panel | None:
-    """Place one curve an arm over its epochs; None if no arm has values."""
+    """Place one curve per arm over its epochs; None if no arm has values."""
     known = {arm: [v for v in values if v is not None and math.isfinite(v)] for arm, values in curves.items()}
     known = {arm: values for arm, values in known.items() if values}
     if not known:
@@ -117,7 +118,7 @@ def draw_panel(title: str, curves: Mapping[str, Sequence[float | None]]) -> Pane
 
 
 def nice_ticks(low: float, high: float, number: int = 4) -> list[float]:
-    """Return round numbers from at or below ``low`` to at or below ``high`` plus one step, about ``number`` of them."""
+    """Return about ``number`` round values that cover ``low`` to ``high``."""
     span = (high - low) or abs(high) or 1.0
     raw = span / number
     power = 10.0 ** math.floor(math.log10(raw))
@@ -126,11 +127,6 @@ def nice_ticks(low: float, high: float, number: int = 4) -> list[float]:
     return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
-def _place(value: float, longest: float, linear: bool) -> float:
-    if linear:
-        return 100 * value / longest
-    return 100 * max(0.0, math.log(max(value, LOG_START) / LOG_START)) / math.log(longest / LOG_START)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None

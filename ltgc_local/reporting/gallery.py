@@ -1,4 +1,4 @@
-"""The gallery: of each tail class real images, accepted images, and how missed images were refined and drawn again."""
+"""The gallery: each tail class's real images, accepted images, and how missed images were refined and regenerated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltgc_local.runs.files import GeneratedImage, decode_png
 from ltgc_local.runs.generated import GeneratedRow, Key, read_generated
 
 MAX_CLASSES = 24
-MAX_IMAGES = 900  # in one page: about 12 MB at the thumbnails' size
+MAX_IMAGES = 900  # on one page: about 12 MB as thumbnails
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Chain:
 
 @dataclass(frozen=True)
 class ClassGallery:
-    """What is shown of one class, and of how many."""
+    """What is shown of one class; ``chains`` are a selection out of ``num_chains``."""
 
     row: ClassRow
     real: tuple[Picture, ...]
@@ -41,7 +41,7 @@ class ClassGallery:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the gallery is made from. ``scores`` is empty where nothing was assessed."""
+    """What the gallery is made from. ``scores`` is empty if nothing was assessed."""
 
     recipe: Recipe
     method: MethodReport
@@ -54,7 +54,7 @@ class Sources:
 
 
 def images_per_class(recipe: Recipe, num_classes: int, attempts: int) -> int:
-    """Return how many of each kind are shown per class: the recipe's number, or what keeps the page small.
+    """Return how many images of each kind are shown per class: the recipe's number, or fewer to keep the page small.
 
     Args:
         attempts: how many images a description may get.
@@ -63,7 +63,7 @@ def images_per_class(recipe: Recipe, num_classes: int, attempts: int) -> int:
 
 
 def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGallery, ...]:
-    """Return the galleries of the tail classes with fewest training images, those first."""
+    """Return the galleries of the tail classes with fewest training images, rarest first."""
     shown = sorted(tail, key=lambda row: (row.num_train, row.name))[:MAX_CLASSES]
     number = images_per_class(sources.recipe, len(shown), sources.attempts)
     accepted = {
@@ -72,23 +72,26 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
     }
     missed = {row.class_id: _missed_at_first(sources, row.class_id) for row in shown}
     chains = {class_id: spread(found, number) for class_id, found in missed.items()}
-    pngs = {
-        image.key: image
-        for image in read_generated(
-            [drawn for rows in accepted.values() for drawn in rows]
-            + [drawn for found in chains.values() for chain in found for drawn in chain]
+    needed = [drawn for rows in accepted.values() for drawn in rows]
+    needed += [drawn for found in chains.values() for chain in found for drawn in chain]
+    images = {image.key: image for image in read_generated(needed)}
+
+    def pictures(rows: Sequence[GeneratedRow], class_name: str) -> tuple[Picture, ...]:
+        return tuple(_generated_picture(sources, row, images[row.key], class_name) for row in rows)
+
+    galleries = []
+    for row in shown:
+        found = [pictures(chain, row.name) for chain in chains[row.class_id]]
+        galleries.append(
+            ClassGallery(
+                row,
+                _real_pictures(sources, row, number),
+                pictures(accepted[row.class_id], row.name),
+                tuple(Chain(each, "accepted" if each[-1].state == "accepted" else "excluded") for each in found),
+                len(missed[row.class_id]),
+            )
         )
-    }
-    return tuple(
-        ClassGallery(
-            row,
-            _real_pictures(sources, row, number),
-            tuple(_generated_picture(sources, drawn, pngs[drawn.key], row.name) for drawn in accepted[row.class_id]),
-            tuple(_chain(sources, chain, pngs, row.name) for chain in chains[row.class_id]),
-            len(missed[row.class_id]),
-        )
-        for row in shown
-    )
+    return tuple(galleries)
 
 
 def _missed_at_first(sources: Sources, class_id: int) -> list[list[GeneratedRow]]:
@@ -103,7 +106,7 @@ def _missed_at_first(sources: Sources, class_id: int) -> list[list[GeneratedRow]
 
 def _real_pictures(sources: Sources, row: ClassRow, number: int) -> tuple[Picture, ...]:
     train = sources.corpus.train
-    rows = spread([int(i) for i in np.flatnonzero(train.labels == row.class_id)], number)
+    rows = spread(np.flatnonzero(train.labels == row.class_id).tolist(), number)
     pictures = []
     for index, image in zip(rows, train.images(rows), strict=True):
         key = train.keys[index]
@@ -118,10 +121,3 @@ def _generated_picture(sources: Sources, row: GeneratedRow, image: GeneratedImag
     caption = sources.method.describe_image(row, image.init_image or "", class_name, judged, sources.recipe)
     state = "" if judged is None else "accepted" if judged.accepted else "missed"
     return Picture(*data_address(decode_png(image.image)), caption.alt, caption.text, caption.fact, state)
-
-
-def _chain(
-    sources: Sources, chain: Sequence[GeneratedRow], pngs: Mapping[Key, GeneratedImage], class_name: str
-) -> Chain:
-    pictures = tuple(_generated_picture(sources, drawn, pngs[drawn.key], class_name) for drawn in chain)
-    return Chain(pictures, "accepted" if pictures[-1].state == "accepted" else "excluded")

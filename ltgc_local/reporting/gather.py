@@ -1,4 +1,4 @@
-"""Gather a run's facts into one frozen value: all that the page shows, nothing of how it looks."""
+"""Gather a run's facts into one frozen value: everything that the page shows, and nothing about how it looks."""
 
 from __future__ import annotations
 
@@ -16,44 +16,37 @@ from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, re
 from ltgc_local.reporting.charts import ClassChart, Panel, draw_classes, draw_panel
 from ltgc_local.reporting.gallery import ClassGallery, Sources, build_galleries
 from ltgc_local.reporting.leaks import LeakGuard, read_leaks
-from ltgc_local.reporting.provenance import (
-    Evidence,
-    Provenance,
-    Timing,
-    judge_evidence,
-    list_steps,
-    read_provenance,
-    read_timings,
-)
+from ltgc_local.reporting.provenance import Evidence, Timing, judge_evidence, list_steps
 from ltgc_local.reporting.reported import Assessment, MethodReport, Section
 from ltgc_local.reporting.verdict import Verdict, write_verdict
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.schemas import Metrics
+from ltgc_local.runs.provenance import read_provenance_file
+from ltgc_local.runs.schemas import Metrics, ProvenanceFile
 
 
 @dataclass(frozen=True)
 class Report:
-    """One run's facts. Lists of classes begin with the one with most training images, the galleries with the rarest."""
+    """One run's facts. Classes are listed largest first, galleries rarest first."""
 
     recipe: Recipe
     method: MethodReport
     title: str  # of the method
     recipe_yaml: str
     evidence: Evidence
-    provenance: Provenance
+    provenance: ProvenanceFile | None
     verdict: Verdict
     groups: tuple[Group, ...]
     arms: tuple[Arm, ...]
     classes: tuple[ClassRow, ...]
     chart: ClassChart
     sections: tuple[Section, ...]  # the method's own
-    assessment: Assessment | None  # None where every generated image trains
-    acceptance: tuple[ClassAcceptance, ...]  # empty where nothing was scored
+    assessment: Assessment | None  # None if every generated image trains
+    acceptance: tuple[ClassAcceptance, ...]  # empty if nothing was scored
     galleries: tuple[ClassGallery, ...]
-    leaks: LeakGuard | None  # None where the recipe leaves the guard out
+    leaks: LeakGuard | None  # None if the recipe leaves the guard out
     panels: tuple[Panel, ...]
     timings: tuple[Timing, ...]
-    warnings: tuple[tuple[str, str], ...]  # (step, what it warned of)
+    warnings: tuple[tuple[str, str], ...]  # (step, warning)
 
     @property
     def tail(self) -> tuple[ClassRow, ...]:
@@ -61,22 +54,17 @@ class Report:
 
 
 def gather(
-    run: RunDirectory,
-    recipe: Recipe,
-    corpus: Corpus,
-    reads: Sequence[str],
-    method: MethodReport,
-    tail: Sequence[int],
+    run: RunDirectory, recipe: Recipe, corpus: Corpus, reads: Sequence[str], method: MethodReport, tail: Sequence[int]
 ) -> Report:
-    """Read what the steps ``reads`` wrote.
+    """Read what the steps ``reads`` and their inputs wrote.
 
     Args:
+        run: evaluate, generated and the steps that they read must be complete.
+        reads: names of the steps that the report reads.
         tail: ids of the classes that get generated images.
-        run: where evaluate, generated and the steps that they read are complete.
-        reads: the steps that the report reads, by name.
 
     Raises:
-        ArtefactError: a step is not complete or one of its files is damaged.
+        ArtefactError: a step is not complete, or one of its files is damaged.
     """
     steps = list_steps(run, reads)
     counts, assessment, title = corpus.class_counts(), method.assessment(recipe), method.title(recipe.dump())
@@ -89,29 +77,29 @@ def gather(
     num_generated = Counter(row.class_id for row in generated)
     classes = list_classes(corpus.class_names, counts, num_generated, excluded, arms, tail, method.name)
     tail_rows = [row for row in classes if row.is_tail]
-    by_size = [row.class_id for row in tail_rows]
-    provenance = read_provenance(run)
+    acceptance: tuple[ClassAcceptance, ...] = ()
+    if assessment:
+        templates = method.read_templates(run, steps)
+        by_size = [row.class_id for row in tail_rows]
+        acceptance = count_acceptance(scores, templates, excluded, corpus.class_names, by_size)
+    provenance = read_provenance_file(run.root)
     sources = Sources(
         recipe,
         method,
         assessment.attempts if assessment else 1,
         corpus,
-        [drawn for step in steps if step.endswith("draw") for drawn in run.generated(step)],
+        [row for step in steps if step.endswith("draw") for row in run.generated(step)],
         generated,
         {score.key: score for score in scores},
         method.real_texts(run, steps),
     )
-    acceptance = (
-        count_acceptance(scores, method.read_templates(run, steps), excluded, corpus.class_names, by_size)
-        if assessment
-        else ()
-    )
+    manifests = {step: manifest for step in steps if (manifest := run.manifest(step)) is not None}
     return Report(
         recipe=recipe,
         method=method,
         title=title,
         recipe_yaml=yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True),
-        evidence=judge_evidence(provenance.models),
+        evidence=judge_evidence(provenance.models if provenance else {}),
         provenance=provenance,
         verdict=write_verdict(arms, groups, len(generated), method, title),
         groups=groups,
@@ -123,19 +111,15 @@ def gather(
         acceptance=acceptance,
         galleries=build_galleries(sources, tail_rows),
         leaks=read_leaks(run, steps, recipe, corpus, generated),
-        panels=_read_panels(run, [step for step in steps if step.startswith("train/")]),
-        timings=read_timings(run, steps),
-        warnings=tuple(
-            (step, text) for step in steps if (manifest := run.manifest(step)) is not None for text in manifest.warnings
-        ),
+        panels=_read_panels(run, steps),
+        timings=tuple(Timing(step, m.wall_seconds, m.items, m.peak_mib) for step, m in manifests.items()),
+        warnings=tuple((step, text) for step, m in manifests.items() for text in m.warnings),
     )
 
 
-def _read_panels(run: RunDirectory, arms: Sequence[str]) -> tuple[Panel, ...]:
-    """Read the arms' histories: loss, and validation accuracy over all classes and the few-shot ones."""
-    histories = {}
-    for step in arms:
-        histories[step.rpartition("/")[2]] = run.lines(step, "history")
+def _read_panels(run: RunDirectory, steps: Sequence[str]) -> tuple[Panel, ...]:
+    """Read the arms' training losses, and their validation accuracies on all and on few-shot classes."""
+    histories = {step.rpartition("/")[2]: run.lines(step, "history") for step in steps if step.startswith("train/")}
     panels = [draw_panel("Training loss", {arm: [e["losses"]["loss"] for e in h] for arm, h in histories.items()})]
     for group in ("all", "few"):
         curves = {arm: [epoch["validation"].get(group) for epoch in history] for arm, history in histories.items()}

@@ -1,12 +1,9 @@
-"""The leak guard's section: how many images are equal or near duplicates, and the nearest pairs to look at."""
+"""The leak guard's section: how many images are equal or near duplicates, and the closest pairs to look at."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from PIL import Image
 
 from ltgc_local.datasets import Corpus
 from ltgc_local.recipe import Recipe
@@ -22,7 +19,7 @@ NAMES = {"generated": "generated", "train": "training", "test": "test"}
 
 @dataclass(frozen=True)
 class LeakCount:
-    """How many images of one group have a near duplicate in another."""
+    """How many images of one group have a near duplicate in another; an entry of ``leaks/compare/counts.json``."""
 
     images: str
     among: str
@@ -44,7 +41,7 @@ class LeakCount:
 
 @dataclass(frozen=True)
 class ShownPair:
-    """Two images side by side, and how near they are."""
+    """Two images side by side, and how similar they are."""
 
     pictures: tuple[Picture, Picture]
     fact: str
@@ -52,7 +49,7 @@ class ShownPair:
 
 @dataclass(frozen=True)
 class ShownPairs:
-    """The nearest pairs of two groups, of so many."""
+    """The closest pairs of two groups, out of ``num_pairs``."""
 
     count: LeakCount
     pairs: tuple[ShownPair, ...]
@@ -73,35 +70,32 @@ class LeakGuard:
 def read_leaks(
     run: RunDirectory, steps: Sequence[str], recipe: Recipe, corpus: Corpus, generated: Sequence[GeneratedRow]
 ) -> LeakGuard | None:
-    """Read what the leak guard wrote; None where the recipe leaves it out."""
+    """Read the leak guard's results; None if the recipe leaves it out."""
     if COMPARE not in steps:
         return None
-    counts: list[dict[str, Any]] = run.value(COMPARE, "counts")
     pairs = run.records(COMPARE, "pairs", NearPair)
     rows = {"_".join(map(str, row.key)): row for row in generated}
     groups = []
-    for count in (LeakCount(**each) for each in counts):
+    for count in (LeakCount(**each) for each in run.value(COMPARE, "counts")):
         found = [pair for pair in pairs if (pair.group, pair.other_group) == (count.images, count.among)]
         shown = tuple(_show(pair, corpus, rows) for pair in found[: recipe.report.leak_pairs])
         groups.append(ShownPairs(count, shown, len(found)))
     return LeakGuard(tuple(groups))
 
 
-def _show(pair: NearPair, corpus: Corpus, rows: dict[str, GeneratedRow]) -> ShownPair:
+def _show(pair: NearPair, corpus: Corpus, rows: Mapping[str, GeneratedRow]) -> ShownPair:
     left = _picture(pair.group, pair.image, pair.class_id, corpus, rows)
     right = _picture(pair.other_group, pair.other, pair.other_class_id, corpus, rows)
     near = "equal" if pair.equal else f"hashes differ in {pair.hash_distance} of 64 bits"
     return ShownPair((left, right), near if pair.cosine is None else f"{near} · cosine {pair.cosine:.3f}")
 
 
-def _picture(group: str, key: str, class_id: int, corpus: Corpus, rows: dict[str, GeneratedRow]) -> Picture:
+def _picture(group: str, key: str, class_id: int, corpus: Corpus, rows: Mapping[str, GeneratedRow]) -> Picture:
+    if group == "generated":
+        image = decode_png(read_generated([rows[key]])[0].image)
+    else:
+        part = corpus.test if group == "test" else corpus.train
+        image = part.image(list(part.keys).index(key))
     name = corpus.class_names[class_id]
     alt = f"{NAMES[group].capitalize()} image {key} of the class {name}"
-    return Picture(*data_address(_image(group, key, corpus, rows)), alt, f"{NAMES[group]}: {name}", key)
-
-
-def _image(group: str, key: str, corpus: Corpus, rows: dict[str, GeneratedRow]) -> Image.Image:
-    if group == "generated":
-        return decode_png(read_generated([rows[key]])[0].image)
-    part = corpus.test if group == "test" else corpus.train
-    return part.image(list(part.keys).index(key))
+    return Picture(*data_address(image), alt, f"{NAMES[group]}: {name}", key)

@@ -1,4 +1,4 @@
-"""What the run is made of and on: models and what they prove, packages, and the time of every step."""
+"""What a run is made from: the models and what they prove, and how long every step took."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.provenance import read_provenance_file
+from ltgc_local.runs.schemas import ModelFile
 
 ROLE_NAMES = {
     "vlm": "vision-language model",
@@ -25,25 +25,14 @@ WORTH = {
     "networks start from ImageNet's.",
     "real": "loaded with published weights.",
 }
-READS = "reads "  # how a fingerprint's keys for the step's inputs begin
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """One role's model, from its card."""
-
-    role: str
-    card: str
-    evidence: str
-    license: str
-    digest: str
+READS = "reads "  # the prefix of a fingerprint's keys for the step's inputs
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What the figures are worth; ``level`` is that of the weakest model."""
 
-    level: str  # "real", "miniature", "random" or "unknown"
+    level: str  # a key of WORTH, or "unknown"
     text: str
 
 
@@ -58,45 +47,25 @@ class Timing:
 
     @property
     def rate(self) -> float | None:
-        """Items a second, starting and loading included; None where the step is one item."""
+        """Items per second, including start-up and loading; None if the step is one item."""
         return self.items / self.wall_seconds if self.items > 1 and self.wall_seconds else None
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What ``provenance.json`` says; empty where it is not there."""
-
-    facts: Mapping[str, str]
-    packages: Mapping[str, str]
-    models: tuple[ModelFacts, ...]
-
-
-def read_provenance(run: RunDirectory) -> Provenance:
-    """Read the run's provenance."""
-    found = read_provenance_file(run.root)
-    if found is None:
-        return Provenance({}, {}, ())
-    models = tuple(
-        ModelFacts(role, model.card, model.evidence, model.license, model.digest)
-        for role, model in found.models.items()
-    )
-    facts = {key: str(value) for key, value in found.model_dump(exclude={"packages", "models"}).items()}
-    return Provenance(facts, found.packages, models)
-
-
-def judge_evidence(models: Sequence[ModelFacts]) -> Evidence:
-    """Say what figures made by these models prove."""
+def judge_evidence(models: Mapping[str, ModelFile]) -> Evidence:
+    """Say what figures made by these models, given by role, prove."""
     for level, worth in WORTH.items():
-        roles = [ROLE_NAMES.get(model.role, model.role) for model in models if model.evidence == level]
+        roles = [ROLE_NAMES.get(role, role) for role, model in models.items() if model.evidence == level]
         if roles:
-            whose = "All models are" if len(roles) == len(models) else _listed(roles)
-            scratch = any(model.evidence == "scratch" for model in models) and level != "scratch"
+            head, last = ", ".join(roles[:-1]), roles[-1]
+            whose = f"The {head} and {last} are" if head else f"The {last} is"
+            whose = "All models are" if len(roles) == len(models) else whose
+            scratch = any(model.evidence == "scratch" for model in models.values()) and level != "scratch"
             return Evidence(level, f"{whose} {worth}" + (f" The networks are {WORTH['scratch']}" if scratch else ""))
     return Evidence("unknown", "The run has no provenance, so it is not known what the models are worth.")
 
 
 def list_steps(run: RunDirectory, reads: Sequence[str]) -> tuple[str, ...]:
-    """Return the complete steps that ``reads`` rest on, inputs before what reads them.
+    """Return the steps that ``reads`` depend on, each after its inputs.
 
     Raises:
         ArtefactError: one is not complete.
@@ -115,15 +84,3 @@ def list_steps(run: RunDirectory, reads: Sequence[str]) -> tuple[str, ...]:
             yield name
 
     return tuple(visit(reads))
-
-
-def read_timings(run: RunDirectory, steps: Sequence[str]) -> tuple[Timing, ...]:
-    """Read the steps' manifests."""
-    manifests = {step: run.manifest(step) for step in steps}
-    return tuple(Timing(step, m.wall_seconds, m.items, m.peak_mib) for step, m in manifests.items() if m is not None)
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Write "The a, b and c are"."""
-    head, last = ", ".join(names[:-1]), names[-1]
-    return f"The {head} and {last} are" if head else f"The {last} is"

@@ -1,38 +1,50 @@
-"""Facts -> one HTML page that needs nothing else: styles, charts and images are inside, and it runs no script."""
+"""Facts -> one self-contained HTML page (styles, charts and images inline, no script), and its figures as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ltgc_local.printable import printable
 from ltgc_local.reporting.acceptance import sum_rounds
-from ltgc_local.reporting.accuracy import Arm
 from ltgc_local.reporting.gallery import images_per_class
 from ltgc_local.reporting.gather import Report
 from ltgc_local.reporting.verdict import signed
 
-LONG_TABLE = 60  # rows; of a longer table the rarest classes are shown and the rest is folded away
+LONG_TABLE = 60  # rows; a longer table shows the rarest classes and folds away the rest
 SHOWN_OF_LONG = 30
 
 
-def render(report: Report) -> str:
-    """Return the page. Every value is escaped, control characters are shown, and nothing in it refers to another file
-    or to the network; its Content-Security-Policy has browsers hold it to that."""
-    # The page's templates lie next to this module, those of a method's own sections in its folder.
-    environment = Environment(
-        loader=FileSystemLoader([Path(__file__).parent, report.method.templates]),
+def page_environment(*folders: Path) -> Environment:
+    """Return a strict, escaping environment for pages whose templates are in ``folders`` or next to this module."""
+    return Environment(
+        loader=FileSystemLoader([Path(__file__).parent, *folders]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "signed": _signed, "whole": whole, "duration": duration}
-    shown = len(report.galleries)
+
+
+def render(report: Report) -> str:
+    """Return the page.
+
+    Every value is escaped and control characters are made visible. The page refers to no other file and not to the
+    network, and its Content-Security-Policy makes browsers enforce that.
+    """
+    environment = page_environment(report.method.templates)
+    environment.filters |= {"number": number, "signed": signed, "whole": whole, "duration": duration}
+    shown, provenance = len(report.galleries), report.provenance
     page = environment.get_template("report.html").render(
         report=report,
-        best=best_values(report.arms),
+        models=provenance.models if provenance else {},
+        packages=provenance.packages if provenance else {},
+        facts=provenance.model_dump(exclude={"packages", "models"}) if provenance else {},
+        best={group.name: _best([arm.by_group[group.name] for arm in report.arms]) for group in report.groups},
         rounds=sum_rounds(report.acceptance),
         per_class=images_per_class(report.recipe, shown, report.assessment.attempts if report.assessment else 1),
         left_out=len(report.tail) - shown,
@@ -42,20 +54,44 @@ def render(report: Report) -> str:
     return printable(page)
 
 
-def best_values(arms: tuple[Arm, ...]) -> dict[str, str]:
-    """Return the highest accuracy of every group as it is printed, so that equal prints are equally best."""
-    groups = arms[0].by_group if arms else ()
-    columns = {group: [v for arm in arms if (v := arm.by_group[group]) is not None] for group in groups}
-    return {group: number(max(values, default=None)) for group, values in columns.items()}
+def summarize(report: Report) -> dict[str, Any]:
+    """Return the figures that the page shows: accuracies in percent, differences in points, times in seconds."""
+    verdict = {**vars(report.verdict), "sentences": list(report.verdict.sentences)}
+    differences = verdict.pop("differences")
+    return {
+        "name": report.recipe.name,
+        "method": report.method.name,
+        "benchmark": report.recipe.data.benchmark,
+        "seed": report.recipe.seed,
+        "evidence": report.evidence.level,
+        "verdict": verdict,
+        "warnings": [{"step": step, "text": text} for step, text in report.warnings],
+        "accuracy": {arm.name: dict(arm.by_group) for arm in report.arms},
+        "difference": {
+            group: {"points": d.points, "interval": d.interval, "outcome": d.outcome}
+            for group, d in differences.items()
+        },
+        "groups": {g.name: {"classes": g.num_classes, "test_images": g.num_test} for g in report.groups},
+        "classes": [asdict(row) | {"difference": row.difference} for row in report.classes],
+        "rounds": [asdict(each) for each in sum_rounds(report.acceptance)],
+        "acceptance": [asdict(row) for row in report.acceptance],
+        "leaks": [asdict(group.count) for group in report.leaks.groups] if report.leaks else None,
+        "timings": [asdict(timing) for timing in report.timings],
+    } | {name: figures for section in report.sections for name, figures in section.figures.items()}
+
+
+def _best(values: Sequence[float | None]) -> str:
+    """Return the highest value as printed, so that values that print alike are equally good."""
+    return number(max((value for value in values if value is not None), default=None))
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    """Write a number, a dash where there is none."""
+    """Write a number, or a dash if there is none."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def whole(value: float) -> str:
-    """Write a count, or the mean of counts, with thousands apart."""
+    """Write a count, or a mean of counts, with a thin space between thousands."""
     return f"{round(value):,}".replace(",", "\u202f")
 
 
@@ -65,7 +101,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else signed(value)

@@ -1,4 +1,4 @@
-"""What the report asks of a method, which it does not know by name: titles, sections, and words for its images."""
+"""What the report asks of a method: titles, sections, and words for its images. The report names no method."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Judged = Score | Acceptance
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page that only one method has. Its template reads ``facts``; ``figures`` go into summary.json."""
+    """A method's own part of the page. Its template reads ``facts``; ``figures`` go into summary.json."""
 
     anchor: str
     title: str
@@ -30,22 +30,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Assessment:
-    """How generated images are accepted, for a recipe that tests them.
+    """How generated images are accepted, for a recipe that tests them."""
 
-    Attributes:
-        text: what is said of it above the table of rounds.
-        attempts: how many images a description, or a real image, may get.
-        again: what happens to an image that misses, such as "refined and drawn again".
-    """
-
-    text: str
-    attempts: int
-    again: str
+    text: str  # shown above the table of rounds
+    attempts: int  # how many images a description, or a real image, may get
+    again: str  # what happens to an image that misses, such as "refined and generated again"
 
 
 @dataclass(frozen=True)
 class Caption:
-    """An image's words: for those who do not see it, under it, and what was measured of it."""
+    """An image's alternative text, its caption, and what was measured on it."""
 
     alt: str
     text: str
@@ -54,7 +48,7 @@ class Caption:
 
 @dataclass(frozen=True)
 class GalleryWords:
-    """How the gallery speaks of a method's images."""
+    """How the gallery refers to a method's images."""
 
     real: str = "Real images"
     generated: str = "Generated"
@@ -62,13 +56,13 @@ class GalleryWords:
 
 
 class MethodReport(Generic[RecipeT]):
-    """What a method adds to the report; a method overrides what is its own.
+    """What a method adds to the report; a method overrides what it does differently.
 
     Attributes:
-        name: the method's, which is also its own arm's.
+        name: the method's name, which is also the name of its arm.
         templates: the folder of its sections' templates.
-        groups: the groups of classes that its accuracies are of.
-        control_hint: what to write for a control, where a recipe leaves it out.
+        groups: the groups of classes whose accuracies are shown.
+        control_hint: what to write to get a control, for a recipe without one.
     """
 
     name: str = ""
@@ -78,7 +72,7 @@ class MethodReport(Generic[RecipeT]):
     gallery: GalleryWords = GalleryWords()
 
     def title(self, settings: Mapping[str, Any]) -> str:
-        """Return what the method is called, under a recipe as it was written to its run."""
+        """Return the method's name for people, given a recipe as stored in its run."""
         return self.name
 
     def describe_arm(self, arm: str, recipe: RecipeT, measured: Mapping[str, Any]) -> tuple[str, str]:
@@ -92,11 +86,11 @@ class MethodReport(Generic[RecipeT]):
         return ()
 
     def assessment(self, recipe: RecipeT) -> Assessment | None:
-        """Return how images are accepted; None where every generated image trains."""
+        """Return how images are accepted; None if every generated image trains."""
         return None
 
     def read_scores(self, run: RunDirectory, steps: Sequence[str]) -> list[Judged]:
-        """Return what was said of each image of each round."""
+        """Return the assessment of each image of each round."""
         return []
 
     def read_templates(self, run: RunDirectory, steps: Sequence[str]) -> list[ClassTemplate]:
@@ -104,11 +98,11 @@ class MethodReport(Generic[RecipeT]):
         return []
 
     def real_texts(self, run: RunDirectory, steps: Sequence[str]) -> dict[str, str]:
-        """Return what was said of real images, by their keys."""
+        """Return the descriptions of real images, by image key."""
         return {}
 
     def describe_image(
         self, row: GeneratedRow, made_from: str, class_name: str, judged: Judged | None, recipe: RecipeT
     ) -> Caption:
-        """Return a generated image's words; ``made_from`` is the key of its real image, "" for none."""
+        """Return a generated image's texts; ``made_from`` is the key of its real image, "" for none."""
         return Caption(f"Generated image {row.description_id} of the class {class_name}", row.description)

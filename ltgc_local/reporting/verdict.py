@@ -1,4 +1,4 @@
-"""The run in plain words, from its numbers alone: how the method compares with its control without generated images."""
+"""The run's result in words, from its numbers alone: how the method compares with its control."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from ltgc_local.reporting.accuracy import Arm, Group, subtract
 from ltgc_local.reporting.reported import MethodReport
 
 Outcome = Literal["better", "unclear", "worse"]
-WORDS = {"few": "few-shot", "medium": "medium-shot", "many": "many-shot", "all": "test", "tail": "tail"}
-#: What the verdict is on: the first of these groups that there is.
-RAREST = ("tail", "few", "medium", "many", "all")
-#: Said where rare classes gain what frequent ones lose.
+#: Groups from the rarest on -> where the verdict is, and what it calls their images. The first that exists is used.
+RAREST = {
+    "tail": ("On the tail classes", "tail"),
+    "few": ("On the rare classes", "few-shot"),
+    "medium": ("On the rarest classes there are, medium-shot", "medium-shot"),
+    "many": ("There are no rare classes; on those there are", "many-shot"),
+    "all": ("There are no rare classes; on those there are", "test"),
+}
+#: Said when rare classes gain what frequent ones lose.
 PRIOR = (
     "A gain on rare classes together with a loss on frequent ones can be a shift of the class prior, which needs no "
     "generated images: compare with a control that adjusts the prior, such as logit adjustment."
@@ -22,7 +27,7 @@ PRIOR = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One arm minus another on one group, in points; ``interval`` is paired by test image, None where unknown."""
+    """One arm minus another on one group, in points; ``interval`` is paired by test image, None if unknown."""
 
     group: str
     points: float
@@ -36,91 +41,83 @@ class Difference:
             return "unclear"
         return "better" if self.points > 0 else "worse"
 
+    def __str__(self) -> str:
+        return f"{signed(self.points)} points"
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence to remember, the sentences that qualify it, and the differences both are made of."""
+    """A headline, the sentences that qualify it, and the differences that both are based on."""
 
-    outcome: Outcome | None  # on the rarest group; None where there is no control to compare with
+    outcome: Outcome | None  # on the rarest group; None if there is no control to compare with
     headline: str
     sentences: tuple[str, ...]
     caveat: str
     differences: Mapping[str, Difference]
 
 
-def compare(arms: Sequence[Arm], groups: Sequence[Group], one: str, other: str = "control") -> list[Difference]:
-    """Return how far ``one`` is from ``other`` on every group that both were measured on."""
+def compare(arms: Sequence[Arm], groups: Sequence[Group], one: str, other: str = "control") -> dict[str, Difference]:
+    """Return ``one`` minus ``other`` by group, for every group that both were measured on."""
     found = {arm.name: arm for arm in arms}
     if one not in found or other not in found:
-        return []
-    differences = []
-    for group in groups:
-        after, before = found[one].by_group[group.name], found[other].by_group[group.name]
-        points = subtract(after, before)
-        if after is not None and before is not None and points is not None:
-            interval = found[one].minus_control.get(group.name) if other == "control" else None
-            differences.append(Difference(group.name, points, before, after, interval))
+        return {}
+    differences = {}
+    for group in (group.name for group in groups):
+        after, before = found[one].by_group[group], found[other].by_group[group]
+        if after is not None and before is not None:
+            interval = found[one].minus_control.get(group) if other == "control" else None
+            differences[group] = Difference(group, after - before, before, after, interval)
     return differences
 
 
 def write_verdict(
     arms: Sequence[Arm], groups: Sequence[Group], num_generated: int, method: MethodReport, title: str
 ) -> Verdict:
-    """Say by how much the method differs from its control, and whether the test images can tell them apart."""
-    differences = {difference.group: difference for difference in compare(arms, groups, method.name)}
+    """Say how far the method differs from its control, and whether the test images can tell them apart."""
+    differences = compare(arms, groups, method.name)
     if not differences:
         return _without_control(arms, groups, method)
     rarest = next(differences[name] for name in RAREST if name in differences)
     sentences = []
     if num_generated == 0:
         sentences.append(f"No generated image was accepted: {title} had nothing to train on but the originals.")
-    frequent, classes = ("head", "head classes") if rarest.group == "tail" else ("many", "many-shot classes")
-    if rarest.group != "many" and frequent in differences:
-        sentences.append(_on_the_head(differences[frequent], classes))
-        if (rarest.outcome, differences[frequent].outcome) == ("better", "worse"):
+    head, classes = ("head", "head classes") if rarest.group == "tail" else ("many", "many-shot classes")
+    if rarest.group != "many" and (frequent := differences.get(head)):
+        change = {
+            "better": "gains as well",
+            "worse": "loses",
+            "unclear": "neither gains nor loses measurably",
+        }[frequent.outcome]
+        sentences.append(
+            f"The head {change}: accuracy on {classes} goes from {frequent.before:.1f} to {frequent.after:.1f} % "
+            f"({frequent})."
+        )
+        if (rarest.outcome, frequent.outcome) == ("better", "worse"):
             sentences.append(PRIOR)
-    if rarest.group not in ("tail", "medium") and "medium" in differences:
-        sentences.append(f"On medium-shot classes the difference is {_points(differences['medium'])}.")
-    if rarest.group != "all" and "all" in differences:
-        sentences.append(_overall(differences["all"], title))
-    sentences += _against_zero_shot(arms, rarest.group, method.name, title)
+    if rarest.group not in ("tail", "medium") and (medium := differences.get("medium")):
+        sentences.append(f"On medium-shot classes the difference is {medium}.")
+    if rarest.group != "all" and (overall := differences.get("all")):
+        sentences.append(
+            f"Over all test images, the two cannot be told apart ({overall})."
+            if overall.outcome == "unclear"
+            else f"Over all test images, {title} is {overall.outcome} by {abs(overall.points):.1f} points "
+            f"({overall.after:.1f} %)."
+        )
+    sentences += _behind_zero_shot(arms, rarest.group, method.name, title)
     caveat = (
         "This is one seed. The intervals cover the choice of test images only, paired image by image; the spread over "
         "seeds comes on top, and --seeds 3 measures it."
     )
-    return Verdict(rarest.outcome, _headline(rarest, title), tuple(sentences), caveat, differences)
-
-
-def _headline(rarest: Difference, title: str) -> str:
-    where = {
-        "tail": "On the tail classes",
-        "few": "On the rare classes",
-        "medium": "On the rarest classes there are, medium-shot",
-    }.get(rarest.group, "There are no rare classes; on those there are")
+    where, images = RAREST[rarest.group]
     what = {"better": "does better than", "worse": "does worse than", "unclear": "cannot be told apart from"}
-    return (
+    headline = (
         f"{where}, {title} {what[rarest.outcome]} its control without generated images: it gets {rarest.after:.1f} % "
-        f"of the {WORDS[rarest.group]} images right, the control {rarest.before:.1f} % ({_points(rarest)})."
+        f"of the {images} images right, the control {rarest.before:.1f} % ({rarest})."
     )
+    return Verdict(rarest.outcome, headline, tuple(sentences), caveat, differences)
 
 
-def _on_the_head(many: Difference, classes: str) -> str:
-    values = f"accuracy on {classes} goes from {many.before:.1f} to {many.after:.1f} % ({_points(many)})"
-    if many.outcome == "worse":
-        return f"The head loses: {values}."
-    if many.outcome == "better":
-        return f"The head gains as well: {values}."
-    return f"The head neither gains nor loses measurably: {values}."
-
-
-def _overall(overall: Difference, title: str) -> str:
-    if overall.outcome == "unclear":
-        return f"Over all test images, the two cannot be told apart ({_points(overall)})."
-    word = "better" if overall.outcome == "better" else "worse"
-    return f"Over all test images, {title} is {word} by {abs(overall.points):.1f} points ({overall.after:.1f} %)."
-
-
-def _against_zero_shot(arms: Sequence[Arm], rarest: str, treated: str, title: str) -> list[str]:
+def _behind_zero_shot(arms: Sequence[Arm], rarest: str, treated: str, title: str) -> list[str]:
     found = {arm.name: arm.by_group for arm in arms}
     behind = []
     for group in dict.fromkeys((rarest, "all")):
@@ -131,20 +128,18 @@ def _against_zero_shot(arms: Sequence[Arm], rarest: str, treated: str, title: st
 
 
 def _without_control(arms: Sequence[Arm], groups: Sequence[Group], method: MethodReport) -> Verdict:
-    changes = compare(arms, groups, method.name, other="zero_shot")
     headline = "This run has no control, so it cannot show what the generated images changed."
     sentences = [method.control_hint] if method.control_hint else []
+    changes = compare(arms, groups, method.name, other="zero_shot")
     if changes:
-        listed = ", ".join(f"{_points(change)} on {change.group}" for change in changes)
+        listed = ", ".join(f"{change} on {group}" for group, change in changes.items())
         sentences.append(f"Compared with zero-shot CLIP, training and generated images together change {listed}.")
     return Verdict(None, headline, tuple(sentences), "This is one seed.", {})
 
 
-def _points(difference: Difference) -> str:
-    return signed(difference.points) + " points"
-
-
-def signed(value: float, digits: int = 1) -> str:
-    """Write a number with its sign, a true minus, and no sign on what rounds to zero."""
-    text = f"{value:+.{digits}f}"
+def signed(value: float | None) -> str:
+    """Write a number with its sign, a true minus, and no sign if it rounds to zero; a dash for None."""
+    if value is None:
+        return "–"
+    text = f"{value:+.1f}"
     return text[1:] if float(text) == 0 else text.replace("-", "−")

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.comparison import Comparison, compare_runs
-from ltgc_local.comparison.aggregate import Cell
 from ltgc_local.comparison.read import flatten
-from ltgc_local.comparison.table import Table
+from ltgc_local.comparison.table import Cell, Table
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.ltgc.comparison import LtgcComparison
 from ltgc_local.methods.ltgc.paper import TABLES

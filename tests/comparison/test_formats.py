@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.comparison import FORMATS, compare_runs, write_comparison
-from ltgc_local.comparison.aggregate import Cell
 from ltgc_local.comparison.formats import figure, spread
+from ltgc_local.comparison.table import Cell
 from ltgc_local.methods.registry import COMPARISONS
 from tests.comparison.conftest import WriteRun
 

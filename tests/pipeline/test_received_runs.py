@@ -21,11 +21,10 @@ from ltgc_local.pipeline.preview import read_figures
 from ltgc_local.pipeline.scheduler import Request, find_all_damage, run_pipeline
 from ltgc_local.pipeline.status import run_status
 from ltgc_local.recipe import Recipe
-from ltgc_local.reporting.provenance import read_provenance
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Json
 from ltgc_local.runs.find_runs import find_runs
-from ltgc_local.runs.provenance import read_run_recipe, read_settings, write_run_recipe
+from ltgc_local.runs.provenance import read_provenance_file, read_run_recipe, read_settings, write_run_recipe
 from ltgc_local.runs.sealed import write_sealed
 from tests.promptly import BUSY_S, within
 from tests.provenances import write_provenance
@@ -88,7 +87,7 @@ def read_everything(root: Path) -> None:
     reads: list[Callable[[], Any]] = [
         lambda: run_status(read_run_recipe(root), root),
         lambda: read_settings(root),
-        lambda: read_provenance(RunDirectory(root)),
+        lambda: read_provenance_file(root),
         lambda: read_figures(root),
         lambda: read_run(root, COMPARISONS),
         lambda: read_run(root, COMPARISONS, "val"),
@@ -189,8 +188,6 @@ def test_a_command_in_a_received_run_is_not_passed_on(run: RunDirectory) -> None
 
 
 def read_settings_of_provenance(run: RunDirectory) -> dict[str, Any]:
-    from ltgc_local.runs.provenance import read_provenance_file
-
     found = read_provenance_file(run.root)
     assert found is not None
     return found.model_dump()

@@ -28,7 +28,7 @@ def test_a_long_tail_without_generated_images_is_on_a_logarithmic_scale() -> Non
 
 def test_a_thousand_classes_make_forty_rows_of_neighbours() -> None:
     chart = draw_classes([row(i, 1000 - i) for i in range(1000)], [])
-    assert len(chart.rows) == 40 and chart.classes_a_row == 25
+    assert len(chart.rows) == 40 and chart.classes_per_row == 25
     assert chart.rows[0].label == "1000–976" and chart.rows[0].originals == 988
 
 

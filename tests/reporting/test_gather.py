@@ -11,9 +11,10 @@ from ltgc_local.records import Score
 from ltgc_local.reporting import Report, render, summarize
 from ltgc_local.reporting.acceptance import Round, sum_rounds
 from ltgc_local.reporting.accuracy import read_arms
-from ltgc_local.reporting.provenance import ModelFacts, judge_evidence
+from ltgc_local.reporting.provenance import judge_evidence
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Lines
+from ltgc_local.runs.schemas import ModelFile
 from tests.reporting.conftest import ACCURACY, gather_run, write_and_gather
 from tests.reporting.run_on_disk import RunWriter, list_corpus, make_metrics, make_recipe, shipped_corpus
 
@@ -166,7 +167,9 @@ def test_an_incomplete_step_is_an_error_that_names_it(tmp_path: Path) -> None:
 )
 def test_the_banner_is_that_of_the_weakest_model(evidence: list[str], level: str, words: str) -> None:
     roles = ("vlm", "llm", "t2i", "clip")[: len(evidence)]
-    found = judge_evidence([ModelFacts(role, "", e, "", "") for role, e in zip(roles, evidence, strict=True)])
+    found = judge_evidence(
+        {role: ModelFile(card="", evidence=e, license="", digest="") for role, e in zip(roles, evidence, strict=True)}
+    )
     assert found.level == level and words in found.text
 
 

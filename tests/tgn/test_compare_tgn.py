@@ -62,7 +62,7 @@ def test_one_seed_has_head_tail_and_f1_with_intervals_of_the_images(finished: Tg
     assert not isinstance(distance, str) and distance.value == pytest.approx(1000 * summary["kernel_distance"])
 
 
-def test_seeds_are_folded_and_rows_named_by_what_tells_them_apart(finished: TgnRun, tmp_path: Path) -> None:
+def test_seeds_are_aggregated_and_rows_named_by_what_tells_them_apart(finished: TgnRun, tmp_path: Path) -> None:
     for seed in (0, 1):
         copy_run(finished, tmp_path / f"a/seed-{seed}", seed=seed)
     copy_run(finished, tmp_path / "b", cdtg__r=0.5)

@@ -6,17 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ltgc_local.comparison.aggregate import Cell, Line, Row, list_lines
+from ltgc_local.comparison.aggregate import Line, Row, list_lines
 from ltgc_local.comparison.compared import MethodComparison
-from ltgc_local.comparison.read import NOT_TELLING
-from ltgc_local.comparison.table import Table, TableRow
+from ltgc_local.comparison.read import IGNORED_SETTINGS
+from ltgc_local.comparison.table import Cell, Table, TableRow
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.ltgc.paper import TABLES
 
 SAMPLERS = {"balanced": "balanced sampling", "instance": "instance sampling"}
 LOSSES = {"cross_entropy": "cross-entropy"}
 #: Settings that the 2 x 2 varies, and that so do not keep two runs out of one.
-VARIED = NOT_TELLING | {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
+VARIED = IGNORED_SETTINGS | {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
 
 
 class LtgcComparison(MethodComparison):

@@ -16,7 +16,7 @@ import torch
 
 from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.evaluation.figures import columns_of, list_classes, measure_predictions
-from ltgc_local.evaluation.intervals import accuracy_intervals, difference_intervals
+from ltgc_local.evaluation.intervals import accuracy_intervals
 from ltgc_local.evaluation.metrics import accuracies, f1_scores
 from ltgc_local.evaluation.predictions import PLAIN, Predictions, View, iterate_logits
 from ltgc_local.methods.context import Chunk, StageContext
@@ -88,7 +88,7 @@ def measure_sides(
         intervals[side] = accuracy_intervals(correct, labels[mine], counts, resampling)["all"]
         if arm != "control" and "control" in predictions.predicted:
             other = predictions.predicted["control"][mine] == labels[mine]
-            differences[side] = difference_intervals(correct, other, labels[mine], counts, resampling)["all"]
+            differences[side] = accuracy_intervals(correct, labels[mine], counts, resampling, other)["all"]
     return {**found, "macro_f1": macro, "f1": per_class, "side_interval": intervals, "side_minus_control": differences}
 
 
