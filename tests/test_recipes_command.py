@@ -60,7 +60,7 @@ def test_a_recipe_is_copied_as_it_is_and_never_over_another(
     assert (empty / target).read_bytes() == (ROOT / "recipes/quickstart.yaml").read_bytes()
     (empty / target).write_text("mine")
     again = call("recipes", "cp", "quickstart.yaml", *destination)
-    assert again.exit_code == 2 and again.stderr.startswith(f"{target}: there already, and is not overwritten")
+    assert again.exit_code == 2 and again.stderr.startswith(f"{target}: exists already, and is not overwritten")
     assert (empty / target).read_text() == "mine"
 
 

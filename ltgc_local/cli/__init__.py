@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. It must start at once, so nothing heavy is imported before a command runs."""
+"""The command line: parse, call, print. Nothing heavy is imported before a command runs, so that it starts at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ltgc_local import offline
 
 offline.set_environment()
 
-import os  # noqa: E402 (the environment comes before every other import)
+import os  # noqa: E402 (set before every other import)
 
 import click  # noqa: E402
 

@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from ltgc_local.recipe import Recipes
 
-PATH = click.Path(path_type=Path, readable=False)  # what cannot be read is said by whoever reads it
-RECIPE = click.argument("recipe", type=PATH)
+PATH = click.Path(path_type=Path, readable=False)  # whoever reads it reports that it cannot be read
 RUN = click.argument("run_directory", type=PATH, metavar="RUN")
-SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. train.lr=0.02; repeatable."
+_RECIPE = (
+    click.argument("recipe", type=PATH),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a setting, e.g. train.lr=0.02; repeatable.",
+    ),
+    click.option("--base", type=PATH, help="Recipe that a table's rows build on, in place of its own base."),
+    click.option("--preset", "presets", multiple=True, type=PATH, help="Apply a partial recipe on top; repeatable."),
 )
-BASE = click.option("--base", type=PATH, help="Recipe that a table's rows build on, in place of its own base.")
-PRESET = click.option(
-    "--preset", "presets", multiple=True, type=PATH, help="Apply a partial recipe on top; repeatable."
-)
 
 
-def load(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: tuple[Path, ...]) -> Recipes:
-    """Read and check what the command line names."""
-    from ltgc_local.recipe import load_recipes
+@dataclass(frozen=True)
+class RecipeArguments:
+    """A recipe and the options that change it, as typed."""
 
-    return load_recipes(recipe, overrides, base=base, presets=presets)
+    recipe: Path
+    overrides: tuple[str, ...]
+    base: Path | None
+    presets: tuple[Path, ...]
+
+    def load(self) -> Recipes:
+        """Read and check the recipe, or the rows of the table."""
+        from ltgc_local.recipe import load_recipes
+
+        return load_recipes(self.recipe, self.overrides, base=self.base, presets=self.presets)
+
+
+def takes_recipe(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the argument RECIPE and its options to a command, which gets them as its first argument."""
+
+    @functools.wraps(command)
+    def call(
+        *, recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: tuple[Path, ...], **others: Any
+    ) -> None:
+        command(RecipeArguments(recipe, overrides, base, presets), **others)
+
+    return functools.reduce(lambda decorated, decorate: decorate(decorated), reversed(_RECIPE), call)

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from ltgc_local.cli import arguments, console
+from ltgc_local.cli import console
+from ltgc_local.cli.arguments import RecipeArguments, takes_recipe
 from ltgc_local.errors import ModelError
 
 
 @click.command()
-@arguments.RECIPE
-@arguments.SET
+@takes_recipe
 @click.option("--images", is_flag=True, help="Also read the data's lists and decode every image, which takes a while.")
-@arguments.BASE
-@arguments.PRESET
-def validate(
-    recipe: Path, overrides: tuple[str, ...], images: bool, base: Path | None, presets: tuple[Path, ...]
-) -> None:
+def validate(asked: RecipeArguments, images: bool) -> None:
     """Check a recipe and list every problem with its line.
 
     Example: ltgc-local validate recipes/quickstart.yaml --set train.lr=0.002
     """
-    loaded = arguments.load(recipe, overrides, base, presets)
+    loaded = asked.load()
     for name, row in loaded.rows.items():
-        where = f"{recipe}, row {name}" if loaded.is_table else f"{recipe}"
+        where = f"{asked.recipe}, row {name}" if loaded.is_table else f"{asked.recipe}"
         console.write(f"{where}: fine ({row.method} on {row.data.benchmark}, seed {row.seed})")
     from ltgc_local.pipeline.preview import notes_of_memory, problems_of_models
 
-    models = {str(row.models): row.models for row in loaded.rows.values()}
-    rows = [next(row for row in loaded.rows.values() if row.models == one) for one in models.values()]
+    rows = {str(row.models): row for row in loaded.rows.values()}.values()
     problems = [problems_of_models(row) for row in rows]
+    wrong = dict.fromkeys(problem for _, found in problems for problem in found)
     for problem in dict.fromkeys(problem for missing, _ in problems for problem in missing):
         console.write(f"cannot run yet: {problem}")
-    wrong = dict.fromkeys(problem for _, found in problems for problem in found)
     for problem in wrong:
         console.log(problem)
     for note in dict.fromkeys(note for row in loaded.rows.values() for note in notes_of_memory(row)):
@@ -52,20 +45,17 @@ def validate(
 
 
 @click.command()
-@arguments.RECIPE
-@arguments.SET
-@arguments.BASE
-@arguments.PRESET
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; of a table, by row.")
-def plan(recipe: Path, overrides: tuple[str, ...], base: Path | None, presets: tuple[Path, ...], as_json: bool) -> None:
-    """Show a recipe's steps, its models and how many images it draws.
+@takes_recipe
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; for a table, by row.")
+def plan(asked: RecipeArguments, as_json: bool) -> None:
+    """Show a recipe's steps, models and number of images.
 
     Example: ltgc-local plan recipes/quickstart.yaml --json
     """
     from ltgc_local.cli.text import plan_as_text
     from ltgc_local.pipeline.preview import plan_as_dict
 
-    loaded = arguments.load(recipe, overrides, base, presets)
+    loaded = asked.load()
     plans = {name: plan_as_dict(row) for name, row in loaded.rows.items()}
     if as_json:
         console.write_json(plans if loaded.is_table else plans[loaded.name])

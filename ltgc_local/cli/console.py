@@ -1,7 +1,8 @@
-"""Streams and exit codes: what is printed where, and a user's mistake as one message."""
+"""Output streams and exit codes; a user's mistake becomes one message."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from contextlib import suppress
@@ -17,14 +18,14 @@ from ltgc_local.printable import printable
 
 
 class Commands(click.Group):
-    """Prints a user's mistake as one message and exits with its code; ``--traceback`` shows where it was raised."""
+    """Print a user's mistake as one message and exit with its code; ``--traceback`` shows where it was raised."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         open_missing_streams()
         try:
             return super().main(*arguments, **options)
         except OSError as error:  # click's own output, such as help
-            if error.filename is not None:  # an error of a file, not of a stream
+            if error.filename is not None:  # a file, not a stream
                 raise
             log(str(_output_problem(error)))
             sys.exit(ArtefactError.exit_code)
@@ -44,7 +45,7 @@ class Commands(click.Group):
 
 
 def _error_of(problem: Exception) -> LtgcError | None:
-    """Return what a user is told; None where it is a mistake of the program, or click's own business."""
+    """Return the error to report; None for a bug in the program, or what click handles itself."""
     if isinstance(problem, click.ClickException | click.exceptions.Exit | BrokenPipeError):
         return None
     if is_out_of_memory(problem) and not isinstance(problem, BackendError):
@@ -57,25 +58,23 @@ def _error_of(problem: Exception) -> LtgcError | None:
 
 
 def write(text: str, end: str = "\n") -> None:
-    """Write to standard output, control characters shown: what a folder or a file is called may hold any.
+    """Write to standard output with control characters made visible: names of files may contain any.
 
     Raises:
-        ArtefactError: it is closed, or on a full disk.
+        ArtefactError: it is closed, or its disk is full.
     """
     if sys.stdout is None:
         raise ArtefactError("standard output is closed, and the result cannot be written")
     try:
         click.echo(printable(text) + end, nl=False)
     except BrokenPipeError:
-        raise  # click ends quietly: who reads has seen enough
+        raise  # click exits quietly: the reader has seen enough
     except OSError as error:
         raise _output_problem(error) from None
 
 
 def write_json(value: Any) -> None:
     """Write a value to standard output for a script."""
-    import json
-
     write(json.dumps(value, indent=1))
 
 
@@ -93,13 +92,13 @@ def write_file(path: Path, text: str) -> None:
 
 
 def log(line: str) -> None:
-    """Write a line to standard error, control characters shown; where that cannot be written, nothing can be said."""
+    """Write a line to standard error with control characters made visible; if that fails, nothing can be reported."""
     with suppress(OSError):
         click.echo(printable(line), err=True)
 
 
 def open_missing_streams() -> None:
-    """Open what the shell closed (``2>&-``) on nothing, else the next file that is opened would be standard error."""
+    """Open streams that the shell closed (``2>&-``) on the null device, or the next opened file would become one."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -110,7 +109,7 @@ def open_missing_streams() -> None:
 
 
 def _output_problem(error: OSError) -> ArtefactError:
-    """Return the error of a standard output that refuses, and leave it: else Python tries once more when it ends."""
+    """Return the error for a failing standard output, and detach it: Python would try again at exit."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     return ArtefactError(f"standard output cannot be written: {error.strerror}")

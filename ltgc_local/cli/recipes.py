@@ -1,7 +1,7 @@
-"""Commands of the recipes that come with the program: ``recipes ls``, ``recipes show`` and ``recipes cp``.
+"""Commands for the recipes that come with the program: ``recipes ls``, ``recipes show`` and ``recipes cp``.
 
-A recipe is copied as it is: what it starts from (data, model cards, its base) is a ``shipped:`` location, so that the
-copy works in any folder. What a user must bring is a path, relative to the copy.
+A recipe is copied unchanged. The data, cards and base that come with the program are ``shipped:`` locations, so the
+copy works in any folder; what the user must provide is a path relative to the copy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def ls() -> None:
     found = shipped_recipes()
     width = max(map(len, found))
     for name, path in found.items():
-        console.write(f"{name:{width}}  {_purpose(_read(path))}")
+        console.write(f"{name:{width}}  {_purpose(read_text(path, MAX_BYTES))}")
 
 
 @recipes.command()
@@ -53,7 +53,7 @@ def show(name: str) -> None:
 
     Example: ltgc-local recipes show paper/table5
     """
-    console.write(_read(_find(name)), end="")
+    console.write(read_text(_find(name), MAX_BYTES), end="")
 
 
 @recipes.command()
@@ -69,15 +69,15 @@ def cp(name: str, destination: Path) -> None:
     source = _find(name)
     target = destination if destination.suffix == ".yaml" else destination / source.name
     if os.path.lexists(target):
-        raise RecipeError(f"{target}: there already, and is not overwritten; give another DEST")
-    console.write_file(target, _read(source))
+        raise RecipeError(f"{target}: exists already, and is not overwritten; give another DEST")
+    console.write_file(target, read_text(source, MAX_BYTES))
     copy = shlex.quote(str(target))
     use = f"RECIPE --preset {copy}" if source.parent.name == "presets" else copy
     console.write(f"{target}: copied; next, type:\n  ltgc-local validate {use}\n  ltgc-local run {use}")
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """Return every shipped recipe by its name, such as paper/table5: those of the top folder first."""
+    """Return every shipped recipe by its name, such as paper/table5, those in the top folder first."""
     folder = shipped_folder() / "recipes"
     names = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
     return dict(sorted(names.items(), key=lambda item: ("/" in item[0], item[0])))
@@ -92,11 +92,7 @@ def _find(name: str) -> Path:
     raise RecipeError(f"no recipe '{name}' comes with ltgc-local; {hint}")
 
 
-def _read(path: Path) -> str:
-    return read_text(path, MAX_BYTES)
-
-
 def _purpose(text: str) -> str:
-    """Return the first sentence that the header says under What, on one line."""
+    """Return the first sentence of the header's What, on one line."""
     found = re.match(r"# What +(.*(?:\n#  +.*)*)", text)
     return " ".join(found[1].replace("\n#", " ").split()).partition(". ")[0].rstrip(".") if found else ""

@@ -1,33 +1,33 @@
-"""Commands of runs: ``run``, ``status``, ``report`` and ``compare``."""
+"""Commands about runs: ``run``, ``status``, ``report`` and ``compare``."""
 
 from __future__ import annotations
 
 import logging
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from ltgc_local.cli import arguments, console
-from ltgc_local.cli.arguments import PATH
+from ltgc_local.cli import console
+from ltgc_local.cli.arguments import PATH, RUN, RecipeArguments, takes_recipe
 from ltgc_local.errors import ArtefactError, RecipeError
 
 if TYPE_CHECKING:
     from ltgc_local.runs.logs import Level
 
+REDRAW_S = 2.0
+
 
 @click.command()
-@arguments.RECIPE
-@arguments.SET
+@takes_recipe
 @click.option("--out", type=PATH, help="Run directory; runs/<recipe name> by default.")
 @click.option("--from", "from_step", metavar="STEP", help="Redo this step and every step that depends on it.")
 @click.option("--to", "to_step", metavar="STEP", help="Stop after this step.")
 @click.option("--seeds", metavar="LIST", help="Seeds to run: a list (0,1,2) or a count (3).")
 @click.option("--row", "only", multiple=True, metavar="NAME", help="Run only this row of a table; repeatable.")
-@arguments.BASE
-@arguments.PRESET
 @click.option(
     "--reuse",
     multiple=True,
@@ -37,22 +37,20 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and the result only.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what the steps log.")
 def run(
-    recipe: Path,
-    overrides: tuple[str, ...],
+    asked: RecipeArguments,
     out: Path | None,
     from_step: str | None,
     to_step: str | None,
     seeds: str | None,
     only: tuple[str, ...],
-    base: Path | None,
-    presets: tuple[Path, ...],
     reuse: tuple[Path, ...],
     quiet: bool,
     verbose: bool,
 ) -> None:
     """Run a recipe or a table of recipes, or resume a run.
 
-    The same command resumes a run that was interrupted. Several runs, of a table or of seeds, are compared at the end.
+    The same command resumes a run that was interrupted. The runs of a table or of several seeds are compared at the
+    end.
 
     Example: ltgc-local run recipes/quickstart.yaml --set seed=1 --out runs/seed1
     """
@@ -62,28 +60,30 @@ def run(
 
     if quiet and verbose:
         raise click.UsageError("-q prints less and -v more; give one of them")
+    recipe = asked.recipe
     is_run = (recipe / "recipe.json").is_file()
-    loaded = recipes_of_run(recipe) if is_run else arguments.load(recipe, overrides, base, presets)
-    changes = [str(word) for word in (*overrides, *presets, *only, base, seeds) if word]
+    loaded = recipes_of_run(recipe) if is_run else asked.load()
+    changes = [str(word) for word in (*asked.overrides, *asked.presets, *only, asked.base, seeds) if word]
     if is_run and changes:
         raise RecipeError(
             f"{changes[0]}: {recipe} is a run, which has its own recipe; give a recipe to change something"
         )
     out = recipe if is_run and out is None else out
-    options = {"--set": overrides, "--preset": presets, "--base": (base,), "--seeds": (seeds,), "--row": only}
-    options |= {"--to": (to_step,)}  # not --reuse, which --from refuses, nor --out, which a remedy gives itself
+    # Without --out, which a remedy adds itself, and --reuse, which --from refuses.
+    options = {"--set": asked.overrides, "--preset": asked.presets, "--base": (asked.base,), "--seeds": (seeds,)}
+    options |= {"--row": only, "--to": (to_step,)}
     given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     again = is_run and out is not None and out.resolve() == recipe.resolve()
     level: Level = "error" if quiet else "info" if verbose else "warning"
-    asked = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again, level)
-    logger = logging.getLogger("ltgc_local")  # of this process; the steps' own are told
+    invocation = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again, level)
+    logger = logging.getLogger("ltgc_local")  # this process's; the steps' processes are passed the level
     before = logger.level
     logger.setLevel(level.upper())
     try:
-        outcome = start(asked, (lambda line: None) if quiet else console.log)
+        outcome = start(invocation, (lambda line: None) if quiet else console.log)
     except StaleStep as stale:
-        raise ArtefactError(stale_as_text(stale, command, asked.root)) from stale
+        raise ArtefactError(stale_as_text(stale, command, invocation.root)) from stale
     finally:
         logger.setLevel(before)
     console.write(outcome_as_text(outcome, to_step))
@@ -97,7 +97,7 @@ def run(
     default="markdown",
     type=click.Choice(["markdown", "csv", "latex", "html"]),
     show_default=True,
-    help="What to write the tables in.",
+    help="Format of the tables.",
 )
 @click.option("--out", type=PATH, help="Write to this file instead of printing.")
 @click.option(
@@ -126,7 +126,7 @@ def compare(
 ) -> None:
     """Compare runs, with intervals and the paper's figures.
 
-    Runs that differ by their seed alone are one row.
+    Runs that differ only by their seed are one row.
 
     Example: ltgc-local compare runs/table5 --format latex --out table5.tex
     """
@@ -141,7 +141,7 @@ def compare(
 
 
 @click.command()
-@arguments.RUN
+@RUN
 @click.option("--json", "as_json", is_flag=True, help="Print numbers for scripts, as JSON.")
 @click.option("--check", is_flag=True, help="Also compare every file with its sha256 and name what is damaged.")
 @click.option("--watch", "is_watched", is_flag=True, help="Redraw every two seconds until the run is complete.")
@@ -150,22 +150,30 @@ def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) ->
 
     Example: ltgc-local status runs/quickstart --check
     """
-    from ltgc_local.cli.status import status_as_dict, status_as_text, watch
+    from ltgc_local.cli.text import status_as_text
     from ltgc_local.pipeline.scheduler import find_all_damage
     from ltgc_local.pipeline.status import run_status
     from ltgc_local.runs.provenance import read_run_recipe
 
     recipe = read_run_recipe(run_directory)
-    if is_watched:
-        if as_json or check or not sys.stdout.isatty():
-            raise click.UsageError("--watch redraws a terminal: not a file or a pipe, and not with --json or --check")
-        watch(run_directory)
+    if is_watched and (as_json or check or not sys.stdout.isatty()):
+        raise click.UsageError("--watch redraws a terminal: not a file or a pipe, and not with --json or --check")
+    try:
+        while is_watched:
+            steps = run_status(recipe, run_directory)
+            click.clear()
+            console.write(status_as_text(steps, run_directory))
+            if all(step.state == "complete" for step in steps):
+                return
+            time.sleep(REDRAW_S)
+    except KeyboardInterrupt:
+        console.log("no longer watching; the run is not affected")
         return
     if check and (damage := find_all_damage(recipe, run_directory)):
         raise ArtefactError("\n".join(damage))
     steps = run_status(recipe, run_directory)
     if as_json:
-        console.write_json(status_as_dict(steps))
+        console.write_json({s.name: {key: value for key, value in vars(s).items() if key != "name"} for s in steps})
         return
     console.write(status_as_text(steps, run_directory))
     if check:
@@ -173,11 +181,11 @@ def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) ->
 
 
 @click.command()
-@arguments.RUN
+@RUN
 def report(run_directory: Path) -> None:
     """Print a run's results and where its report is.
 
-    A report that is damaged or gone is made again.
+    A report that is damaged or missing is made again.
 
     Example: ltgc-local report runs/quickstart
     """
@@ -186,7 +194,7 @@ def report(run_directory: Path) -> None:
     from ltgc_local.pipeline.preview import read_figures
     from ltgc_local.pipeline.scheduler import make_report_again
 
-    read_figures(run_directory)  # says what is missing, where it is more than the report
+    read_figures(run_directory)  # reports what is missing, if that is more than the report
     try:
         make_report_again(run_directory, console.log)
     except StaleStep as stale:

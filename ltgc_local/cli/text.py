@@ -1,11 +1,12 @@
-"""What is printed for people: plans, results, and what to type when settings have changed.
+"""What is printed for people: plans, status, results, and what to type when settings have changed.
 
-Values come in, text goes out. Every path in a command to type is quoted for a shell.
+Values come in, text goes out. Every path in a command to type is quoted for the shell.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from ltgc_local.comparison import write_comparison
 from ltgc_local.datasets.base import Checked
 from ltgc_local.pipeline.fingerprint import StaleStep
 from ltgc_local.pipeline.preview import Figures, read_figures
+from ltgc_local.pipeline.status import StepStatus, describe_progress
 from ltgc_local.pipeline.sweep import Outcome
 from ltgc_local.recipe.schema import Data
+from ltgc_local.runs.disk import redo
 
 SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all
 ARM_TITLES = {
@@ -29,36 +32,31 @@ def plan_as_text(plan: dict[str, Any]) -> str:
     width = max(len(step["name"]) for step in plan["steps"])
     models = ["+".join(filter(None, (step["model"], step["co_resident"]))) or "-" for step in plan["steps"]]
     roles = max(map(len, models))
+    numbers = plan["to_draw"]
+    by_class = ", ".join(f"{number} {name}" for name, number in numbers.items())
+    if len(numbers) > SHOWN_CLASSES:
+        by_class = f"{min(numbers.values())} to {max(numbers.values())} for each of {len(numbers)} tail classes"
+    classes = ", ".join(f"{number} {shot}" for shot, number in plan["classes"].items())
     lines = [
         f"{plan['name']}: {plan['method']} on {plan['benchmark']}, seed {plan['seed']}",
-        f"{plan['images']['train']} training images; classes: "
-        + ", ".join(f"{n} {s}" for s, n in plan["classes"].items()),
-        *(["val is the test split: settings are fixed beforehand, not chosen on it"] if plan["val_is_test"] else []),
-        f"to generate: {plan['num_to_draw']} images ({_drawn_by_class(plan['to_draw'])})",
-        *(
-            f"{role}: {model['card']} ({model['evidence']}, {model['backend']})"
-            + (model["note"] and f": {model['note']}")
-            for role, model in plan["models"].items()
-        ),
-        *(f"cannot run yet: {model['problem']}" for model in plan["models"].values() if model["problem"]),
-        *(f"memory: {note}" for note in plan["memory"]),
-        "",
-        *(
-            f"{s['name']:{width}}  {model:{roles}}  reads {', '.join(s['reads']) or 'data'}"
-            for s, model in zip(plan["steps"], models, strict=True)
-        ),
+        f"{plan['images']['train']} training images; classes: {classes}",
     ]
+    if plan["val_is_test"]:
+        lines.append("val is the test split: settings are fixed beforehand, not chosen on it")
+    lines.append(f"to generate: {plan['num_to_draw']} images ({by_class})")
+    for role, model in plan["models"].items():
+        note = f": {model['note']}" if model["note"] else ""
+        lines.append(f"{role}: {model['card']} ({model['evidence']}, {model['backend']}){note}")
+    lines += [f"cannot run yet: {model['problem']}" for model in plan["models"].values() if model["problem"]]
+    lines += [f"memory: {note}" for note in plan["memory"]]
+    lines.append("")
+    for step, model in zip(plan["steps"], models, strict=True):
+        lines.append(f"{step['name']:{width}}  {model:{roles}}  reads {', '.join(step['reads']) or 'data'}")
     return "\n".join(lines)
 
 
-def _drawn_by_class(to_draw: dict[str, int]) -> str:
-    if len(to_draw) <= SHOWN_CLASSES:
-        return ", ".join(f"{n} {name}" for name, n in to_draw.items())
-    return f"{min(to_draw.values())} to {max(to_draw.values())} for each of {len(to_draw)} tail classes"
-
-
 def decoded_as_text(data: Data, found: Checked) -> str:
-    """Say that every image decodes, and what is done with those that are not plain 8-bit images."""
+    """Say that every image decodes, and how those that are not plain 8-bit images are converted."""
     lines = [f"{data.root}: {found.images} images, all of them decode"]
     if found.with_alpha:
         lines += [f"{found.with_alpha} have alpha: they are laid on {data.alpha_background} (data.alpha_background)"]
@@ -67,8 +65,31 @@ def decoded_as_text(data: Data, found: Checked) -> str:
     return "\n".join(lines)
 
 
+def status_as_text(steps: Sequence[StepStatus], out: Path) -> str:
+    """Write a line per step, with its warnings below it."""
+    width = max(len(step.name) for step in steps)
+    lines = []
+    for step in steps:
+        lines.append(f"{step.name:{width}}  {step.state:8}  {_progress(step, out)}".rstrip())
+        lines += [f"{'':{width}}  warning: {warning}" for warning in step.warnings]
+    return "\n".join(lines)
+
+
+def _progress(step: StepStatus, out: Path) -> str:
+    if step.state == "waiting":
+        return ""
+    if step.state == "complete":
+        facts = f"{step.items} items, {step.seconds:.1f} s, {step.peak_mib} MiB"
+        return facts + (f"; {step.problem}; {redo(out, step.name)}" if step.problem else "")
+    facts = describe_progress(step)
+    if step.state == "running":
+        return facts + (f", {step.peak_mib} MiB" if step.peak_mib else "")
+    first = step.problem.partition("\n")[0]
+    return f"{facts}; {first + '; ' if first else ''}to resume, type: ltgc-local run {shlex.quote(str(out))}"
+
+
 def outcome_as_text(outcome: Outcome, to_step: str | None) -> str:
-    """Say how a run ended, or several: with their figures, or at the step of ``--to``."""
+    """Say how one or several runs ended: with their figures, or at the step of ``--to``."""
     if not outcome.is_whole:
         return f"{outcome.root}: done up to {to_step}"
     if outcome.comparison is None:
@@ -82,12 +103,12 @@ def stale_as_text(stale: StaleStep, command: str, out: Path) -> str:
 
     Args:
         command: what the user typed, without ``--out``, ``--from`` and ``--reuse``.
-        out: what ``--out`` means to that command: of a table the folder of all its runs.
+        out: what ``--out`` means to that command: for a table, the folder of all its runs.
     """
     place = shlex.quote(str(out))
     return (
         f"{stale}\n"
-        f"to redo it and what follows (what is there is kept under {stale.run / 'superseded'}), type:\n"
+        f"to redo it and what follows (the present files are kept under {stale.run / 'superseded'}), type:\n"
         f"  {command} --out {place} --from {stale.step.split('/')[0]}\n"
         f"to keep this run and start another, type:\n  {command} --out {shlex.quote(f'{out}-2')}"
     )

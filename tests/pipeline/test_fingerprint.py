@@ -195,7 +195,7 @@ def test_other_settings_are_an_error_that_names_key_and_commands(
         "/TMP/run/assess/1/detect: step assess/1/detect was made with other settings:\n"
         "  assess.percentile: 5.0 -> 10.0\n"
         "  new: null -> true\n"
-        "to redo it and what follows (what is there is kept under /TMP/run/superseded), type:\n"
+        "to redo it and what follows (the present files are kept under /TMP/run/superseded), type:\n"
         "  ltgc-local run x.yaml --out '/TMP/my runs' --from assess\n"
         "to keep this run and start another, type:\n"
         "  ltgc-local run x.yaml --out '/TMP/my runs-2'"

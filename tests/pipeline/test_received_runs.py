@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ltgc_local.cli.status import status_as_text
+from ltgc_local.cli.text import status_as_text
 from ltgc_local.comparison.read import read_run
 from ltgc_local.errors import ArtefactError, LtgcError
 from ltgc_local.methods.registry import COMPARISONS

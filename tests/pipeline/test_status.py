@@ -220,6 +220,6 @@ def test_control_c_ends_watching_with_one_line(run: RunDirectory) -> None:
         terminal.wait_for(r"draw +waiting[^\x1b]*report +waiting")
         before = len(terminal.shown)
         terminal.press(b"\x03")
-        terminal.wait_for(r"no longer watching; this changes nothing for the run\r\n")
+        terminal.wait_for(r"no longer watching; the run is not affected\r\n")
         assert terminal.shown[before:].count("\n") == 1 and "Traceback" not in terminal.shown
         assert terminal.exit_code() == 0
