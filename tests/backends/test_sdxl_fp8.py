@@ -98,7 +98,7 @@ def test_a_unet_without_such_layers_is_refused(quantised: DiffusersSdxl) -> None
     ("capability", "dtype", "problem"),
     [
         ((8, 0), torch.bfloat16, r"A100 has no float8; .* 8\.9 or more; type --set models\.unet=null"),
-        ((9, 0), torch.float16, r"beside bfloat16, not float16; type --set models\.dtype=bfloat16"),
+        ((9, 0), torch.float16, r"needs bfloat16 for everything else, not float16; type --set models\.dtype=bfloat16"),
         ((9, 0), torch.bfloat16, None),
     ],
 )

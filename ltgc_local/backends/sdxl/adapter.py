@@ -1,19 +1,18 @@
-"""What is trained of SDXL for a tail: a LoRA on the UNet's attentions, and features as tokens beside the prompt.
+"""What is trained of SDXL for a tail: a LoRA on the UNet's attentions, and features as tokens next to the prompt's.
 
     Z = softmax(Q K^T / sqrt d) V + scale * softmax(Q K'^T / sqrt d) V'              (IP-Adapter, decoupled attention)
 
-K, V are of the prompt's tokens; K', V' are of the tokens that a map makes of an image's features, by projections of
-their own in every cross-attention. Differs from IP-Adapter: the features are KMDN's and no CLIP's; V' starts at zero,
-so that an untrained adapter changes nothing; an image without features has tokens of zeros, whose V' is exactly zero.
+K, V come from the prompt's tokens; K', V' from tokens made of an image's features, by projections of their own in every
+cross-attention. Differs from IP-Adapter: the features are KMDN's, not CLIP's; V' starts at zero, so an untrained
+adapter changes nothing; an image without features has tokens of zeros, whose V' is exactly zero.
 
-The feature tokens follow the prompt's in one sequence, (B, 77 + K, D): whatever passes prompts on passes them on.
+The feature tokens follow the prompt's in one sequence, (B, 77 + K, D), so whatever passes prompts on passes them on.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,14 @@ from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.disk import redo_file
 
-LORA, FEATURES = "lora.", "features."
-PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+LORA, FEATURES = "lora.", "features."  # prefixes of the file's tensors
+PROJECTIONS = r"(to_q|to_k|to_v|to_out\.0)"
 
 
 class FeatureBranch(nn.Module):
-    """K' and V' of one cross-attention."""
+    """K' and V' of one cross-attention; K' starts as the attention's own K, and V' at zero."""
 
     def __init__(self, attention: Any) -> None:
-        """Start K' as the attention's own K, and V' at zero."""
         super().__init__()
         inputs, outputs = attention.to_k.in_features, attention.to_k.out_features
         self.to_k = nn.Linear(inputs, outputs, bias=False)
@@ -48,7 +46,7 @@ class FeatureBranch(nn.Module):
 
 
 class FeatureTokens(nn.Module):
-    """Features (B, F) to tokens (B, K, D), and every cross-attention's projections of them."""
+    """Maps features (B, F) to tokens (B, K, D), and holds every cross-attention's projections of them."""
 
     def __init__(self, unet: UNet2DConditionModel, feature_size: int, num_tokens: int) -> None:
         super().__init__()
@@ -56,32 +54,20 @@ class FeatureTokens(nn.Module):
         self.width = int(unet.config.cross_attention_dim)
         self.projection = nn.Linear(feature_size, num_tokens * self.width)
         self.norm = nn.LayerNorm(self.width)
-        # A module's name may not hold a dot.
-        cross = {name: attention for name, attention in attentions(unet).items() if name.endswith(".attn2")}
-        self.branches = nn.ModuleDict({name.replace(".", "-"): FeatureBranch(each) for name, each in cross.items()})
+        branches = {name: FeatureBranch(each) for name, each in attentions(unet).items() if name.endswith(".attn2")}
+        self.branches = nn.ModuleDict({name.replace(".", "-"): branch for name, branch in branches.items()})
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return tokens (B, K, D); those of a row of NaN are zeros, which steer nothing."""
-        is_there = ~features.isnan().any(1)
-        known = torch.where(is_there[:, None], features, 0)
-        tokens = self.norm(self.projection(known).unflatten(1, (self.num_tokens, self.width)))
-        found: torch.Tensor = tokens * is_there[:, None, None]
-        return found
+        is_known = ~features.isnan().any(1)
+        known = torch.where(is_known[:, None], features, 0)
+        tokens: torch.Tensor = self.norm(self.projection(known).unflatten(1, (self.num_tokens, self.width)))
+        return tokens * is_known[:, None, None]
 
     def branch(self, name: str) -> FeatureBranch:
-        branch = self.branches[name.replace(".", "-")]
+        branch = self.branches[name.replace(".", "-")]  # a module's name may not contain a dot
         assert isinstance(branch, FeatureBranch)
         return branch
-
-
-@dataclass(frozen=True)
-class AdapterFacts:
-    """What it takes to build an adapter again, beside its weights."""
-
-    lora_rank: int
-    lora_alpha: float
-    feature_size: int | None
-    num_tokens: int
 
 
 def attentions(unet: Any) -> dict[str, Any]:
@@ -90,35 +76,27 @@ def attentions(unet: Any) -> dict[str, Any]:
 
 
 def add_lora(unet: UNet2DConditionModel, settings: AdapterSettings) -> None:
-    """Add a LoRA to a frozen UNet by peft, in float32; it starts as the identity. torch's generator draws it."""
-    of = r"attn2" if settings.cross_attention else r"attn[12]"
-    names = "|".join(name.replace(".", r"\.") for name in PROJECTIONS)
-    config = LoraConfig(
-        r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=rf".*\.{of}\.({names})", bias="none"
+    """Add a LoRA to a frozen UNet by peft, in float32. It starts as the identity, drawn by torch's global generator."""
+    attention = "attn2" if settings.cross_attention else "attn[12]"
+    modules = rf".*\.{attention}\.{PROJECTIONS}"
+    unet.add_adapter(
+        LoraConfig(r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules=modules, bias="none")
     )
-    unet.add_adapter(config)
     for parameter in unet.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
 
 
-def lora_tensors(unet: UNet2DConditionModel) -> dict[str, torch.Tensor]:
-    """Return the LoRA's weights: "<module>.lora_A.weight" and "….lora_B.weight"."""
-    found: dict[str, torch.Tensor] = get_peft_model_state_dict(unet)
-    return found
-
-
-def file_of(
+def adapter_file(
     unet: UNet2DConditionModel, tokens: FeatureTokens | None, settings: AdapterSettings
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Return the weights of an adapter, and the metadata that ``fuse_adapter`` reads."""
-    facts = AdapterFacts(settings.lora_rank, settings.lora_alpha, settings.feature_size, settings.num_tokens)
-    weights = {LORA + name: tensor for name, tensor in lora_tensors(unet).items()}
+    weights = {LORA + name: tensor for name, tensor in get_peft_model_state_dict(unet).items()}
     if tokens is not None:
         weights |= {FEATURES + name: tensor for name, tensor in tokens.state_dict().items()}
-    return {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}, {
-        "sdxl_adapter": json.dumps(asdict(facts))
-    }
+    facts = {name: getattr(settings, name) for name in ("lora_rank", "lora_alpha", "feature_size", "num_tokens")}
+    copies = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
+    return copies, {"sdxl_adapter": json.dumps(facts)}
 
 
 def fuse_adapter(unet: UNet2DConditionModel, path: Path) -> FeatureTokens | None:
@@ -128,22 +106,22 @@ def fuse_adapter(unet: UNet2DConditionModel, path: Path) -> FeatureTokens | None
         The map of features to tokens, in float32 and frozen; None where the adapter has none.
 
     Raises:
-        ArtefactError: the file is damaged, or of another model.
+        ArtefactError: the file is damaged, or for another model.
     """
     try:
-        weights, written = read_tensors(path, "sdxl_adapter")
-        facts = AdapterFacts(**written)
+        weights, facts = read_tensors(path, "sdxl_adapter")
+        scale = facts["lora_alpha"] / facts["lora_rank"]
         # Before the LoRA is fused: K' is replaced by the file's, and its shapes are the plain UNet's.
         tokens = None
-        if facts.feature_size is not None:
-            tokens = FeatureTokens(unet, facts.feature_size, facts.num_tokens)
+        if facts["feature_size"] is not None:
+            tokens = FeatureTokens(unet, facts["feature_size"], facts["num_tokens"])
             tokens.load_state_dict(_part(weights, FEATURES))
             tokens.requires_grad_(False).eval().float()
-        _fuse(unet, _part(weights, LORA), facts.lora_alpha / facts.lora_rank)
+        _fuse(unet, _part(weights, LORA), scale)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as problem:
         if is_out_of_memory(problem):
             raise
-        raise ArtefactError(f"{path}: no adapter of this model ({problem}); {redo_file(path)}") from problem
+        raise ArtefactError(f"{path}: not an adapter of this model ({problem}); {redo_file(path)}") from problem
     return tokens
 
 

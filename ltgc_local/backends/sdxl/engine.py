@@ -1,8 +1,8 @@
 """Role ``t2i``: Stable Diffusion XL from a local folder, by an engine of our own on diffusers' components.
 
-It draws what the stock pipelines draw from the same seeds (in float32 within a grey level or two of 256), faster:
-prompts are encoded once (``sdxl_prompts``), the loop leaves out what it may (``sdxl_denoise``, ``sdxl_unet``), modules
-are compiled (``sdxl_speed``), and on a GPU the next batch is denoised while the last one's images are finished.
+It draws the stock pipelines' images from the same seeds (in float32 within a grey level or two of 256), faster: prompts
+are encoded once (``prompts``), the loop leaves out what it may (``denoise``), modules are compiled (``unet``), and on a
+GPU the next batch is denoised while the last one's images are finished.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from PIL import Image
 from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, T2iOptions
 from ltgc_local.backends.sdxl.adapter import FeatureTokens, fuse_adapter
 from ltgc_local.backends.sdxl.batches import BatchSizeCache
-from ltgc_local.backends.sdxl.denoise import Denoiser, Text, strength_of
+from ltgc_local.backends.sdxl.denoise import Denoiser, cpu_generators, strength_of
 from ltgc_local.backends.sdxl.fp8 import check_fp8
 from ltgc_local.backends.sdxl.learner import SdxlLearner
 from ltgc_local.backends.sdxl.prompts import PromptEncoder
-from ltgc_local.backends.sdxl.speed import speed_up
+from ltgc_local.backends.sdxl.unet import speed_up
 from ltgc_local.backends.sdxl.vae import PendingDecode, Vae
 from ltgc_local.backends.sdxl.weights import load_sdxl, load_tiny_decoder
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
@@ -33,7 +33,7 @@ from ltgc_local.seeding import item_seed
 
 @final
 class DiffusersSdxl:
-    """SDXL's text to image and img2img, of the same weights."""
+    """A ``TextToImageModel``: SDXL's text to image and img2img, with the same weights."""
 
     def __init__(self, folder: Path, options: T2iOptions) -> None:
         diffusers_logging.disable_progress_bar()
@@ -47,26 +47,26 @@ class DiffusersSdxl:
             decoder = load_tiny_decoder(folder / options.tiny_decoder, pipeline.vae, dtype)
             decoder.to(device, memory_format=torch.channels_last)
         features = None if options.adapter is None else fuse_adapter(pipeline.unet, options.adapter)
-        self._build(pipeline, device, options, folder.name, features, decoder)
+        self._build(pipeline, options, folder.name, features, decoder)
 
     @classmethod
     def from_pipeline(cls, pipeline: Any, options: T2iOptions, name: str) -> DiffusersSdxl:
-        """Run a stock pipeline's modules, which are taken over; for benchmarks with random weights."""
+        """Take over the modules of a stock pipeline; for benchmarks with random weights."""
         model = cls.__new__(cls)
-        model._build(pipeline, torch.device(resolve_device(options.device)), options, name)
+        model._build(pipeline, options, name)
         return model
 
     def _build(
         self,
         pipeline: Any,
-        device: torch.device,
         options: T2iOptions,
         name: str,
         features: FeatureTokens | None = None,
         decoder: Any = None,
     ) -> None:
-        compiled = options.compile or ("regional" if device.type == "cuda" else "none")
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+        device = torch.device(resolve_device(options.device))
+        is_gpu = device.type == "cuda"
+        compiled = options.compile or ("regional" if is_gpu else "none")
         pipeline.unet.to(device)
         pipeline.vae.to(device)
         self._pipeline, self._device = pipeline, device
@@ -74,11 +74,11 @@ class DiffusersSdxl:
         self._store = speed_up(pipeline, device, compiled, self._features, options.unet)
         self._prompts = PromptEncoder(pipeline, device)
         self._denoiser, self._vae = Denoiser(pipeline, device), Vae(pipeline, device, decoder)
+        where = torch.cuda.get_device_name(device) if is_gpu else "CPU"
         self._batches = BatchSizeCache(options.batch_sizes, name, where)
-        self._is_padded = compiled != "none"  # one shape: no batch is compiled for again
+        self._is_padded = compiled != "none"  # to one size: nothing is compiled again for the last batch
 
     def draw(self, wanted: Sequence[Drawing], settings: DrawSettings) -> Iterator[tuple[int, Image.Image]]:
-        """See ``TextToImageModel.draw``."""
         with torch.inference_mode():
             self._prompts.prepare([drawing.prompt for drawing in wanted], settings.negative_prompt)
         for has_source in (False, True):
@@ -86,11 +86,9 @@ class DiffusersSdxl:
             yield from self._draw_alike(alike, wanted, settings)
 
     def strength_of(self, noise_share: float) -> float:
-        """See ``TextToImageModel.strength_of``."""
         return strength_of(noise_share, self._pipeline.scheduler.alphas_cumprod)
 
     def learner(self, settings: AdapterSettings, prompts: Sequence[str]) -> SdxlLearner:
-        """See ``TextToImageModel.learner``."""
         return SdxlLearner(self._pipeline, self._prompts, self._vae, self._device, settings, prompts)
 
     def _draw_alike(
@@ -121,29 +119,24 @@ class DiffusersSdxl:
 
     @torch.inference_mode()
     def _start(self, batch: Sequence[Drawing], settings: DrawSettings) -> PendingDecode:
-        prompts = self._prompts.rows([drawing.prompt for drawing in batch])
-        guided = self._denoiser.is_guided(settings)
-        negative = self._prompts.negative_rows(settings.negative_prompt, prompts) if guided else None
+        prompts, negative = self._prompts.rows([drawing.prompt for drawing in batch]), None
+        if self._denoiser.is_guided(settings):
+            negative = self._prompts.negative_rows(settings.negative_prompt, prompts)
         if self._features is not None:
             self._features.scale = settings.feature_scale
-            tokens = self._features(self._gathered([drawing.features for drawing in batch], self._features))
+            missing = torch.full((self._features.projection.in_features,), torch.nan)
+            rows = [missing if drawing.features is None else drawing.features.float() for drawing in batch]
+            tokens = self._features(torch.stack(rows).to(self._device))
             prompts = prompts.with_tokens(tokens)
             negative = None if negative is None else negative.with_tokens(torch.zeros_like(tokens))
-        text = Text(prompts, negative)
         sources = [drawing.source for drawing in batch if drawing.source is not None]
         latents = None
-        if (
-            sources
-        ):  # the noise is that of text to image with the same seed, so the VAE's posterior has a seed of its own
-            own = _generators([item_seed(drawing.seed, "encode") for drawing in batch])
+        if sources:
+            # The noise is that of text to image with the same seed, so the VAE's posterior has a seed of its own.
+            own = cpu_generators(item_seed(drawing.seed, "encode") for drawing in batch)
             latents = self._vae.encode(sources, settings.size_px, own)
-        latents = self._denoiser.denoise(text, settings, _generators([each.seed for each in batch]), latents)
-        return self._vae.start_decode(latents)
-
-    def _gathered(self, rows: Sequence[torch.Tensor | None], features: FeatureTokens) -> torch.Tensor:
-        """Return features (B, F) on the device; of an image without, NaN."""
-        missing = torch.full((features.projection.in_features,), torch.nan)
-        return torch.stack([missing if row is None else row.float() for row in rows]).to(self._device)
+        generators = cpu_generators(drawing.seed for drawing in batch)
+        return self._vae.start_decode(self._denoiser.denoise(prompts, negative, settings, generators, latents))
 
     def _finish(self, batch: list[int], started: PendingDecode) -> Iterator[tuple[int, Image.Image]]:
         with torch.inference_mode():
@@ -156,7 +149,3 @@ class DiffusersSdxl:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _generators(seeds: Sequence[int]) -> list[torch.Generator]:
-    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]

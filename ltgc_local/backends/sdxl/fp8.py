@@ -2,10 +2,10 @@
 
     y = x W^T + b  ~  (s_x q(x / s_x)) (s_w q(W / s_w))^T + b        q: to float8 e4m3, nearest; s: largest / 448
 
-One scale a row of weights, computed once, and one a token, computed at each call (as LLM.int8() does without its
-outliers; the format is of Micikevicius et al. 2022, arXiv:2209.05433). Convolutions, embeddings of time and text,
-normalisations and projections into and out of the blocks stay whole. Rounding by the batch's size, which no picture
-shows otherwise, tips operands: pictures of other batches differ about as much as float8's do from whole ones.
+One scale per row of weights, computed once, and one per token, computed at each call (as LLM.int8() does without its
+outliers; the format is from Micikevicius et al. 2022, arXiv:2209.05433). Convolutions, embeddings of time and text,
+normalisations and projections into and out of the blocks stay whole. Rounding depends on the batch size and can tip an
+operand to its neighbour: images of other batch sizes differ about as much as float8's do from whole ones.
 """
 
 from __future__ import annotations
@@ -21,11 +21,9 @@ from ltgc_local.errors import BackendError
 
 FORMAT = torch.float8_e4m3fn
 LARGEST = 448.0  # torch.finfo(FORMAT).max
-SMALLEST_ROW = 1e-12  # below it a row is zeros; its scale stays a normal number
-#: Widths that a GPU's float8 product takes are multiples of this.
-MULTIPLE = 16
-#: Ada and Hopper: the first GPUs that multiply float8.
-CAPABILITY = (8, 9)
+SMALLEST_ROW = 1e-12  # a row below it is zeros; its scale stays a normal number
+MULTIPLE = 16  # of the widths that a GPU's float8 product takes
+CAPABILITY = (8, 9)  # Ada and Hopper, the first GPUs that multiply float8
 UNSET = "type --set models.unet=null"
 
 
@@ -53,7 +51,7 @@ class Fp8Linear(nn.Module):
 
 
 def quantise_rows(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a matrix (N, D) in float8 and the scales (N, 1), float32, that its rows are multiplied by."""
+    """Return a matrix (N, D) in float8, and the scales (N, 1), float32, that its rows are multiplied by."""
     exact = matrix.float()
     scale = exact.abs().amax(-1, keepdim=True).clamp(min=SMALLEST_ROW) / LARGEST
     return (exact / scale).clamp(-LARGEST, LARGEST).to(FORMAT), scale
@@ -72,7 +70,7 @@ def check_fp8(device: torch.device, dtype: torch.dtype) -> None:
         raise BackendError(f"{name} has no float8; models.unet: fp8 needs compute capability 8.9 or more; {UNSET}")
     if dtype != torch.bfloat16:
         raise BackendError(
-            f"models.unet: fp8 computes beside bfloat16, not {str(dtype).removeprefix('torch.')}; type --set "
+            f"models.unet: fp8 needs bfloat16 for everything else, not {str(dtype).removeprefix('torch.')}; type --set "
             f"models.dtype=bfloat16, or {UNSET}"
         )
 
@@ -81,18 +79,19 @@ def to_fp8(unet: Any) -> None:
     """Replace each linear layer of the transformer blocks in place.
 
     Raises:
-        BackendError: there is none that is whole and wide enough.
+        BackendError: none of them is whole and wide enough.
     """
-    changed = 0
-    for block in unet.modules():
-        if type(block).__name__ != "BasicTransformerBlock":
-            continue
-        for name, linear in [*block.named_modules()]:
-            if type(linear) is nn.Linear and linear.in_features % MULTIPLE == linear.out_features % MULTIPLE == 0:
-                block.set_submodule(name, Fp8Linear(linear))
-                changed += 1
-    if not changed:
+    blocks = [module for module in unet.modules() if type(module).__name__ == "BasicTransformerBlock"]
+    layers = [(block, name, layer) for block in blocks for name, layer in block.named_modules()]
+    fitting = [
+        (block, name, layer)
+        for block, name, layer in layers
+        if type(layer) is nn.Linear and layer.in_features % MULTIPLE == layer.out_features % MULTIPLE == 0
+    ]
+    if not fitting:
         raise BackendError(
-            "models.unet: fp8 found no layer to change in the UNet: its weights are quantised already, or their widths "
-            f"are no multiples of {MULTIPLE}; {UNSET}"
+            "models.unet: fp8 found no layer to change in the UNet: its weights are already quantised, or their widths "
+            f"are not multiples of {MULTIPLE}; {UNSET}"
         )
+    for block, name, layer in fitting:
+        block.set_submodule(name, Fp8Linear(layer))

@@ -2,7 +2,7 @@
 
     L = mean (eps_theta(sqrt abar_t x + sqrt(1 - abar_t) eps, t, prompt, features) - eps)^2     (Ho et al. 2020)
 
-or the velocity in the place of eps, as the folder's scheduler says.
+or the velocity instead of eps, as the folder's scheduler says.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from diffusers import DDPMScheduler
 from PIL import Image
 
 from ltgc_local.backends.protocols import AdapterSettings
-from ltgc_local.backends.sdxl.adapter import FeatureTokens, add_lora, file_of
-from ltgc_local.backends.sdxl.prompts import Embeddings, PromptEncoder
+from ltgc_local.backends.sdxl.adapter import FeatureTokens, adapter_file, add_lora
+from ltgc_local.backends.sdxl.denoise import cpu_generators, size_ids
+from ltgc_local.backends.sdxl.prompts import PromptEncoder
 from ltgc_local.backends.sdxl.unet import set_attention
 from ltgc_local.backends.sdxl.vae import Vae
 from ltgc_local.backends.torch_device import to_device
 from ltgc_local.backends.weights import check_gradients
 from ltgc_local.errors import BackendError
+
+TRAINED = ("epsilon", "v_prediction")
 
 
 @final
@@ -38,7 +41,7 @@ class SdxlLearner:
         settings: AdapterSettings,
         prompts: Sequence[str],
     ) -> None:
-        """Add an untrained adapter, of torch's global generator's numbers, to a pipeline's UNet.
+        """Add an untrained adapter, drawn by torch's global generator, to a pipeline's UNet.
 
         Args:
             prompts: all that will be trained with.
@@ -46,28 +49,30 @@ class SdxlLearner:
         Raises:
             BackendError: the scheduler asks for a prediction that we cannot train.
         """
-        self.device, self._settings = device, settings
-        self._pipeline, self._vae = pipeline, vae
-        self._unet: Any = pipeline.unet
-        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
+        self.device, self._settings, self._vae = device, settings, vae
+        self._parts = {name: getattr(pipeline, name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
+        for part in self._parts.values():
             part.requires_grad_(False)
+        self._unet: Any = pipeline.unet
         self._tokens: FeatureTokens | None = None
         if settings.feature_size is not None:
             self._tokens = FeatureTokens(self._unet, settings.feature_size, settings.num_tokens).to(device)
+            self._parts["features"] = self._tokens
         add_lora(self._unet, settings)
         set_attention(self._unet, None, self._tokens)
         if settings.gradient_checkpointing:
             self._unet.enable_gradient_checkpointing()
-        self._unet.train()  # which checkpointing wants; SDXL's UNet has no dropout
+        self._unet.train()  # which checkpointing needs; SDXL's UNet has no dropout
         self._schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
         self._kind = str(self._schedule.config.prediction_type)
-        if self._kind not in ("epsilon", "v_prediction"):
+        if self._kind not in TRAINED:
             raise BackendError(
                 f"diffusion: the t2i's scheduler predicts {self._kind!r}; only 'epsilon' and 'v_prediction' are trained"
             )
-        self._prompts = _encode(encoder, prompts)
-        size = settings.size_px
-        self._sizes = torch.tensor([[size, size, 0, 0, size, size]])
+        with torch.no_grad():
+            encoder.prepare(prompts, "")
+            rows = encoder.rows(prompts)
+            self._prompts = rows + encoder.negative_rows("", rows)[:1]
 
     @property
     def num_timesteps(self) -> int:
@@ -82,9 +87,8 @@ class SdxlLearner:
 
     @torch.no_grad()
     def encode_images(self, images: Sequence[Image.Image], seeds: Sequence[int]) -> torch.Tensor:
-        """See ``AdapterLearner.encode_images``; a seed is of the draw from an image's posterior."""
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        return self._vae.encode(images, self._settings.size_px, generators).float().cpu()
+        """See ``AdapterLearner.encode_images``; a seed is for sampling from an image's posterior."""
+        return self._vae.encode(images, self._settings.size_px, cpu_generators(seeds)).float().cpu()
 
     def loss(
         self,
@@ -94,15 +98,13 @@ class SdxlLearner:
         noise: torch.Tensor,
         timesteps: torch.Tensor,
     ) -> torch.Tensor:
-        """See ``AdapterLearner.loss``."""
-        dtype = self._unet.dtype
         latents, noise, timesteps, labels = (
             to_device(tensor, self.device) for tensor in (latents, noise, timesteps, labels)
         )
-        rows = Embeddings(self._prompts.hidden[labels], self._prompts.pooled[labels])
+        rows, dtype = self._prompts[labels], self._unet.dtype
         if self._tokens is not None and features is not None:
             rows = rows.with_tokens(self._tokens(to_device(features, self.device).float()))
-        sizes = self._sizes.to(self.device, dtype).repeat(len(latents), 1)
+        sizes = size_ids(self._settings.size_px, len(latents), self.device, dtype)
         predicted = self._unet(
             self._schedule.add_noise(latents, noise, timesteps).to(dtype),
             timesteps,
@@ -114,26 +116,13 @@ class SdxlLearner:
         return F.mse_loss(predicted.float(), target.float())
 
     def check_gradients(self) -> None:
-        """See ``AdapterLearner.check_gradients``."""
         meant = {id(parameter) for parameter in self.parameters.values()}
-        parts = {name: getattr(self._pipeline, name) for name in ("unet", "vae", "text_encoder", "text_encoder_2")}
-        parts |= {} if self._tokens is None else {"features": self._tokens}
         every = (
             (f"{part}.{name}", parameter, id(parameter) in meant)
-            for part, module in parts.items()
+            for part, module in self._parts.items()
             for name, parameter in module.named_parameters()
         )
         check_gradients("diffusion", every, "unet")
 
     def adapter(self) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-        """See ``AdapterLearner.adapter``."""
-        return file_of(self._unet, self._tokens, self._settings)
-
-
-@torch.no_grad()
-def _encode(encoder: PromptEncoder, prompts: Sequence[str]) -> Embeddings:
-    """Return the embeddings of C prompts, and as the last row those of the prompt that guidance moves away from."""
-    encoder.prepare(prompts, "")
-    rows = encoder.rows(prompts)
-    empty = encoder.negative_rows("", rows)
-    return Embeddings(torch.cat([rows.hidden, empty.hidden[:1]]), torch.cat([rows.pooled, empty.pooled[:1]]))
+        return adapter_file(self._unet, self._tokens, self._settings)

@@ -1,6 +1,6 @@
-"""SDXL from a local folder: its parts, each with all of its weights, and what makes a distilled checkpoint of them.
+"""SDXL from a local folder: its parts, each with all of its weights, and what turns them into a distilled checkpoint.
 
-Distilled checkpoints (Lightning, LCM, Hyper, Turbo) are the same architecture. They differ by a UNet of their own, or a
+Distilled checkpoints (Lightning, LCM, Hyper, Turbo) have the same architecture. They differ by a UNet of their own or a
 LoRA that is fused into the base model's when it is loaded, and by the scheduler that they were trained for.
 """
 
@@ -47,32 +47,37 @@ UNUSED = {"feature_extractor": None, "image_encoder": None}
 def load_sdxl(
     folder: Path, dtype: torch.dtype, few_step: FewStepCard | None, text_encoders: Literal["8bit"] | None = None
 ) -> StableDiffusionXLPipeline:
-    """Load the parts on the CPU. No watermark is ever drawn: it would be a shortcut feature of generated images.
+    """Load the parts on the CPU. No watermark is drawn: it would be a shortcut feature of generated images.
 
     Args:
         text_encoders: ``8bit`` quantises theirs by bitsandbytes: LLM.int8() (Dettmers et al. 2022, arXiv:2208.07339),
             which leaves embeddings, normalisations and the pooled text's projection whole.
 
     Raises:
-        BackendError: the text encoders are to be quantised, and are already.
-        ModelError: a part lacks weights or has those of another model; the LoRA is not there or fits nothing.
+        BackendError: the text encoders are to be quantised, and already are.
+        ModelError: a part lacks weights or has another model's; the LoRA is missing or fits nothing.
     """
     for name in ("tokenizer", "tokenizer_2"):  # without its files an empty one is made, silently
         if not any((folder / name / file).is_file() for file in ("vocab.json", "tokenizer.json")):
             raise ModelError(f"{folder / name}: not there, or without vocab.json and tokenizer.json; copy it again")
-    quantised = {}
-    if text_encoders == "8bit":
-        for name in ("text_encoder", "text_encoder_2"):
+    parts = {}
+    for name, kind in PARTS.items():
+        quantised: dict[str, Any] = {}
+        if text_encoders == "8bit" and name.startswith("text_encoder"):
             check_quantisation(folder / name, text_encoders, "cpu", "models.text_encoders=null")
-            quantised[name] = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["text_projection"])
-    parts = {name: _load_part(kind, folder / name, dtype, quantised.get(name)) for name, kind in PARTS.items()}
+            config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["text_projection"])
+            quantised = {"quantization_config": config, "device_map": "cpu"}
+        parts[name] = _load_part(kind, folder / name, dtype, **quantised)
     pipeline = StableDiffusionXLPipeline.from_pretrained(
         folder, **parts, **UNUSED, local_files_only=True, use_safetensors=True, add_watermarker=False
     )
     if few_step is not None:
         if few_step.lora is not None:
             _fuse_lora(pipeline, folder / few_step.lora)
-        pipeline.scheduler = _few_step_scheduler(pipeline.scheduler, few_step)
+        scheduler = pipeline.scheduler
+        kind = type(scheduler) if few_step.scheduler is None else SCHEDULERS[few_step.scheduler]
+        spacing = {} if few_step.timestep_spacing is None else {"timestep_spacing": few_step.timestep_spacing}
+        pipeline.scheduler = kind.from_config(scheduler.config, **spacing)
     return pipeline
 
 
@@ -80,7 +85,7 @@ def load_tiny_decoder(folder: Path, vae: Any, dtype: torch.dtype) -> Autoencoder
     """Load what decodes the latents of ``vae`` in its place.
 
     Raises:
-        ModelError: it lacks weights of its class, or is of other latents.
+        ModelError: it lacks weights of its class, or is for other latents.
     """
     tiny: Any = _load_part(AutoencoderTiny, folder, dtype)
     factor = tiny.config.upsampling_scaling_factor ** (len(tiny.config.num_decoder_blocks) - 1)
@@ -97,16 +102,9 @@ def load_tiny_decoder(folder: Path, vae: Any, dtype: torch.dtype) -> Autoencoder
     return tiny
 
 
-def _load_part(kind: Any, folder: Path, dtype: torch.dtype, quantised: BitsAndBytesConfig | None = None) -> Any:
-    part = load_pretrained(
-        kind,
-        folder,
-        dtype=dtype,
-        variant="fp16" if any(folder.glob("*.fp16*.safetensors")) else None,
-        low_cpu_mem_usage=False,
-        quantization_config=quantised,
-        device_map=None if quantised is None else "cpu",
-    )
+def _load_part(kind: Any, folder: Path, dtype: torch.dtype, **more: Any) -> Any:
+    variant = "fp16" if any(folder.glob("*.fp16*.safetensors")) else None
+    part = load_pretrained(kind, folder, dtype=dtype, variant=variant, low_cpu_mem_usage=False, **more)
     return part.eval().requires_grad_(False)
 
 
@@ -121,9 +119,3 @@ def _fuse_lora(pipeline: StableDiffusionXLPipeline, file: Path) -> None:
     after = pipeline.unet.state_dict()
     if all(torch.equal(weight, after[name]) for name, weight in before.items()):
         raise ModelError(f"{file}: changes no attention of the UNet: not a LoRA of this architecture")
-
-
-def _few_step_scheduler(scheduler: Any, few_step: FewStepCard) -> Any:
-    kind = type(scheduler) if few_step.scheduler is None else SCHEDULERS[few_step.scheduler]
-    changed = {} if few_step.timestep_spacing is None else {"timestep_spacing": few_step.timestep_spacing}
-    return kind.from_config(scheduler.config, **changed)
