@@ -28,7 +28,7 @@ from ltgc_local.model_store import (
     find_card,
     model_files,
 )
-from ltgc_local.pipeline.executors.gpus import join_gpus, share_gpus, visible_gpus
+from ltgc_local.pipeline.executors.gpus import distributed_environments, share_gpus, visible_gpus
 from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
@@ -166,7 +166,7 @@ def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -
     models, role = recipe.models, step.model_role
     gpus = [] if models.device == "cpu" else visible_gpus()
     if step.stage.parallel == "distributed":
-        return join_gpus(gpus, models.workers)
+        return distributed_environments(gpus, models.workers)
     if step.stage.parallel != "chunks" or role is None:
         return [{}]
     each = 1

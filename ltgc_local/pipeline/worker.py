@@ -29,6 +29,7 @@ from ltgc_local import __version__  # noqa: E402
 from ltgc_local.errors import BackendError, LtgcError  # noqa: E402
 from ltgc_local.methods.context import Stage, StageContext  # noqa: E402
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
+from ltgc_local.pipeline.executors.gpus import RENDEZVOUS  # noqa: E402
 from ltgc_local.pipeline.plan import build_plan  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
 from ltgc_local.runs.directory import RunDirectory  # noqa: E402
@@ -94,7 +95,7 @@ def _review(stage: Stage, context: StageContext, num_chunks: int) -> None:
 def _meeting(recipe: Recipe, workers: int) -> AbstractContextManager[None]:
     from ltgc_local.training.distributed import process_group
 
-    return process_group(recipe.models.device, workers)
+    return process_group(recipe.models.device, workers, os.environ.get(RENDEZVOUS))
 
 
 def _end_with(launcher: int) -> None:

@@ -73,11 +73,6 @@ def find_damage(
     yield from ((folder / name, problem) for name, problem in zip(wanted, problems, strict=True) if problem)
 
 
-def is_remembered(path: Path, facts: FileFacts) -> bool:
-    """Return whether a file was found whole with this digest, and has not changed since."""
-    return _read_memory(path.parent).get(path.name) == _stamp(path.lstat(), facts.sha256)
-
-
 def remember(folder: Path, whole: Mapping[str, FileFacts]) -> None:
     """Remember files that are known to be whole, such as links to files just verified elsewhere."""
     large = {name: facts for name, facts in whole.items() if facts.bytes >= REMEMBERED_FROM}

@@ -1,13 +1,15 @@
-"""Several processes of one machine that train together, by accelerate: each takes its share of every batch.
+"""Processes of one machine that train together, by accelerate: each takes its share of every batch.
 
-The launcher starts them (``pipeline.executors.gpus.join_gpus``) and says by RANK and WORLD_SIZE who each is. Whatever
-they make is the same in all of them, and the main process writes it.
+The launcher starts them (``pipeline.executors.gpus.distributed_environments``); RANK and WORLD_SIZE tell each which it
+is. Whatever they make is the same in all of them, and the main process writes it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -20,16 +22,20 @@ BUCKET_BYTES = 25 * 1024**2  # of gradients sent in one message, as in DDP: a me
 
 
 @contextmanager
-def process_group(device: str, processes: int) -> Iterator[None]:
+def process_group(device: str, processes: int, store: str | None = None) -> Iterator[None]:
     """Meet the other processes, before any model is loaded: each is given its own GPU here.
 
     Args:
         device: as the recipe's ``models.device``.
+        store: file to meet at, which does not exist yet; None: as the environment says.
 
     Raises:
-        BackendError: they did not meet, so that each would train alone and all of them on everything.
+        BackendError: they did not meet, so each would train alone on everything.
     """
-    state = _state(device)
+    meeting: dict[str, Any] = {}
+    if store is not None:
+        meeting = {"init_method": f"file://{store}", "rank": int(os.environ["RANK"]), "world_size": processes}
+    state = PartialState(cpu=resolve_device(device) == "cpu", **meeting)
     if state.num_processes != processes:
         raise BackendError(
             f"{processes} processes were to train together, and accelerate sees {state.num_processes}; type "
@@ -43,12 +49,8 @@ def process_group(device: str, processes: int) -> Iterator[None]:
 
 def main_process_first(device: str) -> AbstractContextManager[None]:
     """Let the main process through before the others, which then find what it wrote."""
-    first: AbstractContextManager[None] = _state(device).main_process_first()
+    first: AbstractContextManager[None] = PartialState(cpu=resolve_device(device) == "cpu").main_process_first()
     return first
-
-
-def _state(device: str) -> PartialState:
-    return PartialState(cpu=resolve_device(device) == "cpu")
 
 
 def check_shares(block: str, batch_size: int, processes: int) -> None:
@@ -68,24 +70,17 @@ def check_shares(block: str, batch_size: int, processes: int) -> None:
 
 
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Give each gradient its mean over the processes, all of which have gradients of the same parameters."""
+    """Replace each gradient by its mean over the processes, all of which have gradients of the same parameters."""
     if not (dist.is_available() and dist.is_initialized()):
         return
-    bucket: list[torch.Tensor] = []
-    for parameter in parameters:
-        if parameter.grad is None:
-            continue
-        bucket.append(parameter.grad)
-        if sum(gradient.nbytes for gradient in bucket) >= BUCKET_BYTES:
-            _average(bucket)
-            bucket = []
-    if bucket:
-        _average(bucket)
-
-
-def _average(gradients: list[torch.Tensor]) -> None:
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, values in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(values.view_as(gradient))
+    buckets: list[list[torch.Tensor]] = [[]]
+    for gradient in (parameter.grad for parameter in parameters if parameter.grad is not None):
+        if sum(each.nbytes for each in buckets[-1]) >= BUCKET_BYTES:
+            buckets.append([])
+        buckets[-1].append(gradient)
+    for bucket in filter(None, buckets):
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for gradient, values in zip(bucket, torch.split(flat, [each.numel() for each in bucket]), strict=True):
+            gradient.copy_(values.view_as(gradient))

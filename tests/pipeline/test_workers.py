@@ -19,7 +19,7 @@ from ltgc_local.methods.base import StageSpec, Step
 from ltgc_local.methods.ltgc.plan import COLLECT, DESCRIBE, DRAW, EXTEND, TRAIN
 from ltgc_local.methods.tgn.plan import DISTILL, TRAIN_GENERATOR
 from ltgc_local.model_store import find_card
-from ltgc_local.pipeline.executors.gpus import join_gpus, share_gpus, visible_gpus
+from ltgc_local.pipeline.executors.gpus import RENDEZVOUS, distributed_environments, share_gpus, visible_gpus
 from ltgc_local.pipeline.executors.local import _threads, _wait, run_workers
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.pipeline.scheduler import _environments
@@ -119,16 +119,16 @@ def test_two_workers_extend_what_one_does(make_recipe: MakeRecipe, tmp_path: Pat
 
 
 def test_those_that_train_together_know_their_number_and_where_they_meet() -> None:
-    assert join_gpus(["2", "3"], 1) == [{}]
-    found = join_gpus(["2", "3", "6"], 2)
+    assert distributed_environments(["2", "3"], 1) == [{}]
+    found = distributed_environments(["2", "3", "6"], 2)
     assert [each["RANK"] for each in found] == [each["LOCAL_RANK"] for each in found] == ["0", "1"]
     assert {each["WORLD_SIZE"] for each in found} == {"2"}
     assert {each["CUDA_VISIBLE_DEVICES"] for each in found} == {"2,3"}
-    assert {each["MASTER_ADDR"] for each in found} == {"127.0.0.1"}
-    assert len({each["MASTER_PORT"] for each in found}) == 1
-    assert "CUDA_VISIBLE_DEVICES" not in join_gpus([], 2)[0]
+    (store,) = {Path(each[RENDEZVOUS]) for each in found}
+    assert not store.exists() and store.parent.stat().st_mode & 0o777 == 0o700  # nobody else's, and new
+    assert "CUDA_VISIBLE_DEVICES" not in distributed_environments([], 2)[0]
     with pytest.raises(BackendError, match=r"but 1 GPUs are visible; type --set models\.workers=1"):
-        join_gpus(["0"], 2)
+        distributed_environments(["0"], 2)
 
 
 @pytest.mark.slow

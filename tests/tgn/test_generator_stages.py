@@ -21,7 +21,7 @@ from ltgc_local.methods.tgn.budget import list_wanted
 from ltgc_local.methods.tgn.cdtg.tail_generator import load_tail_generator
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.methods.tgn.stages import synthesize, train_generator
-from ltgc_local.pipeline.executors.gpus import join_gpus
+from ltgc_local.pipeline.executors.gpus import distributed_environments
 from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.worker import run_step
 from ltgc_local.records import EpochMetrics
@@ -257,7 +257,7 @@ def test_two_workers_train_the_networks_and_the_generator_together(start_tiny: C
     for step, kept in (("kmdn/tail", "network"), ("kmdn/distill", "tail"), ("cdtg/train", "generator")):
         shutil.rmtree(run.run.folder(step), ignore_errors=True)
         run.run.folder(step).mkdir(parents=True)
-        run_workers(run.run.root, step, join_gpus([], 2))
+        run_workers(run.run.root, step, distributed_environments([], 2))
         assert (run.run.folder(step) / "num_chunks").read_text() == "1"
         run.run.write_manifest(step, {}, 1, 0.0)
         assert all(tensor.isfinite().all() for tensor in load_file(run.run.files(step, kept)[0]).values())

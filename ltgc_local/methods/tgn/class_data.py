@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltgc_local.training.pixels import Source
+from ltgc_local.training.images import Source
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.disk import redo_file
 from ltgc_local.runs.files import Tensors
-from ltgc_local.training.pixels import ImageCache
+from ltgc_local.training.images import ImageCache
 
 if TYPE_CHECKING:
     from ltgc_local.backends.timm_backbone import TimmBackbone

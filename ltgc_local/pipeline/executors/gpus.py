@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
-import socket
 import subprocess
+import tempfile
 from collections.abc import Mapping
 
 from ltgc_local.errors import BackendError
+
+RENDEZVOUS = "LTGC_RENDEZVOUS"  # variable that names the file where workers that train together meet
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -44,8 +47,10 @@ def share_gpus(gpus: list[str], workers: int, each: int) -> list[dict[str, str]]
     return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[w * each : (w + 1) * each])} for w in range(workers)]
 
 
-def join_gpus(gpus: list[str], workers: int) -> list[dict[str, str]]:
-    """Return the environments of workers that train together: all see the GPUs of all, and each knows its number.
+def distributed_environments(gpus: list[str], workers: int) -> list[dict[str, str]]:
+    """Return the environments of workers that train together: each sees the GPUs of all, and knows its own number.
+
+    They meet at a file, not a port: a port is only known to be free until it is released for them to use.
 
     Raises:
         BackendError: there are GPUs, but too few.
@@ -53,12 +58,10 @@ def join_gpus(gpus: list[str], workers: int) -> list[dict[str, str]]:
     if workers == 1:
         return [{}]
     seen = [each["CUDA_VISIBLE_DEVICES"] for each in share_gpus(gpus, workers, 1) if each]
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    folder = tempfile.mkdtemp(prefix="ltgc_local_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        RENDEZVOUS: os.path.join(folder, "store"),
         "WORLD_SIZE": str(workers),
         "LOCAL_WORLD_SIZE": str(workers),
         "GLOO_SOCKET_IFNAME": "lo",  # else it asks which address this machine's name has

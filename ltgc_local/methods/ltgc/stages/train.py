@@ -19,9 +19,8 @@ from ltgc_local.runs.files import Artefact, Json, Lines, Tensors
 from ltgc_local.runs.generated import GeneratedSplit
 from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.distributed import main_process_first
-from ltgc_local.training.images import ImageSet
+from ltgc_local.training.images import ImageCache, ImageSet, Source
 from ltgc_local.training.lora import adapter_state, add_lora
-from ltgc_local.training.pixels import ImageCache, Source
 
 NUMBERED = False
 

@@ -21,8 +21,7 @@ from ltgc_local.recipe import TgnRecipe
 from ltgc_local.recipe.schema import Backbone, Classifier, Kmdn
 from ltgc_local.runs.files import Artefact, Json, Lines
 from ltgc_local.training.distributed import main_process_first
-from ltgc_local.training.images import ImageSet
-from ltgc_local.training.pixels import Source
+from ltgc_local.training.images import ImageSet, Source
 
 NUMBERED = False
 
