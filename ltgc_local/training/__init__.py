@@ -1,1 +1,1 @@
-"""Fine-tuning CLIP's vision tower: LoRA, cosine head, BalanceMix, losses and the loop."""
+"""Training: the loop, its data, optimisation, checkpoints, and LoRA on CLIP's vision tower."""

@@ -1,4 +1,4 @@
-"""Random changes of a batch of training images, on the batch's device; the randomness is a CPU generator's."""
+"""Random changes to a batch of training images, on the batch's device; the randomness comes from a CPU generator."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ ASPECTS = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's Rando
 
 def augment(batch: torch.Tensor, settings: ImageTraining, generator: torch.Generator) -> torch.Tensor:
     """Change a float batch (B, C, H, W) in [0, 1] as the recipe says: flip, shift or crop, then blur, then noise."""
-    batch = _move(batch, settings, generator)
+    if settings.augment != "none":
+        flipped = torch.rand(len(batch), generator=generator) < 0.5
+        batch = torch.where(to_device(flipped.view(-1, 1, 1, 1), batch.device), batch.flip(-1), batch)
+    if settings.augment == "flip_crop":
+        batch = _shift(batch, generator)
+    elif settings.augment == "resized_crop":
+        batch = _resized_crop(batch, settings.crop_scale, generator)
     if settings.blur_px:
         batch = blur(batch, settings.blur_px * torch.rand(len(batch), generator=generator))
     if settings.noise:
         level = settings.noise * torch.rand(len(batch), 1, 1, 1, generator=generator)
-        # One number a value of the batch: on the batch's device, or a GPU would wait for the CPU to draw them.
+        # On the batch's device, or a GPU would wait while the CPU makes a number for each value of the batch.
         seed = int(torch.randint(2**62, (1,), generator=generator))
         on_device = torch.Generator(batch.device).manual_seed(seed)
         values = torch.randn(batch.shape, generator=on_device, device=batch.device)
@@ -28,18 +34,8 @@ def augment(batch: torch.Tensor, settings: ImageTraining, generator: torch.Gener
     return batch
 
 
-def _move(batch: torch.Tensor, settings: ImageTraining, generator: torch.Generator) -> torch.Tensor:
-    if settings.augment == "none":
-        return batch
-    flipped = torch.rand(len(batch), generator=generator) < 0.5
-    batch = torch.where(to_device(flipped.view(-1, 1, 1, 1), batch.device), batch.flip(-1), batch)
-    if settings.augment == "flip_crop":
-        return _shift(batch, generator)
-    return _resized_crop(batch, settings.crop_scale, generator) if settings.augment == "resized_crop" else batch
-
-
 def _shift(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Shift each image by up to an eighth of its height; the edge is repeated."""
+    """Shift each image by up to an eighth of its height, repeating the edge."""
     height, width = batch.shape[-2:]
     most = max(1, height // 8)
     padded = F.pad(batch, (most,) * 4, mode="replicate")
@@ -54,8 +50,8 @@ def _shift(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def _resized_crop(batch: torch.Tensor, smallest: float, generator: torch.Generator) -> torch.Tensor:
     """Cut a rectangle of random area, shape and place out of each image and scale it to the image's size, bilinearly.
 
-    As torchvision's RandomResizedCrop, but from the image at the tower's size, and a side that is too long is cut to
-    the image's where torchvision would draw again.
+    Like torchvision's RandomResizedCrop, but of the image at the tower's size, and where torchvision would retry a side
+    that is too long, it is cut to the image's.
     """
     area, aspect, x, y = torch.rand(4, len(batch), generator=generator)
     area = smallest + (1 - smallest) * area

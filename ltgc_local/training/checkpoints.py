@@ -1,7 +1,7 @@
 """Checkpoints of a training: one safetensors file with the numbers as its metadata, written whole; never a pickle.
 
-It holds what the algorithm keeps, the optimisers' states, those of the random number generators, the losses and the
-history, and the sha256 of all that. What the batches draw depends on seed and step alone.
+It holds what the algorithm keeps, the states of the optimisers and of the random number generators, the losses and the
+history, and the sha256 of all that. Which images a batch holds depends on seed and step alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Groups = Mapping[str, Mapping[str, torch.Tensor]]
 
 
 def write_checkpoint(path: Path, groups: Groups, facts: Mapping[str, Any]) -> None:
-    """Write groups of named tensors and JSON values, in the place of what ``path`` holds."""
+    """Write groups of named tensors and JSON values, replacing what ``path`` holds."""
     tensors = {
         f"{group}/{name}": tensor.detach().cpu() for group, named in groups.items() for name, tensor in named.items()
     }
@@ -46,10 +46,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
     try:
         tensors, sealed = read_tensors(path, "sealed")
         facts: dict[str, Any] = sealed["facts"]
-        seal = sealed["sha256"]
+        is_whole = _digest(tensors, facts) == sealed["sha256"]
     except (ArtefactError, KeyError, TypeError) as problem:
         raise ArtefactError(f"{path}: damaged checkpoint ({problem.__cause__ or problem}); {again}") from None
-    if _digest(tensors, facts) != seal:
+    if not is_whole:
         raise ArtefactError(f"{path}: damaged checkpoint (its sha256 is not the one that it was written with); {again}")
     groups: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -59,7 +59,6 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> str:
-    """Return the sha256 of all that a checkpoint holds."""
     digest = hashlib.sha256(json.dumps(facts).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
@@ -68,7 +67,7 @@ def _digest(tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> st
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return the optimiser's state as tensors, named by the number of the parameter and what it is."""
+    """Return the optimiser's state as tensors, named "<number of the parameter>.<what it is>"."""
     state = optimizer.state_dict()["state"]
     return {
         f"{number}.{name}": torch.as_tensor(value)
@@ -79,10 +78,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put what ``optimizer_tensors`` returned back into a fresh optimiser of the same parameters.
+    """Load what ``optimizer_tensors`` returned into a fresh optimiser of the same parameters.
 
-    What belongs to each of a parameter's numbers gets its layout in memory, too: a file has rows alone, and a fused
-    optimiser goes through both as they lie.
+    A tensor of a parameter's shape also gets the parameter's memory layout: files store rows only, and a fused
+    optimiser walks through both in memory order.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
@@ -96,7 +95,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
 
 
 def random_states() -> dict[str, torch.Tensor]:
-    """Return the states of torch's own generators, which dropout draws from."""
+    """Return the states of torch's own generators, which dropout uses."""
     return {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
 

@@ -2,7 +2,7 @@
 
     logits = scale * normalise(f(x)) . normalise(w_c),   w_c = CLIP's text feature of class c at the start
 
-The paper does not state its head; a text-initialised cosine head is the strongest published choice (LIFT).
+The paper does not describe its head; a text-initialised cosine head is the strongest published choice (LIFT).
 """
 
 from __future__ import annotations

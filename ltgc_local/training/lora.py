@@ -1,9 +1,9 @@
 """LoRA on CLIP's vision tower through peft, and the check that it adapts what was meant.
 
 The paper states neither rank nor targets. transformers' CLIP has plain linear layers, which peft adapts as they are.
-In open_clip's nn.MultiheadAttention peft's ``all-linear`` silently leaves ``in_proj_weight`` alone, and ``out_proj``
-alone gets no gradient: so the attention module itself is the target, and the gradients are checked. peft's own
-attention adds ``out_proj``'s update twice, lets frozen weights drift and ignores dropout: ``LoraAttention`` mends that.
+In open_clip's nn.MultiheadAttention, peft's ``all-linear`` silently leaves ``in_proj_weight`` alone and gives
+``out_proj`` no gradient. So the attention module itself is the target, and the gradients are checked. peft's own
+attention adds ``out_proj``'s update twice, lets frozen weights drift and ignores dropout; ``LoraAttention`` fixes that.
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ class LoraLinear(Linear):  # type: ignore[misc]
 class LoraAttention(MultiheadAttention):  # type: ignore[misc]
     """peft's adapted attention, with W + s * B A in both projections.
 
-    peft 0.21 merges ``out_proj`` itself and then by its own adapter: W + 2 s * B A. And its forward pass puts merged
-    weights into the module and subtracts them again, which rounds and which torch.compile cannot follow: here the
-    module stays as it is.
+    peft 0.21 merges ``out_proj`` twice: W + 2 s * B A. Its forward pass adds the update to the module's weights and
+    subtracts it again, which rounds and which torch.compile cannot follow. Here the module stays as it is.
     """
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -67,7 +66,7 @@ class LoraAttention(MultiheadAttention):  # type: ignore[misc]
 def _adapted(layer: Any, values: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """Apply a projection with the adapter that ``layer`` holds: W x + s * B A dropout(x).
 
-    Only an update by itself can drop an adapter's inputs and keep the frozen weights'.
+    With dropout the update is computed by itself, because only the adapter's inputs are dropped.
     """
     (name,) = layer.active_adapters
     a, b, scaling = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
@@ -79,7 +78,7 @@ def _adapted(layer: Any, values: torch.Tensor, weight: torch.Tensor, bias: torch
 
 
 def add_lora(visual: torch.nn.Module, recipe: LtgcRecipe, targets: Mapping[str, str]) -> torch.nn.Module:
-    """Wrap the vision tower: everything is frozen but the adapters, which start as the identity.
+    """Wrap the vision tower: everything is frozen except the adapters, which start as the identity.
 
     Args:
         targets: value of ``train.lora_targets`` -> regular expression of the tower's modules.
@@ -103,9 +102,7 @@ def add_lora(visual: torch.nn.Module, recipe: LtgcRecipe, targets: Mapping[str, 
 
 
 def _adapted_modules(visual: torch.nn.Module, pattern: str, num_blocks: int | None) -> str | list[str]:
-    """Return what peft is to adapt: all modules of a pattern, or the names of those in the last blocks.
-
-    A block's number is the first in a module's name.
+    """Return what peft should adapt: all modules of a pattern, or the names of those in the last blocks.
 
     Raises:
         ModelError: the tower has fewer blocks.
@@ -113,7 +110,7 @@ def _adapted_modules(visual: torch.nn.Module, pattern: str, num_blocks: int | No
     if num_blocks is None:
         return pattern
     names = [name for name, _ in visual.named_modules() if re.fullmatch(pattern, name)]
-    block_of = {name: int(found[0]) for name in names if (found := re.findall(r"\d+", name))}
+    block_of = {name: int(found[0]) for name in names if (found := re.search(r"\d+", name))}  # the first number
     blocks = sorted(set(block_of.values()))
     if num_blocks > len(blocks):
         raise ModelError(

@@ -2,13 +2,13 @@
 
     y = x (W + s B A)^T + b        W (O, I) frozen, A (r, I) and B (O, r) trained
 
-The textbook form, x W^T + s (x A^T) B^T, reads and writes the layer's output three times more, which costs as much as
-the multiplication itself: a tower's layers are narrow. Here the update is added to the weights, which are few, and
-backward multiplies by rank-r matrices alone, so that no gradient of the size of W is ever made:
+The textbook form, x W^T + s (x A^T) B^T, reads and writes the layer's output three more times, which costs as much as
+the multiplication itself, since a tower's layers are narrow. Here the update is added to the weights, which are few,
+and backward multiplies by rank-r matrices only, so no gradient of the size of W is ever made:
 
     dx = dy (W + s B A),    dA = s (dy B)^T x,    dB = s dy^T (x A^T)
 
-Under autocast the sum is made in the weights' precision and rounded once, as autocast rounds any trained weight.
+Under autocast the sum is computed in the weights' precision and rounded once, as autocast rounds any trained weight.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ def low_rank_linear(
     b: torch.Tensor,
     scaling: float,
 ) -> torch.Tensor:
-    """Return x (W + s B A)^T + b, (…, O), of ``values`` (…, I); ``weight`` and ``bias`` get no gradient.
+    """Return x (W + s B A)^T + b, (…, O).
 
     Args:
-        weight: (O, I).
-        bias: (O,) or None.
-        a: (r, I).
-        b: (O, r).
+        values: x (…, I).
+        weight, bias: (O, I) and (O,); they get no gradient.
+        a, b: (r, I) and (O, r).
     """
     merged = torch.addmm(weight.detach(), b.detach(), a.detach(), alpha=scaling)
     kind = values.device.type
@@ -66,9 +65,10 @@ class _LowRankLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         values, merged, a, b = ctx.saved_tensors
-        of_values = grad @ merged if ctx.needs_input_grad[0] else None
-        of_a = of_b = None
         rows, grads = values.flatten(0, -2), grad.flatten(0, -2)  # (N, I), (N, O)
+        of_values = of_a = of_b = None
+        if ctx.needs_input_grad[0]:
+            of_values = grad @ merged
         if ctx.needs_input_grad[3]:
             of_a = ctx.scaling * ((grads @ b.to(grads.dtype)).T @ rows).to(a.dtype)
         if ctx.needs_input_grad[4]:

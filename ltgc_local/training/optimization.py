@@ -1,4 +1,4 @@
-"""The weights that a training keeps, a moving average or the best epoch's, and how its learning rate goes."""
+"""The weights that a training keeps, a moving average or the best epoch's, and its learning rate over time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ltgc_local.errors import DataError
 from ltgc_local.training.checkpoints import Groups
 
 Weights = Mapping[str, torch.Tensor]
-#: ``select`` -> the measures of the validation images whose mean decides.
+#: ``select`` -> the measures on validation images whose mean decides.
 SELECTED_BY = {
     "best_val_all": ("all",),
     "best_val_few": ("few",),
@@ -34,7 +34,7 @@ def clone_weights(weights: Weights) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def load_weights_(parameters: Weights, weights: Weights) -> None:
-    """Copy ``weights`` into ``parameters``, which they may have more than."""
+    """Copy ``weights``, which may hold more, into ``parameters``."""
     for name, parameter in parameters.items():
         parameter.copy_(weights[name])
 
@@ -47,7 +47,7 @@ def warmup_cosine(step: int, warmup_steps: int, total: int) -> float:
 
 
 class MovingAverage:
-    """average <- decay * average + (1 - decay) * weights, once per step; decay 0 is off."""
+    """average <- decay * average + (1 - decay) * weights, once per step; decay 0 turns it off."""
 
     def __init__(self, parameters: Weights, decay: float) -> None:
         self._parameters = parameters
@@ -60,7 +60,7 @@ class MovingAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put the average in the place of the weights for a while."""
+        """Replace the weights by their average inside the context."""
         if not self.weights:
             yield
             return
@@ -73,7 +73,7 @@ class MovingAverage:
 
 
 class Selection:
-    """The weights of the epoch that ``select`` asks for; of two alike the earlier."""
+    """The weights of the epoch that ``select`` asks for; the earliest of equally good ones."""
 
     def __init__(self, block: str, by: str, name: str = "selected") -> None:
         """Start without weights.
@@ -84,28 +84,26 @@ class Selection:
             name: of the group of a checkpoint.
         """
         self._block, self._by, self._name = block, by, name
-        self.epoch = -1
-        self.score = -math.inf
+        self.epoch, self.score = -1, -math.inf
         self.weights: Weights = {}
 
     def offer(self, epoch: int, validation: Mapping[str, float | None], weights: Weights) -> None:
         """Keep these weights if ``select`` prefers them to what is kept.
 
         Raises:
-            DataError: it is by a group that has no validation image.
+            DataError: it selects by a group that has no validation image.
         """
-        score = math.inf if self._by == "last" else self._score(validation)
+        score = math.inf
+        if self._by != "last":
+            values = [value for group in SELECTED_BY[self._by] if (value := validation.get(group)) is not None]
+            if not values:
+                raise DataError(
+                    f"{self._block}: select is {self._by}, but no validation image is of that group; "
+                    f"type --set {self._block}.select=last"
+                )
+            score = sum(values) / len(values)
         if score > self.score or self._by == "last":
             self.epoch, self.score, self.weights = epoch, score, clone_weights(weights)
-
-    def _score(self, validation: Mapping[str, float | None]) -> float:
-        values = [value for group in SELECTED_BY[self._by] if (value := validation.get(group)) is not None]
-        if not values:
-            raise DataError(
-                f"{self._block}: select is {self._by}, but no validation image is of that group; "
-                f"type --set {self._block}.select=last"
-            )
-        return sum(values) / len(values)
 
     def state(self) -> Groups:
         choice = {"epoch": torch.tensor(self.epoch), "score": torch.tensor(self.score, dtype=torch.float64)}

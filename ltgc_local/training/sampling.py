@@ -1,4 +1,4 @@
-"""Which images a training draws: every image equally often, or every class."""
+"""Which images a training uses: every image equally often, or every class."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Sampler = Literal["instance", "balanced"]
 
 
 class BalancedSampler:
-    """Draw a class uniformly, then the next image of that class in shuffled order, for ever.
+    """Picks a class uniformly, then the next image of that class in shuffled order, forever.
 
-    The only evidence of what LTGC balance-samples with: the released code's sampler does so.
+    LTGC does not say how it balances; its released code's sampler does this.
     """
 
     def __init__(self, labels: np.ndarray, rng: np.random.Generator) -> None:
-        self._rows = [np.flatnonzero(labels == class_id) for class_id in np.unique(labels)]
         self._rng = rng
-        self._orders = [rng.permutation(rows) for rows in self._rows]
-        self._next = [0] * len(self._rows)
+        rows = [np.flatnonzero(labels == class_id) for class_id in np.unique(labels)]
+        self._orders = [rng.permutation(of_class) for of_class in rows]
+        self._rows, self._next = rows, [0] * len(rows)
 
     def take(self, num: int) -> np.ndarray:
         """Return the rows of the next ``num`` images."""
@@ -31,19 +31,18 @@ class BalancedSampler:
         if self._next[class_index] == len(self._rows[class_index]):
             self._orders[class_index] = self._rng.permutation(self._rows[class_index])
             self._next[class_index] = 0
-        row = int(self._orders[class_index][self._next[class_index]])
         self._next[class_index] += 1
-        return row
+        return int(self._orders[class_index][self._next[class_index] - 1])
 
 
 def shuffled(num_rows: int, rng: np.random.Generator) -> Iterator[int]:
-    """Yield every row once per pass, in a new order each pass, for ever."""
+    """Yield every row once per pass, in a new order in each pass, forever."""
     while True:
         yield from rng.permutation(num_rows).tolist()
 
 
 def row_batches(labels: np.ndarray, size: int, sampler: Sampler, seed: int) -> Iterator[np.ndarray]:
-    """Yield rows (``size``,) for ever, by the seed alone."""
+    """Yield rows (``size``,) forever; they depend on the seed alone."""
     rng = np.random.default_rng(seed)
     balanced, every = BalancedSampler(labels, rng) if sampler == "balanced" else None, shuffled(len(labels), rng)
     while True:

@@ -1,10 +1,10 @@
 """The loop of every training: learning rate, checkpoints, reading of losses, history, live metrics.
 
-An ``Algorithm`` says what a step does, and what there is to keep of it. Nothing here knows which method trains.
+An ``Algorithm`` says what a step does and what must be kept. Nothing here knows which method trains.
 
-Losses stay on the device until every 20th step and the end of an epoch, for a GPU would have to stand still for each of
-them. Only then are checkpoints written, so that none holds what came of a loss that is not finite. In a distributed run
-losses are means over the processes, which therefore all see the same, and the main process writes.
+Losses stay on the device until every 20th step and the end of an epoch, because reading one makes a GPU stand still.
+Checkpoints are written only then, so none holds what followed from a loss that is not finite. In a distributed run
+losses are means over the processes, which all see the same ones, and the main process writes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from ltgc_local.training.checkpoints import (
 )
 
 READ_EVERY = 20  # steps
-AHEAD = 2  # batches that are gathered early: one that waits, and one in the making
+AHEAD = 2  # batches gathered early: one that waits, and one in the making
 
 Draw = TypeVar("Draw")
 Batch = TypeVar("Batch")
@@ -46,25 +46,25 @@ Metrics = Mapping[str, float | int]
 
 @dataclass(frozen=True)
 class Epoch:
-    """How many steps it takes, and which network learns, where there are several."""
+    """The number of steps of an epoch, and which network learns, where there are several."""
 
     num_steps: int
     network: str = ""
 
     @classmethod
     def split(cls, steps: int, every: int) -> list[Self]:
-        """Cut a training that is given in steps into epochs: each of ``every`` steps; the last may be shorter."""
+        """Cut a training that is given in steps into epochs of ``every`` steps; the last may be shorter."""
         return [cls(min(every, steps - first)) for first in range(0, steps, every)]
 
 
 class Algorithm(Protocol[Draw, Batch]):
-    """What is trained and how: all that differs between trainings.
+    """What is trained and how: everything that differs between trainings.
 
     Attributes:
         accelerator: the device, the processes, and this one's place among them.
         block: of the recipe, for messages.
         remedy: what to type when a loss is not finite.
-        batch_size: images per step, of all processes together.
+        batch_size: images per step, in all processes together.
         epochs: each ends with a validation and a record of the history.
         optimizers: by name; ``step`` uses them, the Trainer sets their rates and keeps their states.
     """
@@ -80,29 +80,29 @@ class Algorithm(Protocol[Draw, Batch]):
         """Return the factor of the optimisers' learning rates in a step."""
 
     def draws(self) -> Iterator[Draw]:
-        """Yield what each step works on, from step 0 on and the same each time; there may be more than are asked."""
+        """Yield what each step works on, from step 0 on and the same each time; there may be more than needed."""
 
     def gather(self, draw: Draw) -> Batch:
-        """Copy a step's images out of memory or files. Called in a thread, early: it must change nothing."""
+        """Copy a step's images out of memory or files. Called early, in a thread, so it must change nothing."""
 
     def step(self, step: int, batch: Batch) -> Mapping[str, torch.Tensor]:
         """Train on this process's share of a batch; return the losses by name, on the device."""
 
     def validate(self, epoch: int) -> dict[str, float | None]:
-        """End an epoch, choosing weights where that is asked for; return what was measured.
+        """End an epoch, selecting weights if asked for; return what was measured.
 
         After the last epoch the networks have the weights that are kept.
         """
 
     def state(self) -> Groups:
-        """Return all that steps and validations change but for the optimisers and torch's own random numbers."""
+        """Return all that steps and validations change, except the optimisers and torch's own random numbers."""
 
     def load_state(self, groups: Groups) -> None:
-        """Put back what ``state`` returned. A group without tensors is missing; the tensors are on the device."""
+        """Restore what ``state`` returned. A group without tensors is missing; the tensors are on the device."""
 
 
 class Trainer:
-    """One training. It can be killed between any two steps and resumes from its last checkpoint exactly."""
+    """One training. It can be killed between any two steps, and resumes from its last checkpoint exactly."""
 
     def __init__(
         self,
@@ -114,12 +114,12 @@ class Trainer:
         on_epoch: Callable[[EpochMetrics], None] = lambda epoch: None,
         on_metrics: Callable[[Metrics], None] = lambda metrics: None,
     ) -> None:
-        """Prepare a training, taking up the checkpoint where there is one.
+        """Prepare a training, resuming from the checkpoint where there is one.
 
         Args:
             checkpoint: the file to resume from, if it exists, and to write to; None does neither.
             checkpoint_minutes: least time between checkpoints; 0 reads losses and writes one in each step.
-            on_step: called with the number of images after each step, and first with that of those done before.
+            on_step: called with the number of images after each step, and first with those of earlier processes.
             on_epoch: called with each new record of the history.
             on_metrics: called in the main process whenever losses were read, and after each validation.
 
@@ -133,14 +133,18 @@ class Trainer:
         self.history: list[EpochMetrics] = []
         self._losses: dict[str, list[float]] = {}  # of this epoch
         self._unread: list[Mapping[str, torch.Tensor]] = []  # the latest of them, still on the device
-        self._seconds = 0.0  # of this epoch, before this process took it up
+        self._seconds = 0.0  # of this epoch, in earlier processes
         if checkpoint is not None:
             self._restore(checkpoint)
-        self._schedules = [self._schedule(optimizer) for optimizer in algorithm.optimizers.values()]
+        self._schedules = []
+        for optimizer in algorithm.optimizers.values():
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]  # LambdaLR needs it unless an optimiser is at its first step
+            self._schedules.append(LambdaLR(optimizer, algorithm.lr_factor, self.step - 1))
 
     @property
     def num_images(self) -> int:
-        """How many images are trained on from the first step to the last."""
+        """The number of images trained on from the first step to the last."""
         return self._ends[-1] * self._algorithm.batch_size
 
     def run(self) -> list[EpochMetrics]:
@@ -170,11 +174,6 @@ class Trainer:
                     schedule.step()
         return self.history
 
-    def _schedule(self, optimizer: torch.optim.Optimizer) -> LambdaLR:
-        for group in optimizer.param_groups:
-            group["initial_lr"] = group["lr"]  # which LambdaLR wants of an optimiser that is not at its first step
-        return LambdaLR(optimizer, self._algorithm.lr_factor, self.step - 1)
-
     @property
     def _lr(self) -> float:
         return float(self._schedules[0].get_last_lr()[0])
@@ -183,7 +182,7 @@ class Trainer:
         """Take the losses of the latest steps off the device.
 
         Raises:
-            BackendError: one is not finite. No epoch ends and no checkpoint is written with what came of it.
+            BackendError: one is not finite. No epoch ends and no checkpoint is written after it.
         """
         algorithm, epoch = self._algorithm, len(self.history)
         on_device = torch.stack([loss.double() for losses in self._unread for loss in losses.values()])
@@ -196,8 +195,7 @@ class Trainer:
                         f"{algorithm.block}: {name} is {value} in step {step} (epoch {epoch}); type {algorithm.remedy}"
                     )
                 latest.setdefault(name, []).append(value)
-        for name, found in latest.items():
-            self._losses.setdefault(name, []).extend(found)
+                self._losses.setdefault(name, []).append(value)
         rate = self._rate(len(self._unread), time.monotonic() - self._read)
         self._unread, self._read = [], time.monotonic()
         self._tell(_means(latest) | {"lr": self._lr, "images_per_second": rate})
@@ -206,13 +204,12 @@ class Trainer:
         number, epoch = len(self.history), self._algorithm.epochs[len(self.history)]
         rate = self._rate(epoch.num_steps, self._seconds + time.monotonic() - self._begun)
         validation = self._algorithm.validate(number)
-        losses = _means(self._losses)
-        metrics = EpochMetrics(number, epoch.network, self.step, losses, self._lr, rate, validation)
+        metrics = EpochMetrics(number, epoch.network, self.step, _means(self._losses), self._lr, rate, validation)
         self._tell({f"validation/{name}": value for name, value in validation.items() if value is not None})
         self.history.append(metrics)
         self._on_epoch(metrics)
-        self._losses, self._seconds, self._begun = {}, 0.0, time.monotonic()
-        self._read = self._begun
+        self._losses, self._seconds = {}, 0.0
+        self._begun = self._read = time.monotonic()
 
     def _rate(self, steps: int, seconds: float) -> float:
         return round(steps * self._algorithm.batch_size / seconds, 1)
@@ -225,14 +222,14 @@ class Trainer:
         self._written = time.monotonic()
         if self._checkpoint is None or not self._algorithm.accelerator.is_main_process:
             return
-        optimizers = {_group(name): optimizer_tensors(each) for name, each in self._algorithm.optimizers.items()}
-        losses = {name: torch.tensor(values, dtype=torch.float64) for name, values in self._losses.items()}
-        facts = {
-            "step": self.step,
-            "history": [asdict(epoch) for epoch in self.history],
-            "seconds": self._seconds + time.monotonic() - self._begun,
+        groups = {
+            **self._algorithm.state(),
+            **{f"optimizer {name}": optimizer_tensors(each) for name, each in self._algorithm.optimizers.items()},
+            "losses": {name: torch.tensor(values, dtype=torch.float64) for name, values in self._losses.items()},
+            "random": random_states(),
         }
-        groups = {**self._algorithm.state(), **optimizers, "losses": losses, "random": random_states()}
+        seconds = self._seconds + time.monotonic() - self._begun
+        facts = {"step": self.step, "history": [asdict(epoch) for epoch in self.history], "seconds": seconds}
         write_checkpoint(self._checkpoint, groups, facts)
 
     def _restore(self, path: Path) -> None:
@@ -242,16 +239,12 @@ class Trainer:
         groups, facts = found
         device = self._algorithm.accelerator.device
         for name, optimizer in self._algorithm.optimizers.items():
-            load_optimizer_tensors(optimizer, groups.pop(_group(name), {}))
+            load_optimizer_tensors(optimizer, groups.pop(f"optimizer {name}", {}))
         set_random_states(groups.pop("random"))
         self._losses = {name: values.tolist() for name, values in groups.pop("losses", {}).items()}
         self._algorithm.load_state({g: {n: t.to(device) for n, t in tensors.items()} for g, tensors in groups.items()})
         self.history = [EpochMetrics(**epoch) for epoch in facts["history"]]
         self.step, self._seconds = facts["step"], facts["seconds"]
-
-
-def _group(optimizer: str) -> str:
-    return f"optimizer {optimizer}"
 
 
 def _means(losses: Mapping[str, list[float]]) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""What may be done at test time with a trained classifier: five crops, and an ensemble with the zero-shot classifier.
+"""Test-time options for a trained classifier: five crops, and an ensemble with the zero-shot classifier.
 
-The paper states neither. Nothing here is chosen on test images: the weight is a recipe field, the prior is estimated on
-training images.
+The paper uses neither. Nothing here is chosen on test images: the weight is a recipe field, and the prior is estimated
+on training images.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ SMALLEST_PRIOR = 1e-8  # of a class that zero-shot CLIP never predicts; 0 would 
 
 
 def five_crops(image: Image.Image, size_px: int, margin: float) -> list[Image.Image]:
-    """Enlarge an image and cut out its corners and its centre at the model's input size (LIFT's test-time ensembling).
+    """Enlarge an image and crop its corners and its centre at the model's input size (LIFT's test-time ensembling).
 
-    The shorter side becomes ``size_px`` + round(``margin`` * ``size_px``), at least one pixel more than ``size_px``:
-    at LIFT's 24 / 224, 248 for a model of 224 and 31 for one of 28. So a small image's crops differ, too.
+    The shorter side becomes ``size_px`` + round(``margin`` * ``size_px``), but at least ``size_px`` + 1, so that the
+    crops of a small image differ too: at LIFT's 24 / 224, 248 for a model of 224 and 31 for one of 28.
     """
     target = size_px + max(1, round(margin * size_px))
     scale = target / min(image.size)
@@ -32,8 +32,8 @@ def ensemble(
 ) -> torch.Tensor:
     """Return (1 - w) log p(c | x) + w (log p_zs(c | x) - log pi_zs(c)), which is used as logits.
 
-    Taking the prior off is what generalised logit adjustment does (Zhu et al. 2023): CLIP favours the classes that its
-    pre-training saw often, whatever the long tail at hand.
+    Generalised logit adjustment subtracts this prior (Zhu et al. 2023): CLIP favours the classes that its pre-training
+    saw often, whatever the long tail at hand.
 
     Args:
         logits, zero_shot_logits: (B, C).
@@ -47,7 +47,7 @@ def ensemble(
 
 
 class PredictedPrior:
-    """pi_zs: what a classifier predicts on average, every class of the images counting the same."""
+    """pi_zs: a classifier's average prediction, with every class of images weighted equally."""
 
     def __init__(self, num_classes: int) -> None:
         self._sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
