@@ -1,10 +1,10 @@
-"""Make rare classes recognisable by generating training data for them, offline, and prove that it did.
+"""Make rare classes recognisable by generating training images for them, offline.
 
     recipe = ltgc_local.load_recipe("recipes/quickstart.yaml", {"train.lr": 2e-3})
     result = ltgc_local.run(recipe, out="runs/a", until="generated")
     ltgc_local.open_run("runs/a").history("train/ltgc")
 
-Everything here is imported when it is first used, so that ``import ltgc_local`` costs nothing.
+Everything here is imported when it is first used, so ``import ltgc_local`` is fast.
 """
 
 from __future__ import annotations

@@ -1,22 +1,22 @@
-"""The exceptions that a user can cause. Each says what is wrong, where, what was expected and what to type next."""
+"""The exceptions that a user can cause. Messages say what is wrong, where, what was expected and what to type."""
 
 from __future__ import annotations
 
 
 class LtgcError(Exception):
-    """Base of every error that the command line prints as one message, without a traceback."""
+    """Base of the errors that the command line prints without a traceback."""
 
     exit_code = 1
 
 
 class RecipeError(LtgcError):
-    """A recipe or the command line is wrong; the message lists every problem found, one a line."""
+    """A recipe or the command line is wrong; the message lists every problem, one per line."""
 
     exit_code = 2
 
 
 class ModelError(LtgcError):
-    """A model card or the weights that it names are missing, damaged or of the wrong kind."""
+    """A model card or its weights are missing, damaged or of the wrong kind."""
 
     exit_code = 3
 
@@ -34,6 +34,6 @@ class ArtefactError(LtgcError):
 
 
 class BackendError(LtgcError):
-    """A backend could not do its work: out of memory, a missing package, a process that ended."""
+    """A backend failed: out of memory, a missing package, a process that ended."""
 
     exit_code = 6

@@ -1,8 +1,8 @@
-"""Encoded bytes -> an upright image of 8 bits in mode L or RGB, or a reason why not: the one place that decodes images.
+"""Encoded bytes -> an upright 8-bit image in mode L or RGB, or a reason why not: the one place that decodes images.
 
-Pillow is given a list of formats, because among the others is one that starts an external program (PostScript's). The
-number of pixels is read from the header and bounded before any pixel is decoded. What Pillow's own conversion would
-spoil is done here: 16 bits are scaled and not clipped, alpha is laid on a background and not dropped.
+Pillow is restricted to a list of formats, because one of the others starts an external program (PostScript). The number
+of pixels is read from the header and limited before any pixel is decoded. Two conversions that Pillow gets wrong are
+done here: 16 bits are scaled, not clipped, and alpha is composited on a background, not dropped.
 """
 
 from __future__ import annotations
@@ -10,57 +10,39 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (  # the plugins: so that Pillow finds them loaded and loads no other, also in threads
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageColor,
-    ImageOps,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from ltgc_local.errors import BackendError
 from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.regular_files import MIB
 
-PNG = PngImagePlugin.PngImageFile.format
-#: JPEG includes MPO, which is what many phones and cameras call .jpg.
-FORMATS = (
-    JpegImagePlugin.JpegImageFile.format,
-    PNG,
-    WebPImagePlugin.WebPImageFile.format,
-    BmpImagePlugin.BmpImageFile.format,
-    GifImagePlugin.GifImageFile.format,
-    TiffImagePlugin.TiffImageFile.format,
-    PpmImagePlugin.PpmImageFile.format,
-)
+#: JPEG includes MPO, which many phones and cameras write as .jpg.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+for _name in ("Jpeg", "Png", "WebP", "Bmp", "Gif", "Tiff", "Ppm"):  # so that Pillow loads no others, also in threads
+    import_module(f"PIL.{_name}ImagePlugin")
 MAX_ENCODED_BYTES = 512 * MIB
-#: Passes over a JPEG's pixels: a progressive one has about ten, and one of thousands takes hours. The mark of a pass
-#: does not occur within one; previews and a phone's second picture have passes of their own.
+#: Passes over a JPEG's pixels: a progressive JPEG has about ten, and one with thousands takes hours. The marker of a
+#: pass does not occur within one; previews and a phone's second picture have their own passes.
 MAX_SCANS, SCAN = 100, b"\xff\xda"
 _WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 _WIDE = ("I;16", "I;16L", "I;16B", "I;16N")
-#: Raw mode of a grey image of few bits -> what Pillow multiplies its values by, and not the value that is transparent.
+#: Raw mode of a grey image with few bits -> Pillow's factor for its values, but not for the transparent value.
 _FACTORS = {"1": 255, "L;2": 85, "L;4": 17}
 _STRIP = 256  # rows
 _WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262  # of TIFF
 
 
 class UndecodableError(ValueError):
-    """The bytes are no image that is read here; the message says why, and what to do where something can be done."""
+    """The bytes are not an image that is read here; the message says why, and what to do if anything can be done."""
 
 
 @dataclass(frozen=True)
 class ImageRules:
-    """What is read, and how: pixels at most, and the colour behind alpha: white, black, grey or #rrggbb."""
+    """The largest number of pixels, and the colour behind alpha: white, black, grey or #rrggbb."""
 
     max_pixels: int
     background: str
@@ -68,7 +50,7 @@ class ImageRules:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image in mode L or RGB, and what was in the file and is not in it."""
+    """An image in mode L or RGB, and what its file had that the image has not."""
 
     image: Image.Image
     had_alpha: bool = False
@@ -76,7 +58,7 @@ class Decoded:
 
 
 def decode(content: bytes, rules: ImageRules, where: str, formats: Sequence[str] = FORMATS) -> Decoded:
-    """Decode one image, or the first frame of several, turned as its EXIF says.
+    """Decode one image, or the first frame of several, rotated as its EXIF says.
 
     Raises:
         UndecodableError: it is damaged, too large, or of a kind that is not read.
@@ -90,7 +72,7 @@ def decode(content: bytes, rules: ImageRules, where: str, formats: Sequence[str]
         raw = _raw_mode(picture)
         picture.load()
         has_16_bits = ";16" in raw or picture.mode in (*_WIDE, "I")
-        ImageOps.exif_transpose(picture, in_place=True)  # without the copy that it else makes of upright images
+        ImageOps.exif_transpose(picture, in_place=True)  # without the copy that it otherwise makes of upright images
         image, had_alpha = _without_alpha(_to_8_bits(picture, raw), rules, raw)
         return Decoded(image, had_alpha, has_16_bits)
     except UndecodableError:
@@ -111,14 +93,14 @@ def _words(error: Exception, rules: ImageRules) -> str:
 
 
 def _check_header(picture: Image.Image, rules: ImageRules) -> None:
-    """Refuse by what the header says: size, and pixels whose range it does not say."""
+    """Refuse images that are too large, or whose pixels have an unknown range, by their header."""
     pixels = picture.width * picture.height
     if pixels > rules.max_pixels:
         raise UndecodableError(
             f"{picture.width} x {picture.height} are {pixels} pixels, and at most {rules.max_pixels} are read; make it "
             "smaller, or raise data.max_pixels"
         )
-    is_16_bits = picture.mode == "I" and picture.format in ("PPM", "PNG")  # whose whole numbers have no more
+    is_16_bits = picture.mode == "I" and picture.format in ("PPM", "PNG")  # their integers have at most 16 bits
     if picture.mode in ("I", "F") and not is_16_bits:
         what = "fractions" if picture.mode == "F" else "signed or 32-bit numbers"
         raise UndecodableError(
@@ -127,7 +109,7 @@ def _check_header(picture: Image.Image, rules: ImageRules) -> None:
 
 
 def _raw_mode(picture: Image.Image) -> str:
-    """Return how the file has its pixels, in Pillow's words such as "RGB;16B"; "" where that is not said."""
+    """Return the file's pixel format in Pillow's words, such as "RGB;16B"; "" if Pillow does not say."""
     tiles = getattr(picture, "tile", None)
     arguments = tiles[0].args if tiles else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
@@ -135,9 +117,11 @@ def _raw_mode(picture: Image.Image) -> str:
 
 
 def _to_8_bits(picture: Image.Image, raw: str) -> Image.Image:
-    """Scale 16 grey bits to 8: round(v / 257). Of colours Pillow gives the high byte, which is no more than 1 apart."""
+    """Scale 16 grey bits to 8: round(v / 257). For colours Pillow gives the high byte, which differs by at most 1."""
     if picture.mode == "CMYK" and picture.format in ("JPEG", "MPO") and "adobe" not in picture.info:
-        return Image.eval(picture, lambda ink: 255 - ink)  # Pillow inverts every CMYK JPEG, which only Adobe's are
+        return Image.eval(
+            picture, lambda ink: 255 - ink
+        )  # Pillow inverts every CMYK JPEG, but only Adobe's are inverted
     if picture.mode not in (*_WIDE, "I"):
         return picture
     values: NDArray[np.uint16] = np.asarray(picture).astype(np.uint16)  # (H, W)
@@ -153,7 +137,7 @@ def _to_8_bits(picture: Image.Image, raw: str) -> Image.Image:
 
 
 def _without_alpha(picture: Image.Image, rules: ImageRules, raw: str) -> tuple[Image.Image, bool]:
-    """Return the image in mode L or RGB, on the background where it has alpha, and whether it has."""
+    """Return the image in mode L or RGB, composited on the background if it has alpha, and whether it has."""
     key = picture.info.get("transparency")
     if key is not None and picture.mode in ("1", "L", "RGB"):
         values = np.asarray(picture.convert("L") if picture.mode == "1" else picture)  # (H, W) or (H, W, 3)
@@ -175,7 +159,7 @@ def _without_alpha(picture: Image.Image, rules: ImageRules, raw: str) -> tuple[I
 
 
 def _with_alpha(picture: Image.Image, hidden: NDArray[np.bool_]) -> Image.Image:
-    """Return an image with alpha that is 0 where ``hidden`` (H, W) and else 255."""
+    """Return the image with alpha 0 where ``hidden`` (H, W), otherwise 255."""
     opaque = picture.convert("RGB" if picture.mode == "RGB" else "L")
     opaque.info.pop("transparency", None)
     opaque.putalpha(Image.fromarray(np.where(hidden, np.uint8(0), np.uint8(255))))
@@ -183,11 +167,11 @@ def _with_alpha(picture: Image.Image, hidden: NDArray[np.bool_]) -> Image.Image:
 
 
 def _on_background(picture: Image.Image, background: str, *, is_grey: bool) -> Image.Image:
-    """Composite: round((a c + (255 - a) b) / 255) a channel. A grey image on a grey background stays grey."""
+    """Composite: round((a c + (255 - a) b) / 255) per channel. A grey image on a grey background stays grey."""
     red, green, blue = ImageColor.getrgb("#808080" if background == "grey" else background)[:3]
     stays_grey = (picture.mode == "LA" or is_grey) and red == green == blue
     canvas = Image.new("L", picture.size, red) if stays_grey else Image.new("RGB", picture.size, (red, green, blue))
-    for top in range(0, picture.height, _STRIP):  # by strips: a large image is in memory twice, and not four times
+    for top in range(0, picture.height, _STRIP):  # in strips: a large image is in memory twice, not four times
         strip = picture.crop((0, top, picture.width, min(top + _STRIP, picture.height)))
         front = strip.getchannel(0) if stays_grey else strip.convert("RGB")
         canvas.paste(front, (0, top), strip.getchannel("A"))

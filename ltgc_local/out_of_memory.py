@@ -1,4 +1,4 @@
-"""Tell a lack of memory from damage: libraries report it as errors of every kind."""
+"""Tell a lack of memory from damage: libraries report it with all kinds of errors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import errno
 import re
 from textwrap import shorten
 
-#: What torch, Arrow, safetensors, Pillow and numpy say; torch's own error for GPUs is a RuntimeError, too. A
-#: thread needs memory for its stack.
+#: The words of torch, Arrow, safetensors, Pillow and numpy; torch's own error for GPUs is a RuntimeError too. Threads
+#: need memory for their stacks.
 _WORDS = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|unable to allocate|failed to allocate"
     r"|not enough memory|memory allocation of \d+ bytes failed|_STATUS_ALLOC_FAILED|bad_alloc|malloc of size"
@@ -30,6 +30,6 @@ def is_out_of_memory(problem: BaseException | None) -> bool:
 
 
 def describe_lack(problem: BaseException) -> str:
-    """Return what a user is told of a lack of memory, in the middle of a sentence."""
+    """Return words about a lack of memory for a user, for the middle of a sentence."""
     words = shorten(str(problem) or type(problem).__name__, 300, placeholder=" …")
     return f"out of memory ({words}): end what else uses it, or raise the limit (ulimit -v, or the job's)"

@@ -1,7 +1,7 @@
 """Work done ahead of its use, in threads: the next batch is decoded and gathered while a model works on this one.
 
-Threads, not processes: Pillow's decoders and resampling, numpy's and torch's copies let go of Python's lock, and what
-a thread makes need not be sent to another process.
+Threads, not processes: Pillow's decoders and resampling and the copies of numpy and torch release Python's lock, and a
+thread's results need not be sent to another process.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ def num_cpus() -> int:
 
 
 def prefetch(function: Callable[[T], R], items: Iterable[T], workers: int, ahead: int) -> Generator[R, None, None]:
-    """Yield ``function(item)`` in the items' order; up to ``ahead`` results are made, or being made, before their use.
+    """Yield ``function(item)`` in the items' order, working on up to ``ahead`` results before their use.
 
-    An exception comes out where its result would have. What was begun and is not asked for any more is awaited or
-    dropped when the iterator is closed.
+    An exception is raised in place of its result. Closing the iterator waits for what has begun and drops the rest.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ahead")
     remaining = iter(items)
@@ -42,7 +41,7 @@ def prefetch(function: Callable[[T], R], items: Iterable[T], workers: int, ahead
         pool.shutdown(cancel_futures=True)
 
 
-BLOCK = 8  # items a thread takes at a time: starting one costs as much as decoding a very small image
+BLOCK = 8  # items that a thread takes at a time: starting one costs as much as decoding a very small image
 BLOCKS_AHEAD = 64  # 512 images of 224 px are 77 MB
 
 
@@ -51,11 +50,12 @@ def map_batches(
 ) -> Generator[list[R], None, None]:
     """Yield, for each batch, the results of its blocks of 8 in order.
 
-    While a GPU uses a batch the next ones are worked on. A CPU does one after the other: a model whose threads wait for
-    each other loses more beside photographs being decoded than is gained (of 28 px images it would gain a tenth).
+    While a GPU uses a batch, the next ones are prepared. A CPU does one after the other: decoding large images at the
+    same time slows down a model whose threads wait for each other by more than it saves (with 28 px images it would
+    save a tenth).
 
     Args:
-        batches: none of them empty; consumed in the thread of the caller, as far ahead as the results.
+        batches: none of them empty; consumed in the caller's thread, as far ahead as the results.
         device: where the batches are used.
     """
     if device == "cpu":

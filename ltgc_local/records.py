@@ -1,4 +1,4 @@
-"""The records that steps exchange. They are frozen, carry keys instead of relying on order, and are what files hold."""
+"""The records that steps exchange in files. They are frozen, and carry keys instead of relying on order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from ltgc_local.regular_files import parse_json
 
-#: Raised whenever a record's meaning or fields change: artefacts of another version are not read.
+#: Increased whenever a record's meaning or fields change: artefacts of another version are not read.
 RECORD_VERSION = 3
 
 Shot = Literal["many", "medium", "few"]
@@ -20,7 +20,7 @@ Evidence = Literal["real", "miniature", "random"]
 
 @dataclass(frozen=True)
 class Record:
-    """Base of the records that JSON lines hold."""
+    """Base of the records in JSON lines."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
@@ -36,7 +36,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Attempt(Record):
-    """Base of the records of one description in one round, or of the image that was drawn from it."""
+    """Base of the records about one description in one round, or about the image generated from it."""
 
     class_id: int
     description_id: int
@@ -48,7 +48,7 @@ class Attempt(Record):
 
 
 class Judgement(Attempt):
-    """Base of what was said of one drawn image. It is no dataclass, so that ``failed`` keeps its place in the lines."""
+    """Base of the judgements of one generated image; not a dataclass, so that ``failed`` keeps its place in files."""
 
     failed: tuple[str, ...]
 
@@ -59,25 +59,25 @@ class Judgement(Attempt):
 
 @dataclass(frozen=True)
 class Description(Attempt):
-    """One sentence in Template 1 of a class: the unit that is drawn.
+    """One sentence in Template 1 of a class: an image is generated from each.
 
     ``description_id`` counts from 0 within the class, existing ones first; a refinement keeps it and raises ``round``.
     """
 
     text: str
     source: Source
-    image_key: str = ""  # the training image that an existing description is of
+    image_key: str = ""  # the training image that an existing description describes
 
 
 @dataclass(frozen=True)
 class Rejected(Record):
-    """A model's sentence, or part of a reply, that was not used, with the reason."""
+    """A model's sentence, or part of a reply, that was not used, and why."""
 
     class_id: int
     text: str
     reason: str
     stage: str
-    repeats: str = ""  # the accepted sentence that this one repeats, where the reason is that
+    repeats: str = ""  # the accepted sentence that this one repeats, if that is the reason
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ class Cut(Record):
 
     class_id: int
     before: str
-    after: str  # "" if no beginning of it is a description that fits
+    after: str  # "" if no beginning of it fits as a description
     stage: str
 
 
 @dataclass(frozen=True)
 class Exchange(Record):
-    """A prompt and its reply, word for word."""
+    """A prompt and its reply, verbatim."""
 
     stage: str
     key: tuple[int | str, ...]
@@ -107,41 +107,41 @@ class ClassTemplate(Record):
     class_id: int
     text: str
     fallback: bool  # the model gave no usable template: C_y is "A photo of the class [y]."
-    reason: str = ""  # of the fallback
-    cut: str = ""  # the whole sentence, where the token budget cut it
+    reason: str = ""  # for the fallback
+    cut: str = ""  # the whole sentence, if the token budget cut it
 
 
 @dataclass(frozen=True)
 class Score(Judgement):
-    """What CLIP said of one drawn image."""
+    """CLIP's judgement of one generated image."""
 
-    cosine: float | None  # S, of image and C_y; None: CLIP gave no number
+    cosine: float | None  # S, of image and C_y; None: CLIP's result was not finite
     rank: int  # of C_y among all classes' templates for this image, 1 = closest; ties do not count against it
     best_other: int | None = None  # the closest other class
     best_other_cosine: float | None = None
     percentile: float | None = None  # of ``cosine`` among the class's own training images; None: it has none
-    threshold: float | None = None  # the cosine that was asked for; None: the rank alone decides
-    failed: tuple[str, ...] = ()  # the scorers that refused the image, or "no number"
+    threshold: float | None = None  # the cosine required; None: the rank alone decides
+    failed: tuple[str, ...] = ()  # the scorers that rejected the image, or "no number"
 
 
 @dataclass(frozen=True)
 class Acceptance(Judgement):
-    """What the accept test said of one image that a diffusion model drew for TGN; what was not asked is None."""
+    """The accept test's judgement of one image that a diffusion model generated for TGN; None: not tested."""
 
-    cosine: float | None = None  # of the image and its class's prompt, by CLIP
+    cosine: float | None = None  # CLIP's, of the image and its class's prompt
     rank: int | None = None  # of that prompt among all classes' for this image, 1 = closest; ties do not count
     best_other: int | None = None  # the closest other class
-    probability: float | None = None  # of the class among the tail's, by the tail network
-    threshold: float | None = None  # the probability that was asked for
-    failed: tuple[str, ...] = ()  # "clip", "tail_network": the tests that refused it, empty where it was accepted
-    reason: str = ""  # of the refusal, in words
+    probability: float | None = None  # the tail network's, of the class among the tail classes
+    threshold: float | None = None  # the probability required
+    failed: tuple[str, ...] = ()  # "clip", "tail_network": the tests that rejected it; empty if it was accepted
+    reason: str = ""  # for the rejection, in words
 
 
 @dataclass(frozen=True)
 class NearPair(Record):
     """Two images of two groups (generated, train, test) that are equal or near duplicates.
 
-    Keys are those of the split, or "class_description_round" of a generated image.
+    Keys are the split's, or "class_description_round" for a generated image.
     """
 
     group: str
@@ -152,31 +152,31 @@ class NearPair(Record):
     other_class_id: int
     equal: bool  # pixel by pixel
     hash_distance: int  # of 64 bits
-    cosine: float | None  # of the embeddings, if both have one
+    cosine: float | None  # of the embeddings, if both images have one
 
 
 @dataclass(frozen=True)
 class Answer(Record):
-    """What the vision-language model answered when it was asked for the class of one test image."""
+    """The vision-language model's answer when asked for the class of one test image."""
 
     image_key: str
     class_id: int  # the true one
     reply: str
-    predicted: int | None  # the class that the reply names; None: none, or several
-    reason: str  # why there is none; else how the name was found
+    predicted: int | None  # the class that the reply names; None: none or several
+    reason: str  # why there is none; otherwise how the name was found
 
 
 @dataclass(frozen=True)
 class EpochMetrics(Record):
-    """One epoch of a training, or as many steps as its recipe asks for."""
+    """One epoch of a training, or as many steps as its recipe says."""
 
     epoch: int
-    network: str  # the one that learnt, where there are two
+    network: str  # the one trained, if there are two
     step: int  # steps done at its end
     losses: dict[str, float]  # mean of each over the epoch
     lr: float
     images_per_second: float
-    validation: dict[str, float | None]  # of a classifier in percent, by group
+    validation: dict[str, float | None]  # a classifier's accuracies in percent, by group
 
 
 def parse_records(record: type[R], lines: Iterable[str]) -> list[R]:

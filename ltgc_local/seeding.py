@@ -1,4 +1,4 @@
-"""Seeds by name, never by order: an item's seed does not depend on shards, batches, workers or resumption."""
+"""Seeds by name, not by order: an item's seed does not depend on shards, batches, workers or resumption."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""YAML with positions: where every key of a recipe or a model card stands, so that every problem can say so.
+"""YAML with positions: every problem in a recipe or a model card names its line.
 
 Differs from YAML 1.1 on purpose: ``3e-4`` is a number, ``010`` is 10, ``1:30`` and ``2024-01-01`` are text. Tags and
-merge keys are refused, duplicate keys are problems, and the number of values is limited, aliases counted each time.
+merge keys are refused, duplicate keys are problems, and the number of values is limited, counting aliases each time.
 """
 
 from __future__ import annotations
@@ -16,16 +16,11 @@ import yaml
 MAX_BYTES, MAX_ENTRIES, MAX_DEPTH = 1_000_000, 2_000, 20
 
 _WORDS = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "null": None,
-    "~": None,
-    "": None,
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+    **dict.fromkeys(("null", "~", "")),
 }
+_TAGS = {yaml.MappingNode: "map", yaml.SequenceNode: "seq", yaml.ScalarNode: "str"}
 _WHOLE = re.compile(r"[-+]?[0-9](_?[0-9]){0,29}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL = re.compile(r"[-+]?\.inf|\.nan", re.IGNORECASE)
@@ -49,16 +44,16 @@ _PLAIN_WORDS = (
 
 @dataclass(frozen=True)
 class Place:
-    """Where something was written: a line of a file, or an option of the command line."""
+    """Where something was written: a line of a file, or a command-line option."""
 
     source: str  # the file as the user named it, or "--set train.lr=3e-4"
-    order: int  # of sources: the recipe 0, its base 1, options from 2
+    order: int  # of the sources: the recipe 0, its base 1, options from 2
     folder: Path  # relative paths start here
-    line: int | None = None  # from 1; None is the whole source
+    line: int | None = None  # from 1; None: the whole source
     is_file: bool = True
 
     def at(self, line: int) -> Place:
-        """Return the place of a line; an option of the command line has none."""
+        """Return the place of a line; a command-line option has none."""
         return replace(self, line=line) if self.is_file else self
 
     def __str__(self) -> str:
@@ -67,7 +62,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend. ``path`` is the dotted key, "" for the whole recipe."""
+    """One thing to correct. ``path`` is the dotted key, "" for the whole recipe."""
 
     place: Place
     path: str
@@ -80,7 +75,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Entry:
-    """A value, where its key stands, and how it was written (``text``, for scalars)."""
+    """A value, the place of its key, and how it was written (``text``, for scalars)."""
 
     place: Place
     value: Value
@@ -91,7 +86,7 @@ Value: TypeAlias = bool | int | float | str | list[Any] | dict[str, Entry] | Non
 
 
 def locate(root: Entry, loc: tuple[str, ...]) -> tuple[Place, Entry | None]:
-    """Return where ``loc`` stands and its entry; for one that is not written, the block's place and None."""
+    """Return the place of ``loc`` and its entry; for a missing key, the block's place and None."""
     entry = root
     for part in loc:
         child = entry.value.get(part) if isinstance(entry.value, dict) else None
@@ -102,9 +97,9 @@ def locate(root: Entry, loc: tuple[str, ...]) -> tuple[Place, Entry | None]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader that leaves every plain scalar text, so that a tag in the tree is one that somebody wrote.
+    """Safe loader that leaves plain scalars as text, so that any other tag in the tree was written by somebody.
 
-    It counts while it reads: a megabyte of brackets or of short values takes PyYAML half a minute.
+    It counts while it reads, because PyYAML takes half a minute for a megabyte of brackets or short values.
     """
 
     yaml_implicit_resolvers: dict[str, Any] = {}
@@ -116,7 +111,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self._nodes += 1
         self._depth += 1
-        if self._nodes > 2 * MAX_ENTRIES or self._depth > 2 * MAX_DEPTH:  # keys are nodes, too
+        if self._nodes > 2 * MAX_ENTRIES or self._depth > 2 * MAX_DEPTH:  # keys are nodes too
             raise _TooMuchError
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -124,32 +119,32 @@ class _Loader(yaml.SafeLoader):
 
 
 class _TooMuchError(Exception):
-    """The limit on values or depth was passed."""
+    """There are too many values, or they are nested too deeply."""
 
 
 def parse_yaml(text: str, place: Place, problems: list[Problem], noun: str = "recipe") -> Entry | None:
-    """Parse one YAML document; append what is wrong to ``problems``; return None where nothing can be read.
+    """Parse one YAML document; append what is wrong to ``problems``; return None if nothing can be read.
 
     Args:
-        noun: what the document is, for what is said of it.
+        noun: what the document is, for messages.
     """
+
+    def refuse(line: int | None, words: str) -> None:
+        problems.append(Problem(place if line is None else place.at(line), "", words))
+
     try:
         node = yaml.compose(text, _Loader)
         return Entry(place, None) if node is None else _Walk(place, problems, noun).entry(node, place, "", 0)
     except yaml.MarkedYAMLError as error:
-        problems.append(Problem(place.at(_syntax_line(error)), "", _syntax_words(error, noun)))
+        refuse(_syntax_line(error), _syntax_words(error, noun))
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        problems.append(
-            Problem(place.at(line), "", f"a character that YAML does not allow: U+{_code_point(error.character):04X}")
-        )
-    except (ValueError, OverflowError):  # PyYAML makes a character of any number that follows \\U
-        problems.append(Problem(place, "", "a character in quotes, written as \\U and 8 digits, that does not exist"))
+        character: Any = error.character  # a number; the stubs say text
+        refuse(text.count("\n", 0, error.position) + 1, f"a character that YAML does not allow: U+{character:04X}")
+    except (ValueError, OverflowError):  # PyYAML makes a character of any number after \\U
+        refuse(None, "a character in quotes, written as \\U and 8 digits, that does not exist")
     except (_TooMuchError, RecursionError):
         limits = f"a {noun} has at most {MAX_ENTRIES} values, {MAX_DEPTH} levels deep"
-        problems.append(
-            Problem(place, "", f"too many values, or nested too deeply ({limits}, aliases counted each time)")
-        )
+        refuse(None, f"too many values, or nested too deeply ({limits}, aliases counted each time)")
     return None
 
 
@@ -167,7 +162,7 @@ def resolve_scalar(text: str) -> bool | int | float | str | None:
 
 
 class _Walk:
-    """Turns YAML's nodes into entries."""
+    """Turns PyYAML's nodes into entries."""
 
     def __init__(self, place: Place, problems: list[Problem], noun: str) -> None:
         self.root, self.problems, self.noun, self.visited = place, problems, noun, 0
@@ -176,55 +171,46 @@ class _Walk:
         self.visited += 1
         if self.visited > MAX_ENTRIES or depth > MAX_DEPTH:
             raise _TooMuchError
+        if node.tag != f"tag:yaml.org,2002:{_TAGS[type(node)]}":
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            self._refuse(place, path, f"YAML tag '{tag}' is not used in {self.noun}s; remove it")
         if isinstance(node, yaml.MappingNode):
-            self._refuse_tag(node, place, path, "tag:yaml.org,2002:map")
             return Entry(place, self._block(node, path, depth))
         if isinstance(node, yaml.SequenceNode):
-            self._refuse_tag(node, place, path, "tag:yaml.org,2002:seq")
-            return Entry(
-                place,
-                [self.entry(item, self.root.at(item.start_mark.line + 1), path, depth + 1) for item in node.value],
-            )
-        self._refuse_tag(node, place, path, "tag:yaml.org,2002:str")
-        assert isinstance(node, yaml.ScalarNode)
+            places = (self.root.at(item.start_mark.line + 1) for item in node.value)
+            items = [self.entry(item, at, path, depth + 1) for item, at in zip(node.value, places, strict=True)]
+            return Entry(place, items)
         self._refuse_surrogate(node.value, place, path)
-        plain = node.style is None
-        return Entry(place, resolve_scalar(node.value) if plain else node.value, node.value)
+        is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+        return Entry(place, resolve_scalar(node.value) if is_plain else node.value, node.value)
 
     def _block(self, node: yaml.MappingNode, path: str, depth: int) -> dict[str, Entry]:
         block: dict[str, Entry] = {}
         for key_node, value_node in node.value:
             place = self.root.at(key_node.start_mark.line + 1)
             if not isinstance(key_node, yaml.ScalarNode):
-                self.problems.append(Problem(place, path, "a key must be a word"))
+                self._refuse(place, path, "a key must be a word")
                 continue
             key = key_node.value
             self._refuse_surrogate(key, place, path)
             dotted = f"{path}.{key}" if path else key
             if key == "<<":
                 instead = "; use 'base:'" if self.noun == "recipe" else ""
-                self.problems.append(Problem(place, path, f"merge keys ('<<') are not used in {self.noun}s{instead}"))
+                self._refuse(place, path, f"merge keys ('<<') are not used in {self.noun}s{instead}")
                 continue
             if key in block:
-                first = block[key].place.line
-                self.problems.append(Problem(place, path, f"key '{key}' is there twice; the first is in line {first}"))
+                self._refuse(place, path, f"key '{key}' is there twice; the first is in line {block[key].place.line}")
             block[key] = self.entry(value_node, place, dotted, depth + 1)
         return block
 
     def _refuse_surrogate(self, text: str, place: Place, path: str) -> None:
-        """Half a character, which a text in quotes can be made to hold, is no text: it cannot be printed or written."""
+        """Refuse half a character, which a text in quotes can contain: it cannot be printed or written."""
         half = next((letter for letter in text if "\ud800" <= letter <= "\udfff"), None)
         if half is not None:
-            self.problems.append(Problem(place, path, f"a character that YAML does not allow: U+{ord(half):04X}"))
+            self._refuse(place, path, f"a character that YAML does not allow: U+{ord(half):04X}")
 
-    def _refuse_tag(self, node: yaml.Node, place: Place, path: str, plain_tag: str) -> None:
-        if node.tag != plain_tag:
-            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            self.problems.append(Problem(place, path, f"YAML tag '{tag}' is not used in {self.noun}s; remove it"))
-
-
-def _code_point(character: int | str | bytes) -> int:
-    return character if isinstance(character, int) else ord(character)  # PyYAML gives a number; its stubs say text
+    def _refuse(self, place: Place, path: str, words: str) -> None:
+        self.problems.append(Problem(place, path, words))
 
 
 def _syntax_words(error: yaml.MarkedYAMLError, noun: str) -> str:
@@ -234,7 +220,7 @@ def _syntax_words(error: yaml.MarkedYAMLError, noun: str) -> str:
 
 
 def _syntax_line(error: yaml.MarkedYAMLError) -> int:
-    """Return the line to mend: where an unclosed quote or bracket opens, else where the parser gave up."""
+    """Return the line to correct: where an unclosed quote or bracket opens, otherwise where the parser gave up."""
     opens = (error.context or "").startswith(("while scanning a", "while parsing a flow"))
     mark = (error.context_mark if opens else None) or error.problem_mark or error.context_mark
     return mark.line + 1 if mark else 1

@@ -181,10 +181,10 @@ def encode_png(image: Image.Image) -> bytes:
 
 def decode_png(data: bytes) -> Image.Image:
     """Decode a generated image, in mode L or RGB; an ArtefactError says that it is damaged or not PNG."""
-    from ltgc_local.image_decoding import PNG, ImageRules, UndecodableError, decode
+    from ltgc_local.image_decoding import ImageRules, UndecodableError, decode
 
     try:
-        return decode(data, ImageRules(MAX_GENERATED_PIXELS, "white"), "a generated image", (PNG,)).image
+        return decode(data, ImageRules(MAX_GENERATED_PIXELS, "white"), "a generated image", ("PNG",)).image
     except UndecodableError as problem:
         raise ArtefactError(f"a generated image does not decode: {problem}; do its step again with --from") from problem
 

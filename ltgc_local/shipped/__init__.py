@@ -1,7 +1,7 @@
 """What comes with the program: recipes, presets, model cards, the miniatures and the quickstart's data.
 
-A wheel has them in this folder, where setup.py puts them; a clone has them in its own top-level folders. A path in a
-recipe or on the command line that begins with ``shipped:`` starts there, so a recipe works wherever it is copied to.
+In a wheel they are in this folder, where setup.py puts them; in a clone they are in the top-level folders. A path in a
+recipe or on the command line that begins with ``shipped:`` starts there, so a copied recipe works anywhere.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def shipped_folder() -> Path:
 
 
 def resolve_shipped(path: Path | str) -> str:
-    """Return the path that is meant: after ``shipped:`` one in that folder, else the path as it is.
+    """Return the path in that folder for a path after ``shipped:``, otherwise the path unchanged.
 
-    A path that would lead out of the folder is no location; ``./shipped:x`` names a file that is really called so.
+    A path that would lead out of the folder stays as it is; ``./shipped:x`` names a file that is really called that.
     """
     text = str(path)
     inside = PurePath(text.removeprefix(PREFIX))
