@@ -78,7 +78,7 @@ def time_transformers(
     flop = 2.0 * sum(p.numel() for p in model.parameters())  # of a new token; picture and prompt are not counted
     contenders = {
         "transformers generate, an image at a time": Contender(one_by_one, num_alone, flop),
-        "ours on transformers": Contender(lambda: ours.describe(images, turns, Sampling(tokens)), num_tokens, flop),
+        "ours on transformers": Contender(lambda: ours.reply(turns, Sampling(tokens), images=images), num_tokens, flop),
     }
     return time_in_turns(contenders, device, rounds), replies, num_tokens
 
@@ -98,7 +98,7 @@ def time_vllm(
         def run() -> list[str]:
             forget(ours._engine)
             parts = [slice(start, start + size) for start in range(0, len(images), size)]
-            return [reply for part in parts for reply in ours.describe(images[part], turns[part], sampling)]
+            return [reply for part in parts for reply in ours.reply(turns[part], sampling, images=images[part])]
 
         return run
 
@@ -127,7 +127,7 @@ def main(device: str, number: int, alone: int, new_tokens: int, rounds: int, wri
     timings, replies, items = time_transformers(vlm, images, prompts, alone, new_tokens, device, rounds)
     sections = {"against transformers": timings}
     ours = TransformersVlm.from_model(*vlm, TextOptions(device=device))
-    same = equal_share(ours.describe(images, [one_turn(p) for p in prompts], Sampling(new_tokens))[:alone], replies)
+    same = equal_share(ours.reply([one_turn(p) for p in prompts], Sampling(new_tokens), images=images)[:alone], replies)
     facts: dict[str, Any] = {
         "images": f"{number} of {images[1].width} px under Prompt 1, {items} new tokens, {new_tokens} each at most",
         "images of the baseline": f"the first {alone}",

@@ -94,7 +94,7 @@ class Measured:
         replies: list[str] = []
         for i in range(0, len(images), 64):
             turns = [as_messages(turns) for turns in dialogues[i : i + 64]]
-            replies += self.model.describe(images[i : i + 64], turns, Sampling(64))
+            replies += self.model.reply(turns, Sampling(64), images=images[i : i + 64])
         return replies
 
 

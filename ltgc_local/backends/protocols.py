@@ -23,72 +23,44 @@ NO_THINKING = {"enable_thinking": False}
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """How any model is loaded.
+    """How any model is loaded."""
 
-    Attributes:
-        device: ``cpu``, ``cuda`` or ``auto``.
-        dtype: torch's name of a number format, or ``auto``.
-    """
-
-    device: str = "cpu"
-    dtype: str = "auto"
+    device: str = "cpu"  # or cuda, or auto
+    dtype: str = "auto"  # or torch's name of a number format
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions(ModelOptions):
-    """How a vlm or llm is loaded.
+    """How a vlm or llm is loaded."""
 
-    Attributes:
-        quantization: by bitsandbytes.
-        max_model_len: tokens of prompt and reply together; for vLLM.
-        tensor_parallel: GPUs that share the model.
-        max_pixels: images with more are shrunk before a vlm sees them.
-    """
-
-    quantization: Literal["none", "4bit", "8bit"] = "none"
-    max_model_len: int = 4096
-    tensor_parallel: int = 1
-    max_pixels: int = 1024 * 1024
+    quantization: Literal["none", "4bit", "8bit"] = "none"  # by bitsandbytes
+    max_model_len: int = 4096  # tokens of prompt and reply together; for vLLM
+    tensor_parallel: int = 1  # GPUs that share the model
+    max_pixels: int = 1024 * 1024  # a vlm sees images with more of them shrunk
 
 
 @dataclass(frozen=True, kw_only=True)
 class T2iOptions(ModelOptions):
-    """How a t2i is loaded.
+    """How a t2i is loaded."""
 
-    Attributes:
-        compile: what torch.compile compiles; None picks what suits the device.
-        few_step: of a distilled checkpoint, from its card.
-        batch_sizes: file that remembers which batches fit into memory; None remembers for this process only.
-        adapter: file of an ``AdapterLearner``, which changes what the model draws.
-        text_encoders: bits of their weights by bitsandbytes; None leaves them whole.
-        unet: number format of its matrices; None is ``dtype``.
-        tiny_decoder: folder, inside the model's own, of what decodes instead of its VAE.
-    """
-
-    compile: Literal["none", "regional", "full"] | None = None
-    few_step: FewStepCard | None = None
-    batch_sizes: Path | None = None
-    adapter: Path | None = None
-    text_encoders: Literal["8bit"] | None = None
-    unet: Literal["fp8"] | None = None
-    tiny_decoder: str | None = None
+    compile: Literal["none", "regional", "full"] | None = None  # by torch.compile; None: what suits the device
+    few_step: FewStepCard | None = None  # of a distilled checkpoint
+    batch_sizes: Path | None = None  # file that remembers which batches fit into memory; None: this process does
+    adapter: Path | None = None  # file of an ``AdapterLearner``, which changes what the model draws
+    text_encoders: Literal["8bit"] | None = None  # their weights, by bitsandbytes; None: whole
+    unet: Literal["fp8"] | None = None  # number format of its matrices; None: ``dtype``
+    tiny_decoder: str | None = None  # folder in the model's own of what decodes instead of its VAE
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneOptions(ModelOptions):
-    """How a classification network is built.
+    """How a classification network is built."""
 
-    Attributes:
-        feature: the module whose maps it returns, such as ``layer3``; None is the last stage.
-        stem: ``full``, ``no_pool`` or ``small`` (see the recipe).
-        normalisation: ``half``, or what the ``weights`` were trained with.
-    """
-
-    architecture: str
+    architecture: str  # timm's name
     num_classes: int
-    feature: str | None = None
-    stem: str = "full"
-    normalisation: str = "half"
+    feature: str | None = None  # module whose maps it returns, such as ``layer3``; None: the last stage
+    stem: str = "full"  # or no_pool, or small (see the recipe)
+    normalisation: str = "half"  # or what the ``weights`` were trained with
 
 
 class Message(TypedDict):
@@ -111,86 +83,58 @@ class Sampling:
     seed: int = 0
 
 
-class VisionLanguageModel(Protocol):
-    """Role ``vlm``."""
+class ChatModel(Protocol):
+    """Roles ``vlm`` and ``llm``."""
 
-    def describe(
+    def reply(
         self,
-        images: Sequence[Image.Image],
         conversations: Sequence[Conversation],
         sampling: Sampling,
         schema: dict[str, Any] | None = None,
+        images: Sequence[Image.Image] | None = None,
     ) -> list[str]:
-        """Reply to each conversation; its first turn is about the image with the same index.
+        """Reply to each conversation.
 
-        Where the backend can, decoding is constrained to the JSON ``schema``.
+        Args:
+            schema: JSON schema that decoding is constrained to, where the backend can.
+            images: of a vlm, one per conversation, which its first turn is about.
         """
-        ...
-
-
-class LanguageModel(Protocol):
-    """Role ``llm``."""
-
-    def reply(
-        self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
-    ) -> list[str]:
-        """Reply to each conversation; where the backend can, decoding is constrained to the JSON ``schema``."""
         ...
 
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """What all images of a call share.
+    """What all images of a call share."""
 
-    Attributes:
-        size_px: edge of the square image.
-        steps: denoising steps.
-        strength: of img2img, in (0, 1]: the share of the steps that are done when an image starts from another.
-        guidance_interval: [from, to), as shares of all steps: the steps that guidance is applied on.
-        cache_interval: k computes the whole UNet at every k-th step only; 1 always does.
-        batch_size: how many images are drawn at once at most.
-        feature_scale: weight of the attention to features, relative to that to the prompt.
-    """
-
-    size_px: int
-    steps: int
+    size_px: int  # edge of the square
+    steps: int  # of denoising
     guidance: float
     negative_prompt: str = ""
-    strength: float = 1.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    cache_interval: int = 1
-    batch_size: int = 8
-    feature_scale: float = 1.0
+    strength: float = 1.0  # of img2img, in (0, 1]: the share of the steps that are done
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # [from, to) as shares of the steps: the guided ones
+    cache_interval: int = 1  # k computes the whole UNet at every k-th step only
+    batch_size: int = 8  # images drawn at once at most
+    feature_scale: float = 1.0  # weight of the attention to features, relative to that to the prompt
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """An image to draw.
-
-    Attributes:
-        source: the image it starts from; None starts from noise alone.
-        features: (F,), which steer the image through an adapter that was trained with such features; None: no steering.
-    """
+    """An image to draw."""
 
     prompt: str
     seed: int
-    source: Image.Image | None = None
-    features: torch.Tensor | None = None
+    source: Image.Image | None = None  # the image that it starts from; None: from noise alone
+    features: torch.Tensor | None = None  # (F,), which steer it through an adapter that was trained with such features
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterSettings:
-    """What is trained of a text-to-image model: a LoRA on its attentions, and tokens of features next to the prompt's.
-
-    Attributes:
-        cross_attention: leaves self-attention as it is.
-        feature_size: F; None trains without features.
-    """
+    """What is trained of a text-to-image model: a LoRA on its attentions, and tokens of features after the prompt's."""
 
     lora_rank: int
     lora_alpha: float
-    cross_attention: bool
-    feature_size: int | None
+    cross_attention: bool  # leaves self-attention as it is
+    feature_size: int | None  # F; None: no features
     num_tokens: int
     size_px: int
     gradient_checkpointing: bool = False

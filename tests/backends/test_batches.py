@@ -71,8 +71,8 @@ def test_a_vlm_describes_pictures_of_all_sizes_alike_alone_and_in_sorted_batches
     ]
     turns: list[list[Message]] = [[{"role": "user", "content": fill_describe(name)}] for name in names]
     monkeypatch.setattr(transformers_models, "BATCH_SIZE", {"cpu": 2, "cuda": 2})
-    together = model.describe(images, turns, Sampling(12))
-    alone = [model.describe([i], [t], Sampling(12))[0] for i, t in zip(images, turns, strict=True)]
+    together = model.reply(turns, Sampling(12), images=images)
+    alone = [model.reply([t], Sampling(12), images=[i])[0] for i, t in zip(images, turns, strict=True)]
     assert together == alone
     assert [name in reply for name, reply in zip(("bag", "coat"), together, strict=False)] == [True, True]
 
@@ -83,4 +83,6 @@ def test_a_vlm_that_can_think_is_asked_not_to(tmp_path: Path) -> None:
     refusal = "{% if enable_thinking is not defined or enable_thinking %}{{ raise_exception('it thinks') }}{% endif %}"
     template.write_text(refusal + template.read_text())
     model = load_model("vlm", "transformers", tmp_path / "vlm", TextOptions())
-    assert len(model.describe([Image.new("L", (28, 28))], [[{"role": "user", "content": "a bag"}]], Sampling(2))) == 1
+    assert (
+        len(model.reply([[{"role": "user", "content": "a bag"}]], Sampling(2), images=[Image.new("L", (28, 28))])) == 1
+    )

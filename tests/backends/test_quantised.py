@@ -27,7 +27,7 @@ def ask(role: str, model: Any, prompt: str, tokens: int) -> list[str]:
     turns: list[list[Message]] = [[{"role": "user", "content": prompt}]] * 2
     if role == "llm":
         return list(model.reply(turns, Sampling(tokens)))
-    return list(model.describe([Image.new("L", (56, 56), 90)] * 2, turns, Sampling(tokens)))
+    return list(model.reply(turns, Sampling(tokens), images=[Image.new("L", (56, 56), 90)] * 2))
 
 
 def quantised_layers(model: Any, bits: str) -> int:

@@ -65,9 +65,9 @@ def test_vision_language_models_answer_and_look(family: str, backend: str, tmp_p
     sampling = Sampling(8)
     first, second = pictures()
     question = ask("describe the bag")
-    replies = model.describe([first, second], [question, question], sampling)
+    replies = model.reply([question, question], sampling, images=[first, second])
     assert len(replies) == 2 and all(replies)
-    assert replies[0] == model.describe([first], [question], sampling)[0]
+    assert replies[0] == model.reply([question], sampling, images=[first])[0]
     assert replies[0] != replies[1], "the same words, other pixels: the picture must matter"
 
 

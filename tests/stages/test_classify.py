@@ -23,8 +23,8 @@ class AnsweringVlm:
     def __init__(self, *answers: str) -> None:
         self.answers, self.prompts = answers, list[str]()
 
-    def describe(
-        self, images: Sequence[Image.Image], conversations: Sequence[Conversation], sampling: Sampling
+    def reply(
+        self, conversations: Sequence[Conversation], sampling: Sampling, images: Sequence[Image.Image]
     ) -> list[str]:
         assert len(images) == len(conversations)
         start = len(self.prompts)

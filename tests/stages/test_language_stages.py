@@ -26,12 +26,12 @@ class ScriptedVlm:
         self.asked: list[list[str]] = []
         self.schemas: list[object] = []
 
-    def describe(
+    def reply(
         self,
-        images: Sequence[Image.Image],
         conversations: Sequence[Conversation],
         sampling: Sampling,
         schema: object | None = None,
+        images: Sequence[Image.Image] = (),
     ) -> list[str]:
         self.schemas.append(schema)
         assert len(images) == len(conversations)

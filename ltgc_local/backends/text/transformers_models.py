@@ -31,8 +31,8 @@ PIXELS_PER_CHARACTER = 200
 log = logging.getLogger(__name__)
 
 
-class _ChatModel:
-    """A model with its tokenizer or processor, which has a chat template.
+class TransformersChat:
+    """A ``ChatModel``: a model, and its tokenizer or processor with a chat template.
 
     transformers' classes are named, not imported: a processor brings a second of imports that an llm does not need.
     """
@@ -56,52 +56,41 @@ class _ChatModel:
         self._model, self._parts, self._max_pixels = model, parts, options.max_pixels
         getattr(parts, "tokenizer", parts).padding_side = "left"
 
-    def _generate(self, sampling: Sampling, **inputs: Any) -> list[str]:
-        """Generate after left-padded inputs and decode only the new tokens."""
-        return generate(
-            self._model, self._parts(padding=True, return_tensors="pt", **inputs), sampling, self._parts.batch_decode
-        )
+    def reply(
+        self,
+        conversations: Sequence[Conversation],
+        sampling: Sampling,
+        schema: dict[str, Any] | None = None,
+        images: Sequence[Image.Image] | None = None,
+    ) -> list[str]:
+        shown = [shrink(image.convert("RGB"), self._max_pixels) for image in images or ()]
+        turns = [with_image(each, {"type": "image"}) if shown else list(each) for each in conversations]
+        texts = render_all(self._parts, turns)
+        lengths = [len(text) for text in texts]
+        if shown:
+            pixels = [image.width * image.height for image in shown]
+            lengths = [length + num // PIXELS_PER_CHARACTER for length, num in zip(lengths, pixels, strict=True)]
+
+        def reply(rows: list[int]) -> list[str]:
+            more = {"images": [[shown[i]] for i in rows]} if shown else {"add_special_tokens": False}
+            inputs = self._parts(text=[texts[i] for i in rows], padding=True, return_tensors="pt", **more)
+            return generate(self._model, inputs, sampling, self._parts.batch_decode)
+
+        return reply_in_batches(lengths, self._model.device.type, reply)
 
 
 @final
-class TransformersLlm(_ChatModel):
+class TransformersLlm(TransformersChat):
     """Any causal language model with a chat template."""
 
     auto_model, auto_parts = "AutoModelForCausalLM", "AutoTokenizer"
 
-    def reply(
-        self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
-    ) -> list[str]:
-        texts = render_all(self._parts, [list(turns) for turns in conversations])
-
-        def reply(rows: list[int]) -> list[str]:
-            return self._generate(sampling, text=[texts[i] for i in rows], add_special_tokens=False)
-
-        return reply_in_batches([len(text) for text in texts], self._model.device.type, reply)
-
 
 @final
-class TransformersVlm(_ChatModel):
+class TransformersVlm(TransformersChat):
     """An image-and-text chat model: one image per conversation, in its first turn."""
 
     auto_model, auto_parts = "AutoModelForImageTextToText", "AutoProcessor"
-
-    def describe(
-        self,
-        images: Sequence[Image.Image],
-        conversations: Sequence[Conversation],
-        sampling: Sampling,
-        schema: dict[str, Any] | None = None,
-    ) -> list[str]:
-        texts = render_all(self._parts, [with_image(turns, {"type": "image"}) for turns in conversations])
-        shown = [shrink(image.convert("RGB"), self._max_pixels) for image in images]
-
-        def reply(rows: list[int]) -> list[str]:
-            return self._generate(sampling, text=[texts[i] for i in rows], images=[[shown[i]] for i in rows])
-
-        pixels = [image.width * image.height for image in shown]
-        lengths = [len(text) + num // PIXELS_PER_CHARACTER for text, num in zip(texts, pixels, strict=True)]
-        return reply_in_batches(lengths, self._model.device.type, reply)
 
 
 def with_image(turns: Conversation, image: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -29,40 +29,34 @@ CPU_BATCHED_TOKENS = 4096
 GPU_MEMORY_SHARE = 0.9
 
 
-@final
 class VllmLlm:
-    """Qwen2.5, Qwen3, Llama and every other causal language model that vLLM serves."""
+    """Qwen2.5, Qwen3, Llama and every other causal language model that vLLM serves, as a ``ChatModel``."""
+
+    limits: Mapping[str, Any] = {}
 
     def __init__(self, folder: Path, options: TextOptions) -> None:
-        self._engine = load_engine(folder, options)
+        self._engine, self._max_pixels = load_engine(folder, options, **self.limits), options.max_pixels
 
     def reply(
-        self, conversations: Sequence[Conversation], sampling: Sampling, schema: dict[str, Any] | None = None
-    ) -> list[str]:
-        return chat(self._engine, [[dict(turn) for turn in turns] for turns in conversations], sampling, schema)
-
-
-@final
-class VllmVlm:
-    """Qwen2.5-VL, LLaVA and every other image-and-text model that vLLM serves: one image per conversation."""
-
-    def __init__(self, folder: Path, options: TextOptions) -> None:
-        self._engine = load_engine(folder, options, limit_mm_per_prompt={"image": 1, "video": 0})
-        self._max_pixels = options.max_pixels
-
-    def describe(
         self,
-        images: Sequence[Image.Image],
         conversations: Sequence[Conversation],
         sampling: Sampling,
         schema: dict[str, Any] | None = None,
+        images: Sequence[Image.Image] | None = None,
     ) -> list[str]:
-        shown = [shrink(image.convert("RGB"), self._max_pixels) for image in images]
-        messages = [
-            with_image(turns, {"type": "image_pil", "image_pil": image})
-            for image, turns in zip(shown, conversations, strict=True)
-        ]
+        messages = [[dict(turn) for turn in turns] for turns in conversations]
+        if images is not None:
+            shown = [shrink(image.convert("RGB"), self._max_pixels) for image in images]
+            parts = [{"type": "image_pil", "image_pil": image} for image in shown]
+            messages = [with_image(turns, part) for turns, part in zip(conversations, parts, strict=True)]
         return chat(self._engine, messages, sampling, schema)
+
+
+@final
+class VllmVlm(VllmLlm):
+    """Qwen2.5-VL, LLaVA and every other image-and-text model that vLLM serves: one image per conversation."""
+
+    limits = {"limit_mm_per_prompt": {"image": 1, "video": 0}}
 
 
 def load_engine(folder: Path, options: TextOptions, **arguments: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ltgc_local.backends.protocols import ClipModel, Message, Sampling, VisionLanguageModel
+from ltgc_local.backends.protocols import ChatModel, ClipModel, Message, Sampling
 from ltgc_local.evaluation.metrics import accuracies
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.answers import ClassNameParser
@@ -36,12 +36,12 @@ def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
 
 
 def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[int]) -> list[Artefact]:
-    model: VisionLanguageModel = context.model
+    model: ChatModel = context.model
     test, names = context.corpus.test, context.corpus.class_names
     prompt = fill_classify(listed_names(context))
     turn: Message = {"role": "user", "content": prompt}
     sampling = Sampling(context.recipe.describe.max_new_tokens, seed=context.seed("classify", chunk[0]))
-    replies = model.describe(test.images(chunk), [[turn]] * len(chunk), sampling)
+    replies = model.reply([[turn]] * len(chunk), sampling, images=test.images(chunk))
     parser = ClassNameParser(names)
     answers = [
         Answer(test.keys[row], int(test.labels[row]), reply, *parser.parse(reply))

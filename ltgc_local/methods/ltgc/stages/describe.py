@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ltgc_local.backends.protocols import Message, Sampling, VisionLanguageModel
+from ltgc_local.backends.protocols import ChatModel, Message, Sampling
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.prompts import fill_describe, fill_form_reminder
 from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA, parse_descriptions
@@ -49,21 +49,21 @@ def described_rows(context: StageContext[LtgcRecipe | DescribedRecipe], class_id
 
 def run_chunk(context: StageContext[LtgcRecipe | DescribedRecipe], chunk: Sequence[TailImage]) -> list[Artefact]:
     names, train = context.corpus.class_names, context.corpus.train
-    model: VisionLanguageModel = context.model
+    model: ChatModel = context.model
     is_structured = context.is_structured("vlm", context.recipe.describe.reply_form)
     schema = DESCRIPTION_SCHEMA if is_structured else None
     sampling = Sampling(context.recipe.describe.max_new_tokens, seed=context.seed("describe", chunk[0].row))
     images = train.images([item.row for item in chunk])
     prompts = [fill_describe(names[item.class_id], is_structured) for item in chunk]
     turns: list[list[Message]] = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    replies = model.describe(images, turns, sampling, schema)
+    replies = model.reply(turns, sampling, schema, images)
     exchanges = _exchanges(chunk, turns, replies)
     again = [i for i, item in enumerate(chunk) if not parse_descriptions(replies[i], names[item.class_id]).sentences]
     if again:
         for i in again:
             reminder = fill_form_reminder(names[chunk[i].class_id])
             turns[i] += [{"role": "assistant", "content": replies[i]}, {"role": "user", "content": reminder}]
-        second = model.describe([images[i] for i in again], [turns[i] for i in again], sampling)
+        second = model.reply([turns[i] for i in again], sampling, images=[images[i] for i in again])
         for i, reply in zip(again, second, strict=True):
             replies[i] = reply
         exchanges += _exchanges([chunk[i] for i in again], [turns[i] for i in again], second)

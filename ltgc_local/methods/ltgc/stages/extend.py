@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ltgc_local.backends.protocols import LanguageModel, Sampling
+from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.datasets.groups import num_extended
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.context import Chunk, StageContext, split
@@ -154,7 +154,7 @@ class Extension:
         self.rejected: list[Rejected] = []
         self.budget = TokenBudget(context, "extend")
         self._context = context
-        self._model: LanguageModel = context.model
+        self._model: ChatModel = context.model
         self._is_structured = context.is_structured("llm", self.settings.reply_form)
 
     def run(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ltgc_local.backends.protocols import LanguageModel, Sampling
+from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.prompts import fill_refine
 from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
@@ -40,7 +40,7 @@ def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
 def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[Missed]) -> list[Artefact]:
     """Write a description for the next round for every missed one; where no refinement parses, the text stays."""
     settings, names = context.recipe.extend, context.corpus.class_names
-    model: LanguageModel = context.model
+    model: ChatModel = context.model
     budget = TokenBudget(context, "refine")
     is_structured = context.is_structured("llm", settings.reply_form)
     schema = DESCRIPTION_SCHEMA if is_structured else None

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 
 from ltgc_local.backends.clip.tokens import load_clip_token_counter
-from ltgc_local.backends.protocols import LanguageModel, Message, Sampling
+from ltgc_local.backends.protocols import ChatModel, Message, Sampling
 from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.prompts import class_sentence, fill_form_reminder, fill_summarize
 from ltgc_local.methods.ltgc.replies import cut_to_tokens, normal_form, parse_descriptions
@@ -32,7 +32,7 @@ def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
 
 def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[int]) -> list[Artefact]:
     names = [context.corpus.class_names[class_id] for class_id in chunk]
-    model: LanguageModel = context.model
+    model: ChatModel = context.model
     max_tokens = context.recipe.extend.max_clip_tokens
     count_tokens = load_clip_token_counter(context.role_folder("clip"))
     sampling = Sampling(context.recipe.extend.max_new_tokens, seed=context.seed("summarize", chunk[0]))
