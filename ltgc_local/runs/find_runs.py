@@ -66,7 +66,7 @@ def _row_order(folder: Path) -> list[str]:
     path = folder / "table.json"
     try:
         order = read_sealed(path, TableOrder, "rows are in the order of their names") if os.path.isfile(path) else None
+        return order.rows if order is not None else []
     except ArtefactError as problem:  # only an order
         log.warning("%s", problem)
         return []
-    return order.rows if order is not None else []

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.regular_files import MIB, read_bytes
@@ -44,7 +44,7 @@ class Holder(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     host: str
-    pid: int
+    pid: int = Field(gt=0, lt=2**31)
     boot: str  # changes when the machine starts
     namespace: str  # of process numbers: every container has its own
     started: str  # when the process started, in the system's ticks: process numbers are reused
@@ -55,7 +55,7 @@ class Holder(BaseModel):
             host=socket.gethostname(),
             pid=os.getpid(),
             boot=_read_proc("/proc/sys/kernel/random/boot_id"),
-            namespace=_link("/proc/self/ns/pid"),
+            namespace=_namespace(),
             started=_start_of(os.getpid()),
         )
 
@@ -222,18 +222,15 @@ def _read_proc(path: str) -> str:
         return ""
 
 
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
+def _namespace() -> str:
+    with suppress(OSError):
+        return os.readlink("/proc/self/ns/pid")
+    return ""
 
 
 def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as problem:
+        return not isinstance(problem, ProcessLookupError)
     return True

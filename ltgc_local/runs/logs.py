@@ -123,14 +123,13 @@ class _Stderr(logging.StreamHandler[TextIO]):
         return record.levelno >= logging.WARNING or _is_of(record, OURS)
 
     def format(self, record: logging.LogRecord) -> str:
+        text, level = record.getMessage(), record.levelname.lower()
         if not _is_of(record, OURS):
-            text = f"{record.levelname.lower()}: {record.name}: {record.getMessage()}"
+            text = f"{level}: {record.name}: {text}"
         elif record.exc_info and (self._traceback or record.levelno > logging.ERROR):
             text = logging.Formatter().formatException(record.exc_info)
-        elif record.levelno >= logging.ERROR:
-            text = record.getMessage()
-        else:
-            text = f"{record.levelname.lower()}: {record.getMessage()}"
+        elif record.levelno < logging.ERROR:
+            text = f"{level}: {text}"
         return printable(text)
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +21,22 @@ PROVENANCE = "provenance.json"
 
 def read_run_recipe(root: Path) -> Recipe:
     """Return the recipe that a run directory was made from; an ArtefactError says if it is missing or damaged."""
-    path = root / RECIPE
-    mend = _mend(root)
-    value = read_object(path, mend)
-    if value is None:
-        raise ArtefactError(
-            f"{path}: not there; {root} is no run directory (ltgc-local run RECIPE --out {shlex.quote(str(root))} "
-            "makes one)"
-        )
+    value = read_settings(root)
     try:
         return class_of(value).model_validate_json(json.dumps(value))
     except ValidationError as problem:
-        raise ArtefactError(f"{path}: of another version of ltgc-local ({first_problem(problem)}); {mend}") from None
+        words = f"of another version of ltgc-local ({first_problem(problem)})"
+        raise ArtefactError(f"{root / RECIPE}: {words}; {_mend(root)}") from None
 
 
 def read_settings(root: Path) -> dict[str, Any]:
     """Return a run's recipe as plain values, whatever version of ltgc-local wrote it."""
     mend = _mend(root)
     value = read_object(root / RECIPE, mend)
-    if value is None or not isinstance(value.get("name"), str):
-        raise ArtefactError(f"{root / RECIPE}: not there, or no recipe; {mend}")
+    if value is None:
+        raise ArtefactError(f"{root / RECIPE}: not there, so {root} is not a run directory; {mend}")
+    if not isinstance(value.get("name"), str):
+        raise ArtefactError(f"{root / RECIPE}: not a recipe; {mend}")
     return value
 
 
@@ -63,14 +60,10 @@ def _mend(root: Path) -> str:
 
     Anybody may have written the run's files, so only an ``ltgc-local run`` command is repeated, and it is quoted.
     """
-    try:
+    words: list[str] = []
+    with suppress(ArtefactError, ValueError):
         provenance = read_provenance_file(root)
-    except ArtefactError:
-        provenance = None
-    try:
         words = shlex.split(provenance.command) if provenance is not None else []
-    except ValueError:
-        words = []
     if words[:2] != ["ltgc-local", "run"] or len(words) < 3 or any(word in ("--out", "--from") for word in words):
         return f"type: ltgc-local run RECIPE --out {shlex.quote(str(root))}, with its recipe for RECIPE"
     table = next((parent for parent in root.parents if (parent / "table.json").is_file()), None)
@@ -79,9 +72,8 @@ def _mend(root: Path) -> str:
 
 
 def _write_changed(path: Path, value: dict[str, Any]) -> None:
-    try:
-        if read_object(path, "") == value:
-            return
-    except ArtefactError:  # damaged: this mends it
-        pass
-    write_sealed(path, value)
+    found = None
+    with suppress(ArtefactError):  # damaged: written again
+        found = read_object(path, "")
+    if found != value:
+        write_sealed(path, value)

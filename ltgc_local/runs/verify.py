@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from ltgc_local.errors import ArtefactError
@@ -68,17 +69,14 @@ def find_damage(
 
     with ThreadPoolExecutor(min(MAX_THREADS, num_cpus()), thread_name_prefix="verify") as pool:
         problems = list(pool.map(look, wanted))
-    if found:
-        _write_memory(folder, memory | found)
+    _remember(folder, found)
     yield from ((folder / name, problem) for name, problem in zip(wanted, problems, strict=True) if problem)
 
 
 def remember(folder: Path, whole: Mapping[str, FileFacts]) -> None:
     """Remember files that are known to be whole, such as links to files just verified elsewhere."""
     large = {name: facts for name, facts in whole.items() if facts.bytes >= REMEMBERED_FROM}
-    stamps = {name: _stamp((folder / name).lstat(), facts.sha256) for name, facts in large.items()}
-    if stamps:
-        _write_memory(folder, _read_memory(folder) | stamps)
+    _remember(folder, {name: _stamp((folder / name).lstat(), facts.sha256) for name, facts in large.items()})
 
 
 def _stamp(state: os.stat_result, digest: str) -> Stamp:
@@ -93,8 +91,7 @@ def _read_memory(folder: Path) -> dict[str, Stamp]:
     return dict(memory.root) if memory is not None else {}
 
 
-def _write_memory(folder: Path, memory: Mapping[str, Stamp]) -> None:
-    try:
-        write_sealed(folder / MEMORY, dict(memory))
-    except ArtefactError:  # a full or read-only disk: the files are hashed again
-        return
+def _remember(folder: Path, stamps: Mapping[str, Stamp]) -> None:
+    if stamps:
+        with suppress(ArtefactError):  # a full or read-only disk: the files are hashed again
+            write_sealed(folder / MEMORY, {**_read_memory(folder), **stamps})
