@@ -19,7 +19,8 @@ import click
 
 from benchmarks.contest import Contender, time_in_turns
 from benchmarks.results import report
-from ltgc_local.model_store import check_model_folder, find_card
+from ltgc_local.model_store.cards import find_card
+from ltgc_local.model_store.folders import check_model_folder
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.prefetch import num_cpus
 from ltgc_local.regular_files import digest_file

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.methods.registry import METHODS
-from ltgc_local.model_store import ROLES
+from ltgc_local.model_store.cards import ROLES
 from ltgc_local.pipeline.plan import build_plan, step_settings
 from ltgc_local.recipe import Recipe, load_recipe
 

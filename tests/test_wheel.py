@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.model_store import list_cards
+from ltgc_local.model_store.cards import list_cards
 
 ROOT = Path(__file__).resolve().parents[1]
 #: What a clone holds that concerns a build; of data/ what is in the repository, for a clone may hold ImageNet there.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from ltgc_local.model_store import FewStepCard
+    from ltgc_local.model_store.cards import FewStepCard
 
 #: For chat templates: a model that can think aloud (Qwen3) should reply at once, since thinking would use up the tokens
 #: of the reply. Templates without such a switch ignore this.

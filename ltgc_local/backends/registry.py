@@ -13,7 +13,7 @@ from typing import Any
 
 from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.errors import BackendError, LtgcError, ModelError
-from ltgc_local.model_store import TEXT_ROLES, Role, find_card
+from ltgc_local.model_store.cards import TEXT_ROLES, Role, find_card
 from ltgc_local.out_of_memory import is_out_of_memory
 from ltgc_local.recipe import Recipe, T2iModels, TextModels
 

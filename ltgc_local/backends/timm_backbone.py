@@ -20,7 +20,7 @@ from torch import nn
 
 from ltgc_local.backends.protocols import BackboneOptions
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import read_json
+from ltgc_local.model_store.files import read_json
 
 HALF = (0.5, 0.5, 0.5)
 

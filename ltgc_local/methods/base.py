@@ -11,7 +11,7 @@ from typing import Generic, Literal
 
 from ltgc_local.comparison.compared import MethodComparison
 from ltgc_local.datasets import Corpus
-from ltgc_local.model_store import Role
+from ltgc_local.model_store.cards import Role
 from ltgc_local.recipe import RecipeT
 from ltgc_local.reporting.reported import MethodReport
 

@@ -16,7 +16,8 @@ from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.base import Step
 from ltgc_local.methods.registry import method_of
-from ltgc_local.model_store import TEXT_ROLES, ModelCard, Role, find_card, model_folder
+from ltgc_local.model_store.cards import TEXT_ROLES, ModelCard, Role, find_card
+from ltgc_local.model_store.folders import model_folder
 from ltgc_local.prefetch import num_cpus
 from ltgc_local.recipe import Recipe, T2iModels, TextModels
 from ltgc_local.runs.directory import RunDirectory

@@ -8,7 +8,7 @@ from typing import Any
 from ltgc_local.backends.registry import backend_of
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.base import Step
-from ltgc_local.model_store import Role, find_card
+from ltgc_local.model_store.cards import Role, find_card
 from ltgc_local.pipeline.plan import step_settings
 from ltgc_local.recipe import Recipe, T2iModels
 from ltgc_local.records import RECORD_VERSION

@@ -12,7 +12,8 @@ from ltgc_local.datasets import open_corpus
 from ltgc_local.datasets.groups import SHOTS, shot_of
 from ltgc_local.errors import ArtefactError, ModelError
 from ltgc_local.methods.registry import METHODS, method_of
-from ltgc_local.model_store import ModelCard, NoWeightsError, check_model_folder, find_card
+from ltgc_local.model_store.cards import ModelCard, find_card
+from ltgc_local.model_store.folders import NoWeightsError, check_model_folder
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.recipe.schema import DEFAULT_METHOD

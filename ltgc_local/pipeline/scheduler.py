@@ -19,15 +19,9 @@ from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.base import Step
 from ltgc_local.methods.registry import method_of
-from ltgc_local.model_store import (
-    TEXT_ROLES,
-    ModelCard,
-    Role,
-    check_model_folder,
-    digest_folder,
-    find_card,
-    model_files,
-)
+from ltgc_local.model_store.cards import TEXT_ROLES, ModelCard, Role, find_card
+from ltgc_local.model_store.files import digest_folder, model_files
+from ltgc_local.model_store.folders import check_model_folder
 from ltgc_local.pipeline.executors.gpus import distributed_environments, share_gpus, visible_gpus
 from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint

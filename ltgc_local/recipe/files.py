@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import ROLES, FewStepCard, ModelCard, list_cards, where_searched
+from ltgc_local.model_store.cards import ROLES, FewStepCard, ModelCard, list_cards, where_searched
 from ltgc_local.recipe.messages import did_you_mean
 from ltgc_local.recipe.schema import DiffusionRecipe, Draw, LtgcRecipe, Recipe, T2iModels
 from ltgc_local.regular_files import check_regular

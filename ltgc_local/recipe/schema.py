@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypeVar
 
-from ltgc_local.model_store import ROLES, Role
+from ltgc_local.model_store.cards import ROLES, Role
 from ltgc_local.recipe.block import Block, Name
 from ltgc_local.recipe.diffusion import DescribedDiffusion, Diffusion
 from ltgc_local.recipe.generation import Assess, Describe, Draw, Extend, Leaks, LtgcDescribe, LtgcExtend, Scorer

@@ -23,7 +23,7 @@ from ltgc_local.backends.protocols import ModelOptions, Sampling, TextOptions
 from ltgc_local.backends.registry import BACKENDS, load_model
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.errors import BackendError, ModelError
-from ltgc_local.model_store import ROLES
+from ltgc_local.model_store.cards import ROLES
 from ltgc_local.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.backends.sdxl.prompts import Embeddings
 from ltgc_local.backends.sdxl.unet import NoisePredictor
 from ltgc_local.backends.sdxl.weights import SCHEDULERS
-from ltgc_local.model_store import FewStepCard
+from ltgc_local.model_store.cards import FewStepCard
 from tests.backends.sdxl_stock import FOLDER, PROMPTS, WANTED, difference, draw_ours, draw_stock, load_stock
 
 TOLERANCE = 1  # grey levels

@@ -23,7 +23,7 @@ from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.sdxl.batches import BatchSizeCache
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import BackendError, ModelError
-from ltgc_local.model_store import FewStepCard
+from ltgc_local.model_store.cards import FewStepCard
 from ltgc_local.out_of_memory import is_out_of_memory
 from tests.backends.sdxl_stock import FOLDER, WANTED, difference, draw_ours, draw_stock, load_stock
 

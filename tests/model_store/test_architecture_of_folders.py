@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import ModelCard, check_model_folder, read_card
+from ltgc_local.model_store.cards import ModelCard, read_card
+from ltgc_local.model_store.folders import check_model_folder
 
 MINIATURES = Path(__file__).resolve().parents[2] / "data/miniatures"
 EMPTY = (2).to_bytes(8, "little") + b"{}"  # a safetensors file without tensors

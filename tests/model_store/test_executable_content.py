@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import check_model_folder, read_card
+from ltgc_local.model_store.cards import read_card
+from ltgc_local.model_store.folders import check_model_folder
 from tests.model_store.folders_of_roles import CARDS, CONFIG, ROOT, card_of, copy_folder, edit_json, validate
 
 #: Puts something executable into a role's folder and returns the name of the file that must be named.

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import find_card, list_cards, read_card
+from ltgc_local.model_store.cards import find_card, list_cards, read_card
 from tests.model_store.test_model_cards import FRONT, refusal, write_card
 
 SECONDS = 2
@@ -120,7 +120,7 @@ def test_no_odd_card_takes_much_memory(tmp_path: Path) -> None:
 import resource, sys
 from pathlib import Path
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import read_card
+from ltgc_local.model_store.cards import read_card
 resource.setrlimit(resource.RLIMIT_AS, (500 * 2**20, -1))
 for path in Path({str(tmp_path)!r}).glob("*.md"):
     try:

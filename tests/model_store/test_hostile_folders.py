@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.errors import BackendError, ModelError
-from ltgc_local.model_store import ModelCard, check_model_folder, digest_folder, open_clip_weights, read_card
 from ltgc_local.model_store import files as store_files
+from ltgc_local.model_store.architecture import open_clip_weights
+from ltgc_local.model_store.cards import ModelCard, read_card
+from ltgc_local.model_store.files import digest_folder
+from ltgc_local.model_store.folders import check_model_folder
 from tests.model_store.folders_of_roles import card_of, copy_folder, edit_json, validate
 
 FILES = {

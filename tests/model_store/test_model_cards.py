@@ -9,7 +9,8 @@ import pytest
 
 from ltgc_local.backends.registry import BACKENDS
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import check_model_folder, find_card, list_cards, model_folder, read_card
+from ltgc_local.model_store.cards import find_card, list_cards, read_card
+from ltgc_local.model_store.folders import check_model_folder, model_folder
 from tests.backends.tiny_models import LANGUAGE_MODELS, VISION_LANGUAGE_MODELS
 
 SHIPPED = {card.name: card for card in list_cards(Path(__file__).resolve().parents[2] / "model_cards")}

@@ -11,7 +11,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import ModelCard, check_model_folder, check_safetensors, digest_folder, read_card
+from ltgc_local.model_store.cards import ModelCard, read_card
+from ltgc_local.model_store.files import digest_folder
+from ltgc_local.model_store.folders import check_model_folder
+from ltgc_local.model_store.safetensors_files import check_safetensors
 from ltgc_local.regular_files import digest_file
 
 

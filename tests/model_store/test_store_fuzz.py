@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import check_model_folder, check_safetensors, read_card
+from ltgc_local.model_store.cards import read_card
+from ltgc_local.model_store.folders import check_model_folder
+from ltgc_local.model_store.safetensors_files import check_safetensors
 from tests.model_store.folders_of_roles import ROOT, card_of, copy_folder
 
 SECONDS = 2

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import ModelCard, check_model_folder, list_cards, read_card
+from ltgc_local.model_store.cards import ModelCard, list_cards, read_card
+from ltgc_local.model_store.folders import check_model_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = {"vlm": "miniature-qwen2.5-vl", "llm": "miniature-qwen3", "t2i": "miniature-sdxl", "clip": "miniature-vit"}

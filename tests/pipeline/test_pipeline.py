@@ -11,7 +11,7 @@ import pytest
 
 from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import ArtefactError, DataError, ModelError
-from ltgc_local.model_store import find_card
+from ltgc_local.model_store.cards import find_card
 from ltgc_local.pipeline.fingerprint import StaleStep, fingerprint
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.pipeline.scheduler import Request, _digests, read_run_recipe, run_pipeline

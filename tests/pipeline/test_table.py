@@ -13,7 +13,7 @@ from PIL import Image
 from ltgc_local.cli.text import outcome_as_text, stale_as_text
 from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import ModelError, RecipeError
-from ltgc_local.model_store import find_card
+from ltgc_local.model_store.cards import find_card
 from ltgc_local.pipeline.fingerprint import StaleStep, fingerprint
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.pipeline.scheduler import _digests

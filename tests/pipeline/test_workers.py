@@ -18,7 +18,7 @@ from ltgc_local.errors import BackendError, LtgcError, RecipeError
 from ltgc_local.methods.base import StageSpec, Step
 from ltgc_local.methods.ltgc.plan import COLLECT, DESCRIBE, DRAW, EXTEND, TRAIN
 from ltgc_local.methods.tgn.plan import DISTILL, TRAIN_GENERATOR
-from ltgc_local.model_store import find_card
+from ltgc_local.model_store.cards import find_card
 from ltgc_local.pipeline.executors.gpus import RENDEZVOUS, distributed_environments, share_gpus, visible_gpus
 from ltgc_local.pipeline.executors.local import _threads, _wait, run_workers
 from ltgc_local.pipeline.plan import build_plan

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ltgc_local.datasets import BENCHMARKS
 from ltgc_local.datasets.fashion_mnist_lt import MADE_BY
-from ltgc_local.model_store import ROLES
+from ltgc_local.model_store.cards import ROLES
 from ltgc_local.recipe.files import DATA_COMMANDS
 from ltgc_local.recipe.markers import Shapes, iterate_fields, marker
 from ltgc_local.recipe.messages import SYNONYMS, block_keys

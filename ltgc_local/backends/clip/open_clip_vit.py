@@ -24,7 +24,8 @@ from ltgc_local.backends.clip.pixels import TwoTowers
 from ltgc_local.backends.clip.tokens import load_open_clip_tokenizer
 from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import open_clip_weights, read_json
+from ltgc_local.model_store.architecture import open_clip_weights
+from ltgc_local.model_store.files import read_json
 from ltgc_local.regular_files import MIB, read_text
 
 LORA_TARGETS = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ltgc_local.errors import BackendError, ModelError
-from ltgc_local.model_store import read_json
+from ltgc_local.model_store.files import read_json
 from ltgc_local.out_of_memory import is_out_of_memory
 
 

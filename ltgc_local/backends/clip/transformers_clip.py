@@ -19,7 +19,7 @@ from ltgc_local.backends.clip.pixels import TwoTowers
 from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.backends.weights import load_pretrained
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import read_json
+from ltgc_local.model_store.files import read_json
 from ltgc_local.regular_files import MIB, read_text
 
 NEEDED = ("config.json", "preprocessor_config.json", "tokenizer_config.json")

@@ -25,7 +25,7 @@ from transformers import BitsAndBytesConfig, CLIPTextModel, CLIPTextModelWithPro
 from ltgc_local.backends.text.quantised import check_quantisation
 from ltgc_local.backends.weights import load_pretrained
 from ltgc_local.errors import ModelError
-from ltgc_local.model_store import FewStepCard
+from ltgc_local.model_store.cards import FewStepCard
 
 #: Name in a card -> diffusers' class.
 SCHEDULERS = {

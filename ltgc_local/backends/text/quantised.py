@@ -10,7 +10,7 @@ from ltgc_local.backends.protocols import TextOptions
 from ltgc_local.backends.torch_device import resolve_device, resolve_dtype
 from ltgc_local.backends.weights import load_pretrained
 from ltgc_local.errors import BackendError
-from ltgc_local.model_store import read_json
+from ltgc_local.model_store.files import read_json
 
 #: config.json's quant_method -> the package that transformers needs for it; None: it needs a GPU only.
 PACKAGES: dict[str, str | None] = {

@@ -18,7 +18,8 @@ from ltgc_local.backends.images import shrink
 from ltgc_local.backends.protocols import NO_THINKING, Conversation, Sampling, TextOptions
 from ltgc_local.backends.text.quantised import load_quantised
 from ltgc_local.errors import BackendError
-from ltgc_local.model_store import TooSlowError, raise_too_slow, time_limit
+from ltgc_local.model_store.limits import TooSlowError, time_limit
+from ltgc_local.model_store.templates import raise_too_slow
 
 #: Conversations that are generated at once, by device: a batch is done when its longest reply is. Batches hold
 #: conversations of similar length and are not refilled: transformers' continuous batching supports neither images nor a

@@ -19,7 +19,7 @@ from ltgc_local.backends.images import shrink
 from ltgc_local.backends.protocols import NO_THINKING, Conversation, Sampling, TextOptions
 from ltgc_local.backends.text.transformers_models import with_image
 from ltgc_local.errors import BackendError
-from ltgc_local.model_store import read_json
+from ltgc_local.model_store.files import read_json
 
 #: On a CPU the key-value cache is ordinary memory, and vLLM takes 16 GiB of it unless told otherwise.
 CPU_CACHE_BYTES = 256 * 2**20

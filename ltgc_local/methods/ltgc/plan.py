@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ltgc_local.methods.base import REPORT, StageSpec, Step, leak_guard
-from ltgc_local.model_store import Role
+from ltgc_local.model_store.cards import Role
 from ltgc_local.recipe import LtgcRecipe
 
 DESCRIBE = StageSpec("ltgc.stages.describe", "chunks")

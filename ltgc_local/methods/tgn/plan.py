@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ltgc_local.methods.base import REPORT, StageSpec, Step, leak_guard
 from ltgc_local.methods.ltgc.plan import BUDGET, DESCRIBE, EXTEND
-from ltgc_local.model_store import Role
+from ltgc_local.model_store.cards import Role
 from ltgc_local.recipe import DescribedRecipe, DiffusionRecipe, TgnRecipe
 
 CLASS_MANIFEST = StageSpec("tgn.stages.class_manifest")
