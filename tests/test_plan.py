@@ -18,10 +18,9 @@ from ltgc_local.recipe.schema import VARIANTS, Kmdn
 ROOT = Path(__file__).resolve().parents[1]
 MakeRecipe = Callable[..., Recipe]
 # a <- b <- d, a <- c, e alone
-STEPS = (
-    Step("a", REPORT), Step("b/0", REPORT, ("a",)), Step("b/1", REPORT, ("a",)), Step("d", REPORT, ("b/0",)),
-    Step("bb", REPORT),
-)  # fmt: skip
+A = Step("a", REPORT)
+B_0, B_1 = (Step(f"b/{number}", REPORT, {"first": (A,)}) for number in range(2))
+STEPS = (A, B_0, B_1, Step("d", REPORT, {"second": (B_0,)}), Step("bb", REPORT))
 
 
 @pytest.mark.parametrize(

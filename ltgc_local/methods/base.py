@@ -5,9 +5,9 @@ A method is a folder under ``methods`` with a ``Method`` in its ``method.py``, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal
+from typing import Any, Generic, Literal, TypeAlias
 
 from ltgc_local.comparison.compared import MethodComparison
 from ltgc_local.datasets import Corpus
@@ -22,25 +22,46 @@ Parallel = Literal["alone", "chunks", "distributed"]
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A module under ``methods`` that does a step's work, and how workers share it."""
+    """The class that does a step's work, ``module:Class`` under ``methods``, and how workers share it.
 
-    module: str
+    Planning imports no stage: they need the model libraries.
+    """
+
+    entry: str
     parallel: Parallel = "alone"
+
+
+Inputs: TypeAlias = "Mapping[str, tuple[Step, ...]]"  # what the stage calls them -> the steps that it reads
 
 
 @dataclass(frozen=True)
 class Step:
-    """One process: a stage, the steps that it reads, its model if any, and the recipe fields that shape its output."""
+    """One process: a stage, the steps that it reads, its model if any, and the recipe fields that shape its output.
+
+    Attributes:
+        settings: a block (kmdn), a part of one (kmdn:distill), a field (kmdn.feature).
+        ignores: fields of those blocks that shape other steps and not this one.
+        co_resident: a second model, held in memory with the first where a recipe asks for it.
+        arm: of a training: what it is called in the figures.
+        options: what sets this step apart from others of the same stage.
+        is_seeded: whether the run's seed shapes its output.
+    """
 
     name: str
     stage: StageSpec
-    reads: tuple[str, ...] = ()
+    inputs: Inputs = field(default_factory=dict, repr=False, hash=False)
     model_role: Role | None = None
-    settings: tuple[str, ...] = ()  # a block (kmdn), a part of one (kmdn:distill), a field (kmdn.feature)
-    ignores: tuple[str, ...] = ()  # fields of those blocks that shape other steps and not this one
-    co_resident: Role | None = None  # a second model, held in memory with the first where a recipe asks for it
-    arm: str = ""  # of a training: what it is called in the figures
-    is_seeded: bool = True  # whether the run's seed shapes its output
+    settings: tuple[str, ...] = ()
+    ignores: tuple[str, ...] = ()
+    co_resident: Role | None = None
+    arm: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    is_seeded: bool = True
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The names of the steps that it reads."""
+        return tuple(dict.fromkeys(step.name for steps in self.inputs.values() for step in steps))
 
     @property
     def is_report(self) -> bool:
@@ -49,26 +70,23 @@ class Step:
 
 
 #: Stages that every method shares.
-FINGERPRINT_IMAGES = StageSpec("stages.fingerprint_images", "chunks")
-COMPARE_IMAGES = StageSpec("stages.compare_images")
-REPORT = StageSpec("stages.report")
+FINGERPRINT_ORIGINALS = StageSpec("stages.fingerprint_images:FingerprintOriginals", "chunks")
+FINGERPRINT_GENERATED = StageSpec("stages.fingerprint_images:FingerprintGenerated", "chunks")
+COMPARE_IMAGES = StageSpec("stages.compare_images:CompareImagesStage")
+REPORT = StageSpec("stages.report:ReportStage")
 
 
-def leak_guard() -> list[Step]:
+def leak_guard(generated: Step) -> list[Step]:
     """Return the steps that look for equal and near-duplicate images; runs on the same data share the originals'."""
-    reads = ("generated", "leaks/originals", "leaks/generated")
-    return [
-        Step(
-            "leaks/originals",
-            FINGERPRINT_IMAGES,
-            (),
-            "clip",
-            ("leaks:originals",),
-            is_seeded=False,
-        ),
-        Step("leaks/generated", FINGERPRINT_IMAGES, ("generated",), "clip"),
-        Step("leaks/compare", COMPARE_IMAGES, reads, None, ("leaks:compare",)),
-    ]
+    originals = Step("leaks/originals", FINGERPRINT_ORIGINALS, {}, "clip", ("leaks:originals",), is_seeded=False)
+    others = Step("leaks/generated", FINGERPRINT_GENERATED, {"generated": (generated,)}, "clip")
+    inputs = {"generated": (generated,), "originals' fingerprints": (originals,), "generated fingerprints": (others,)}
+    return [originals, others, Step("leaks/compare", COMPARE_IMAGES, inputs, None, ("leaks:compare",))]
+
+
+def report_on(*steps: Step) -> Step:
+    """Return the step that writes the page about ``steps``."""
+    return Step("report", REPORT, {"steps": steps}, None, ("report",))
 
 
 @dataclass(frozen=True)

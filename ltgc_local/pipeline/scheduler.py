@@ -28,7 +28,6 @@ from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
 from ltgc_local.pipeline.status import describe_change, describe_progress, read_progress
 from ltgc_local.recipe import Recipe, TextModels
-from ltgc_local.regular_files import read_text
 from ltgc_local.reporting.render import duration
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.disk import redo
@@ -106,8 +105,9 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
             log(f"{step.name} …")
             beat = partial(_say_progress, run, step.name, start, log)
             run_workers(run.root, step.name, _environments(step, recipe, cards), request.level, beat)
-            num_chunks = _read_number(run.folder(step.name) / "num_chunks")
-            run.write_manifest(step.name, fingerprint(step, recipe, run, digests), num_chunks, _wall(start))
+            run.write_manifest(
+                step.name, fingerprint(step, recipe, run, digests), run.num_chunks(step.name), _wall(start)
+            )
             log(f"{step.name}: {_facts(run, step)}")
         if steps_to_run == steps:
             shutil.rmtree(run.decoded, ignore_errors=True)  # of ImageNet-LT 17 GB, and of no use any more
@@ -196,13 +196,6 @@ def _known_digests(path: Path) -> dict[str, FolderDigest]:
     except ArtefactError:  # only a memory
         return {}
     return dict(known.root) if known is not None else {}
-
-
-def _read_number(path: Path) -> int:
-    try:
-        return int(read_text(path, 100))
-    except (OSError, ValueError) as problem:
-        raise ArtefactError(f"{path}: damaged ({problem}); the same command writes it again") from None
 
 
 def _mend_facts(

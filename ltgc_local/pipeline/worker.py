@@ -14,7 +14,6 @@ from ltgc_local import offline
 offline.set_environment()
 
 import ctypes  # noqa: E402 (the environment comes before every other import)
-import importlib  # noqa: E402
 import logging  # noqa: E402
 import os  # noqa: E402
 import signal  # noqa: E402
@@ -23,73 +22,100 @@ import time  # noqa: E402
 import warnings  # noqa: E402
 from contextlib import AbstractContextManager, nullcontext  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import cast  # noqa: E402
+from typing import Any, cast  # noqa: E402
 
 from ltgc_local import __version__  # noqa: E402
 from ltgc_local.errors import BackendError, LtgcError  # noqa: E402
-from ltgc_local.methods.context import Stage, StageContext  # noqa: E402
+from ltgc_local.methods.stage import ChunkedStage, Stage, WholeStage, stage_class  # noqa: E402
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
 from ltgc_local.pipeline.executors.gpus import RENDEZVOUS  # noqa: E402
 from ltgc_local.pipeline.plan import build_plan  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
+from ltgc_local.runs.chunk_plan import ChunkPlan  # noqa: E402
 from ltgc_local.runs.directory import RunDirectory  # noqa: E402
 from ltgc_local.runs.disk import explain  # noqa: E402
-from ltgc_local.runs.files import Text, write_atomically  # noqa: E402
+from ltgc_local.runs.files import Artefact  # noqa: E402
 from ltgc_local.runs.logs import Level, worker_logs  # noqa: E402
 from ltgc_local.runs.metrics import MetricsWriter, metrics_path  # noqa: E402
 from ltgc_local.runs.progress import Progress, peak_mib  # noqa: E402
 from ltgc_local.runs.provenance import read_run_recipe  # noqa: E402
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
+POLL_S = 0.05
 
 log = logging.getLogger("ltgc_local.pipeline.worker")  # this module's own name is __main__
 
 
 def run_step(root: Path, step_name: str, worker: int, workers: int, with_bar: bool = True) -> None:
-    """Execute this worker's chunks of a step, and the step's manifest by the last one standing (the launcher)."""
+    """Do this worker's part of a step: its chunks, or its share of every batch; the launcher writes the manifest."""
     run = RunDirectory(root)
     recipe = read_run_recipe(root)
     step = next(step for step in build_plan(recipe) if step.name == step_name)
-    stage: Stage = importlib.import_module(f"ltgc_local.methods.{step.stage.module}")
     is_distributed = step.stage.parallel == "distributed" and workers > 1
     folder, sharing = run.folder(step_name), {"workers": workers} if workers > 1 and not is_distributed else {}
     path = None if is_distributed and worker > 0 else metrics_path(folder, worker)
     metrics = MetricsWriter(path, folder / "logs" / "tensorboard" if recipe.report.tensorboard else None)
     progress = Progress(step_name, lambda values: metrics.write({**values, **sharing}), with_bar=with_bar)
     with _meeting(recipe, workers) if is_distributed else nullcontext(), progress:
-        complete = run.complete_chunks(step_name)
-        context = StageContext(recipe, step, run, progress, metrics)
-        chunks = stage.plan_chunks(context)
-        _review(stage, context, len(chunks))
-        mine = [number for number in range(len(chunks)) if is_distributed or number % workers == worker]
-        progress.expect(sum(len(chunks[number]) for number in mine))
-        if step.model_role is not None and any(number not in complete for number in mine):
-            log.info("%s: loading the model of role %s", step_name, step.model_role)
-            _ = context.model, context.co_resident_model  # loaded before a clock runs: a chunk's seconds are its work
-        for number in mine:
-            if number in complete:
-                progress.skip(len(chunks[number]))
-                continue
-            start = time.monotonic()
-            artefacts = stage.run_chunk(context, chunks[number])
-            if is_distributed and worker > 0:
-                continue
-            items, seconds, peak = len(chunks[number]), round(time.monotonic() - start, 3), peak_mib()
-            facts = {"items": items, "seconds": seconds, "peak_mib": peak}
-            run.write_chunk(step_name, number, artefacts, facts, getattr(stage, "NUMBERED", True))
-            log.info(
-                "%s: chunk %d of %d: %d items, %.1f s, %d MiB", step_name, number + 1, len(chunks), items, seconds, peak
-            )
-            _review(stage, context, len(chunks))
-    if worker == 0:
-        write_atomically(Text("num_chunks", str(len(chunks))), run.folder(step_name) / "num_chunks")
+        do_work(stage_class(step)(recipe, step, run, progress, metrics), worker, workers)
 
 
-def _review(stage: Stage, context: StageContext, num_chunks: int) -> None:
-    """Let a stage that has an opinion look at the chunks that are complete; it may warn, or refuse to go on."""
-    review = getattr(stage, "review", None)
-    if review is not None:
-        review(context, len(context.run.complete_chunks(context.step.name)) == num_chunks)
+def do_work(stage: Stage, worker: int = 0, workers: int = 1) -> None:
+    """Make and write what is missing of a stage's files, as far as it is this worker's."""
+    if isinstance(stage, ChunkedStage):
+        _make_chunks(stage, worker, workers)
+    elif isinstance(stage, WholeStage) and 0 not in stage.run.complete_chunks(stage.step.name):
+        _load_models(stage)
+        start = time.monotonic()
+        artefacts = stage.make()
+        if worker == 0:
+            _write(stage, 0, artefacts, 1, start)
+
+
+def _make_chunks(stage: ChunkedStage[Any, Any], worker: int, workers: int) -> None:
+    run, step, progress = stage.run, stage.step, stage.progress
+    complete, plan = run.complete_chunks(step.name), _plan(stage, worker)
+    sizes = plan.sizes
+    _review(stage, len(sizes))
+    mine = range(worker, len(sizes), workers)
+    progress.expect(sum(sizes[number] for number in mine))
+    if any(number not in complete for number in mine):
+        _load_models(stage)
+    for number in mine:
+        if number in complete:
+            progress.skip(sizes[number])
+            continue
+        start = time.monotonic()
+        artefacts = stage.make_chunk(plan.items(number, stage.item, run))
+        _write(stage, number, artefacts, sizes[number], start)
+        _review(stage, len(sizes))
+
+
+def _plan(stage: ChunkedStage[Any, Any], worker: int) -> ChunkPlan:
+    """Return the plan of the step's chunks, which the first worker writes and the others wait for."""
+    while (plan := stage.run.chunk_plan(stage.step.name)) is None:
+        if worker == 0:
+            return stage.run.write_chunk_plan(stage.step.name, stage.chunks(), stage.item)
+        time.sleep(POLL_S)  # if the first worker fails, the launcher ends this one
+    return plan
+
+
+def _load_models(stage: Stage) -> None:
+    """Load the step's models before a clock runs: a chunk's seconds are its work."""
+    if stage.step.model_role is not None:
+        log.info("%s: loading the model of role %s", stage.step.name, stage.step.model_role)
+        _ = stage.model, stage.co_resident_model
+
+
+def _write(stage: Stage, number: int, artefacts: list[Artefact], items: int, start: float) -> None:
+    seconds, peak = round(time.monotonic() - start, 3), peak_mib()
+    facts = {"items": items, "seconds": seconds, "peak_mib": peak}
+    stage.run.write_chunk(stage.step.name, number, artefacts, facts, isinstance(stage, ChunkedStage))
+    log.info("%s: chunk %d: %d items, %.1f s, %d MiB", stage.step.name, number + 1, items, seconds, peak)
+
+
+def _review(stage: ChunkedStage[Any, Any], num_chunks: int) -> None:
+    stage.review(len(stage.run.complete_chunks(stage.step.name)) == num_chunks)
 
 
 def _meeting(recipe: Recipe, workers: int) -> AbstractContextManager[None]:

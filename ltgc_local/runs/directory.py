@@ -6,6 +6,7 @@
 <run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
 <run>/draw/features-00000.safetensors  a clip's rows of images-00000.parquet, keyed by item (draw.clip_features)
 <run>/<step>/begun.json              the fingerprint of a step that has begun
+<run>/<step>/chunks/plan.json        which items each chunk has (``runs.chunk_plan``)
 <run>/<step>/chunks/00000.json       written last in chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
 <run>/<step>/verified.json           which large files were found whole, and when (``runs.verify``)
@@ -29,7 +30,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ from pydantic import BaseModel, ValidationError
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
 from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, read_text
+from ltgc_local.runs.chunk_plan import ChunkPlan, read_plan, write_plan
 from ltgc_local.runs.disk import cannot_read, make_folder, redo, writing
 from ltgc_local.runs.files import Artefact, GeneratedImage, read_images, write_atomically
 from ltgc_local.runs.generated import GeneratedRow, read_rows
@@ -98,6 +100,44 @@ class RunDirectory:
     def _manifest_files(self, step: str) -> dict[str, FileFacts]:
         manifest = self.manifest(step)
         return {} if manifest is None else manifest.files
+
+    def name_of(self, path: Path) -> str:
+        """Return the name in the run of a file of a step."""
+        return path.relative_to(self.root).as_posix()
+
+    def file(self, name: str) -> Path:
+        """Return a complete step's file by its name in the run, found whole.
+
+        Raises:
+            ArtefactError: as ``files``.
+        """
+        path = self.root / name
+        if path not in self._whole:
+            step, _, file = name.rpartition("/")
+            self.files(step, _kind(file) if _FILE_NAME.fullmatch(file) else "")
+            if path not in self._whole:
+                raise ArtefactError(f"{path}: not a file of the step {step}; {redo(self.root, step)}")
+        return path
+
+    def chunk_plan(self, step: str) -> ChunkPlan | None:
+        """Return the plan of a step's chunks; None before there is one, and of a step that has no chunks.
+
+        Raises:
+            ArtefactError: it is damaged.
+        """
+        return read_plan(self.folder(step) / "chunks", redo(self.root, step))
+
+    def num_chunks(self, step: str) -> int:
+        """Return how many chunks a step's plan has; without a plan it is one."""
+        plan = self.chunk_plan(step)
+        return 1 if plan is None else len(plan.chunks)
+
+    def write_chunk_plan(self, step: str, chunks: Sequence[Sequence[Any]], item: Any) -> ChunkPlan:
+        """Write the plan of a step's chunks, whose items are of the type ``item``, and return it."""
+        write_plan(self.folder(step) / "chunks", chunks, item, self)
+        plan = self.chunk_plan(step)
+        assert plan is not None
+        return plan
 
     def files(self, step: str, kind: str) -> list[Path]:
         """Return a complete step's files of one kind, in the order of their chunks, once each was found whole."""

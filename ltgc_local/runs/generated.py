@@ -15,6 +15,7 @@ from PIL import Image
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.runs.arrays import read_arrays, read_parquet
+from ltgc_local.runs.chunk_plan import StepFile
 from ltgc_local.runs.disk import redo_file
 from ltgc_local.runs.files import GeneratedImage, decode_png, read_images
 
@@ -31,7 +32,7 @@ class GeneratedRow:
     description_id: int
     round: int
     description: str
-    path: Path
+    path: StepFile
     row: int
 
     @property

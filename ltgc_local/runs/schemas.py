@@ -33,6 +33,21 @@ class Chunk(RunFile):
     peak_mib: Count
 
 
+class PlannedChunk(RunFile):
+    """A chunk's line of ``<step>/chunks/plan.jsonl``."""
+
+    offset: Count
+    bytes: Count
+    items: Count
+    sha256: Digest
+
+
+class ChunkPlanFile(RunFile):
+    """``<step>/chunks/plan.json``: the step's chunks, in order."""
+
+    chunks: list[PlannedChunk]
+
+
 class Manifest(RunFile):
     """``<step>/manifest.json``: the step is complete; ``fingerprint`` is what it was made from."""
 

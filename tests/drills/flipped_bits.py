@@ -28,7 +28,7 @@ from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import read_run_recipe
 
 #: Of no use to a complete step: what only a running one reads, and memories that are made anew.
-UNREAD = ("chunks", "begun.json", "num_chunks", "verified.json", "model_digests.json", "batch_sizes.json")
+UNREAD = ("chunks", "begun.json", "verified.json", "model_digests.json", "batch_sizes.json")
 UNREAD += ("logs", "metrics.jsonl")  # for people
 
 

@@ -25,10 +25,10 @@ DRAWING = ("draw.size_px=32", "draw.steps=1", "draw.shard_size=4", "assess.enabl
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 52 KiB: it holds the first shard of drawings and not the second."""
+    """A file system of 60 KiB: it holds the first shard of images and not the second."""
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=52k", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(place)]
     if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("only root may mount a small file system")
     yield place
@@ -117,7 +117,7 @@ def test_every_kind_of_file_says_so_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_no_lock_that_names_nobody(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
-        (small_disk / "ballast").write_bytes(b"x" * 60_000)
+        (small_disk / "ballast").write_bytes(b"x" * 70_000)
     run = RunDirectory(small_disk / "run")
     with pytest.raises(ArtefactError, match="No space left on device; what is complete"), run.locked():
         pass

@@ -38,7 +38,7 @@ def run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> RunDirectory:
 
 def test_a_step_runs_in_a_process_of_its_own_and_says_how_many_chunks(run: RunDirectory) -> None:
     run_workers(run.root, "generated")
-    assert (run.folder("generated") / "num_chunks").read_text() == "1"
+    assert run.num_chunks("generated") == 1
     assert sorted(run.complete_chunks("generated")) == [0]
     run.write_manifest("generated", {}, 1, 0.1)
     assert [image.key for image in run.images("generated")] == [(1, 0, 0), (1, 1, 0)]

@@ -173,11 +173,13 @@ class RunWriter:
             self.write("assess/template", [Lines("templates", templates)], len(templates))
             for number in range(self.recipe.assess.attempts):
                 self.write_round(number)
-        last = choose(self.drawn, self.scores if self.recipe.assess.enabled else None)
+        is_judged = self.recipe.assess.enabled
         by_key = {image.key: image for image in self.drawn}
-        accepted = [by_key[each.row.key] for each in last if each.trains]
+        last = choose(self.drawn)
+        trains = {row.key for row in last if not is_judged or self.scores[row.key].accepted}
+        accepted = [by_key[row.key] for row in last if row.key in trains]
         excluded = [
-            Rejected(each.row.class_id, each.row.description, "missed", "assess") for each in last if not each.trains
+            Rejected(row.class_id, row.description, "missed", "assess") for row in last if row.key not in trains
         ]
         shards = [Images("images", accepted)] if accepted else []
         self.write("generated", [Lines("excluded", excluded), *shards], 1)

@@ -1,4 +1,4 @@
-"""A stage's context on the shipped data, with what earlier steps wrote; and models that follow a script.
+"""A stage's stage on the shipped data, with what earlier steps wrote; and models that follow a script.
 
 The scripts stand for models that misbehave, which no miniature does on command.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.backends.protocols import Conversation, Sampling
-from ltgc_local.methods.context import StageContext
+from ltgc_local.methods.stage import Stage, stage_class
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Record
@@ -43,16 +43,15 @@ def scripted_llm() -> type[ScriptedLlm]:
 
 
 @pytest.fixture
-def make_context(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Callable[..., StageContext]:
-    """A function (step, *options, model=None) -> the context of that step in the test's run directory."""
+def make_stage(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Callable[..., Stage]:
+    """A function (step, *options, model=None) -> the stage of that step in the test's run directory."""
 
-    def make(step_name: str, *overrides: str, model: object | None = None) -> StageContext:
+    def make(step_name: str, *overrides: str, model: object | None = None) -> Stage:
         recipe = make_recipe(*overrides)
         step = next(step for step in build_plan(recipe) if step.name == step_name)
-        context = StageContext(recipe, step, RunDirectory(tmp_path / "run"), Progress(step_name))
-        if model is not None:
-            context.__dict__["model"] = model  # in the place of the cached property
-        return context
+        models = {step.model_role: model} if step.model_role and model is not None else {}
+        run = RunDirectory(tmp_path / "run")
+        return stage_class(step)(recipe, step, run, Progress(step_name), models=models)
 
     return make
 

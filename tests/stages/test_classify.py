@@ -32,33 +32,33 @@ class AnsweringVlm:
         return [self.answers[i % len(self.answers)] for i in range(start, len(self.prompts))]
 
 
-def test_the_same_number_of_images_of_each_class_is_asked_about_whatever_the_order(make_context: Any) -> None:
-    context = make_context("classify", *ASKED)
-    chunks = classify.plan_chunks(context)
+def test_the_same_number_of_images_of_each_class_is_asked_about_whatever_the_order(make_stage: Any) -> None:
+    stage = make_stage("classify", *ASKED)
+    chunks = stage.chunks()
     rows = [row for chunk in chunks for row in chunk]
     assert [len(chunk) for chunk in chunks] == [8, 8, 8, 6]
-    assert np.bincount(context.corpus.test.labels[rows]).tolist() == [3] * 10
+    assert np.bincount(stage.corpus.test.labels[rows]).tolist() == [3] * 10
     assert len(set(rows)) == 30
-    more = make_context("classify", *ASKED, "evaluate.vlm_images_per_class=5")
-    assert set(rows) < {row for chunk in classify.plan_chunks(more) for row in chunk}
-    other = make_context("classify", *ASKED, "seed=1")
-    assert set(rows) != {row for chunk in classify.plan_chunks(other) for row in chunk}
+    more = make_stage("classify", *ASKED, "evaluate.vlm_images_per_class=5")
+    assert set(rows) < {row for chunk in more.chunks() for row in chunk}
+    other = make_stage("classify", *ASKED, "seed=1")
+    assert set(rows) != {row for chunk in other.chunks() for row in chunk}
 
 
-def test_few_names_are_listed_in_the_prompt_and_many_are_not(make_context: Any) -> None:
+def test_few_names_are_listed_in_the_prompt_and_many_are_not(make_stage: Any) -> None:
     for most, listed in ((10, True), (9, False)):
         model = AnsweringVlm("bag")
-        context = make_context("classify", *ASKED, f"evaluate.vlm_names_in_prompt={most}", model=model)
-        classify.run_chunk(context, [0, 1])
-        names = context.corpus.class_names
+        stage = make_stage("classify", *ASKED, f"evaluate.vlm_names_in_prompt={most}", model=model)
+        stage.make_chunk([0, 1])
+        names = stage.corpus.class_names
         assert all(all(name in prompt for name in names) is listed for prompt in model.prompts)
         assert len(model.prompts) == 2
 
 
-def test_every_answer_is_recorded_with_what_it_was_taken_for(make_context: Any, records_of: Any) -> None:
-    context = make_context("classify", *ASKED, model=AnsweringVlm("Bags.", "no idea", ""))
-    answers = records_of(classify.run_chunk(context, [5, 7, 9]), "answers")
-    bag, test = context.corpus.class_names.index("bag"), context.corpus.test
+def test_every_answer_is_recorded_with_what_it_was_taken_for(make_stage: Any, records_of: Any) -> None:
+    stage = make_stage("classify", *ASKED, model=AnsweringVlm("Bags.", "no idea", ""))
+    answers = records_of(stage.make_chunk([5, 7, 9]), "answers")
+    bag, test = stage.corpus.class_names.index("bag"), stage.corpus.test
     assert [(a.reply, a.predicted, a.reason) for a in answers] == [
         ("Bags.", bag, "plural"),
         ("no idea", None, "names no class"),
@@ -67,39 +67,39 @@ def test_every_answer_is_recorded_with_what_it_was_taken_for(make_context: Any, 
     assert [(a.image_key, a.class_id) for a in answers] == [(test.keys[r], int(test.labels[r])) for r in (5, 7, 9)]
 
 
-def answered(context: Any, write_step: Any, replies: Sequence[tuple[int, str, int | None]]) -> dict[str, Any]:
+def answered(stage: Any, write_step: Any, replies: Sequence[tuple[int, str, int | None]]) -> dict[str, Any]:
     answers = [Answer(f"test/{i}", c, reply, guess, "") for i, (c, reply, guess) in enumerate(replies)]
-    write_step(context.run, "classify", Lines("answers", answers))
-    return classify.measure_answers(context, context.model)
+    write_step(stage.run, "classify", Lines("answers", answers))
+    return classify.measure_answers(stage, stage.model)
 
 
-def test_an_answer_to_the_list_that_names_no_class_is_wrong(make_context: Any, write_step: Any) -> None:
-    context = make_context("evaluate", *ASKED)
+def test_an_answer_to_the_list_that_names_no_class_is_wrong(make_stage: Any, write_step: Any) -> None:
+    stage = make_stage("evaluate", *ASKED)
     replies = [(0, "x", 0), (0, "x", 1), (1, "mumble", None), (1, "x", 1)]
-    found = answered(context, write_step, replies)
+    found = answered(stage, write_step, replies)
     assert (found["all"], found["per_class"]) == (50.0, {"0": 50.0, "1": 50.0})
     assert (found["images"], found["unnamed"], found["nearest"]) == (4, 1, 0)
 
 
-def test_a_free_answer_is_taken_for_the_nearest_name_by_clips_text_tower(make_context: Any, write_step: Any) -> None:
-    context = make_context("evaluate", *ASKED, "evaluate.vlm_names_in_prompt=0")
-    names = context.corpus.class_names
+def test_a_free_answer_is_taken_for_the_nearest_name_by_clips_text_tower(make_stage: Any, write_step: Any) -> None:
+    stage = make_stage("evaluate", *ASKED, "evaluate.vlm_names_in_prompt=0")
+    names = stage.corpus.class_names
     bag = names.index("bag")
     # The parser had no chance to see these: CLIP must find the name in them, and leave an empty reply wrong.
     replies = [(bag, "bag with a handle", None), (bag, "  ", None), (bag, "x", bag)]
-    found = answered(context, write_step, replies)
+    found = answered(stage, write_step, replies)
     assert (found["all"], found["images"], found["unnamed"], found["nearest"]) == (pytest.approx(66.6667), 3, 2, 1)
 
 
 def test_the_miniature_answers_something_about_real_images_and_is_measured(
-    make_context: Any, write_step: Any, records_of: Any
+    make_stage: Any, write_step: Any, records_of: Any
 ) -> None:
-    context = make_context("classify", *ASKED, "evaluate.vlm_images_per_class=1", "describe.max_new_tokens=24")
-    (chunk, *_) = classify.plan_chunks(context)
-    answers = records_of(classify.run_chunk(context, chunk), "answers")
+    stage = make_stage("classify", *ASKED, "evaluate.vlm_images_per_class=1", "describe.max_new_tokens=24")
+    (chunk, *_) = stage.chunks()
+    answers = records_of(stage.make_chunk(chunk), "answers")
     assert len(answers) == len(chunk) == 8
-    write_step(context.run, "classify", Lines("answers", answers))
-    found = classify.measure_answers(make_context("evaluate", *ASKED), None)  # type: ignore[arg-type]
+    write_step(stage.run, "classify", Lines("answers", answers))
+    found = classify.measure_answers(make_stage("evaluate", *ASKED), None)  # type: ignore[arg-type]
     correct = sum(a.predicted == a.class_id for a in answers)
     assert found["all"] == pytest.approx(100 * correct / 8)
     assert found["unnamed"] == sum(a.predicted is None for a in answers)

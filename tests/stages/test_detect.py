@@ -13,22 +13,23 @@ from PIL import Image
 
 from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.methods.ltgc.prompts import class_sentence
-from ltgc_local.methods.ltgc.stages import detect, draw
+from ltgc_local.methods.ltgc.stages import detect
 from ltgc_local.records import ClassTemplate, Description
 from ltgc_local.runs.files import GeneratedImage, Images, Json, Lines, decode_png, encode_png
+from tests.stages.rebuilt import rebuilt
 
 
-def prepare(context: Any, write_step: Any, photographs: Sequence[tuple[int, Image.Image]] = ()) -> list[GeneratedImage]:
+def prepare(stage: Any, write_step: Any, photographs: Sequence[tuple[int, Image.Image]] = ()) -> list[GeneratedImage]:
     """Write what detect reads: these drawn images, or six of two classes out of order, and every class's template."""
-    names, test = context.corpus.class_names, context.corpus.test
+    names, test = stage.corpus.class_names, stage.corpus.test
     images = photographs or [(c, test.image(10 * c + i)) for c in (4, 1) for i in (2, 0, 1)]
     rows = [
         GeneratedImage(encode_png(image), c, names[c], i, f"A photo of the class {names[c]} {i}.", 0, i)
         for i, (c, image) in enumerate(images)
     ]
     templates = [ClassTemplate(c, class_sentence(name), True) for c, name in enumerate(names)]
-    write_step(context.run, "draw", Images("images", rows))
-    write_step(context.run, "assess/template", Lines("templates", templates[::-1]))
+    write_step(stage.run, "draw", Images("images", rows))
+    write_step(stage.run, "assess/template", Lines("templates", templates[::-1]))
     return rows
 
 
@@ -39,41 +40,41 @@ def acceptance_of(artefacts: Sequence[Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_the_stage_scores_every_image_of_a_class_with_the_miniature_clip(
-    make_context: Any, write_step: Any, records_of: Any, batch_size: int
+    make_stage: Any, write_step: Any, records_of: Any, batch_size: int
 ) -> None:
-    context = make_context(
+    stage = make_stage(
         "assess/0/detect", "assess.scorer=cosine", "assess.threshold=0.1", f"assess.batch_size={batch_size}"
     )
-    rows = {row.key: row for row in prepare(context, write_step)}
-    chunks = detect.plan_chunks(context)
+    rows = {row.key: row for row in prepare(stage, write_step)}
+    chunks = stage.chunks()
     assert [[image.key for image in chunk] for chunk in chunks] == [
         [(1, 3, 0), (1, 4, 0), (1, 5, 0)],
         [(4, 0, 0), (4, 1, 0), (4, 2, 0)],
     ]
-    artefacts = detect.run_chunk(context, chunks[1])
+    artefacts = stage.make_chunk(chunks[1])
     scores = records_of(artefacts, "scores")
     assert [s.key for s in scores] == [(4, 0, 0), (4, 1, 0), (4, 2, 0)]
-    images = context.model.encode_images([decode_png(rows[key].image) for key in [(4, 0, 0), (4, 1, 0), (4, 2, 0)]])
-    texts = context.model.encode_texts([class_sentence(name) for name in context.corpus.class_names])
+    images = stage.model.encode_images([decode_png(rows[key].image) for key in [(4, 0, 0), (4, 1, 0), (4, 2, 0)]])
+    texts = stage.model.encode_texts([class_sentence(name) for name in stage.corpus.class_names])
     expected = (images @ texts.T)[:, 4]
     assert torch.allclose(torch.tensor([s.cosine for s in scores]), expected, atol=1e-5)
     assert [s.accepted for s in scores] == [s.cosine >= 0.1 for s in scores]
     name, counted = next(iter(acceptance_of(artefacts).items()))
-    assert (name, counted["drawn"]) == (context.corpus.class_names[4], 3)
+    assert (name, counted["drawn"]) == (stage.corpus.class_names[4], 3)
     assert counted["accepted"] == sum(s.accepted for s in scores) == 3 - counted["failed"].get("cosine", 0)
-    assert counted["photographs"] == context.corpus.class_counts()[4]
+    assert counted["photographs"] == stage.corpus.class_counts()[4]
 
 
 def test_by_percentile_about_that_share_of_the_photographs_would_be_refused(
-    make_context: Any, write_step: Any, records_of: Any
+    make_stage: Any, write_step: Any, records_of: Any
 ) -> None:
-    context = make_context("assess/0/detect", "assess.scorer=percentile", "assess.percentile=50")
-    rare = min(context.tail, key=lambda c: context.corpus.class_counts()[c])
-    train = context.corpus.train
+    stage = make_stage("assess/0/detect", "assess.scorer=percentile", "assess.percentile=50")
+    rare = min(stage.tail, key=lambda c: stage.corpus.class_counts()[c])
+    train = stage.corpus.train
     rows = np.flatnonzero(train.labels == rare).tolist()
-    prepare(context, write_step, [(rare, image) for image in train.images(rows)])
-    (chunk,) = detect.plan_chunks(context)
-    scores = records_of(detect.run_chunk(context, chunk), "scores")
+    prepare(stage, write_step, [(rare, image) for image in train.images(rows)])
+    (chunk,) = stage.chunks()
+    scores = records_of(stage.make_chunk(chunk), "scores")
     assert len(scores) == 10
     assert sum(s.accepted for s in scores) == 5  # the median of ten lies between the fifth and the sixth
     ninths = sorted(s.percentile for s in scores)
@@ -81,18 +82,18 @@ def test_by_percentile_about_that_share_of_the_photographs_would_be_refused(
 
 
 def test_a_class_without_photographs_is_judged_by_rank_and_the_log_says_so(
-    make_context: Any, write_step: Any, records_of: Any, caplog: pytest.LogCaptureFixture
+    make_stage: Any, write_step: Any, records_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    context = make_context("assess/0/detect", "assess.scorer=percentile", "assess.margin_rank=10")
-    prepare(context, write_step)
-    chunk = detect.plan_chunks(context)[0]
-    labels = context.corpus.train.labels.copy()
+    stage = make_stage("assess/0/detect", "assess.scorer=percentile", "assess.margin_rank=10")
+    prepare(stage, write_step)
+    chunk = stage.chunks()[0]
+    labels = stage.corpus.train.labels.copy()
     labels[labels == 1] = 0
-    object.__setattr__(context.corpus.train, "labels", labels)
+    object.__setattr__(stage.corpus.train, "labels", labels)
     with caplog.at_level(logging.WARNING):
-        artefacts = detect.run_chunk(context, chunk)
+        artefacts = stage.make_chunk(chunk)
     assert all(s.accepted and s.percentile is None for s in records_of(artefacts, "scores"))
-    assert acceptance_of(artefacts)[context.corpus.class_names[1]]["scorers"] == ["margin"]
+    assert acceptance_of(artefacts)[stage.corpus.class_names[1]]["scorers"] == ["margin"]
     assert "has no training image to take a percentile of; its images are judged by margin_rank 10" in caplog.text
 
 
@@ -118,65 +119,65 @@ class OverflowingClip:
 
 
 def test_an_image_without_number_is_refused_and_the_others_go_on(
-    make_context: Any, write_step: Any, records_of: Any, caplog: pytest.LogCaptureFixture
+    make_stage: Any, write_step: Any, records_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    context = make_context("assess/0/detect", "assess.percentile=0", "assess.margin_rank=10")
-    context.__dict__["model"] = OverflowingClip(context.model)
-    fine = context.corpus.train.image(int(np.flatnonzero(context.corpus.train.labels == 4)[0]))
-    prepare(context, write_step, [(4, fine), (4, Image.new("L", (28, 28), 7)), (4, fine)])
-    (chunk,) = detect.plan_chunks(context)
+    stage = make_stage("assess/0/detect", "assess.percentile=0", "assess.margin_rank=10")
+    stage = rebuilt(stage, clip=OverflowingClip(stage.model))
+    fine = stage.corpus.train.image(int(np.flatnonzero(stage.corpus.train.labels == 4)[0]))
+    prepare(stage, write_step, [(4, fine), (4, Image.new("L", (28, 28), 7)), (4, fine)])
+    (chunk,) = stage.chunks()
     with caplog.at_level(logging.WARNING):
-        artefacts = detect.run_chunk(context, chunk)
+        artefacts = stage.make_chunk(chunk)
     assert [s.failed for s in records_of(artefacts, "scores")] == [(), ("no number",), ()]
-    assert acceptance_of(artefacts)[context.corpus.class_names[4]]["failed"] == {"no number": 1}
+    assert acceptance_of(artefacts)[stage.corpus.class_names[4]]["failed"] == {"no number": 1}
     assert "CLIP gave no number for 1 of 3 images" in caplog.text
 
 
 @pytest.mark.parametrize("tower", ["text", "image"])
 def test_a_tower_without_numbers_stops_the_run_and_says_what_to_type(
-    make_context: Any, write_step: Any, tower: str
+    make_stage: Any, write_step: Any, tower: str
 ) -> None:
-    context = make_context("assess/0/detect")
-    context.__dict__["model"] = OverflowingClip(context.model, **{f"{tower}s": True})
-    prepare(context, write_step)
+    stage = make_stage("assess/0/detect")
+    stage = rebuilt(stage, clip=OverflowingClip(stage.model, **{f"{tower}s": True}))
+    prepare(stage, write_step)
     with pytest.raises(BackendError, match=rf"{tower} features are not numbers; type --set models\.dtype=float32"):
-        detect.run_chunk(context, detect.plan_chunks(context)[0])
+        stage.make_chunk(stage.chunks()[0])
 
 
-def test_nothing_drawn_is_nothing_to_score(make_context: Any, write_step: Any) -> None:
-    context = make_context("assess/0/detect")
-    write_step(context.run, "draw", Images("images", []))
-    assert detect.plan_chunks(context) == []
+def test_nothing_drawn_is_nothing_to_score(make_stage: Any, write_step: Any) -> None:
+    stage = make_stage("assess/0/detect")
+    write_step(stage.run, "draw", Images("images", []))
+    assert stage.chunks() == []
 
 
-def drawn_with_features(make_context: Any, write_step: Any, *overrides: str) -> Any:
-    """Draw nine images of two classes in shards of three, CLIP beside the model; return detect's context."""
+def drawn_with_features(make_stage: Any, write_step: Any, *overrides: str) -> Any:
+    """Draw nine images of two classes in shards of three, CLIP beside the model; return detect's stage."""
     small = ("draw.size_px=32", "draw.steps=1", "draw.stored_size_px=28", "draw.stored_mode=L", "draw.shard_size=3")
     options = (*small, "draw.clip_features=true", "assess.batch_size=2", *overrides)
-    context = make_context("draw", *options)
-    names = context.corpus.class_names
+    stage = make_stage("draw", *options)
+    names = stage.corpus.class_names
     wanted = [Description(c, i, 0, class_sentence(names[c]), "extended") for c in (1, 4) for i in range(7 - c)]
-    write_step(context.run, "extend", Lines("descriptions", wanted))
-    chunks = draw.plan_chunks(context)
+    write_step(stage.run, "extend", Lines("descriptions", wanted))
+    chunks = stage.chunks()
     for number, chunk in enumerate(chunks):
         facts = {"items": len(chunk), "seconds": 0.0, "peak_mib": 0}
-        context.run.write_chunk("draw", number, draw.run_chunk(context, chunk), facts)
-    context.run.write_manifest("draw", {}, len(chunks), 0)
+        stage.run.write_chunk("draw", number, stage.make_chunk(chunk), facts)
+    stage.run.write_manifest("draw", {}, len(chunks), 0)
     templates = [ClassTemplate(c, class_sentence(name), True) for c, name in enumerate(names)]
-    write_step(context.run, "assess/template", Lines("templates", templates))
-    return make_context("assess/0/detect", *options)
+    write_step(stage.run, "assess/template", Lines("templates", templates))
+    return make_stage("assess/0/detect", *options)
 
 
 def test_what_clip_said_of_images_when_they_were_drawn_gives_the_scores_of_the_stored_images(
-    make_context: Any, write_step: Any, records_of: Any, monkeypatch: pytest.MonkeyPatch
+    make_stage: Any, write_step: Any, records_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within 1e-5 in float32: the batches are others."""
-    at_once = drawn_with_features(make_context, write_step)
-    later = make_context("assess/0/detect", "assess.batch_size=64")
-    stored = [s for chunk in detect.plan_chunks(later) for s in records_of(detect.run_chunk(later, chunk), "scores")]
+    at_once = drawn_with_features(make_stage, write_step)
+    later = make_stage("assess/0/detect", "assess.batch_size=64")
+    stored = [s for chunk in later.chunks() for s in records_of(later.make_chunk(chunk), "scores")]
     monkeypatch.setattr(detect, "read_generated", lambda rows: pytest.fail("no generated image need be read again"))
-    chunks = detect.plan_chunks(at_once)
-    found = [s for chunk in chunks for s in records_of(detect.run_chunk(at_once, chunk), "scores")]
+    chunks = at_once.chunks()
+    found = [s for chunk in chunks for s in records_of(at_once.make_chunk(chunk), "scores")]
     keys = [(1, i, 0) for i in range(6)] + [(4, i, 0) for i in range(3)]
     assert [s.key for s in found] == [s.key for s in stored] == keys
     for name in ("cosine", "best_other_cosine", "threshold"):
@@ -185,16 +186,16 @@ def test_what_clip_said_of_images_when_they_were_drawn_gives_the_scores_of_the_s
     assert [(s.rank, s.best_other) for s in found] == [(s.rank, s.best_other) for s in stored]
 
 
-def test_features_that_are_missing_or_another_images_are_an_error(make_context: Any, write_step: Any) -> None:
-    context = drawn_with_features(make_context, write_step)
-    last = context.run.folder("draw") / "features-00002.safetensors"
-    chunk = detect.plan_chunks(context)[1]
+def test_features_that_are_missing_or_another_images_are_an_error(make_stage: Any, write_step: Any) -> None:
+    stage = drawn_with_features(make_stage, write_step)
+    last = stage.run.folder("draw") / "features-00002.safetensors"
+    chunk = stage.chunks()[1]
     last.write_bytes((last.parent / "features-00000.safetensors").read_bytes())
     with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are next to it"):
-        detect.run_chunk(context, chunk)
+        stage.make_chunk(chunk)
     last.unlink()
     with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: not there; .* --from draw"):
-        detect.plan_chunks(context)
+        stage.chunks()
 
 
 class FullClip:
@@ -207,8 +208,8 @@ class FullClip:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def test_a_clip_that_does_not_fit_beside_the_model_that_draws_says_what_to_type(make_context: Any) -> None:
-    context = make_context("draw", "draw.size_px=32", "draw.steps=1", "draw.clip_features=true")
-    context.__dict__["co_resident_model"] = FullClip()
+def test_a_clip_that_does_not_fit_beside_the_model_that_draws_says_what_to_type(make_stage: Any) -> None:
+    stage = make_stage("draw", "draw.size_px=32", "draw.steps=1", "draw.clip_features=true")
+    stage = rebuilt(stage, clip=FullClip())
     with pytest.raises(BackendError, match=r"type --set draw\.clip_features=false"):
-        draw.run_chunk(context, [Description(1, 0, 0, "A photo of the class bag.", "extended")])
+        stage.make_chunk([Description(1, 0, 0, "A photo of the class bag.", "extended")])

@@ -76,41 +76,41 @@ def test_images_are_stored_at_the_originals_size_and_mode(
     assert set(np.asarray(stored).ravel()) == {100}
 
 
-def test_existing_descriptions_are_not_drawn_and_the_rest_come_by_key(make_context: Any, write_step: Any) -> None:
-    context = make_context("draw", *SIZES, model=NoiseT2i())
+def test_existing_descriptions_are_not_drawn_and_the_rest_come_by_key(make_stage: Any, write_step: Any) -> None:
+    stage = make_stage("draw", *SIZES, model=NoiseT2i())
     found = [described(9), described(0, "existing"), described(7), described(8), described(7, class_id=0)]
-    write_step(context.run, "extend", Lines("descriptions", found))
-    chunks = draw.plan_chunks(context)
+    write_step(stage.run, "extend", Lines("descriptions", found))
+    chunks = stage.chunks()
     assert [[d.key for d in chunk] for chunk in chunks] == [[(0, 7, 0), (1, 7, 0), (1, 8, 0)], [(1, 9, 0)]]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_an_image_has_its_own_seed_whatever_the_batch(make_context: Any, batch_size: int) -> None:
-    context = make_context("draw", *SIZES, f"draw.batch_size={batch_size}", model=NoiseT2i())
-    (artefact,) = draw.run_chunk(context, [described(i) for i in range(5)])
+def test_an_image_has_its_own_seed_whatever_the_batch(make_stage: Any, batch_size: int) -> None:
+    stage = make_stage("draw", *SIZES, f"draw.batch_size={batch_size}", model=NoiseT2i())
+    (artefact,) = stage.make_chunk([described(i) for i in range(5)])
     rows = artefact.rows
     assert [row.seed for row in rows] == [item_seed(0, "draw", 1, i, 0) for i in range(5)]
     for row in rows:
         assert decode_png(row.image).tobytes() == to_stored(noise(row.seed), 8, "L").tobytes()
-        assert (row.class_name, row.description) == (context.corpus.class_names[1], described(row.description_id).text)
+        assert (row.class_name, row.description) == (stage.corpus.class_names[1], described(row.description_id).text)
 
 
 @pytest.mark.parametrize("num_flat", [1, MAX_FLAT_TRIES - 1])
-def test_a_flat_image_is_drawn_again_with_another_seed_that_is_recorded(make_context: Any, num_flat: int) -> None:
+def test_a_flat_image_is_drawn_again_with_another_seed_that_is_recorded(make_stage: Any, num_flat: int) -> None:
     model = NoiseT2i(num_flat)
-    context = make_context("draw", *SIZES, model=model)
-    (artefact,) = draw.run_chunk(context, [described(3)])
+    stage = make_stage("draw", *SIZES, model=model)
+    (artefact,) = stage.make_chunk([described(3)])
     assert len(model.calls) == num_flat + 1
     assert len({seed for _, seed in model.calls}) == num_flat + 1
     assert artefact.rows[0].seed == model.calls[-1][1]
     assert not is_flat(decode_png(artefact.rows[0].image))
 
 
-def test_a_description_that_is_always_flat_says_what_to_type(make_context: Any) -> None:
+def test_a_description_that_is_always_flat_says_what_to_type(make_stage: Any) -> None:
     model = NoiseT2i(99)
-    context = make_context("draw", *SIZES, model=model)
+    stage = make_stage("draw", *SIZES, model=model)
     with pytest.raises(BackendError, match=r"draw: 3 images of .* one flat colour: .* --set models\.dtype=bfloat16"):
-        draw.run_chunk(context, [described(3)])
+        stage.make_chunk([described(3)])
     assert len(model.calls) == 3
 
 
@@ -118,74 +118,74 @@ IMG2IMG = (*SIZES, "draw.img2img_strength=0.5")
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_img2img_starts_from_training_images_of_the_class_that_are_recorded(make_context: Any, batch_size: int) -> None:
+def test_img2img_starts_from_training_images_of_the_class_that_are_recorded(make_stage: Any, batch_size: int) -> None:
     model = NoiseT2i()
-    context = make_context("draw", *IMG2IMG, f"draw.batch_size={batch_size}", model=model)
+    stage = make_stage("draw", *IMG2IMG, f"draw.batch_size={batch_size}", model=model)
     wanted = [described(i, class_id=c) for c in (1, 4) for i in range(6)]
-    (artefact,) = draw.run_chunk(context, wanted)
-    train = context.corpus.train
+    (artefact,) = stage.make_chunk(wanted)
+    train = stage.corpus.train
     rows = {key: row for row, key in enumerate(train.keys)}
     sources = [rows[image.init_image] for image in artefact.rows]
     assert [int(train.labels[row]) for row in sources] == [1] * 6 + [4] * 6
     assert [image.tobytes() for image in train.images(sources)] == model.sources[::-1]
-    assert sources == [draw.source_row(context, description) for description in wanted]  # whatever the batch
+    assert sources == [draw.source_row(stage, description) for description in wanted]  # whatever the batch
     assert len(set(sources)) > 4
     assert model.strengths == {0.5}
 
 
-def test_every_round_may_start_from_another_image(make_context: Any) -> None:
-    context = make_context("draw", *IMG2IMG)
-    rounds = [[draw.source_row(context, replace(described(i), round=r)) for i in range(8)] for r in (0, 1)]
+def test_every_round_may_start_from_another_image(make_stage: Any) -> None:
+    stage = make_stage("draw", *IMG2IMG)
+    rounds = [[draw.source_row(stage, replace(described(i), round=r)) for i in range(8)] for r in (0, 1)]
     assert rounds[0] != rounds[1]
 
 
-def test_without_img2img_no_image_is_read_and_none_recorded(make_context: Any) -> None:
+def test_without_img2img_no_image_is_read_and_none_recorded(make_stage: Any) -> None:
     model = NoiseT2i()
-    context = make_context("draw", *SIZES, model=model)
-    (artefact,) = draw.run_chunk(context, [described(0)])
+    stage = make_stage("draw", *SIZES, model=model)
+    (artefact,) = stage.make_chunk([described(0)])
     assert (artefact.rows[0].init_image, model.sources) == ("", [])
 
 
 def test_a_class_without_training_images_is_drawn_from_noise_and_the_log_says_so(
-    make_context: Any, write_step: Any, caplog: pytest.LogCaptureFixture
+    make_stage: Any, write_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = NoiseT2i()
-    context = make_context("draw", *IMG2IMG, model=model)
-    labels = context.corpus.train.labels.copy()
+    stage = make_stage("draw", *IMG2IMG, model=model)
+    labels = stage.corpus.train.labels.copy()
     labels[labels == 1] = 0
-    object.__setattr__(context.corpus.train, "labels", labels)
+    object.__setattr__(stage.corpus.train, "labels", labels)
     wanted = [described(0, class_id=4), described(0), described(1), described(1, class_id=4)]
-    write_step(context.run, "extend", Lines("descriptions", wanted))
+    write_step(stage.run, "extend", Lines("descriptions", wanted))
     with caplog.at_level(logging.WARNING):
-        chunks = draw.plan_chunks(context)
-    name = context.corpus.class_names[1]
+        chunks = stage.chunks()
+    name = stage.corpus.class_names[1]
     assert [r.getMessage() for r in caplog.records] == [
         f"draw: class {name!r} has no training image to start from; it is drawn from noise alone"
     ]
-    rows = [row for chunk in chunks for artefact in draw.run_chunk(context, chunk) for row in artefact.rows]
+    rows = [row for chunk in chunks for artefact in stage.make_chunk(chunk) for row in artefact.rows]
     assert [(row.class_id, bool(row.init_image)) for row in rows] == [(1, False), (1, False), (4, True), (4, True)]
     assert len(model.sources) == 2
     assert [row.seed for row in rows] == [item_seed(0, "draw", row.class_id, row.description_id, 0) for row in rows]
 
 
-def test_a_flat_image_is_started_again_from_another_one(make_context: Any) -> None:
+def test_a_flat_image_is_started_again_from_another_one(make_stage: Any) -> None:
     model = NoiseT2i(num_flat=1)
-    context = make_context("draw", *IMG2IMG, model=model)
-    (artefact,) = draw.run_chunk(context, [described(3)])
-    row = draw.source_row(context, described(3), attempt=1)
-    assert row is not None and row != draw.source_row(context, described(3))
-    assert artefact.rows[0].init_image == context.corpus.train.keys[row]
+    stage = make_stage("draw", *IMG2IMG, model=model)
+    (artefact,) = stage.make_chunk([described(3)])
+    row = draw.source_row(stage, described(3), attempt=1)
+    assert row is not None and row != draw.source_row(stage, described(3))
+    assert artefact.rows[0].init_image == stage.corpus.train.keys[row]
 
 
 def test_img2img_by_the_miniature_is_the_same_in_every_batch_and_nearer_the_source_than_text_alone(
-    make_context: Any,
+    make_stage: Any,
 ) -> None:
     wanted = [described(i, class_id=4) for i in range(4)]
     small = ("draw.size_px=32", "draw.steps=8", "draw.stored_size_px=28", "draw.stored_mode=L")
 
     def pixels(*overrides: str) -> tuple[list[np.ndarray], list[str]]:
-        context = make_context("draw", *small, *overrides)
-        (artefact,) = draw.run_chunk(context, wanted)
+        stage = make_stage("draw", *small, *overrides)
+        (artefact,) = stage.make_chunk(wanted)
         images = [np.asarray(decode_png(row.image), dtype=int) for row in artefact.rows]
         return images, [row.init_image for row in artefact.rows]
 
@@ -194,16 +194,14 @@ def test_img2img_by_the_miniature_is_the_same_in_every_batch_and_nearer_the_sour
     from_text, no_keys = pixels()
     assert keys == same_keys and no_keys == [""] * 4
     assert max(int(np.abs(a - b).max()) for a, b in zip(seeded, one_by_one, strict=True)) <= 1
-    train = make_context("draw").corpus.train
+    train = make_stage("draw").corpus.train
     sources = [np.asarray(train.image(train.keys.index(key)), dtype=int) for key in keys]
     near = np.mean([np.abs(a - b).mean() for a, b in zip(seeded, sources, strict=True)])
     far = np.mean([np.abs(a - b).mean() for a, b in zip(from_text, sources, strict=True)])
     assert near < 0.5 * far
 
 
-def test_a_recipe_that_asks_for_the_tiny_decoder_8_bit_and_fp8_draws_with_them(
-    make_context: Any, tmp_path: Path
-) -> None:
+def test_a_recipe_that_asks_for_the_tiny_decoder_8_bit_and_fp8_draws_with_them(make_stage: Any, tmp_path: Path) -> None:
     shutil.copytree(FOLDER, tmp_path / "sdxl")
     make_tiny(tmp_path / "sdxl/tiny")
     cards = Path(__file__).resolve().parents[2] / "model_cards"
@@ -212,9 +210,9 @@ def test_a_recipe_that_asks_for_the_tiny_decoder_8_bit_and_fp8_draws_with_them(
     card = card.replace("path: ../data/miniatures/sdxl", "path: ../sdxl\ntiny_decoder: tiny")
     (tmp_path / "cards/miniature-sdxl.md").write_text(card, encoding="utf-8")
     asked = ("draw.size_px=32", "draw.steps=2", "draw.decoder=tiny", "models.text_encoders=8bit", "models.unet=fp8")
-    context = make_context("draw", f"models.cards={tmp_path / 'cards'}", *asked)
-    (artefact,) = draw.run_chunk(context, [described(0), described(1)])
+    stage = make_stage("draw", f"models.cards={tmp_path / 'cards'}", *asked)
+    (artefact,) = stage.make_chunk([described(0), described(1)])
     assert len(artefact.rows) == 2
-    assert type(context.model._vae._decoder).__name__ == "AutoencoderTiny"
+    assert type(stage.model._vae._decoder).__name__ == "AutoencoderTiny"
     for part, kind in (("text_encoder", "Linear8bitLt"), ("unet", "Fp8Linear")):
-        assert kind in {type(module).__name__ for module in getattr(context.model._pipeline, part).modules()}
+        assert kind in {type(module).__name__ for module in getattr(stage.model._pipeline, part).modules()}

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 
 from ltgc_local.datasets import Corpus
 from ltgc_local.evaluation.predictions import Predictions, build_views, iterate_logits
-from ltgc_local.methods.context import StageContext
-from ltgc_local.methods.ltgc.stages.evaluate import run_chunk
 from ltgc_local.methods.ltgc.stages.train import build_classifier
+from ltgc_local.methods.stage import Stage
 from ltgc_local.runs.arrays import read_table
 from ltgc_local.runs.files import Artefact, Tensors
 from ltgc_local.training.lora import adapter_state
+from tests.stages.rebuilt import rebuilt
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,25 +48,23 @@ class Part:
 
 
 @pytest.fixture
-def make_evaluation(
-    make_context: Callable[..., StageContext], write_step: Callable[..., None]
-) -> Callable[..., StageContext]:
-    """A function (*options) -> the context of evaluate on 90 test images, with two arms that differ by their heads."""
+def make_evaluation(make_stage: Callable[..., Stage], write_step: Callable[..., None]) -> Callable[..., Stage]:
+    """A function (*options) -> the stage of evaluate on 90 test images, with two arms that differ by their heads."""
 
-    def make(*overrides: str) -> StageContext:
-        context = make_context("evaluate", *overrides)
-        corpus: Corpus = context.corpus
+    def make(*overrides: str) -> Stage:
+        stage = make_stage("evaluate", *overrides)
+        corpus: Corpus = stage.corpus
         fewer = replace(corpus, test=Part(corpus.test, np.arange(0, 9000, 100)))
-        context.__dict__["corpus"] = replace(fewer, train=Part(corpus.train, np.arange(0, len(corpus.train), 10)))
-        fresh = make_context("evaluate", *overrides)
-        classifier = build_classifier(fresh.model, corpus.class_names, context.recipe)
+        fewer = replace(fewer, train=Part(corpus.train, np.arange(0, len(corpus.train), 10)))
+        fresh = make_stage("evaluate", *overrides)
+        classifier = build_classifier(fresh.model, corpus.class_names, stage.recipe)
         for arm, shift in (("control", 0.0), ("ltgc", 0.5)):
             head = classifier.head.weight.detach().clone()
             head[:5] *= -1 if shift else 1  # ltgc never finds the first five classes: the figures differ
             write_step(
-                context.run, f"train/{arm}", Tensors("adapter", adapter_state(classifier.tower) | {"head.weight": head})
+                stage.run, f"train/{arm}", Tensors("adapter", adapter_state(classifier.tower) | {"head.weight": head})
             )
-        return context
+        return rebuilt(stage, fewer)
 
     return make
 
@@ -76,10 +74,10 @@ def by_kind(artefacts: list[Artefact]) -> dict[str, Artefact]:
 
 
 def test_figures_and_predictions_say_the_same_and_ensembles_stand_inside_their_arm(
-    make_evaluation: Callable[..., StageContext], tmp_path: Path
+    make_evaluation: Callable[..., Stage], tmp_path: Path
 ) -> None:
-    context = make_evaluation("evaluate.five_crop=true", "evaluate.zero_shot_weight=0.5", "evaluate.store_logits=true")
-    found = by_kind(run_chunk(context, ["evaluate"]))
+    stage = make_evaluation("evaluate.five_crop=true", "evaluate.zero_shot_weight=0.5", "evaluate.store_logits=true")
+    found = by_kind(stage.make())
     metrics = found["metrics"].value  # type: ignore[attr-defined]
     assert list(metrics) == ["zero_shot", "control", "ltgc"]
     assert {"five_crop", "zero_shot_ensemble", "five_crop+zero_shot_ensemble"} <= metrics["ltgc"].keys()
@@ -87,7 +85,7 @@ def test_figures_and_predictions_say_the_same_and_ensembles_stand_inside_their_a
     path = tmp_path / "p.parquet"
     found["predictions"].write(path)
     table = read_table(path)
-    assert list(table["key"]) == list(context.corpus.test.keys)
+    assert list(table["key"]) == list(stage.corpus.test.keys)
     for name in ("control", "ltgc", "ltgc.five_crop"):
         arm, _, variant = name.partition(".")
         figures = metrics[arm][variant] if variant else metrics[arm]
@@ -103,25 +101,25 @@ def test_figures_and_predictions_say_the_same_and_ensembles_stand_inside_their_a
     assert logits["ltgc"].shape == (90, 10) and logits["ltgc"].dtype == torch.float16
     agrees = logits["control"].float().argmax(1).numpy() == table["control.predicted"]
     assert agrees.mean() > 0.97  # but for ties of half precision
-    assert [c["num_train"] for c in found["classes"].value] == list(context.corpus.class_counts().values())  # type: ignore[attr-defined]
+    assert [c["num_train"] for c in found["classes"].value] == list(stage.corpus.class_counts().values())  # type: ignore[attr-defined]
 
 
-def test_what_is_not_asked_for_is_not_there(make_evaluation: Callable[..., StageContext]) -> None:
-    found = by_kind(run_chunk(make_evaluation("evaluate.zero_shot=false"), ["evaluate"]))
+def test_what_is_not_asked_for_is_not_there(make_evaluation: Callable[..., Stage]) -> None:
+    found = by_kind(make_evaluation("evaluate.zero_shot=false").make())
     metrics = found["metrics"].value  # type: ignore[attr-defined]
     assert set(found) == {"metrics", "classes", "predictions"}
     assert list(metrics) == ["control", "ltgc"]
     assert not {"five_crop", "zero_shot_ensemble"} & metrics["ltgc"].keys()
 
 
-def test_zero_shot_answers_are_clips_own_whatever_the_batch(make_evaluation: Callable[..., StageContext]) -> None:
-    context = make_evaluation()
-    clip, test = context.model, context.corpus.test
-    texts = clip.encode_texts([f"a photo of a {name}." for name in context.corpus.class_names])
+def test_zero_shot_answers_are_clips_own_whatever_the_batch(make_evaluation: Callable[..., Stage]) -> None:
+    stage = make_evaluation()
+    clip, test = stage.model, stage.corpus.test
+    texts = clip.encode_texts([f"a photo of a {name}." for name in stage.corpus.class_names])
     expected = clip.logit_scale * clip.encode_images(test.images(range(len(test)))) @ texts.T
-    classifier = build_classifier(clip, context.corpus.class_names, context.recipe)
+    classifier = build_classifier(clip, stage.corpus.class_names, stage.recipe)
     classifier.head.scale = clip.logit_scale
-    views = build_views(clip, context.recipe)
+    views = build_views(clip, stage.recipe)
     for batch_size in (90, 32):
         parts = iterate_logits(clip, test, {"zero_shot": classifier.eval()}, views, batch_size, 2)
         found = torch.cat([logits["zero_shot", ""] for _, logits in parts])

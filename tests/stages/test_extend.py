@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from ltgc_local.backends.clip.tokens import load_token_counter
-from ltgc_local.methods import context as context_module
-from ltgc_local.methods.ltgc.stages import extend
+from ltgc_local.methods import stage as stage_module
 from ltgc_local.methods.ltgc.stages.describe import described_rows
 from ltgc_local.records import Description, Exchange
 from ltgc_local.runs.files import Artefact, Lines
@@ -55,24 +54,24 @@ class Fresh:
 
 @pytest.fixture
 def extend_with(
-    make_context: Any, write_step: Any, scripted_llm: Any
+    make_stage: Any, write_step: Any, scripted_llm: Any
 ) -> Callable[..., tuple[list[Artefact], Any, list[int]]]:
     """A function (answer, num_classes) -> (what the stage returned, the model, the classes): the rarest classes."""
 
     def run(answer: Callable[[str], str], num_classes: int = 1, *more: str) -> tuple[list[Artefact], Any, list[int]]:
         model = scripted_llm(answer)
-        context = make_context("extend", *SETTINGS, *more, model=model)
-        counts = context.corpus.class_counts()
-        class_ids = sorted(context.tail, key=lambda class_id: counts[class_id])[:num_classes]
-        names = context.corpus.class_names
+        stage = make_stage("extend", *SETTINGS, *more, model=model)
+        counts = stage.corpus.class_counts()
+        class_ids = sorted(stage.tail, key=lambda class_id: counts[class_id])[:num_classes]
+        names = stage.corpus.class_names
         existing = [
             Description(c, i, 0, f"A photo of the class {names[c]} with old{i} thing{i}.", "existing", f"train/{i}")
             for c in class_ids
             for i in range(NUM_EXISTING)
         ]
-        if context.run.manifest("describe") is None:
-            write_step(context.run, "describe", Lines("descriptions", existing))
-        return extend.run_chunk(context, class_ids), model, class_ids
+        if stage.run.manifest("describe") is None:
+            write_step(stage.run, "describe", Lines("descriptions", existing))
+        return stage.make_chunk(class_ids), model, class_ids
 
     return run
 
@@ -99,10 +98,10 @@ def test_a_model_that_answers_well_reaches_the_number_exactly(extend_with: Any, 
 
 
 def test_ids_begin_after_all_described_images_also_where_a_reply_did_not_parse(
-    extend_with: Any, records_of: Any, make_context: Any
+    extend_with: Any, records_of: Any, make_stage: Any
 ) -> None:
     artefacts, _, (class_id,) = extend_with(Fresh(), 1, "describe.tail_below=30")
-    described = len(described_rows(make_context("extend", *SETTINGS), class_id))
+    described = len(described_rows(make_stage("extend", *SETTINGS), class_id))
     ids = [d.description_id for d in records_of(artefacts, "descriptions")]
     assert ids == list(range(described, described + 10))
 
@@ -194,7 +193,7 @@ def test_structured_replies_are_asked_for_by_a_schema_and_rendered(
         )
         assert [s and s["properties"]["descriptions"]["maxItems"] for s in model.schemas] == [8, 8, None]
         # With "auto" the same is asked of a backend that holds decoding to the schema.
-        monkeypatch.setattr(context_module, "CONSTRAINED_DECODING", {"transformers"})
+        monkeypatch.setattr(stage_module, "CONSTRAINED_DECODING", {"transformers"})
 
 
 def test_free_text_is_asked_for_where_decoding_cannot_be_constrained(extend_with: Any) -> None:

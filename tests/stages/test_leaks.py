@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltgc_local.methods.base import COMPARE_IMAGES, FINGERPRINT_IMAGES
-from ltgc_local.methods.context import StageContext
-from ltgc_local.methods.stages import compare_images, fingerprint_images
+from ltgc_local.methods.stage import stage_class
 from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.pipeline.worker import do_work
 from ltgc_local.recipe import load_recipe
 from ltgc_local.records import NearPair
 from ltgc_local.runs.directory import RunDirectory
@@ -59,15 +58,9 @@ def run_guard(
     run.write_chunk("generated", 0, [Lines("excluded", []), *shards], facts, numbered=False)
     run.write_manifest("generated", {}, 1, 0)
     for step in build_plan(recipe):
-        if step.stage not in (FINGERPRINT_IMAGES, COMPARE_IMAGES):
-            continue
-        stage = fingerprint_images if step.stage == FINGERPRINT_IMAGES else compare_images
-        context = StageContext(recipe, step, run, Progress(step.name))
-        chunks = stage.plan_chunks(context)
-        for number, chunk in enumerate(chunks):
-            artefacts = stage.run_chunk(context, chunk)
-            run.write_chunk(step.name, number, artefacts, facts, getattr(stage, "NUMBERED", True))
-        run.write_manifest(step.name, {}, len(chunks), 0)
+        if step.name.startswith("leaks/"):
+            do_work(stage_class(step)(recipe, step, run, Progress(step.name)))
+            run.write_manifest(step.name, {}, run.num_chunks(step.name), 0)
     return run.records("leaks/compare", "pairs", NearPair), run.value("leaks/compare", "counts")
 
 

@@ -3,7 +3,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ltgc_local.methods.context import StageContext
 from ltgc_local.methods.stages import report
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.runs.progress import Progress
@@ -15,10 +14,8 @@ def test_the_stage_writes_one_page_and_its_figures(tmp_path: Path) -> None:
     recipe, corpus = make_recipe(), shipped_corpus()
     run = RunWriter(tmp_path, recipe, corpus).write_all(make_metrics(corpus, ACCURACY))
     with Progress("report") as progress:
-        context = StageContext(recipe, build_plan(recipe)[-1], run, progress)
-        (chunk,) = report.plan_chunks(context)
-        artefacts = report.run_chunk(context, chunk)
-    run.write_chunk("report", 0, artefacts, {"items": 1, "seconds": 1.0, "peak_mib": 1}, report.NUMBERED)
+        artefacts = report.ReportStage(recipe, build_plan(recipe)[-1], run, progress, corpus=corpus).make()
+    run.write_chunk("report", 0, artefacts, {"items": 1, "seconds": 1.0, "peak_mib": 1}, False)
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
     assert page.startswith("<!DOCTYPE html>") and "88.6" in page
     summary = json.loads((tmp_path / "report" / "summary.json").read_text("utf-8"))

@@ -15,7 +15,6 @@ import pytest
 
 from ltgc_local.backends.protocols import TextOptions
 from ltgc_local.backends.registry import load_model
-from ltgc_local.methods.ltgc.stages import describe, extend
 from ltgc_local.runs.files import Lines
 
 FOLDER = os.environ.get("LTGC_SMOLLM2", "")
@@ -30,22 +29,20 @@ pytestmark = [
 
 
 def test_the_number_is_reached_exactly_or_the_shortfall_reported(
-    make_context: Any, write_step: Any, records_of: Any
+    make_stage: Any, write_step: Any, records_of: Any
 ) -> None:
-    seen = make_context("describe", *SETTINGS)
+    seen = make_stage("describe", *SETTINGS)
     existing = [
-        description
-        for chunk in describe.plan_chunks(seen)
-        for description in records_of(describe.run_chunk(seen, chunk), "descriptions")
+        description for chunk in seen.chunks() for description in records_of(seen.make_chunk(chunk), "descriptions")
     ]
     llm = load_model("llm", "transformers", Path(FOLDER), TextOptions(device="cpu", dtype="float32"))
-    context = make_context("extend", *SETTINGS, model=llm)
-    write_step(context.run, "describe", Lines("descriptions", existing))
-    (chunk,) = extend.plan_chunks(context)
-    artefacts = extend.run_chunk(context, chunk)
+    stage = make_stage("extend", *SETTINGS, model=llm)
+    write_step(stage.run, "describe", Lines("descriptions", existing))
+    (chunk,) = stage.chunks()
+    artefacts = stage.make_chunk(chunk)
     descriptions, rejected = records_of(artefacts, "descriptions"), records_of(artefacts, "rejected")
     (summary,) = (artefact.value for artefact in artefacts if artefact.kind == "summary")
-    names = context.corpus.class_names
+    names = stage.corpus.class_names
     assert set(summary) == {"coat", "dress"} == {names[class_id] for class_id in chunk}
     for name, counts in summary.items():
         texts = [d.text for d in descriptions if names[d.class_id] == name]

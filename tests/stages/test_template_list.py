@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-from ltgc_local.methods.context import StageContext
-from ltgc_local.methods.ltgc.stages.template_list import plan_chunks, run_chunk
+from ltgc_local.methods.stage import Stage
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Description, Record
 
 
 def test_every_tail_class_gets_n_y_times_the_template(
-    make_context: Callable[..., StageContext], records_of: Callable[..., list[Record]]
+    make_stage: Callable[..., Stage], records_of: Callable[..., list[Record]]
 ) -> None:
-    context = make_context("extend", "extend.source=template", "extend.max_descriptions=100")
-    (chunk,) = plan_chunks(context)
-    found = [d for d in records_of(run_chunk(context, chunk), "descriptions") if isinstance(d, Description)]
-    counts, names = context.corpus.class_counts(), context.corpus.class_names
-    assert Counter(d.class_id for d in found) == {c: 100 - counts[c] for c in context.tail}
-    assert {d.text for d in found} == {f"A photo of the class {names[c]}." for c in context.tail}
-    first = {c: min(d.description_id for d in found if d.class_id == c) for c in context.tail}
-    assert first == {c: counts[c] for c in context.tail}  # existing ones come first, as in the extended list
+    stage = make_stage("extend", "extend.source=template", "extend.max_descriptions=100")
+    found = [d for d in records_of(stage.make(), "descriptions") if isinstance(d, Description)]
+    counts, names = stage.corpus.class_counts(), stage.corpus.class_names
+    assert Counter(d.class_id for d in found) == {c: 100 - counts[c] for c in stage.tail}
+    assert {d.text for d in found} == {f"A photo of the class {names[c]}." for c in stage.tail}
+    first = {c: min(d.description_id for d in found if d.class_id == c) for c in stage.tail}
+    assert first == {c: counts[c] for c in stage.tail}  # existing ones come first, as in the extended list
     assert len({d.key for d in found}) == len(found)
 
 

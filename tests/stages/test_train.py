@@ -15,8 +15,7 @@ from PIL import Image
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.clip.transformers_clip import TransformersClip
 from ltgc_local.errors import DataError, ModelError
-from ltgc_local.methods.context import StageContext
-from ltgc_local.methods.ltgc.stages import evaluate, train
+from ltgc_local.methods.stage import Stage
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, Lines, Tensors, encode_png
 from ltgc_local.training.checkpoints import CHECKPOINT
 from tests.transformers_clip_folder import write_transformers_clip
@@ -33,7 +32,7 @@ license: MIT
 source: this test
 ---
 """
-MakeContext = Callable[..., StageContext]
+MakeContext = Callable[..., Stage]
 SMALL = ("train.epochs=2", "train.batch_size=512", "train.lora_rank=2", "train.optimizer=adamw")
 
 
@@ -43,15 +42,15 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_clip_context(make_context: MakeContext, clip_folder: Path, tmp_path: Path) -> Callable[..., StageContext]:
-    """A function like ``make_context`` in a run whose CLIP is the one of transformers, unless ``family`` says other."""
+def make_clip_context(make_stage: MakeContext, clip_folder: Path, tmp_path: Path) -> Callable[..., Stage]:
+    """A function like ``make_stage`` in a run whose CLIP is the one of transformers, unless ``family`` says other."""
 
-    def make(step: str, *overrides: str, family: str = "transformers_clip") -> StageContext:
+    def make(step: str, *overrides: str, family: str = "transformers_clip") -> Stage:
         cards = tmp_path / "cards"
         if not cards.is_dir():
             shutil.copytree(ROOT / "model_cards", cards)
         (cards / "random-clip.md").write_text(CARD.format(name="random-clip", family=family, path=clip_folder))
-        return make_context(step, f"models.cards={cards}", "models.clip=random-clip", *SMALL, *overrides)
+        return make_stage(step, f"models.cards={cards}", "models.clip=random-clip", *SMALL, *overrides)
 
     return make
 
@@ -76,9 +75,9 @@ def drawn(num: int) -> list[GeneratedImage]:
     return [GeneratedImage(image, number % 10, "bag", number, "A bag.", 0, 0) for number, image in enumerate(images)]
 
 
-def test_the_cards_family_says_what_runs_a_clip(make_clip_context: MakeContext, make_context: MakeContext) -> None:
+def test_the_cards_family_says_what_runs_a_clip(make_clip_context: MakeContext, make_stage: MakeContext) -> None:
     assert isinstance(make_clip_context("train/control").model, TransformersClip)
-    assert isinstance(make_context("train/control").model, OpenClipVit)
+    assert isinstance(make_stage("train/control").model, OpenClipVit)
     with pytest.raises(ModelError, match="backend 'siglip' has no clip; known for clip: open_clip, transformers_clip"):
         make_clip_context("train/control", family="siglip").model  # noqa: B018 (it loads)
 
@@ -86,16 +85,16 @@ def test_the_cards_family_says_what_runs_a_clip(make_clip_context: MakeContext, 
 def test_large_splits_are_mapped_from_files_that_the_arms_share_and_train_the_same(
     make_clip_context: MakeContext,
 ) -> None:
-    in_memory = train.run_chunk(make_clip_context("train/control"), ["train/control"])
+    in_memory = make_clip_context("train/control").make()
     options = ("train.in_memory_mib=0", "train.decode_workers=1")
-    context = make_clip_context("train/control", *options)
-    folder = context.run.decoded
+    stage = make_clip_context("train/control", *options)
+    folder = stage.run.decoded
     assert not folder.exists()
-    mapped = train.run_chunk(context, ["train/control"])
+    mapped = stage.make()
     assert same(mapped, in_memory)
     assert sorted(path.name.split("-")[0] for path in folder.glob("*.npy")) == ["train", "val"]
     times = {path: path.stat().st_mtime_ns for path in folder.glob("*.npy")}
-    train.run_chunk(make_clip_context("train/control", *options), ["train/control"])
+    make_clip_context("train/control", *options).make()
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.npy")} == times
 
 
@@ -103,7 +102,7 @@ def test_a_killed_step_goes_on_from_its_checkpoint(
     make_clip_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("train.checkpoint_minutes=0", "train.select=best_val_few", "train.lora_dropout=0.2")
-    context = make_clip_context("train/control", *options)
+    stage = make_clip_context("train/control", *options)
     steps: list[int] = []
 
     def kill(images: int) -> None:
@@ -112,13 +111,13 @@ def test_a_killed_step_goes_on_from_its_checkpoint(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(context.progress, "advance", kill)
-        train.run_chunk(context, ["train/control"])
-    checkpoint = context.run.folder("train/control") / CHECKPOINT
+        patch.setattr(stage.progress, "advance", kill)
+        stage.make()
+    checkpoint = stage.run.folder("train/control") / CHECKPOINT
     assert checkpoint.is_file()
-    resumed = train.run_chunk(make_clip_context("train/control", *options), ["train/control"])
+    resumed = make_clip_context("train/control", *options).make()
     checkpoint.unlink()
-    whole = train.run_chunk(make_clip_context("train/control", *options), ["train/control"])
+    whole = make_clip_context("train/control", *options).make()
     assert same(resumed, whole)
     assert value_of(resumed, "selected") == value_of(whole, "selected")
 
@@ -131,12 +130,12 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
     run = contexts["evaluate"].run
     write_step(run, "generated", Images("images", drawn(30)))
     for name in ("train/ltgc", "train/control"):
-        artefacts = train.run_chunk(contexts[name], [name])
+        artefacts = contexts[name].make()
         history = next(artefact for artefact in artefacts if isinstance(artefact, Lines)).records
         best = max(history, key=lambda epoch: epoch.validation["all"])  # type: ignore[attr-defined]
         assert value_of(artefacts, "selected") == {"select": "best_val_all", "epoch": best.epoch}  # type: ignore[attr-defined]
         write_step(run, name, *artefacts)
-    results = value_of(evaluate.run_chunk(contexts["evaluate"], ["evaluate"]), "metrics")
+    results = value_of(contexts["evaluate"].make(), "metrics")
     assert set(results) == {"zero_shot", "ltgc", "control"}
     assert all(0 <= result["all"] <= 100 and len(result["per_class"]) == 10 for result in results.values())
     # Random weights know nothing; the control learns something of 2,480 photographs in ten steps.
@@ -144,9 +143,9 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
 
 
 def test_choosing_an_epoch_by_the_test_images_is_refused(make_clip_context: MakeContext) -> None:
-    context = make_clip_context("train/control", "train.select=best_val_all")
-    corpus = dataclasses.replace(context.corpus, val_is_test=True)
-    context.corpus.check_selection(context.recipe.train.select)
+    stage = make_clip_context("train/control", "train.select=best_val_all")
+    corpus = dataclasses.replace(stage.corpus, val_is_test=True)
+    stage.corpus.check_selection(stage.recipe.train.select)
     corpus.check_selection("last")
     with pytest.raises(DataError, match=r"validation images are its test images.*type --set train\.select=last"):
-        corpus.check_selection(context.recipe.train.select)
+        corpus.check_selection(stage.recipe.train.select)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from ltgc_local.methods.context import StageContext
+from ltgc_local.methods.stage import Stage, stage_class
 from ltgc_local.methods.tgn.budget import list_wanted
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.pipeline.worker import do_work
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, encode_png
@@ -49,17 +49,17 @@ class TgnRun:
     recipe: Recipe
     run: RunDirectory
 
-    def context(self, step: str) -> StageContext:
+    def stage(self, step: str) -> Stage:
         found = next(each for each in build_plan(self.recipe) if each.name == step)
-        return StageContext(self.recipe, found, self.run, Progress(step))
+        return stage_class(found)(self.recipe, found, self.run, Progress(step))
 
     def do(self, *steps: str) -> None:
         """Do steps as the worker and the launcher do them."""
         for name in steps:
-            context = self.context(name)
-            stage = importlib.import_module(f"ltgc_local.methods.{context.step.stage.module}")
-            (chunk,) = stage.plan_chunks(context)
-            self.write(name, stage.run_chunk(context, chunk), getattr(stage, "NUMBERED", True))
+            stage = self.stage(name)
+            do_work(stage)
+            fingerprint = {f"reads {read}": "" for read in stage.step.reads}
+            self.run.write_manifest(name, fingerprint, self.run.num_chunks(name), 0.0)
 
     def write(self, name: str, artefacts: Sequence[Artefact], numbered: bool = True) -> None:
         reads = next(step.reads for step in build_plan(self.recipe) if step.name == name)
@@ -68,7 +68,7 @@ class TgnRun:
 
     def generate(self) -> None:
         """Put photographs of the validation split in the place of the images that the generator would make."""
-        corpus, manifest = self.context("generated").corpus, read_manifest(self.run)
+        corpus, manifest = self.stage("generated").corpus, read_manifest(self.run)
         prompts = {entry.class_id: entry.prompt for entry in manifest.entries}
         rows = {c: [row for row, label in enumerate(corpus.val.labels) if label == c] for c in prompts}
         images = [

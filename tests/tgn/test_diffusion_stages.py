@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -51,31 +50,15 @@ MAKING = (
 )
 
 
-class DiffusionRun(TgnRun):
-    """A run whose steps have several chunks."""
-
-    def do(self, *steps: str) -> None:
-        for name in steps:
-            context = self.context(name)
-            stage = importlib.import_module(f"ltgc_local.methods.{context.step.stage.module}")
-            chunks = stage.plan_chunks(context)
-            for number, chunk in enumerate(chunks):
-                facts = {"items": len(chunk), "seconds": 0.0, "peak_mib": 0}
-                artefacts = stage.run_chunk(context, chunk)
-                self.run.write_chunk(name, number, artefacts, facts, getattr(stage, "NUMBERED", True))
-            reads = context.step.reads
-            self.run.write_manifest(name, {f"reads {read}": "" for read in reads}, len(chunks), 0.0)
-
-
-def start(folder: Path, *overrides: str) -> DiffusionRun:
+def start(folder: Path, *overrides: str) -> TgnRun:
     small = [each for each in SMALL if not each.startswith("cdtg.")]
     recipe = load_recipe(RECIPE, [*small, *TINY, *overrides])
     write_run_recipe(folder, recipe)
-    return DiffusionRun(recipe, RunDirectory(folder))
+    return TgnRun(recipe, RunDirectory(folder))
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> DiffusionRun:
+def run(tmp_path_factory: pytest.TempPathFactory) -> TgnRun:
     """A run up to its generated images, with its accept test so strict that something is refused."""
     found = start(tmp_path_factory.mktemp("diffusion"), "diffusion.accept=clip")
     found.do(*NETWORKS, *MAKING)
@@ -83,10 +66,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> DiffusionRun:
 
 
 @pytest.fixture
-def again(run: DiffusionRun, tmp_path: Path) -> Callable[..., DiffusionRun]:
+def again(run: TgnRun, tmp_path: Path) -> Callable[..., TgnRun]:
     """A function (*options) -> another run that has the first one's networks and adapter."""
 
-    def build(*overrides: str) -> DiffusionRun:
+    def build(*overrides: str) -> TgnRun:
         other = start(tmp_path, "diffusion.accept=clip", *overrides)
         for step in ("classes", "kmdn", "diffusion/train"):
             shutil.copytree(run.run.folder(step), other.run.folder(step))
@@ -99,12 +82,12 @@ def drawn(run: TgnRun, step: str) -> list[GeneratedImage]:
     return run.run.images(step)
 
 
-def test_every_wanted_image_is_drawn_with_its_class_and_the_real_image_behind_it(run: DiffusionRun) -> None:
-    context = run.context("diffusion/0/draw")
-    wanted = list_wanted(context.corpus, read_manifest(run.run), run.recipe)
+def test_every_wanted_image_is_drawn_with_its_class_and_the_real_image_behind_it(run: TgnRun) -> None:
+    stage = run.stage("diffusion/0/draw")
+    wanted = list_wanted(stage.corpus, read_manifest(run.run), run.recipe)
     rows = drawn(run, "diffusion/0/draw")
     assert len(wanted) == len(rows) > 0
-    keys = context.corpus.train.keys
+    keys = stage.corpus.train.keys
     expected = {(w.class_id, w.number): keys[w.source_row] for w in wanted}
     assert {(row.class_id, row.description_id): row.init_image for row in rows} == expected
     assert len({row.seed for row in rows}) == len(rows)
@@ -112,7 +95,7 @@ def test_every_wanted_image_is_drawn_with_its_class_and_the_real_image_behind_it
 
 
 def test_what_was_refused_is_drawn_again_from_other_noise_and_left_out_after_the_last_attempt(
-    run: DiffusionRun,
+    run: TgnRun,
 ) -> None:
     scores = [run.run.records(f"diffusion/{i}/accept", "scores", Acceptance) for i in range(2)]
     firsts, seconds = (drawn(run, f"diffusion/{i}/draw") for i in range(2))
@@ -130,7 +113,7 @@ def test_what_was_refused_is_drawn_again_from_other_noise_and_left_out_after_the
     assert all(s.failed == ("clip",) and s.reason.startswith("CLIP: closest to") for s in last)
 
 
-def test_merge_says_how_many_were_wanted_and_made(run: DiffusionRun) -> None:
+def test_merge_says_how_many_were_wanted_and_made(run: TgnRun) -> None:
     run.do("merge")
     classes = run.run.value("merge", "classes")
     assert sum(each["wanted"] for each in classes) == len(drawn(run, "diffusion/0/draw"))
@@ -138,28 +121,26 @@ def test_merge_says_how_many_were_wanted_and_made(run: DiffusionRun) -> None:
     assert all(each["generated"] <= each["wanted"] for each in classes)
 
 
-def test_a_unet_in_fp8_draws_and_is_whole_while_its_adapter_trains(
-    run: DiffusionRun, again: Callable[..., DiffusionRun]
-) -> None:
+def test_a_unet_in_fp8_draws_and_is_whole_while_its_adapter_trains(run: TgnRun, again: Callable[..., TgnRun]) -> None:
     other = again("models.unet=fp8", "diffusion.shard_size=4")
-    context = other.context("diffusion/0/draw")
-    (artefact,) = draw_tail.run_chunk(context, draw_tail.plan_chunks(context)[0])
-    assert isinstance(artefact, Images) and "Fp8Linear" in kinds_of(context.model._pipeline.unet)
+    stage = other.stage("diffusion/0/draw")
+    (artefact,) = stage.make_chunk(stage.chunks()[0])
+    assert isinstance(artefact, Images) and "Fp8Linear" in kinds_of(stage.model._pipeline.unet)
     rows = {row.key: row for row in drawn(run, "diffusion/0/draw")}
     for row in artefact.rows:
         found, whole = (np.asarray(decode_png(each.image), np.int16) for each in (row, rows[row.key]))
         assert np.abs(found - whole).mean() < 8, "nearly the same picture, with the adapter and the features"
-    assert "Fp8Linear" not in kinds_of(other.context("diffusion/train").model._pipeline.unet)
+    assert "Fp8Linear" not in kinds_of(other.stage("diffusion/train").model._pipeline.unet)
 
 
 def kinds_of(module: torch.nn.Module) -> set[str]:
     return {type(each).__name__ for each in module.modules()}
 
 
-def test_an_image_does_not_depend_on_shards_and_batches(run: DiffusionRun, again: Callable[..., DiffusionRun]) -> None:
+def test_an_image_does_not_depend_on_shards_and_batches(run: TgnRun, again: Callable[..., TgnRun]) -> None:
     other = again("diffusion.shard_size=3", "diffusion.draw_batch_size=1")
-    context = other.context("diffusion/0/draw")
-    (artefact,) = draw_tail.run_chunk(context, draw_tail.plan_chunks(context)[1])
+    stage = other.stage("diffusion/0/draw")
+    (artefact,) = stage.make_chunk(stage.chunks()[1])
     assert isinstance(artefact, Images)
     rows = {row.key: row for row in drawn(run, "diffusion/0/draw")}
     for row in artefact.rows:
@@ -169,32 +150,32 @@ def test_an_image_does_not_depend_on_shards_and_batches(run: DiffusionRun, again
         assert np.abs(next(pixels) - next(pixels)).max() <= 1
 
 
-def test_r_decides_whether_the_real_image_matters(again: Callable[..., DiffusionRun]) -> None:
+def test_r_decides_whether_the_real_image_matters(again: Callable[..., TgnRun]) -> None:
     other = again("diffusion.feature_scale=10")
     for r, is_same in ((1.0, True), (0.0, False)):
         settings = other.recipe.diffusion.model_copy(update={"r": r})
         recipe = other.recipe.model_copy(update={"diffusion": settings})
-        context = DiffusionRun(recipe, other.run).context("diffusion/0/draw")
-        wanted = draw_tail.plan_chunks(context)[0][0]
-        rows = np.flatnonzero(context.corpus.train.labels == wanted.class_id)[:2].tolist()
+        stage = TgnRun(recipe, other.run).stage("diffusion/0/draw")
+        wanted = stage.chunks()[0][0]
+        rows = np.flatnonzero(stage.corpus.train.labels == wanted.class_id)[:2].tolist()
         entries = {entry.class_id: entry for entry in read_manifest(other.run).tail}
-        images = context.corpus.train.images(rows)
-        one, two = (draw_tail._steering(context, [wanted], [image], entries, [5]) for image in images)
+        images = stage.corpus.train.images(rows)
+        one, two = (stage._steering([wanted], [image], entries, [5]) for image in images)
         assert one is not None and two is not None
         assert bool((one == two).all()) is is_same
 
 
-def test_img2img_starts_from_the_real_image_and_too_small_an_r_is_told(again: Callable[..., DiffusionRun]) -> None:
+def test_img2img_starts_from_the_real_image_and_too_small_an_r_is_told(again: Callable[..., TgnRun]) -> None:
     other = again("diffusion.strength=from_r", "diffusion.r=0.7", "diffusion.conditioning=none")
-    context = other.context("diffusion/0/draw")
-    assert draw_tail.draw_settings(context, context.model).strength == pytest.approx(0.607, abs=0.0011)
+    stage = other.stage("diffusion/0/draw")
+    assert draw_tail.draw_settings(stage, stage.model).strength == pytest.approx(0.607, abs=0.0011)
     settings = other.recipe.diffusion.model_copy(update={"r": 0.1})
-    low = DiffusionRun(other.recipe.model_copy(update={"diffusion": settings}), other.run).context("diffusion/0/draw")
+    low = TgnRun(other.recipe.model_copy(update={"diffusion": settings}), other.run).stage("diffusion/0/draw")
     with pytest.raises(BackendError, match=r"r 0\.1 stands for strength 0\.01., which of 3 steps is less than one"):
-        draw_tail.draw_settings(low, context.model)
+        draw_tail.draw_settings(low, stage.model)
 
 
-def test_the_end_of_the_run_names_it_and_shows_acceptance(run: DiffusionRun) -> None:
+def test_the_end_of_the_run_names_it_and_shows_acceptance(run: TgnRun) -> None:
     run.do("merge", "measure", "train/tgn", "train/control", "evaluate", "report")
     page = html.unescape((run.run.folder("report") / "report.html").read_text("utf-8"))
     assert "TGN-style, diffusion − control" in page and "not the paper's generator" in page
@@ -231,8 +212,8 @@ def test_an_image_passes_by_the_test_that_is_asked_for(
         assert found.best_other == (0 if class_id == 1 else 1)
 
 
-def test_descriptions_are_drawn_in_turn_and_a_class_without_any_by_its_prompt(run: DiffusionRun) -> None:
-    wanted = list_wanted(run.context("diffusion/0/draw").corpus, read_manifest(run.run), run.recipe)[:3]
+def test_descriptions_are_drawn_in_turn_and_a_class_without_any_by_its_prompt(run: TgnRun) -> None:
+    wanted = list_wanted(run.stage("diffusion/0/draw").corpus, read_manifest(run.run), run.recipe)[:3]
     entry = next(each for each in read_manifest(run.run).tail if each.class_id == wanted[0].class_id)
     texts = {entry.class_id: ["one", "two"]}
     assert [draw_tail.prompt_of(each, entry, texts) for each in wanted[:2]] == ["one", "two"]

@@ -66,10 +66,10 @@ def tiny(start_tiny: Callable[..., TgnRun]) -> TgnRun:
 
 
 def generate(run: TgnRun) -> list[GeneratedImage]:
-    context = run.context("generated")
+    stage = run.stage("generated")
     rows: list[GeneratedImage] = []
-    for chunk in synthesize.plan_chunks(context):
-        (artefact,) = synthesize.run_chunk(context, chunk)
+    for chunk in stage.chunks():
+        (artefact,) = stage.make_chunk(chunk)
         assert isinstance(artefact, Images)
         rows += artefact.rows
     return rows
@@ -98,8 +98,8 @@ def test_training_writes_the_generator_its_history_and_its_samples(tiny: TgnRun)
 def test_every_wanted_image_is_generated_with_its_class_and_the_real_image_behind_it(
     tiny: TgnRun, rows: list[GeneratedImage]
 ) -> None:
-    context = tiny.context("generated")
-    corpus, manifest = context.corpus, read_manifest(tiny.run)
+    stage = tiny.stage("generated")
+    corpus, manifest = stage.corpus, read_manifest(tiny.run)
     wanted = list_wanted(corpus, manifest, tiny.recipe)
     assert [(row.class_id, row.description_id) for row in rows] == [(w.class_id, w.number) for w in wanted]
     labels = dict(zip(corpus.train.keys, corpus.train.labels.tolist(), strict=True))
@@ -109,7 +109,7 @@ def test_every_wanted_image_is_generated_with_its_class_and_the_real_image_behin
         assert labels[row.init_image] == row.class_id in prompts
         assert row.description == prompts[row.class_id]
         assert row.class_name == corpus.class_names[row.class_id]
-        assert row.seed == context.seed("generate", row.class_id, row.description_id)
+        assert row.seed == stage.seed("generate", row.class_id, row.description_id)
     assert len({row.seed for row in rows}) == len(rows)
     assert max(Counter(row.init_image for row in rows).values()) == tiny.recipe.merge.per_source
 
@@ -123,9 +123,9 @@ def test_images_are_stored_as_the_originals_are(rows: list[GeneratedImage]) -> N
 def test_an_image_is_the_same_whatever_batch_and_shard_it_is_in(tiny: TgnRun, rows: list[GeneratedImage]) -> None:
     settings = tiny.recipe.cdtg.model_copy(update={"generate_batch_size": 3, "shard_size": 5})
     other = TgnRun(tiny.recipe.model_copy(update={"cdtg": settings}), tiny.run)
-    context = other.context("generated")
-    chunk = synthesize.plan_chunks(context)[2]
-    (artefact,) = synthesize.run_chunk(context, chunk)
+    stage = other.stage("generated")
+    chunk = stage.chunks()[2]
+    (artefact,) = stage.make_chunk(chunk)
     assert isinstance(artefact, Images) and len(artefact.rows) == 5
     for one, again in zip(rows[10:15], artefact.rows, strict=True):
         assert replace(one, image=b"", score=0.0) == replace(again, image=b"", score=0.0)
@@ -148,7 +148,7 @@ def test_the_worker_goes_on_where_shards_are_missing(start_tiny: Callable[..., T
     assert {name: (folder / name).stat().st_mtime_ns for name in times} == times
     again = read_images([folder / "images-00001.parquet"])
     assert [row.seed for row in again] == [
-        run.context("generated").seed("generate", row.class_id, row.description_id) for row in again
+        run.stage("generated").seed("generate", row.class_id, row.description_id) for row in again
     ]
     assert (folder / "images-00001.parquet").read_bytes() == whole["images-00001.parquet"]
 
@@ -157,12 +157,12 @@ def test_r_decides_how_much_an_image_has_of_its_source(tiny: TgnRun) -> None:
     def pictures(r: float, seed: int) -> list[bytes]:
         cdtg = tiny.recipe.cdtg.model_copy(update={"r": r, "style_mixing": 0.0})
         run = TgnRun(tiny.recipe.model_copy(update={"cdtg": cdtg, "seed": seed}), tiny.run)
-        context = run.context("generated")
-        train = context.corpus.train
+        stage = run.stage("generated")
+        train = stage.corpus.train
         row = int(np.flatnonzero(train.labels == 7)[0])
         other = int(np.flatnonzero(train.labels == 7)[1])
         wanted = [synthesize.Wanted(7, 0, row), synthesize.Wanted(7, 0, other)]
-        (artefact,) = synthesize.run_chunk(context, wanted)
+        (artefact,) = stage.make_chunk(wanted)
         assert isinstance(artefact, Images)
         return [image.image for image in artefact.rows]
 
@@ -174,15 +174,15 @@ def test_r_decides_how_much_an_image_has_of_its_source(tiny: TgnRun) -> None:
 
 def test_an_r_that_was_not_trained_is_warned_of(tiny: TgnRun, caplog: pytest.LogCaptureFixture) -> None:
     settings = tiny.recipe.cdtg.model_copy(update={"r": 0.05, "r_train": 0.8, "r_train_low": None})
-    context = TgnRun(tiny.recipe.model_copy(update={"cdtg": settings}), tiny.run).context("generated")
+    stage = TgnRun(tiny.recipe.model_copy(update={"cdtg": settings}), tiny.run).stage("generated")
     with caplog.at_level(logging.WARNING):
-        synthesize.plan_chunks(context)
+        stage.chunks()
     assert "r is 0.05, but the generator was trained with 0.8 to 0.8" in caplog.text
     caplog.clear()
     settings = settings.model_copy(update={"r_train_low": 0.05})
-    context = TgnRun(tiny.recipe.model_copy(update={"cdtg": settings}), tiny.run).context("generated")
+    stage = TgnRun(tiny.recipe.model_copy(update={"cdtg": settings}), tiny.run).stage("generated")
     with caplog.at_level(logging.WARNING):
-        synthesize.plan_chunks(context)
+        stage.chunks()
     assert caplog.text == ""
 
 
@@ -204,9 +204,9 @@ def test_every_form_trains_and_generates(start_tiny: Callable[..., TgnRun], over
     assert generator.widths.num_classes == (10 if settings.classes == "all" else 6)
     assert (generator.fusion is not None) == settings.features
     assert (generator.generator.text_features is not None) == settings.text_condition
-    context = run.context("generated")
-    chunk = [wanted for chunk in synthesize.plan_chunks(context) for wanted in chunk][:6]
-    (artefact,) = synthesize.run_chunk(context, chunk)
+    stage = run.stage("generated")
+    chunk = [wanted for chunk in stage.chunks() for wanted in chunk][:6]
+    (artefact,) = stage.make_chunk(chunk)
     assert isinstance(artefact, Images)
     assert len({row.image for row in artefact.rows}) == len(chunk)
 
@@ -258,7 +258,6 @@ def test_two_workers_train_the_networks_and_the_generator_together(start_tiny: C
         shutil.rmtree(run.run.folder(step), ignore_errors=True)
         run.run.folder(step).mkdir(parents=True)
         run_workers(run.run.root, step, distributed_environments([], 2))
-        assert (run.run.folder(step) / "num_chunks").read_text() == "1"
         run.run.write_manifest(step, {}, 1, 0.0)
         assert all(tensor.isfinite().all() for tensor in load_file(run.run.files(step, kept)[0]).values())
     assert [line.step for line in run.run.records("cdtg/train", "history", EpochMetrics)] == [3, 6]

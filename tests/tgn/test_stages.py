@@ -46,12 +46,12 @@ def test_distillation_gives_both_networks_and_its_history_says_who_learnt(finish
     alone = load_file(finished.run.files("kmdn/tail", "network")[0])
     distilled = load_file(finished.run.files("kmdn/distill", "tail")[0])
     assert not torch.equal(alone["network.conv1.0.weight"], distilled["network.conv1.0.weight"])
-    assert load_tail_network(finished.run, ("classes", "kmdn/distill"), "cpu").backbone.facts["num_classes"] == 6
+    assert load_tail_network(finished.run, "kmdn/distill", "cpu").backbone.facts["num_classes"] == 6
 
 
 def test_the_list_names_every_image_and_what_it_was_made_from(finished: TgnRun) -> None:
     members = finished.run.records("merge", "list", Member)
-    train = finished.context("merge").corpus.train
+    train = finished.stage("merge").corpus.train
     label_of = dict(zip(train.keys, train.labels.tolist(), strict=True))
     originals = [m for m in members if m.origin == "original"]
     assert {m.key: m.class_id for m in originals} == label_of
@@ -68,19 +68,18 @@ def test_the_list_names_every_image_and_what_it_was_made_from(finished: TgnRun) 
 def test_what_is_missing_of_the_budget_is_an_error(finished: TgnRun, monkeypatch: pytest.MonkeyPatch) -> None:
     larger = TgnRun(finished.recipe.model_copy(update={"merge": finished.recipe.merge.model_copy(
         update={"images": 60})}), finished.run)  # fmt: skip
-    from ltgc_local.methods.tgn.stages import merge
 
     with pytest.raises(ArtefactError, match=r"not what the budget asks for \(bag 4 of 14"):
-        merge.run_chunk(larger.context("merge"), ["merge"])
+        larger.stage("merge").make()
 
 
 def test_the_arms_differ_in_their_images_alone(finished: TgnRun) -> None:
-    arms = {arm: finished.context(f"train/{arm}") for arm in ("tgn", "control")}
+    arms = {arm: finished.stage(f"train/{arm}") for arm in ("tgn", "control")}
     part = train_classifier.merged_images(arms["tgn"])
     assert (len(part), Counter(part.labels.tolist())) == (99, {8: 4, 5: 22, 3: 33, 4: 40})
     rates = {}
-    for arm, context in arms.items():
-        (epoch,) = [json.loads(line) for line in context.run.files(f"train/{arm}", "history")[0].open()]
+    for arm, stage in arms.items():
+        (epoch,) = [json.loads(line) for line in stage.run.files(f"train/{arm}", "history")[0].open()]
         rates[arm] = epoch["losses"]["loss"]
     assert rates["tgn"] != rates["control"]
     assert train_classifier.num_draws(finished.recipe, arms["control"]) == 2480 + 99
@@ -153,4 +152,4 @@ def test_equal_steps_give_the_control_as_many(start_run: Callable[..., TgnRun]) 
     (epoch,) = [json.loads(line) for line in run.run.files("train/control", "history")[0].open()]
     assert epoch["epoch"] == 0
     # tail classes have 307 images: 6 * 300 - 307 = 1493 to generate
-    assert train_classifier.num_draws(run.recipe, run.context("train/control")) == 2480 + 1493
+    assert train_classifier.num_draws(run.recipe, run.stage("train/control")) == 2480 + 1493

@@ -65,11 +65,9 @@ class ClassScorer:
             key: class, description and round of the image.
             cosines: (C,) with every class's template.
         """
-        cosine, others = float(cosines[self.class_id]), np.delete(cosines, self.class_id)
         if np.isnan(cosines).any():
             return Score(*key, cosine=None, rank=len(cosines), threshold=self.threshold, failed=(NO_NUMBER,))
-        rank = 1 + int((others > cosine).sum())
-        best = int(np.argmax(others)) if len(others) else None
+        cosine, rank, best = float(cosines[self.class_id]), *rank_among(cosines, self.class_id)
         passes = {
             "offset": cosine + OFFSET >= self.settings.threshold,
             "cosine": cosine >= self.settings.threshold,
@@ -80,12 +78,19 @@ class ClassScorer:
             *key,
             cosine=cosine,
             rank=rank,
-            best_other=None if best is None else best + (best >= self.class_id),
-            best_other_cosine=None if best is None else float(others[best]),
+            best_other=best,
+            best_other_cosine=None if best is None else float(cosines[best]),
             percentile=percentile_of(cosine, self.own),
             threshold=self.threshold,
             failed=tuple(name for name in self.names if not passes[name]),
         )
+
+
+def rank_among(cosines: Array, class_id: int) -> tuple[int, int | None]:
+    """Return the rank of a class's cosine among all classes' (C,), from 1, and the other class with the highest."""
+    others = np.delete(cosines, class_id)
+    best = int(np.argmax(others)) if len(others) else None
+    return 1 + int((others > cosines[class_id]).sum()), None if best is None else best + (best >= class_id)
 
 
 def percentile_of(cosine: float, own: Array) -> float | None:

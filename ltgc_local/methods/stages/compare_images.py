@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltgc_local.evaluation.duplicates import HASH_BITS, closest_by_cosine, closest_by_hash, equal_rows
-from ltgc_local.methods.context import Chunk, StageContext
+from ltgc_local.methods.stage import WholeStage
 from ltgc_local.recipe.schema import Leaks
 from ltgc_local.records import NearPair
 from ltgc_local.runs.arrays import read_arrays
 from ltgc_local.runs.files import Artefact, Json, Lines
 from ltgc_local.runs.generated import read_rows
 
-NUMBERED = False
 #: (whose images are looked up, among whose), the gravest first.
 PAIRS = (("generated", "test"), ("generated", "train"), ("train", "test"))
 
@@ -47,20 +46,36 @@ class ImageGroup:
         return embedding
 
 
-def plan_chunks(context: StageContext) -> list[Chunk]:
-    return [[context.step.name]]
+class CompareImagesStage(WholeStage):
+    """Finds the near pairs between the groups of ``PAIRS``."""
 
+    def make(self) -> list[Artefact]:
+        groups = {group.name: group for group in self._read_groups()}
+        pairs: list[NearPair] = []
+        counts = []
+        for query, reference in PAIRS:
+            found, count = compare(groups[query], groups[reference], self.recipe.leaks)
+            pairs += found
+            counts.append(count)
+        self.progress.advance()
+        return [Lines("pairs", pairs), Json("counts", counts)]
 
-def run_chunk(context: StageContext, chunk: Sequence[str]) -> list[Artefact]:
-    groups = {group.name: group for group in _read_groups(context)}
-    pairs: list[NearPair] = []
-    counts = []
-    for query, reference in PAIRS:
-        found, count = compare(groups[query], groups[reference], context.recipe.leaks)
-        pairs += found
-        counts.append(count)
-    context.progress.advance()
-    return [Lines("pairs", pairs), Json("counts", counts)]
+    def _read_groups(self) -> list[ImageGroup]:
+        rows = read_rows(self.run.files(self.input("generated"), "images"))
+        names = [("generated", ["_".join(map(str, row.key)) for row in rows], np.array([row.class_id for row in rows]))]
+        for part in (self.corpus.train, self.corpus.test):
+            names.append((part.name, list(part.keys), part.labels))
+        groups = []
+        for name, keys, class_ids in names:
+            step = self.input("generated fingerprints" if name == "generated" else "originals' fingerprints")
+            parts = [read_arrays(path) for path in self.run.files(step, name)]
+            digests = np.concatenate([np.empty((0, 16), np.uint8), *(part["digest"] for part in parts)])
+            hashes = np.concatenate([np.empty(0, np.int64), *(part["hash"] for part in parts)]).view(np.uint64)
+            embedded = np.flatnonzero(np.concatenate([np.empty(0, bool), *(part["is_embedded"] for part in parts)]))
+            embeddings = [part["embedding"] for part in parts if "embedding" in part]
+            joined = np.concatenate(embeddings) if embeddings else np.empty((0, 1), np.float16)
+            groups.append(ImageGroup(name, keys, class_ids, digests, hashes, embedded, joined))
+        return groups
 
 
 def compare(queries: ImageGroup, references: ImageGroup, settings: Leaks) -> tuple[list[NearPair], dict[str, Any]]:
@@ -119,22 +134,3 @@ def _pair(queries: ImageGroup, row: int, references: ImageGroup, other: int, equ
         int(np.bitwise_count(queries.hashes[row] ^ references.hashes[other])),
         None if left is None or right is None else round(float(left @ right), 4),
     )
-
-
-def _read_groups(context: StageContext) -> list[ImageGroup]:
-    _, of_originals, of_generated = context.step.reads
-    rows = read_rows(context.run.files("generated", "images"))
-    names = [("generated", ["_".join(map(str, row.key)) for row in rows], np.array([row.class_id for row in rows]))]
-    for part in (context.corpus.train, context.corpus.test):
-        names.append((part.name, list(part.keys), part.labels))
-    groups = []
-    for name, keys, class_ids in names:
-        step = of_generated if name == "generated" else of_originals
-        parts = [read_arrays(path) for path in context.run.files(step, name)]
-        digests = np.concatenate([np.empty((0, 16), np.uint8), *(part["digest"] for part in parts)])
-        hashes = np.concatenate([np.empty(0, np.int64), *(part["hash"] for part in parts)]).view(np.uint64)
-        embedded = np.flatnonzero(np.concatenate([np.empty(0, bool), *(part["is_embedded"] for part in parts)]))
-        embeddings = [part["embedding"] for part in parts if "embedding" in part]
-        joined = np.concatenate(embeddings) if embeddings else np.empty((0, 1), np.float16)
-        groups.append(ImageGroup(name, keys, class_ids, digests, hashes, embedded, joined))
-    return groups

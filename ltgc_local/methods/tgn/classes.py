@@ -15,8 +15,6 @@ from ltgc_local.recipe.schema import Split
 from ltgc_local.records import Record
 from ltgc_local.runs.directory import RunDirectory
 
-STEP = "classes"
-
 
 @dataclass(frozen=True)
 class ClassEntry(Record):
@@ -92,9 +90,9 @@ def build_manifest(class_names: Sequence[str], counts: Mapping[int, int], settin
     return ClassManifest(tuple(entries))
 
 
-def read_manifest(run: RunDirectory) -> ClassManifest:
+def read_manifest(run: RunDirectory, step: str = "classes") -> ClassManifest:
     """Read what the step ``classes`` wrote."""
-    return ClassManifest(tuple(run.records(STEP, "classes", ClassEntry)))
+    return ClassManifest(tuple(run.records(step, "classes", ClassEntry)))
 
 
 def _named(text: str, class_names: Sequence[str]) -> set[int]:

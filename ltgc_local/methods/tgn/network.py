@@ -6,7 +6,6 @@ What is written has the weights as safetensors and, as the file's metadata, all 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -28,9 +27,6 @@ from ltgc_local.training.images import ImageCache
 
 if TYPE_CHECKING:
     from ltgc_local.backends.timm_backbone import TimmBackbone
-
-DISTILLED = "kmdn/distill"
-ALONE = "kmdn/tail"
 
 
 @dataclass(frozen=True)
@@ -137,13 +133,9 @@ class TailNetwork(nn.Module):
         return ((images + 1) / 2 - self.mean) / self.std
 
 
-def load_tail_network(run: RunDirectory, reads: Sequence[str], device: str) -> TailNetwork:
-    """Load the tail network that a step reads: the distilled one, or the one that was trained alone.
-
-    Args:
-        reads: the step's inputs, by name.
-    """
-    path = run.files(DISTILLED, "tail")[0] if DISTILLED in reads else run.files(ALONE, "network")[0]
+def load_tail_network(run: RunDirectory, step: str, device: str) -> TailNetwork:
+    """Load the tail network that a step wrote, among the two that distilled each other or alone."""
+    path = (run.files(step, "tail") or run.files(step, "network"))[0]
     return with_channels_last(TailNetwork(load_network(path)), device)
 
 

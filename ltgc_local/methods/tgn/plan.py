@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from ltgc_local.methods.base import REPORT, StageSpec, Step, leak_guard
+from ltgc_local.methods.base import Inputs, StageSpec, Step, leak_guard, report_on
 from ltgc_local.methods.ltgc.plan import BUDGET, DESCRIBE, EXTEND
 from ltgc_local.model_store.cards import Role
 from ltgc_local.recipe import DescribedRecipe, DiffusionRecipe, TgnRecipe
 
-CLASS_MANIFEST = StageSpec("tgn.stages.class_manifest")
-TRAIN_ALONE = StageSpec("tgn.stages.train_alone", "distributed")
-DISTILL = StageSpec("tgn.stages.distill", "distributed")
-TRAIN_GENERATOR = StageSpec("tgn.stages.train_generator", "distributed")
-SYNTHESIZE = StageSpec("tgn.stages.synthesize")
-TRAIN_ADAPTER = StageSpec("tgn.stages.train_adapter")
-DRAW_TAIL = StageSpec("tgn.stages.draw_tail", "chunks")
-ACCEPT = StageSpec("tgn.stages.accept", "chunks")
-COLLECT_ACCEPTED = StageSpec("tgn.stages.collect_accepted")
-MERGE = StageSpec("tgn.stages.merge")
-MEASURE = StageSpec("tgn.stages.measure")
-TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_classifier", "distributed")
-EVALUATE_NETWORKS = StageSpec("tgn.stages.evaluate_networks")
+CLASS_MANIFEST = StageSpec("tgn.stages.class_manifest:ClassManifestStage")
+TRAIN_ALONE = StageSpec("tgn.stages.train_alone:TrainAloneStage", "distributed")
+DISTILL = StageSpec("tgn.stages.distill:DistillStage", "distributed")
+TRAIN_GENERATOR = StageSpec("tgn.stages.train_generator:TrainGeneratorStage", "distributed")
+SYNTHESIZE = StageSpec("tgn.stages.synthesize:SynthesizeStage")
+TRAIN_ADAPTER = StageSpec("tgn.stages.train_adapter:TrainAdapterStage")
+DRAW_TAIL = StageSpec("tgn.stages.draw_tail:DrawTailStage", "chunks")
+ACCEPT = StageSpec("tgn.stages.accept:AcceptStage", "chunks")
+COLLECT_ACCEPTED = StageSpec("tgn.stages.collect_accepted:CollectAcceptedStage")
+MERGE = StageSpec("tgn.stages.merge:MergeStage")
+MEASURE = StageSpec("tgn.stages.measure:MeasureStage")
+TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_classifier:TrainClassifierStage", "distributed")
+EVALUATE_NETWORKS = StageSpec("tgn.stages.evaluate_networks:EvaluateNetworksStage")
 
 DEVICE = "models.device"
 
@@ -27,76 +27,74 @@ DEVICE = "models.device"
 def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
     """Return TGN's steps, the control's, and what measures both."""
     backbone: Role | None = "backbone" if recipe.models.backbone else None
-    steps = [Step("classes", CLASS_MANIFEST, (), None, ("split",))]
-    networks = ["kmdn/head", "kmdn/tail"]
-    for name in networks:
-        steps.append(Step(name, TRAIN_ALONE, ("classes",), backbone, ("kmdn", "kmdn:alone", DEVICE)))
+    classes = Step("classes", CLASS_MANIFEST, {}, None, ("split",))
+    manifest: Inputs = {"classes": (classes,)}
+    alone = ("kmdn", "kmdn:alone", DEVICE)
+    head, tail = (
+        Step(f"kmdn/{side}", TRAIN_ALONE, manifest, backbone, alone, options={"side": side})
+        for side in ("head", "tail")
+    )
+    networks = [head, tail]
+    inputs: Inputs = {**manifest, "head": (head,), "tail": (tail,)}
     if recipe.kmdn.distill:
-        reads = ("classes", *networks)
-        steps.append(Step("kmdn/distill", DISTILL, reads, None, ("kmdn", "kmdn:distill", DEVICE)))
-        networks.append("kmdn/distill")
-    tail = networks[-1]  # the step that made the tail network
-    making = _diffusion(recipe, tail) if isinstance(recipe, DiffusionRecipe) else _gan(tail)
-    steps += making
-    steps.append(Step("merge", MERGE, ("classes", "generated"), None, ("merge",)))
+        networks.append(Step("kmdn/distill", DISTILL, inputs, None, ("kmdn", "kmdn:distill", DEVICE)))
+        inputs = {**inputs, "distilled": (networks[-1],)}
+    tail_network: Inputs = {"tail network": (networks[-1],)}
+    known: Inputs = {**manifest, **tail_network}
+    making = _diffusion(recipe, manifest, tail_network) if isinstance(recipe, DiffusionRecipe) else _gan(known)
+    images: Inputs = {"generated": (making[-1],)}
+    merge = Step("merge", MERGE, {**manifest, **images}, None, ("merge",))
     measures = []
     if recipe.measure.enabled:
         measured = ("measure", "split.prompt")
-        steps.append(Step("measure", MEASURE, ("classes", "generated", tail), "clip", measured))
-        measures.append("measure")
-    if recipe.leaks.enabled:
-        steps += leak_guard()
-        measures.append("leaks/compare")
-    arms = ["train/tgn"]
+        measures.append(Step("measure", MEASURE, {**manifest, **images, **tail_network}, "clip", measured))
+    leaks = leak_guard(making[-1]) if recipe.leaks.enabled else []
     learning = ("classifier", DEVICE)
-    steps.append(Step("train/tgn", TRAIN_CLASSIFIER, ("merge", "generated"), backbone, learning, arm="tgn"))
+    arms = [Step("train/tgn", TRAIN_CLASSIFIER, {"merged": (merge,), **images}, backbone, learning, arm="tgn")]
     if recipe.classifier.control:
         as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # which say how many steps those are
-        steps.append(Step("train/control", TRAIN_CLASSIFIER, (), backbone, (*learning, *as_many), arm="control"))
-        arms.append("train/control")
-    tested = ("classes", *networks, *arms)
-    steps.append(Step("evaluate", EVALUATE_NETWORKS, tested, None, ("evaluate", "kmdn.feature", DEVICE)))
-    made = [step.name for step in making if step.name != "generated"]
-    read = ("classes", *measures, "evaluate", "generated", "merge", *arms, *networks, *made)
-    steps.append(Step("report", REPORT, read, None, ("report",)))
-    return tuple(steps)
+        arms.append(Step("train/control", TRAIN_CLASSIFIER, {}, backbone, (*learning, *as_many), arm="control"))
+    tested = ("evaluate", "kmdn.feature", DEVICE)
+    evaluate = Step("evaluate", EVALUATE_NETWORKS, {**inputs, "arms": tuple(arms)}, None, tested)
+    report = report_on(classes, *measures, *leaks[-1:], evaluate, making[-1], merge, *arms, *networks, *making[:-1])
+    return (classes, *networks, *making, merge, *measures, *leaks, *arms, evaluate, report)
 
 
-def _gan(tail: str) -> list[Step]:
-    """Return the steps of TGN's own generator; ``tail`` is the step that made the tail network."""
-    cdtg = ("cdtg", "kmdn.feature")
+def _gan(known: Inputs) -> list[Step]:
+    """Return the steps of TGN's own generator."""
+    train = Step("cdtg/train", TRAIN_GENERATOR, known, "clip", ("cdtg", "kmdn.feature"))
     generation = ("cdtg:generate", "kmdn.feature", "merge", DEVICE)
-    return [
-        Step("cdtg/train", TRAIN_GENERATOR, ("classes", tail), "clip", cdtg),
-        Step("generated", SYNTHESIZE, ("classes", tail, "cdtg/train"), None, generation),
-    ]
+    return [train, Step("generated", SYNTHESIZE, {**known, "generator": (train,)}, None, generation)]
 
 
-def _diffusion(recipe: DiffusionRecipe, tail: str) -> list[Step]:
+def _diffusion(recipe: DiffusionRecipe, manifest: Inputs, tail_network: Inputs) -> list[Step]:
     """Return the steps of "TGN-style, diffusion": the adapter, and drawing, judging and drawing again."""
     settings = recipe.diffusion
-    network = (tail,) if settings.conditioning == "features" else ()
-    learnt = ("diffusion", "diffusion:train", *(["kmdn.feature"] if network else []))
-    steps = []
+    steps: list[Step] = []
+    described: Inputs = {}
     if isinstance(recipe, DescribedRecipe):
-        steps = [
-            Step("describe", DESCRIBE, ("classes",), "vlm", ("describe", *BUDGET)),
-            Step("extend", EXTEND, ("classes", "describe"), "llm", ("extend", BUDGET[1])),
-        ]
-    described = ("extend",) if steps else ()
-    steps.append(Step("diffusion/train", TRAIN_ADAPTER, ("classes", *network), "t2i", learnt, ("models.unet",)))
-    draws: list[str] = []
-    accepts: list[str] = []
+        describe = Step("describe", DESCRIBE, manifest, "vlm", ("describe", *BUDGET))
+        asked = {**manifest, "descriptions": (describe,)}
+        steps = [describe, Step("extend", EXTEND, asked, "llm", ("extend", BUDGET[1]))]
+        described = {"descriptions": (steps[-1],)}
+    network: Inputs = tail_network if settings.conditioning == "features" else {}
+    learnt = ("diffusion", "diffusion:train", *(["kmdn.feature"] if network else []))
+    adapter = Step("diffusion/train", TRAIN_ADAPTER, {**manifest, **network}, "t2i", learnt, ("models.unet",))
+    steps.append(adapter)
+    draws: list[Step] = []
+    accepts: list[Step] = []
     for attempt in range(settings.attempts if settings.accept != "none" else 1):
-        draw, accept = f"diffusion/{attempt}/draw", f"diffusion/{attempt}/accept"
-        reads = ("classes", *network, "diffusion/train", *described, *accepts[-1:])
-        steps.append(Step(draw, DRAW_TAIL, reads, "t2i", ("diffusion:draw", "merge")))
-        draws.append(draw)
+        inputs = {**manifest, **network, "adapter": (adapter,), **described, "last scores": tuple(accepts[-1:])}
+        drawing, options = ("diffusion:draw", "merge"), {"attempt": attempt}
+        draws.append(Step(f"diffusion/{attempt}/draw", DRAW_TAIL, inputs, "t2i", drawing, options=options))
+        steps.append(draws[-1])
         if settings.accept != "none":
-            judges = (tail,) if settings.judges_by_tail_network else ()
+            judges: Inputs = tail_network if settings.judges_by_tail_network else {}
+            inputs = {"images": (draws[-1],), **manifest, **judges}
             clip: Role | None = "clip" if settings.judges_by_clip else None
-            asked = ("diffusion:accept", *([] if clip else [DEVICE]))
-            steps.append(Step(accept, ACCEPT, (draw, "classes", *judges), clip, asked))
-            accepts.append(accept)
+            judging = ("diffusion:accept", *([] if clip else [DEVICE]))
+            accepts.append(Step(f"diffusion/{attempt}/accept", ACCEPT, inputs, clip, judging))
+            steps.append(accepts[-1])
     how_many = ("diffusion:collect", *(["diffusion:retry"] if accepts else []))
-    return [*steps, Step("generated", COLLECT_ACCEPTED, (*draws, *accepts), None, how_many)]
+    inputs = {"draws": tuple(draws), "scores": tuple(accepts)}
+    return [*steps, Step("generated", COLLECT_ACCEPTED, inputs, None, how_many)]

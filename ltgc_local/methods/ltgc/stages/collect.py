@@ -8,13 +8,14 @@ memory holds one shard however many images there are.
 from __future__ import annotations
 
 import logging
+from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
-from ltgc_local.datasets.groups import num_extended
-from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.scorers import explain
+from ltgc_local.methods.stage import ChunkedStage, split
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import Acceptance, Rejected, Score
 from ltgc_local.runs.files import Artefact, Images, Lines
@@ -27,75 +28,100 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LastImage:
-    """A description's last image, and what was said of it; None where nothing was assessed, and every image trains."""
+    """A description's last image: whether it trains, the cosine that it was accepted with, or why it was refused."""
 
     row: GeneratedRow
-    score: Score | Acceptance | None
+    cosine: float | None = None
+    reason: str = ""
 
     @property
     def trains(self) -> bool:
-        return self.score is None or self.score.accepted
+        return not self.reason
 
 
-def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
-    """Return the descriptions that were drawn, by key, each with its last image."""
-    draws = [step for step in context.step.reads if step.endswith("draw")]
-    detects = [step for step in context.step.reads if step.endswith("detect")]
-    scores = {s.key: s for step in detects for s in context.run.records(step, "scores", Score)} if detects else None
-    last = choose((row for step in draws for row in context.run.generated(step)), scores)
-    _warn_of_classes_without_images(context, last)
-    return split(last, context.recipe.draw.shard_size)
+class CollectStage(ChunkedStage[Any, LastImage]):
+    """Keeps the accepted image of each description; the subclasses say who judged it, and why it was refused."""
+
+    judgement: ClassVar[type[Score | Acceptance]]
+    judged_by: ClassVar[str]  # what the records of refused images call it
+
+    @property
+    @abstractmethod
+    def shard_size(self) -> int:
+        """Images per file."""
+
+    @property
+    @abstractmethod
+    def attempts(self) -> int:
+        """How often an image is made at most."""
+
+    @abstractmethod
+    def explain(self, score: Any) -> str:
+        """Say why an image was refused."""
+
+    def chunks(self) -> list[Sequence[LastImage]]:
+        """Return the descriptions that were drawn, by key, each with its last image."""
+        judged = self.inputs("scores")
+        found = [self.run.records(step.name, "scores", self.judgement) for step in judged]
+        scores = {score.key: score for of_step in found for score in of_step}
+        drawn = (row for step in self.inputs("draws") for row in self.run.generated(step.name))
+        last = [self._judged(row, scores[row.key] if judged else None) for row in choose(drawn)]
+        self._warn_of_classes_without_images(last)
+        return split(last, self.shard_size)
+
+    def _judged(self, row: GeneratedRow, score: Score | Acceptance | None) -> LastImage:
+        if score is None or score.accepted:
+            return LastImage(row, None if score is None else score.cosine)
+        return LastImage(row, None, f"{self.explain(score)} (image {score.round + 1} of {self.attempts})")
+
+    def make_chunk(self, chunk: Sequence[LastImage]) -> list[Artefact]:
+        """Return a chunk's images that train, each with the cosine that it was accepted with, and what is left out."""
+        excluded = [
+            Rejected(item.row.class_id, item.row.description, item.reason, self.judged_by)
+            for item in chunk
+            if not item.trains
+        ]
+        kept = [item for item in chunk if item.trains]
+        images = read_generated([item.row for item in kept])
+        accepted = [
+            image if item.cosine is None else replace(image, score=item.cosine)
+            for item, image in zip(kept, images, strict=True)
+        ]
+        self.progress.advance(len(chunk))
+        return [Lines("excluded", excluded), *([Images("images", accepted)] if accepted else [])]
+
+    def _warn_of_classes_without_images(self, last: Sequence[LastImage]) -> None:
+        """Name the tail classes that get no generated image although some were wanted; the run continues without."""
+        made, trains = Counter(item.row.class_id for item in last), {i.row.class_id for i in last if i.trains}
+        wanted = [class_id for class_id, number in self.budget.items() if number]
+        missing = [class_id for class_id in wanted if not made[class_id]]
+        refused = [class_id for class_id in wanted if made[class_id] and class_id not in trains]
+        for ids, what in ((missing, "no image was drawn"), (refused, "every image was refused")):
+            if ids:
+                some = ", ".join(repr(self.corpus.class_names[class_id]) for class_id in ids[:SHOWN_NAMES])
+                some += " …" if len(ids) > SHOWN_NAMES else ""
+                log.warning("generated: %s for %d of the %d tail classes: %s", what, len(ids), len(self.tail), some)
 
 
-def choose(
-    drawn: Iterable[GeneratedRow], scores: Mapping[tuple[int, int, int], Score | Acceptance] | None
-) -> list[LastImage]:
-    """Return every description's image of its last round, sorted by key.
+class CollectAssessedStage(CollectStage):
+    """Keeps what ``assess`` accepted."""
 
-    Args:
-        scores: by key; None if nothing was assessed.
-    """
+    recipe: LtgcRecipe
+    judgement, judged_by = Score, "assess"
+
+    @property
+    def shard_size(self) -> int:
+        return self.recipe.draw.shard_size
+
+    @property
+    def attempts(self) -> int:
+        return self.recipe.assess.attempts
+
+    def explain(self, score: Score) -> str:
+        return explain(score, self.recipe.assess, self.corpus.class_names)
+
+
+def choose(drawn: Iterable[GeneratedRow]) -> list[GeneratedRow]:
+    """Return every description's image of its last round, sorted by key."""
     last = {(row.class_id, row.description_id): row for row in sorted(drawn, key=lambda row: row.key)}
-    return [LastImage(row, None if scores is None else scores[row.key]) for _, row in sorted(last.items())]
-
-
-def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[LastImage]) -> list[Artefact]:
-    excluded = []
-    for item in chunk:
-        if isinstance(item.score, Score) and not item.trains:
-            why = explain(item.score, context.recipe.assess, context.corpus.class_names)
-            reason = f"{why} (image {item.score.round + 1} of {context.recipe.assess.attempts})"
-            excluded.append(Rejected(item.row.class_id, item.row.description, reason, "assess"))
-    context.progress.advance(len(chunk))
-    return kept(chunk, excluded)
-
-
-def kept(chunk: Sequence[LastImage], excluded: Sequence[Rejected]) -> list[Artefact]:
-    """Return a chunk's images that train, each with the cosine that it was accepted with, and what is left out."""
-    images = read_generated([item.row for item in chunk if item.trains])
-    scores = {item.row.key: item.score for item in chunk}
-    accepted = []
-    for image in images:
-        score = scores[image.key]
-        accepted.append(image if score is None or score.cosine is None else replace(image, score=score.cosine))
-    return [Lines("excluded", excluded), *([Images("images", accepted)] if accepted else [])]
-
-
-def _warn_of_classes_without_images(context: StageContext[LtgcRecipe], last: Sequence[LastImage]) -> None:
-    """Say which tail classes get no generated image though some were wanted; the run goes on with the others."""
-    refused, missing = [], []
-    drawn = Counter(item.row.class_id for item in last)
-    trains = Counter(item.row.class_id for item in last if item.trains)
-    counts, describe = context.corpus.class_counts(), context.recipe.describe
-    for class_id in context.tail:
-        name = context.corpus.class_names[class_id]
-        existing = min(counts[class_id], describe.max_images_per_class)
-        wanted = num_extended(existing, context.recipe.extend.max_descriptions)
-        if wanted and not drawn[class_id]:
-            missing.append(name)
-        elif drawn[class_id] and not trains[class_id]:
-            refused.append(name)
-    for names, what in ((missing, "no image was drawn"), (refused, "every image was refused")):
-        if names:
-            some = ", ".join(map(repr, names[:SHOWN_NAMES])) + (" …" if len(names) > SHOWN_NAMES else "")
-            log.warning("generated: %s for %d of the %d tail classes: %s", what, len(names), len(context.tail), some)
+    return [row for _, row in sorted(last.items())]

@@ -21,13 +21,14 @@ from ltgc_local.backends.images import is_flat, to_stored
 from ltgc_local.backends.protocols import ClipModel, Drawing, DrawSettings, TextToImageModel
 from ltgc_local.datasets import Corpus
 from ltgc_local.errors import BackendError
-from ltgc_local.methods.context import Chunk, StageContext, split
+from ltgc_local.methods.stage import ChunkedStage, Stage, split
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.recipe.schema import Draw
 from ltgc_local.records import Description
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Tensors, encode_png
 
 Row = TypeVar("Row")
+Made = tuple[GeneratedImage, np.ndarray | None]  # and its pixels (1, 3, H, W) as the co-resident clip reads them
 
 MAX_FLAT_TRIES = 3
 ENCODERS = 8  # threads that resize and encode while the model draws on
@@ -35,38 +36,52 @@ ENCODERS = 8  # threads that resize and encode while the model draws on
 log = logging.getLogger(__name__)
 
 
-def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
-    """Return the descriptions to draw; the existing ones have a photograph already (the released code, too)."""
-    (source,) = context.step.reads
-    found = context.run.records(source, "descriptions", Description)
-    wanted = sorted((d for d in found if d.source != "existing"), key=lambda d: d.key)
-    if context.recipe.draw.img2img_strength is not None:
-        with_images = set(context.corpus.train.labels.tolist())
-        for class_id in sorted({d.class_id for d in wanted} - with_images):
-            name = context.corpus.class_names[class_id]
-            log.warning("draw: class %r has no training image to start from; it is drawn from noise alone", name)
-    return split(wanted, context.recipe.draw.shard_size)
+class DrawStage(ChunkedStage[LtgcRecipe, Description]):
+    """Generates one image per description."""
 
+    def chunks(self) -> list[Sequence[Description]]:
+        """Return the descriptions to draw; the existing ones have a photograph already (the released code, too)."""
+        found = self.run.records(self.input("descriptions"), "descriptions", Description)
+        wanted = sorted((d for d in found if d.source != "existing"), key=lambda d: d.key)
+        if self.recipe.draw.img2img_strength is not None:
+            with_images = set(self.corpus.train.labels.tolist())
+            for class_id in sorted({d.class_id for d in wanted} - with_images):
+                name = self.corpus.class_names[class_id]
+                log.warning("draw: class %r has no training image to start from; it is drawn from noise alone", name)
+        return split(wanted, self.recipe.draw.shard_size)
 
-def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[Description]) -> list[Artefact]:
-    """Draw a chunk; an image without content is drawn again from other noise, and the seed of that is recorded."""
-    model: TextToImageModel = context.model
-    clip: ClipModel | None = context.co_resident_model
-    settings, corpus = draw_settings(context.recipe.draw), context.corpus  # opened here, not by several threads at once
+    def make_chunk(self, chunk: Sequence[Description]) -> list[Artefact]:
+        """Draw a chunk; an image without content is drawn again from other noise, and the seed of that is recorded."""
+        model: TextToImageModel = self.model
+        clip: ClipModel | None = self.co_resident_model
+        settings, corpus = draw_settings(self.recipe.draw), self.corpus  # opened here, not by several threads at once
 
-    def source(place: int, attempt: int) -> int | None:
-        return source_row(context, chunk[place], attempt)
+        def source(place: int, attempt: int) -> int | None:
+            return source_row(self, chunk[place], attempt)
 
-    def drawings(places: Sequence[int], attempt: int) -> list[Drawing]:
-        descriptions = [chunk[place] for place in places]
-        return _drawings(context, descriptions, [source(place, attempt) for place in places], attempt)
+        def drawings(places: Sequence[int], attempt: int) -> list[Drawing]:
+            descriptions = [chunk[place] for place in places]
+            return self._drawings(descriptions, [source(place, attempt) for place in places], attempt)
 
-    def row(place: int, drawing: Drawing, image: Image.Image, attempt: int) -> tuple[GeneratedImage, np.ndarray | None]:
-        return _row(context.recipe.draw, corpus, chunk[place], image, drawing.seed, source(place, attempt), clip)
+        def row(place: int, drawing: Drawing, image: Image.Image, attempt: int) -> Made:
+            return _row(self.recipe.draw, corpus, chunk[place], image, drawing.seed, source(place, attempt), clip)
 
-    made = draw_each(model, settings, len(chunk), drawings, row, context.progress.advance)
-    images = Images("images", [image for image, _ in made])
-    return [images] if clip is None else [images, _features(clip, made, context.recipe.assess.batch_size)]
+        made = draw_each(model, settings, len(chunk), drawings, row, self.progress.advance)
+        images = Images("images", [image for image, _ in made])
+        return [images] if clip is None else [images, _features(clip, made, self.recipe.assess.batch_size)]
+
+    def _drawings(self, batch: Sequence[Description], sources: Sequence[int | None], attempt: int) -> list[Drawing]:
+        again = ("again", attempt) if attempt else ()
+        rows = [row for row in sources if row is not None]
+        photographs = dict(zip(rows, self.corpus.train.images(rows), strict=True)) if rows else {}
+        return [
+            Drawing(
+                description.text,
+                self.seed("draw", *description.key, *again),
+                None if row is None else photographs[row],
+            )
+            for description, row in zip(batch, sources, strict=True)
+        ]
 
 
 def draw_each(
@@ -122,31 +137,15 @@ def draw_settings(asked: Draw) -> DrawSettings:
     )
 
 
-def source_row(context: StageContext[LtgcRecipe], description: Description, attempt: int = 0) -> int | None:
+def source_row(stage: Stage[LtgcRecipe], description: Description, attempt: int = 0) -> int | None:
     """Return the row of the training image that a description's image starts from; None: from noise alone.
 
     Every round and attempt may start from another. A class without training images starts from noise.
     """
-    if context.recipe.draw.img2img_strength is None:
+    if stage.recipe.draw.img2img_strength is None:
         return None
-    rows = np.flatnonzero(context.corpus.train.labels == description.class_id)
-    return int(rows[context.seed("img2img", *description.key, attempt) % len(rows)]) if len(rows) else None
-
-
-def _drawings(
-    context: StageContext[LtgcRecipe], batch: Sequence[Description], sources: Sequence[int | None], attempt: int
-) -> list[Drawing]:
-    again = ("again", attempt) if attempt else ()
-    rows = [row for row in sources if row is not None]
-    photographs = dict(zip(rows, context.corpus.train.images(rows), strict=True)) if rows else {}
-    return [
-        Drawing(
-            description.text,
-            context.seed("draw", *description.key, *again),
-            None if row is None else photographs[row],
-        )
-        for description, row in zip(batch, sources, strict=True)
-    ]
+    rows = np.flatnonzero(stage.corpus.train.labels == description.class_id)
+    return int(rows[stage.seed("img2img", *description.key, attempt) % len(rows)]) if len(rows) else None
 
 
 def _row(
@@ -157,7 +156,7 @@ def _row(
     seed: int,
     source: int | None,
     clip: ClipModel | None,
-) -> tuple[GeneratedImage, np.ndarray | None]:
+) -> Made:
     """Return an image as it is stored, and its pixels (1, 3, H, W) as the clip beside the model reads it."""
     stored = to_stored(image, asked.stored_size_px, asked.stored_mode)
     row = GeneratedImage(
@@ -173,11 +172,12 @@ def _row(
     return row, None if clip is None else to_pixels([stored], clip.resize)
 
 
-def _features(clip: ClipModel, made: Sequence[tuple[GeneratedImage, np.ndarray | None]], batch_size: int) -> Tensors:
+def _features(clip: ClipModel, made: Sequence[Made], batch_size: int) -> Tensors:
     """Encode what was drawn: unit rows (N, D) with the keys (N, 3) of their images."""
-    pixels = [torch.from_numpy(np.concatenate(batch)) for batch in split([found for _, found in made], batch_size)]
+    found = [pixels for _, pixels in made if pixels is not None]
+    batches = [torch.from_numpy(np.concatenate(batch)) for batch in split(found, batch_size)]
     try:
-        features = torch.cat([clip.encode_pixels(batch) for batch in pixels])
+        features = torch.cat([clip.encode_pixels(batch) for batch in batches])
     except torch.OutOfMemoryError as problem:
         raise BackendError(
             "draw: the GPU's memory does not hold the clip's work beside the model that draws; type --set "

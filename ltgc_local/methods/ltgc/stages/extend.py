@@ -11,12 +11,12 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.datasets.groups import num_extended
 from ltgc_local.errors import BackendError
-from ltgc_local.methods.context import Chunk, StageContext, split
 from ltgc_local.methods.ltgc.prompts import fill_extend, fill_repetition
 from ltgc_local.methods.ltgc.replies import (
     RepetitionCheck,
@@ -26,6 +26,7 @@ from ltgc_local.methods.ltgc.replies import (
 )
 from ltgc_local.methods.ltgc.stages.describe import described_rows
 from ltgc_local.methods.ltgc.stages.token_budget import NOTHING_FITS, TokenBudget
+from ltgc_local.methods.stage import ChunkedStage, Stage, split
 from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
 from ltgc_local.recipe.schema import Extend
 from ltgc_local.records import Description, Exchange, Rejected
@@ -55,70 +56,86 @@ class ClassList:
         return self.num_wanted - len(self.extended)
 
 
-def plan_chunks(context: StageContext[LtgcRecipe | DescribedRecipe]) -> list[Chunk]:
-    return split(context.tail, context.recipe.extend.batch_size)
+class ExtendStage(ChunkedStage[LtgcRecipe | DescribedRecipe, int]):
+    """Fills the descriptions of several classes up, side by side."""
 
+    def chunks(self) -> list[Sequence[int]]:
+        return split(self.tail, self.recipe.extend.batch_size)
 
-def run_chunk(context: StageContext[LtgcRecipe | DescribedRecipe], chunk: Sequence[int]) -> list[Artefact]:
-    existing = context.once(_read_existing)
-    lists = [_start(context, class_id, existing.get(class_id, [])) for class_id in chunk]
-    extension = Extension(context, lists)
-    extension.run()
-    descriptions = [
-        Description(each.class_id, len(described_rows(context, each.class_id)) + position, 0, text, "extended")
-        for each in lists
-        for position, text in enumerate(each.extended)
-    ]
-    summary = {
-        each.class_name: {
-            "existing": len(each.existing),
-            "extended": len(each.extended),
-            "missing": each.num_missing,
-            "asks": each.asks,
+    def make_chunk(self, chunk: Sequence[int]) -> list[Artefact]:
+        existing = self._existing
+        lists = [self._start(class_id, existing.get(class_id, [])) for class_id in chunk]
+        extension = Extension(self, lists)
+        extension.run()
+        descriptions = [
+            Description(each.class_id, len(described_rows(self, each.class_id)) + position, 0, text, "extended")
+            for each in lists
+            for position, text in enumerate(each.extended)
+        ]
+        summary = {
+            each.class_name: {
+                "existing": len(each.existing),
+                "extended": len(each.extended),
+                "missing": each.num_missing,
+                "asks": each.asks,
+            }
+            for each in lists
         }
-        for each in lists
-    }
-    context.progress.advance(len(chunk))
-    return [
-        Lines("exchanges", extension.exchanges),
-        Lines("rejected", extension.rejected),
-        Lines("cut", extension.budget.cuts),
-        Json("summary", summary),
-        Lines("descriptions", descriptions),
-    ]
+        self.progress.advance(len(chunk))
+        return [
+            Lines("exchanges", extension.exchanges),
+            Lines("rejected", extension.rejected),
+            Lines("cut", extension.budget.cuts),
+            Json("summary", summary),
+            Lines("descriptions", descriptions),
+        ]
 
+    def review(self, is_whole: bool) -> None:
+        """Refuse a class with too few descriptions as soon as its chunk is complete; at the end warn of short lists.
 
-def review(context: StageContext, is_whole: bool) -> None:
-    """Look at the classes of the chunks that are complete: refuse too short a list, and at the end warn of short ones.
+        Raises:
+            BackendError: a class has fewer descriptions than ``min_descriptions``.
+        """
+        settings = self.recipe.extend
+        if not (is_whole or settings.min_descriptions):
+            return
+        found: dict[str, dict[str, int]] = {}
+        for of_chunk in self.run.values_so_far(self.step.name, "summary"):
+            found |= of_chunk
+        numbers = {name: each["existing"] + each["extended"] for name, each in found.items()}
+        short = {name: number for name, number in numbers.items() if number < settings.min_descriptions}
+        if short:
+            raise BackendError(
+                f"extend: {len(short)} of {len(found)} classes have fewer than {settings.min_descriptions} "
+                f"descriptions (extend.min_descriptions): {_listed(short)}; the llm's replies are in "
+                f"{self.run.folder(self.step.name)}/exchanges-*.jsonl. To go on with what there is, add --set "
+                f"extend.min_descriptions=0; to ask again and more often, add --set "
+                f"extend.max_asks={2 * settings.max_asks} --from extend"
+            )
+        fewer = {name: each["extended"] for name, each in found.items() if each["missing"] > 0}
+        nothing = {name: numbers[name] for name, extended in fewer.items() if not extended}
+        if nothing:
+            log.warning("extend: found nothing for %d of %d classes: %s", len(nothing), len(found), _listed(nothing))
+        if some := {name: numbers[name] for name in fewer if name not in nothing}:
+            log.warning(
+                "extend: found fewer descriptions than the %d asked for (K_y) for %d of %d classes: %s",
+                settings.max_descriptions, len(some), len(found), _listed(some),
+            )  # fmt: skip
 
-    Raises:
-        BackendError: a class has fewer descriptions than ``min_descriptions``.
-    """
-    settings = context.recipe.extend
-    if not (is_whole or settings.min_descriptions):
-        return
-    found: dict[str, dict[str, int]] = {}
-    for of_chunk in context.run.values_so_far("extend", "summary"):
-        found |= of_chunk
-    numbers = {name: each["existing"] + each["extended"] for name, each in found.items()}
-    short = {name: number for name, number in numbers.items() if number < settings.min_descriptions}
-    if short:
-        raise BackendError(
-            f"extend: {len(short)} of {len(found)} classes have fewer than {settings.min_descriptions} descriptions "
-            f"(extend.min_descriptions): {_listed(short)}; the llm's replies are in "
-            f"{context.run.folder('extend')}/exchanges-*.jsonl. To go on with what there is, add --set "
-            f"extend.min_descriptions=0; to ask again and more often, add --set "
-            f"extend.max_asks={2 * settings.max_asks} --from extend"
-        )
-    fewer = {name: each["extended"] for name, each in found.items() if each["missing"] > 0}
-    nothing = {name: numbers[name] for name, extended in fewer.items() if not extended}
-    if nothing:
-        log.warning("extend: found nothing for %d of %d classes: %s", len(nothing), len(found), _listed(nothing))
-    if some := {name: numbers[name] for name in fewer if name not in nothing}:
-        log.warning(
-            "extend: found fewer descriptions than the %d asked for (K_y) for %d of %d classes: %s",
-            settings.max_descriptions, len(some), len(found), _listed(some),
-        )  # fmt: skip
+    @cached_property
+    def _existing(self) -> dict[int, list[str]]:
+        """Return the existing descriptions by class."""
+        texts: dict[int, list[str]] = defaultdict(list)
+        for description in self.run.records(self.input("descriptions"), "descriptions", Description):
+            texts[description.class_id].append(description.text)
+        return dict(texts)
+
+    def _start(self, class_id: int, existing: list[str]) -> ClassList:
+        settings, name = self.recipe.extend, self.corpus.class_names[class_id]
+        repetition = RepetitionCheck(name, settings.repetition_similarity)
+        for text in existing:
+            repetition.add(text)
+        return ClassList(class_id, name, existing, num_extended(len(existing), settings.max_descriptions), repetition)
 
 
 def _listed(numbers: Mapping[str, int]) -> str:
@@ -128,34 +145,18 @@ def _listed(numbers: Mapping[str, int]) -> str:
     return some + (" …" if len(names) > SHOWN_NAMES else "")
 
 
-def _read_existing(context: StageContext[LtgcRecipe | DescribedRecipe]) -> dict[int, list[str]]:
-    """Return the existing descriptions by class."""
-    texts: dict[int, list[str]] = defaultdict(list)
-    for description in context.run.records("describe", "descriptions", Description):
-        texts[description.class_id].append(description.text)
-    return dict(texts)
-
-
-def _start(context: StageContext[LtgcRecipe | DescribedRecipe], class_id: int, existing: list[str]) -> ClassList:
-    settings, name = context.recipe.extend, context.corpus.class_names[class_id]
-    repetition = RepetitionCheck(name, settings.repetition_similarity)
-    for text in existing:
-        repetition.add(text)
-    return ClassList(class_id, name, existing, num_extended(len(existing), settings.max_descriptions), repetition)
-
-
 class Extension:
     """The number check and the repetition check, on the lists of several classes side by side."""
 
-    def __init__(self, context: StageContext[LtgcRecipe | DescribedRecipe], lists: list[ClassList]) -> None:
-        self.settings: Extend = context.recipe.extend
+    def __init__(self, stage: Stage[LtgcRecipe | DescribedRecipe], lists: list[ClassList]) -> None:
+        self.settings: Extend = stage.recipe.extend
         self.lists = lists
         self.exchanges: list[Exchange] = []
         self.rejected: list[Rejected] = []
-        self.budget = TokenBudget(context, "extend")
-        self._context = context
-        self._model: ChatModel = context.model
-        self._is_structured = context.is_structured("llm", self.settings.reply_form)
+        self.budget = TokenBudget(stage, "extend")
+        self._stage = stage
+        self._model: ChatModel = stage.model
+        self._is_structured = stage.is_structured("llm", self.settings.reply_form)
 
     def run(self) -> None:
         """Ask until every class has its number, or has been asked ``max_asks`` times."""
@@ -163,7 +164,7 @@ class Extension:
             self._ask(asked)
             self._check_repetition([each for each in asked if not self._is_asked(each)])
             missing = sum(max(0, each.num_missing) for each in self.lists)
-            self._context.progress.note(f"{missing} descriptions to go")
+            self._stage.progress.note(f"{missing} descriptions to go")
         given_up = [each for each in self.lists if each.num_missing > 0 and each.asks < self.settings.max_asks]
         if given_up:
             log.warning(
@@ -181,7 +182,7 @@ class Extension:
         """Prompt 2, for each class as often as it needs and may be asked side by side."""
         prompts, asked = [], []
         for each in [one for one in lists for _ in range(self._num_asks(one))]:
-            rng = random.Random(self._context.seed("extend", each.class_id, each.asks))
+            rng = random.Random(self._stage.seed("extend", each.class_id, each.asks))
             shown = rng.sample(
                 known := each.existing + each.extended, min(len(known), self.settings.context_descriptions)
             )
@@ -244,7 +245,7 @@ class Extension:
     ) -> list[str]:
         if not prompts:
             return []
-        seed = self._context.seed(name, *(f"{each.class_id}:{each.asks}" for each in lists))
+        seed = self._stage.seed(name, *(f"{each.class_id}:{each.asks}" for each in lists))
         sampling = Sampling(self.settings.max_new_tokens, temperature, self.settings.top_p, seed)
         first = len(self.exchanges)
         replies = self._model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling, schema)

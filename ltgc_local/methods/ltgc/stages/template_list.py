@@ -6,31 +6,25 @@ so that only the words differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ltgc_local.datasets.groups import num_extended
-from ltgc_local.methods.context import Chunk, StageContext
 from ltgc_local.methods.ltgc.prompts import class_sentence
 from ltgc_local.methods.ltgc.stages.describe import described_rows
+from ltgc_local.methods.stage import WholeStage
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import Description
 from ltgc_local.runs.files import Artefact, Json, Lines
 
-NUMBERED = False
 
+class TemplateListStage(WholeStage[LtgcRecipe]):
+    """Repeats the plain sentence as often as the class lacks images."""
 
-def plan_chunks(context: StageContext[LtgcRecipe]) -> list[Chunk]:
-    return [context.tail]
-
-
-def run_chunk(context: StageContext[LtgcRecipe], chunk: Sequence[int]) -> list[Artefact]:
-    names = context.corpus.class_names
-    descriptions, summary = [], {}
-    for class_id in chunk:
-        existing = len(described_rows(context, class_id))
-        wanted = num_extended(existing, context.recipe.extend.max_descriptions)
-        sentence = class_sentence(names[class_id])
-        descriptions += [Description(class_id, existing + i, 0, sentence, "extended") for i in range(wanted)]
-        summary[names[class_id]] = {"existing": existing, "extended": wanted, "missing": 0, "asks": 0}
-        context.progress.advance()
-    return [Lines("rejected", []), Json("summary", summary), Lines("descriptions", descriptions)]
+    def make(self) -> list[Artefact]:
+        names = self.corpus.class_names
+        descriptions, summary = [], {}
+        for class_id in self.tail:
+            existing = len(described_rows(self, class_id))
+            wanted = num_extended(existing, self.recipe.extend.max_descriptions)
+            sentence = class_sentence(names[class_id])
+            descriptions += [Description(class_id, existing + i, 0, sentence, "extended") for i in range(wanted)]
+            summary[names[class_id]] = {"existing": existing, "extended": wanted, "missing": 0, "asks": 0}
+        return [Lines("rejected", []), Json("summary", summary), Lines("descriptions", descriptions)]

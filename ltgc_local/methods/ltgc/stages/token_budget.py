@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ltgc_local.backends.clip.tokens import load_token_counter
-from ltgc_local.methods.context import StageContext
 from ltgc_local.methods.ltgc.replies import cut_to_tokens, parse_descriptions
+from ltgc_local.methods.stage import Stage
 from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
 from ltgc_local.records import Cut
 
@@ -17,12 +17,12 @@ class TokenBudget:
     Real Stable Diffusion XL has CLIP's tokenizer, so that what fits the one fits the other.
     """
 
-    def __init__(self, context: StageContext[LtgcRecipe | DescribedRecipe], stage: str) -> None:
+    def __init__(self, stage: Stage[LtgcRecipe | DescribedRecipe], name: str) -> None:
         self.cuts: list[Cut] = []
-        self.max_tokens = context.recipe.extend.max_clip_tokens
-        self._names = context.corpus.class_names
-        self._stage = stage
-        self._count_tokens = load_token_counter(context.role_folder("t2i"))
+        self.max_tokens = stage.recipe.extend.max_clip_tokens
+        self._names = stage.corpus.class_names
+        self._stage = name
+        self._count_tokens = load_token_counter(stage.role_folder("t2i"))
 
     def fit(self, class_id: int, sentence: str) -> str:
         """Return a Template 1 sentence of a class as it is or cut; "" if no beginning of it that says anything fits."""

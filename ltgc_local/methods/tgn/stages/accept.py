@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from ltgc_local.backends.protocols import ClipModel
-from ltgc_local.backends.torch_device import resolve_device
 from ltgc_local.errors import BackendError
-from ltgc_local.methods.context import Chunk, StageContext, split
-from ltgc_local.methods.tgn.classes import read_manifest
-from ltgc_local.methods.tgn.network import TailNetwork, load_tail_network
+from ltgc_local.methods.ltgc.scorers import rank_among
+from ltgc_local.methods.stage import ChunkedStage, split
+from ltgc_local.methods.tgn.stage import TgnStage
 from ltgc_local.methods.tgn.tail_features import probabilities_of
 from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.recipe.schema import Diffusion
@@ -28,44 +28,54 @@ from ltgc_local.runs.files import Artefact, Json, Lines, decode_png
 from ltgc_local.runs.generated import GeneratedRow, read_generated
 
 
-def plan_chunks(context: StageContext[DiffusionRecipe]) -> list[Chunk]:
-    """Return the attempt's images, a shard's number at a time."""
-    return split(context.run.generated(context.step.reads[0]), context.recipe.diffusion.shard_size)
+class AcceptStage(ChunkedStage[DiffusionRecipe, GeneratedRow], TgnStage):
+    """Judges the images of one attempt."""
 
+    def chunks(self) -> list[Sequence[GeneratedRow]]:
+        """Return the attempt's images, a shard's number at a time."""
+        return split(self.run.generated(self.input("images")), self.recipe.diffusion.shard_size)
 
-def run_chunk(context: StageContext[DiffusionRecipe], chunk: Sequence[GeneratedRow]) -> list[Artefact]:
-    scores: list[Acceptance] = []
-    for batch in split(chunk, context.recipe.diffusion.accept_batch_size):
-        scores += _judge(context, batch)
-        context.progress.advance(len(batch))
-    names = context.corpus.class_names
-    drawn, accepted = Counter(s.class_id for s in scores), Counter(s.class_id for s in scores if s.accepted)
-    counts = {names[class_id]: {"drawn": n, "accepted": accepted[class_id]} for class_id, n in drawn.items()}
-    return [Json("acceptance", counts), Lines("scores", scores)]
+    def make_chunk(self, chunk: Sequence[GeneratedRow]) -> list[Artefact]:
+        scores: list[Acceptance] = []
+        for batch in split(chunk, self.recipe.diffusion.accept_batch_size):
+            scores += self._judge(batch)
+            self.progress.advance(len(batch))
+        names = self.corpus.class_names
+        drawn, accepted = Counter(s.class_id for s in scores), Counter(s.class_id for s in scores if s.accepted)
+        counts = {names[class_id]: {"drawn": n, "accepted": accepted[class_id]} for class_id, n in drawn.items()}
+        return [Json("acceptance", counts), Lines("scores", scores)]
 
+    def _judge(self, batch: Sequence[GeneratedRow]) -> list[Acceptance]:
+        settings, none = self.recipe.diffusion, [None] * len(batch)
+        images = [decode_png(drawn.image).convert("RGB") for drawn in read_generated(batch)]
+        cosines: Sequence[np.ndarray | None] = none
+        probabilities: Sequence[float | None] = none
+        if settings.judges_by_clip:
+            model: ClipModel = self.model
+            cosines = list(model.encode_images(images).numpy() @ self._prompts.T)  # of (C,)
+        if settings.judges_by_tail_network:
+            found = probabilities_of(self.tail_network, images, self.device)  # (B, T)
+            places = [self.manifest.tail_index[row.class_id] for row in batch]
+            probabilities = found[range(len(batch)), places].tolist()
+        names = self.corpus.class_names
+        return [
+            judge(row.key, of_clip, of_network, settings, names)
+            for row, of_clip, of_network in zip(batch, cosines, probabilities, strict=True)
+        ]
 
-def _judge(context: StageContext[DiffusionRecipe], batch: Sequence[GeneratedRow]) -> list[Acceptance]:
-    settings, names = context.recipe.diffusion, context.corpus.class_names
-    images = [decode_png(drawn.image).convert("RGB") for drawn in read_generated(batch)]
-    cosines = probabilities = None
-    if settings.judges_by_clip:
-        model: ClipModel = context.model
-        cosines = model.encode_images(images).numpy() @ context.once(_encode_prompts).T  # (B, C)
-    if settings.judges_by_tail_network:
-        device = resolve_device(context.recipe.models.device)
-        network = context.once(_load_network)
-        probabilities = probabilities_of(network, images, device).numpy()  # (B, T)
-    index = read_manifest(context.run).tail_index
-    return [
-        judge(
-            row.key,
-            None if cosines is None else cosines[place],
-            None if probabilities is None else float(probabilities[place, index[row.class_id]]),
-            settings,
-            names,
-        )
-        for place, row in enumerate(batch)
-    ]
+    @cached_property
+    def _prompts(self) -> np.ndarray:
+        """Encode the prompt of every class, by class id, (C, D).
+
+        Raises:
+            BackendError: CLIP's numbers overflow, so that no image can be judged.
+        """
+        entries = sorted(self.manifest.entries, key=lambda entry: entry.class_id)
+        model: ClipModel = self.model
+        features: np.ndarray = model.encode_texts([entry.prompt for entry in entries]).numpy()
+        if np.isnan(features).any():
+            raise BackendError("diffusion: CLIP's text features are not numbers; type --set models.dtype=float32")
+        return features
 
 
 def judge(
@@ -84,12 +94,11 @@ def judge(
     """
     class_id, reasons, cosine, rank, best = key[0], {}, None, None, None
     if cosines is not None:
-        cosine, others = float(cosines[class_id]), np.delete(cosines, class_id)
-        rank = 1 + int((others > cosine).sum())
-        best = int(np.argmax(others)) if len(others) else None
-        best = None if best is None else best + (best >= class_id)
-        if rank > 1 or np.isnan(cosines).any():
-            reasons["clip"] = f"CLIP: closest to {class_names[best]!r}" if best is not None else "CLIP gave no number"
+        cosine, rank, best = float(cosines[class_id]), *rank_among(cosines, class_id)
+        if np.isnan(cosines).any():
+            reasons["clip"] = "CLIP gave no number"
+        elif best is not None and rank > 1:
+            reasons["clip"] = f"CLIP: closest to {class_names[best]!r}"
     if probability is not None and not probability >= settings.accept_probability:
         reasons["tail_network"] = f"tail network: p {probability:.2f} is below {settings.accept_probability:g}"
     if settings.accept == "either" and len(reasons) < 2:
@@ -98,21 +107,3 @@ def judge(
     return Acceptance(
         *key, cosine, rank, best, probability, threshold, failed=tuple(reasons), reason="; ".join(reasons.values())
     )
-
-
-def _encode_prompts(context: StageContext[DiffusionRecipe]) -> np.ndarray:
-    """Encode the prompt of every class, by class id, (C, D).
-
-    Raises:
-        BackendError: CLIP's numbers overflow, so that no image can be judged.
-    """
-    entries = sorted(read_manifest(context.run).entries, key=lambda entry: entry.class_id)
-    model: ClipModel = context.model
-    features: np.ndarray = model.encode_texts([entry.prompt for entry in entries]).numpy()
-    if np.isnan(features).any():
-        raise BackendError("diffusion: CLIP's text features are not numbers; type --set models.dtype=float32")
-    return features
-
-
-def _load_network(context: StageContext[DiffusionRecipe]) -> TailNetwork:
-    return load_tail_network(context.run, context.step.reads, resolve_device(context.recipe.models.device))
