@@ -13,7 +13,8 @@ from ltgc_local.methods.tgn.network import image_cache
 from ltgc_local.pipeline.plan import build_plan, match_steps, shaping_keys, step_settings, with_dependents
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.recipe.markers import NOT_FINGERPRINTED, iterate_fields, marker
-from ltgc_local.recipe.schema import VARIANTS, Kmdn
+from ltgc_local.recipe.schema import VARIANTS
+from ltgc_local.recipe.tgn import Kmdn
 
 ROOT = Path(__file__).resolve().parents[1]
 MakeRecipe = Callable[..., Recipe]

@@ -16,7 +16,7 @@ from ltgc_local.pipeline.fingerprint import StaleStep
 from ltgc_local.pipeline.preview import Figures, read_figures
 from ltgc_local.pipeline.status import StepStatus, describe_progress
 from ltgc_local.pipeline.sweep import Outcome
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.runs.disk import redo
 
 SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all

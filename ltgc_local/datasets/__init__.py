@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 
 from ltgc_local.datasets.base import Corpus, Split
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 #: Benchmark -> "module:function" of its opener, imported when it is needed.
 BENCHMARKS = {

@@ -22,7 +22,7 @@ from ltgc_local.datasets.image_files import build_corpus, check_no_overlap
 from ltgc_local.datasets.lists import Listed, check_folders, choose_class_names, read_class_names, read_list
 from ltgc_local.datasets.paths import is_folder, is_there, list_names
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.seeding import item_seed
 
 

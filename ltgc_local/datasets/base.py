@@ -16,7 +16,7 @@ from PIL import Image
 
 from ltgc_local.errors import DataError
 from ltgc_local.image_decoding import Decoded, ImageRules, UndecodableError, decode
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.regular_files import digest_file
 
 

@@ -24,7 +24,7 @@ from ltgc_local.datasets.lists import choose_class_names
 from ltgc_local.datasets.paths import is_folder, is_there
 from ltgc_local.errors import DataError
 from ltgc_local.image_decoding import Decoded
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.regular_files import check_regular
 from ltgc_local.seeding import item_seed
 

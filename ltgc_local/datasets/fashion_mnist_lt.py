@@ -5,7 +5,7 @@ from __future__ import annotations
 from ltgc_local.datasets.base import Corpus
 from ltgc_local.datasets.parquet import open_parquet
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 MADE_BY = "python data/make_fashion_mnist_lt.py"
 NUM_IMAGES = {"train": 2480, "val": 1000, "test": 10000}

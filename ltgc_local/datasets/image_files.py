@@ -18,7 +18,7 @@ from ltgc_local.datasets.lists import SPLITS, Listed
 from ltgc_local.datasets.paths import check_paths, is_folder, is_there
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.image_decoding import MAX_ENCODED_BYTES, Decoded, ImageRules
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.regular_files import read_bytes
 
 #: (path in the list, label) -> path in the tree.

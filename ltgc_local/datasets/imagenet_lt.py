@@ -13,7 +13,7 @@ from ltgc_local.datasets.facts import IMAGENET_LT, check_facts
 from ltgc_local.datasets.image_files import Layout, build_corpus
 from ltgc_local.datasets.lists import SPLITS, check_folders, choose_class_names, read_list
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 WNID = re.compile(r"n[0-9]{8}")
 TEST_LAYOUTS: tuple[Layout, ...] = (

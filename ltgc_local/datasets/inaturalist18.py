@@ -17,7 +17,7 @@ from ltgc_local.datasets.image_files import build_corpus
 from ltgc_local.datasets.lists import Listed, check_folders, check_keys, read_class_names, read_list
 from ltgc_local.datasets.paths import check_paths, is_there
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.regular_files import MAX_LIST_BYTES, read_json
 
 NAMES_FILE = "iNaturalist18_class_names.txt"

@@ -28,7 +28,7 @@ from ltgc_local.datasets.lists import (
 )
 from ltgc_local.datasets.paths import check_paths, is_folder
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ltgc_local.datasets.base import Split, decode_image
 from ltgc_local.errors import DataError
 from ltgc_local.image_decoding import MAX_ENCODED_BYTES, Decoded, ImageRules
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.regular_files import digest_file, parse_json
 
 

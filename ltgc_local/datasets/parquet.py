@@ -32,7 +32,7 @@ from ltgc_local.datasets.paths import is_folder, list_names
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.image_decoding import ImageRules
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.regular_files import check_regular
 
 #: Row groups whose encoded images stay in memory; the shipped data have one per split.

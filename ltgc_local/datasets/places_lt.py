@@ -14,7 +14,7 @@ from ltgc_local.datasets.facts import PLACES_LT, check_facts
 from ltgc_local.datasets.image_files import Layout, build_corpus
 from ltgc_local.datasets.lists import FOLDER, SPLITS, read_class_names, read_list
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 
 @cache

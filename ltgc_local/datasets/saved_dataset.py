@@ -32,7 +32,7 @@ from ltgc_local.datasets.paths import is_folder, is_there, list_names
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.image_decoding import ImageRules
 from ltgc_local.out_of_memory import is_out_of_memory
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.regular_files import MIB, check_regular, read_json
 
 WHAT = "datasets is train, val and test in this folder, as DatasetDict.save_to_disk writes them"

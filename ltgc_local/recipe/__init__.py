@@ -1,5 +1,6 @@
 """A recipe is one page of YAML: its schema, and the loader that says what is wrong with it, line by line."""
 
+from ltgc_local.recipe.inputs import T2iModels, TextModels
 from ltgc_local.recipe.loader import Recipes, load_recipe, load_recipes
 from ltgc_local.recipe.schema import (
     DescribedRecipe,
@@ -8,11 +9,9 @@ from ltgc_local.recipe.schema import (
     LtgcRecipe,
     Recipe,
     RecipeT,
-    T2iModels,
-    TextModels,
     TgnRecipe,
     class_of,
-)  # fmt: skip
+)
 
 __all__ = [
     "DescribedRecipe", "DiffusionRecipe", "GanRecipe", "LtgcRecipe", "Recipe", "RecipeT", "Recipes", "T2iModels",

@@ -1,4 +1,4 @@
-"""Blocks of the stages that learn from the images and tell of it: train, evaluate, report."""
+"""Blocks of the stages that learn from the images and report on it: train, evaluate, report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ltgc_local.recipe.block import Block
+from ltgc_local.recipe.block import Block, Conflict
 from ltgc_local.recipe.markers import PAPER, Plans, Presents, Runtime, Shapes
 
 
@@ -15,28 +15,28 @@ class TrainingOptions(Block):
     """What every training has: number format, checkpoints, decoded images."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the forward pass under autocast."""
+    """``bf16`` runs the forward pass under autocast."""
     checkpoint_minutes: Annotated[float, Runtime()] = Field(default=5.0, ge=0)
-    """Minutes between checkpoints, from which a killed training resumes exactly; 0 writes one per step."""
+    """Minutes between checkpoints, from which an interrupted training resumes exactly; 0 writes one every step."""
     in_memory_mib: Annotated[int, Runtime()] = Field(default=2048, ge=0, le=100_000_000)
-    """Decoded images of a split are kept in memory up to this many MiB, else in a file in the run directory."""
+    """Memory for a split's decoded images, in MiB; a larger split is kept in a file in the run directory."""
     decode_workers: Annotated[int, Runtime()] = Field(default=0, ge=0, le=256)
-    """Processes that decode into that file; 1 decodes in the step's own, 0 takes one per CPU."""
+    """Processes that decode into that file: 1 decodes in the step's own process, 0 takes one per CPU."""
 
 
 class ImageTraining(TrainingOptions):
-    """The same of a network that learns classes from images, and how these are changed at random."""
+    """Training of a network that learns classes from images, with random changes to the images."""
 
     augment: Literal["none", "flip", "flip_crop", "resized_crop"] = "flip"
-    """Random changes of training images: flips, with shifts by an eighth, or with crops of any size and shape (for
-    towers of 224 px)."""
+    """Random changes of training images: flips; flips with shifts by up to an eighth; or flips with crops of any size
+    and shape, for 224 px networks."""
     crop_scale: float = Field(default=0.08, gt=0, le=1)
-    """Of ``resized_crop``: the smallest share of the image's area. The default is torchvision's."""
+    """For ``resized_crop``: smallest fraction of the image's area. The default is torchvision's."""
     blur_px: float = Field(default=0.0, ge=0, le=20)
     """Largest standard deviation of a random blur of original and generated images alike, in pixels of the network's
-    input, so that sharpness does not tell them apart."""
+    input, so that sharpness does not tell the two apart."""
     noise: float = Field(default=0.0, ge=0, le=1)
-    """Largest standard deviation of random noise on both, of the range from black to white."""
+    """Largest standard deviation of random noise on both, as a fraction of the range from black to white."""
 
 
 class Train(ImageTraining):
@@ -49,139 +49,135 @@ class Train(ImageTraining):
     batch_size: int = Field(default=128, ge=2, le=65_536)
     """Pairs per step."""
     accumulation_steps: int = Field(default=1, ge=1, le=65_536)
-    """Parts that a batch is cut into, one after the other through the tower: less memory, the same step."""
+    """Parts that a batch is split into to save memory, without changing the step."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Optimizer of the LoRA and the head."""
     lr: float = Field(default=0.01, gt=0, le=10)
-    """Peak learning rate, cosine decay to 0."""
+    """Peak learning rate; cosine decay to 0."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     """Momentum of sgd."""
     weight_decay: float = Field(default=5e-4, ge=0, le=10)
     """Weight decay of the optimizer."""
     warmup_steps: int = Field(default=0, ge=0, le=100_000_000)
-    """Steps of linear rise to ``lr``."""
+    """Steps of linear warm-up to ``lr``."""
     ema: float = Field(default=0.0, ge=0, lt=1)
-    """Per-step decay of the moving average of the trained weights, which is then what is validated and kept; 0 is
-    off."""
+    """Per-step EMA decay of the trained weights; the average is then what is validated and kept. 0 is off."""
     select: Literal["last", "best_val_all", "best_val_few", "best_val_groups"] = "last"
-    """Which epoch's weights are kept, for every arm alike: the last, or the best on validation images by all, by few or
-    by the mean of many, medium and few. It is chosen on validation images, so that settings made for one arm hurt no
-    other."""
+    """Which epoch's weights are kept, in every arm: the last, or the best on validation images by all, by few, or by
+    the mean of many, medium and few."""
     lora_rank: int = Field(default=16, ge=1, le=1024)
     """Rank of the LoRA."""
     lora_alpha: float = Field(default=16.0, gt=0, le=4096)
     """The update is scaled by lora_alpha / lora_rank."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of an adapter's inputs that is dropped in training."""
+    """Dropout on an adapter's inputs."""
     lora_targets: Literal["attention", "attention+mlp"] = "attention+mlp"
     """Which layers of every visual block are adapted."""
     lora_blocks: int | None = Field(default=None, ge=1, le=10_000)
-    """Adapt this many of the last blocks; the frozen ones below them run forward only. Null adapts all."""
+    """Adapt only this many of the last blocks; the frozen ones below run forward only. null adapts all."""
     head: Literal["text", "frozen_text"] = "text"
-    """Cosine classifier that starts from the classes' text features, trained (``text``) or not."""
+    """Cosine classifier initialised with the classes' text features, trained (``text``) or not."""
     head_scale: float = Field(default=25.0, gt=0, le=1000)
     """Factor of the cosine before the softmax."""
     head_lr: float | None = Field(default=None, gt=0, le=10)
     """Learning rate of the head; null takes ``lr``."""
     mixing: Annotated[Literal["balance_mix", "mixup", "union", "none"], PAPER, Shapes("generated")] = "balance_mix"
-    """BalanceMix; Mixup of pairs of originals and generated as one set; that set unmixed (the paper compares them); or
-    no generated images."""
+    """BalanceMix; Mixup within the union of original and generated images; that union unmixed; or no generated images.
+    The paper compares the first three."""
     mix_form: Annotated[Literal["scalar", "mask"], Shapes("generated")] = "scalar"
-    """A pair is mixed pixel by pixel, or a rectangle of share 1 - lam is the second image's (CutMix). The paper's bold
-    1 allows both."""
+    """Mix all pixels, or paste a rectangle of the second image with area 1 - lam (CutMix). The paper's bold 1 allows
+    both."""
     mix_alpha: Annotated[float, Shapes("generated")] = Field(default=1.0, gt=0, le=100)
     """lam ~ Beta(mix_alpha, mix_beta) per pair; lam is the original's share. (The paper does not state lam.)"""
     mix_beta: Annotated[float | None, Shapes("generated")] = Field(default=None, gt=0, le=100)
-    """Null takes ``mix_alpha``. D_g's share is mix_beta / (mix_alpha + mix_beta): 9 and 1 give 0.1."""
+    """null takes ``mix_alpha``. D_g's share is mix_beta / (mix_alpha + mix_beta): 9 and 1 give 0.1."""
     real_epochs: int = Field(default=0, ge=0, le=100_000)
-    """How many of ``epochs``, the last ones, train on originals only."""
+    """The last epochs, out of ``epochs``, that train on originals only."""
     last_layer_epochs: int = Field(default=0, ge=0, le=100_000)
-    """How many of ``real_epochs``, the last ones, train the head alone."""
+    """The last epochs, out of ``real_epochs``, that train the head alone."""
     loss: Literal["cross_entropy", "logit_adjustment", "balanced_softmax"] = "cross_entropy"
-    """Soft-label cross-entropy; or with the scaled log of ``prior`` added to the logits (Menon et al. 2021); or with
-    the log of the class counts added (Ren et al. 2020: as ``logit_adjustment`` with ``prior: counts``)."""
+    """Soft-label cross-entropy; with the scaled log of ``prior`` added to the logits (Menon et al. 2021); or with the
+    log of the class counts added (Ren et al. 2020; the same as ``logit_adjustment`` with ``prior: counts``)."""
     prior: Literal["effective", "counts"] = "effective"
-    """Of ``logit_adjustment``: what the batches draw, q(c) = E[lam] / C + (1 - E[lam]) N_c / sum(N) for BalanceMix; or
-    the counts of the arm's images however they are drawn, which is right with ``sampler: instance``."""
+    """For ``logit_adjustment``: the class frequencies in the batches, for BalanceMix q(c) = E[lam] / C
+    + (1 - E[lam]) N_c / sum(N); or the counts of the arm's images, which is right with ``sampler: instance``."""
     prior_scale: float = Field(default=1.0, ge=0, le=10)
-    """Of ``logit_adjustment``: factor of the log prior; less than 1 leaves the tail some advantage."""
+    """For ``logit_adjustment``: factor of the log prior; less than 1 leaves the tail some advantage."""
     sampler: Literal["balanced", "instance"] = "balanced"
-    """How the control, ``union`` and ``mixup`` draw images: a class uniformly, then its images; or every image equally
-    often. An epoch is as many draws as there are originals."""
+    """How the control, ``union`` and ``mixup`` sample images: a class uniformly and then one of its images, or every
+    image equally often. An epoch samples as many images as there are originals."""
     compile: Literal["default", "max-autotune-no-cudagraphs"] | None = None
-    """torch.compile the training step in this mode: faster on a GPU after a minute or two of compiling, and not the
-    same to the last bit. Null does not."""
+    """torch.compile the training step in this mode: faster on a GPU after a minute or two of compiling, with slightly
+    different rounding. null does not compile."""
     gradient_checkpointing: bool = False
-    """Recompute each block's activations in the backward pass: less memory, about a third slower."""
+    """Recompute activations in the backward pass: less memory, about a third slower."""
 
-    def conflicts(self) -> Iterator[tuple[str, str]]:
+    def conflicts(self) -> Iterator[Conflict]:
         if self.head == "frozen_text" and self.head_lr is not None:
             yield "head_lr", "has no effect on head 'frozen_text'; remove it or write 'head: text'"
         if self.mixing == "none" and self.control:
             yield "mixing", "'none' trains the control twice; write 'control: false' or another mixing"
         if self.real_epochs >= self.epochs:
-            yield (
-                "real_epochs",
-                f"{self.real_epochs} of {self.epochs} epochs on originals leave none for generated images; "
-                f"write at most {self.epochs - 1}",
-            )
+            left = f"{self.real_epochs} of {self.epochs} epochs on originals leave none for generated images"
+            yield "real_epochs", f"{left}; write at most {self.epochs - 1}"
         if self.accumulation_steps > self.batch_size:
             yield "accumulation_steps", f"{self.accumulation_steps} parts of {self.batch_size} pairs; write fewer"
         if self.last_layer_epochs > self.real_epochs:
-            yield (
-                "last_layer_epochs",
-                f"{self.last_layer_epochs} is more than real_epochs, {self.real_epochs}; the head trains on originals",
-            )
+            more = f"{self.last_layer_epochs} is more than real_epochs, {self.real_epochs}"
+            yield "last_layer_epochs", f"{more}; the head trains on originals"
         if self.last_layer_epochs and self.head == "frozen_text":
             yield "last_layer_epochs", "head 'frozen_text' does not train; remove it or write 'head: text'"
+        unmixed = f"has no effect on mixing '{self.mixing}', which mixes nothing; remove it"
         if self.mix_form == "mask" and self.mixing in ("union", "none"):
-            yield "mix_form", f"'mask' has no effect on mixing '{self.mixing}', which mixes nothing; remove it"
+            yield "mix_form", f"'mask' {unmixed}"
         if self.mix_beta is not None and self.mixing in ("union", "none"):
-            yield "mix_beta", f"has no effect on mixing '{self.mixing}', which mixes nothing; remove it"
+            yield "mix_beta", unmixed
+        unadjusted = f"has no effect on loss '{self.loss}'; remove it or write 'loss: logit_adjustment'"
         if self.prior == "counts" and self.loss != "logit_adjustment":
-            yield "prior", f"'counts' has no effect on loss '{self.loss}'; remove it or write 'loss: logit_adjustment'"
+            yield "prior", f"'counts' {unadjusted}"
         if self.prior_scale != 1 and self.loss != "logit_adjustment":
-            yield "prior_scale", f"has no effect on loss '{self.loss}'; remove it or write 'loss: logit_adjustment'"
+            yield "prior_scale", unadjusted
 
 
 class Evaluate(Block):
     """Accuracy on the test split: all, many, medium, few and each class."""
 
     batch_size: Annotated[int, Runtime()] = Field(default=256, ge=1, le=65_536)
-    """Images that are evaluated at once."""
+    """Images evaluated at once."""
     interval_level: Annotated[float, Presents()] = Field(default=0.95, gt=0.5, lt=1)
-    """Level of the confidence intervals. (The paper prints none.)"""
+    """Level of the confidence intervals. (The paper reports none.)"""
     resamples: Annotated[int, Presents()] = Field(default=2000, ge=100, le=100_000)
     """Bootstrap resamples of the test images."""
     store_logits: Annotated[bool, Presents()] = False
-    """Also store every arm's logits of every test image, 2 bytes each: ImageNet-LT's are 100 MB per arm."""
+    """Also store every arm's logits for every test image, 2 bytes each: 100 MB per arm for ImageNet-LT."""
 
 
 class LtgcEvaluate(Evaluate):
-    """The same of a CLIP: also before training, by several crops, and against a vlm."""
+    """Evaluation of a CLIP: also before training, with several crops, and against a vlm."""
 
     zero_shot: bool = True
     """Also evaluate CLIP before any training. (The paper takes these numbers from others.)"""
     vlm_classifier: bool = False
     """Also ask the vlm which class each test image shows, as for the paper's Table 3."""
     vlm_images_per_class: int = Field(default=20, ge=1, le=1_000_000)
-    """Test images of a class that the vlm is asked about at most, drawn by seed, because a reply is slow."""
+    """Most test images per class, sampled by seed, that the vlm is asked about; its replies are slow."""
     vlm_names_in_prompt: int = Field(default=100, ge=0, le=1_000_000)
-    """With at most this many classes the prompt lists their names; with more the vlm answers freely, and CLIP's text
-    tower finds the class name nearest to an answer that names none. (The paper does not say how it asked.)"""
+    """With at most this many classes the prompt lists their names. With more the vlm answers freely, and if its answer
+    names no class, CLIP's text tower finds the nearest name. (The paper does not say how it asked.)"""
     five_crop: bool = False
-    """Also average the logits of five crops (corners and centre) of the enlarged image, as key ``five_crop`` of each
-    arm. LIFT gains 0.7 to 1.3 points by it."""
+    """Also average the logits over five crops (corners and centre) of the enlarged image, as ``five_crop`` of each arm.
+    LIFT gains 0.7 to 1.3 points by it."""
     five_crop_margin: float = Field(default=0.107, gt=0, le=1)
-    """By what share of the input size the image is enlarged before cropping. The default is LIFT's 24 pixels at 224."""
+    """How much the image is enlarged before cropping, as a fraction of the input size. The default is LIFT's 24 pixels
+    at 224."""
     zero_shot_weight: float | None = Field(default=None, gt=0, lt=1)
-    """Also ensemble each trained arm with zero-shot CLIP, whose log-probability counts this much, as key
-    ``zero_shot_ensemble``; null does not. Choose it on validation images, never on test images."""
+    """Also ensemble each trained arm with zero-shot CLIP, whose log-probabilities get this weight, as
+    ``zero_shot_ensemble`` of the arm; null does not. Choose it on validation images, never on test images."""
     zero_shot_prior: Literal["train", "none"] = "train"
-    """The class prior that is taken off zero-shot CLIP in that ensemble: what it predicts on average on the training
-    images, every class counting the same (generalised logit adjustment); or none."""
+    """The class prior that the ensemble removes from zero-shot CLIP: its mean prediction on the training images with
+    all classes weighted equally (generalised logit adjustment), or none."""
 
-    def conflicts(self) -> Iterator[tuple[str, str]]:
+    def conflicts(self) -> Iterator[Conflict]:
         if self.zero_shot_weight is not None and not self.zero_shot:
             yield "zero_shot_weight", "needs zero-shot CLIP; write 'zero_shot: true'"
 
@@ -192,7 +188,7 @@ class Report(Block):
     images_per_class: Annotated[int, Presents()] = Field(default=6, ge=1, le=100)
     """Images of each kind in a class's gallery."""
     leak_pairs: Annotated[int, Presents()] = Field(default=6, ge=1, le=100)
-    """Nearest pairs of images that the leak guard's section shows, of each two groups."""
+    """Closest pairs of images that the leak guard's section shows for each two groups."""
     tensorboard: Annotated[bool, Runtime()] = False
-    """Also write each step's metrics as TensorBoard's event files, in ``<step>/logs/tensorboard``. This needs the
-    package ``tensorboard``."""
+    """Also write each step's metrics as TensorBoard event files in ``<step>/logs/tensorboard``. Needs the package
+    ``tensorboard``."""

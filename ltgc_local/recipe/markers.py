@@ -2,7 +2,7 @@
 
     steps: Annotated[int, RELEASED, Shapes("draw")] = Field(default=30, ge=1)
 
-A field without a ``Source`` has a default of our own, and one without another marker shapes every step that names its
+A field without a ``Source`` has a default of our own. One without another marker shapes every step that names its
 block. Fingerprints (``pipeline.plan``), comparisons and the reference (``recipe.reference``) are derived from these.
 """
 
@@ -26,36 +26,29 @@ class Source:
 PAPER, RELEASED = Source("paper"), Source("released code")
 
 
-@dataclass(frozen=True)
 class Runtime:
     """The field changes speed or memory, and no result."""
 
 
-@dataclass(frozen=True)
 class Plans:
-    """The field says which steps there are, and shapes none of them."""
+    """The field decides which steps there are, and shapes none of them."""
 
 
-@dataclass(frozen=True)
 class Digested:
-    """The field says where files are or which images are read of them: the digest of the data or the model tells it."""
+    """The field says where files are or which images are read; the digest of the data or the model covers it."""
 
 
-@dataclass(frozen=True)
 class Presents:
-    """The field says how results are shown or stored, and changes none of them."""
+    """The field changes how results are shown or stored, and no result."""
 
 
-@dataclass(frozen=True, init=False)
 class _Names:
-    names: tuple[str, ...]
-
     def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
+        self.names = names
 
 
 class Loads(_Names):
-    """The field changes what the models of these roles make."""
+    """The field changes the output of the models of these roles."""
 
 
 class Shapes(_Names):
@@ -64,7 +57,7 @@ class Shapes(_Names):
 
 #: Markers of fields that are in no step's fingerprint.
 NOT_FINGERPRINTED = (Runtime, Plans, Digested)
-#: Markers of fields by which two runs of a comparison do not differ.
+#: Markers of fields that do not make two runs of a comparison different.
 NOT_COMPARED = (Runtime, Digested, Presents)
 Marker = TypeVar("Marker")
 
@@ -75,13 +68,13 @@ def marker(field: FieldInfo, kind: type[Marker] | tuple[type[Marker], ...]) -> M
 
 
 def block_of(field: FieldInfo) -> type[BaseModel] | None:
-    """Return the block that a field of the recipe is, if it is one."""
+    """Return the class of the block if the field is a block."""
     kind: object = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def iterate_fields(recipe: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
-    """Yield the dotted name and the field of every key of a class of recipes; blocks are not keys."""
+    """Yield the dotted name and the field of every key of a class of recipes, without the blocks themselves."""
     for name, field in recipe.model_fields.items():
         block = block_of(field)
         if block is None:

@@ -1,10 +1,10 @@
-"""The recipe: every setting of a run, one frozen block a stage, in pipeline order.
+"""The recipe: every setting of a run, one frozen block per stage, in pipeline order.
 
-A recipe is of one of the classes in ``VARIANTS``, by ``method``, of TGN also by ``generator``, and of its diffusion by
-``diffusion.prompts``. Each class has the blocks, keys and roles that its method uses, and no others.
+A recipe belongs to one of the classes in ``VARIANTS``, chosen by ``method``, for TGN also by ``generator``, and for its
+diffusion by ``diffusion.prompts``. Each class has the blocks, keys and roles that its method uses, and no others.
 
-Defaults live here and nowhere else, and so does where each comes from (``markers.Source``): LTGC's slides, the paper
-that they are of, leave most values unstated, and its training code was not released; of TGN see ``recipe.tgn``.
+Defaults are stated only here and in the blocks' modules, and so is where each comes from (``markers.Source``). LTGC's
+slides leave most values unstated, and its training code was not released; for TGN see ``recipe.tgn``.
 """
 
 from __future__ import annotations
@@ -16,48 +16,30 @@ from pydantic import Field
 from typing_extensions import TypeVar
 
 from ltgc_local.model_store.cards import ROLES, Role
-from ltgc_local.recipe.block import Block, Name
+from ltgc_local.recipe.block import Block, Conflict, Name
 from ltgc_local.recipe.diffusion import DescribedDiffusion, Diffusion
-from ltgc_local.recipe.generation import Assess, Describe, Draw, Extend, Leaks, LtgcDescribe, LtgcExtend, Scorer
-from ltgc_local.recipe.inputs import (
-    DATA_KEYS,
-    Data,
-    DescribedModels,
-    DiffusionModels,
-    LtgcModels,
-    Models,
-    T2iModels,
-    TextModels,
-    TgnModels,
-)  # fmt: skip
-from ltgc_local.recipe.learning import Evaluate, ImageTraining, LtgcEvaluate, Report, Train, TrainingOptions
+from ltgc_local.recipe.generation import Assess, Describe, Draw, Extend, Leaks, LtgcDescribe, LtgcExtend
+from ltgc_local.recipe.inputs import Data, DescribedModels, DiffusionModels, LtgcModels, Models, TgnModels
+from ltgc_local.recipe.learning import Evaluate, LtgcEvaluate, Report, Train
 from ltgc_local.recipe.markers import PAPER
-from ltgc_local.recipe.tgn import Backbone, Cdtg, Classifier, Kmdn, Measure, Merge, Split
-
-__all__ = [
-    "DATA_KEYS", "DEFAULT_METHOD", "DISCRIMINATORS", "VARIANTS", "Assess", "Backbone", "Block", "Cdtg",
-    "Classifier", "Data", "DescribedRecipe", "Diffusion", "DiffusionRecipe", "Draw", "Extend", "GanRecipe",
-    "ImageTraining", "Kmdn", "Leaks", "LtgcRecipe", "Measure", "Merge", "Name", "Recipe", "RecipeT", "Scorer",
-    "Split", "T2iModels", "TextModels", "TgnRecipe", "Train", "TrainingOptions", "class_of",
-]  # fmt: skip
-
+from ltgc_local.recipe.tgn import Cdtg, Classifier, Kmdn, Measure, Merge, Split
 
 DEFAULT_METHOD: Literal["ltgc"] = "ltgc"  # of a recipe that names none
 
 
 class Recipe(Block):
-    """One run: the method, the seed and a block a stage; here what every method has."""
+    """One run: the method, the seed and a block per stage. This class has what every method has."""
 
     name: Name = Field(examples=["my_run"])
     """Names the run directory, ``runs/<name>``."""
     method: Literal["ltgc", "tgn"] = DEFAULT_METHOD
     """The paper whose stages run: LTGC (CVPR 2024) or TGN (TGRS 2024)."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    """Every item's seed is made from this and the item's name."""
+    """Every item's seed is derived from this and the item's key."""
     data: Data
     """Which images."""
     models: Models
-    """Which models, and on what."""
+    """Which models, and what they run on."""
     leaks: Leaks = Leaks()
     """Duplicates among generated, training and test images."""
     evaluate: Annotated[Evaluate, PAPER] = Evaluate()
@@ -67,22 +49,22 @@ class Recipe(Block):
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """The roles that the recipe names a model for."""
+        """The roles for which the recipe names a model."""
         return tuple(role for role in ROLES if getattr(self.models, role, None) is not None)
 
     @property
     def selections(self) -> dict[str, str]:
-        """The keys that say how an epoch is chosen, with their values."""
+        """The keys that decide which epoch is kept, with their values."""
         return {}
 
     @property
     def t2i_decoder(self) -> Literal["tiny"] | None:
-        """What decodes in place of the t2i's own VAE."""
+        """The decoder in place of the t2i's own VAE."""
         return None
 
     @property
     def t2i_compile(self) -> Literal["none", "regional", "full"] | None:
-        """What torch compiles of the t2i while it draws."""
+        """What torch compiles of the t2i."""
         return None
 
     def dump(self) -> dict[str, Any]:
@@ -91,12 +73,12 @@ class Recipe(Block):
         return {key: dumped[key] for key in sorted(dumped, key=("leaks", "evaluate", "report").__contains__)}
 
 
-#: A class of recipes, for what is of one method; what names none takes any.
+#: A class of recipes, for code that belongs to one method; any class by default.
 RecipeT = TypeVar("RecipeT", bound=Recipe, default=Any)
 
 
 class LtgcRecipe(Recipe):
-    """LTGC: describe, extend, draw, assess, and fine-tune CLIP on the mixture."""
+    """LTGC: describe, extend, draw, assess, and fine-tune CLIP on the mixed images."""
 
     method: Literal["ltgc"] = DEFAULT_METHOD
     models: LtgcModels
@@ -124,16 +106,13 @@ class LtgcRecipe(Recipe):
     def t2i_compile(self) -> Literal["none", "regional", "full"] | None:
         return self.draw.compile
 
-    def conflicts(self) -> Iterator[tuple[str, str]]:
+    def conflicts(self) -> Iterator[Conflict]:
         if self.draw.clip_features and not self.assess.enabled:
             yield "draw.clip_features", "has no effect where assess.enabled is false: nothing is scored; remove it"
-        if self.train.batch_size % (self.models.workers * self.train.accumulation_steps) and self.models.workers > 1:
-            each = self.models.workers * self.train.accumulation_steps
-            yield (
-                "train.batch_size",
-                f"{self.train.batch_size} pairs cannot be shared evenly by {self.models.workers} workers in "
-                f"{self.train.accumulation_steps} parts; write {-(-self.train.batch_size // each) * each}",
-            )
+        number, parts, workers = self.train.batch_size, self.train.accumulation_steps, self.models.workers
+        if workers > 1 and number % (workers * parts):
+            uneven = f"{number} pairs cannot be shared evenly by {workers} workers in {parts} parts"
+            yield "train.batch_size", f"{uneven}; write {-(-number // (workers * parts)) * workers * parts}"
         existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
         if self.extend.source == "llm" and (problem := self.extend.problem_of_number(existing)):
             yield "extend.max_descriptions", problem
@@ -149,8 +128,7 @@ class TgnRecipe(Recipe):
     kmdn: Annotated[Kmdn, PAPER] = Kmdn()
     """Two networks that teach each other."""
     generator: Annotated[Literal["wavelet_gan", "diffusion"], PAPER] = "wavelet_gan"
-    """What makes tail images: the GAN of ``cdtg``, or SDXL by ``diffusion``, which is no longer TGN but in its
-    style."""
+    """What generates tail images: the GAN of ``cdtg``, or SDXL by ``diffusion``, which is TGN-style rather than TGN."""
     merge: Annotated[Merge, PAPER] = Merge()
     """How many generated images each class gets."""
     classifier: Annotated[Classifier, PAPER] = Classifier()
@@ -162,7 +140,7 @@ class TgnRecipe(Recipe):
     def selections(self) -> dict[str, str]:
         return {"kmdn.select": self.kmdn.select, "classifier.select": self.classifier.select}
 
-    def conflicts(self) -> Iterator[tuple[str, str]]:
+    def conflicts(self) -> Iterator[Conflict]:
         fewest = 2 * self.models.workers
         for path, number in (
             ("kmdn.batch_size", self.kmdn.batch_size),
@@ -170,21 +148,18 @@ class TgnRecipe(Recipe):
             ("classifier.batch_size", self.classifier.batch_size),
         ):
             if number < fewest:
-                yield (
-                    path,
-                    f"{number} images leave one of {self.models.workers} workers fewer than the 2 that batch norm "
-                    f"needs; write {fewest}",
-                )
+                text = f"{number} images leave one of {self.models.workers} workers fewer than the 2 that"
+                yield path, f"{text} batch norm needs; write {fewest}"
 
 
 class GanRecipe(TgnRecipe):
-    """TGN as its paper has it, with its own generator."""
+    """TGN as in its paper, with its own generator."""
 
     generator: Literal["wavelet_gan"] = "wavelet_gan"
     cdtg: Annotated[Cdtg, PAPER] = Cdtg()
     """The generator of tail images."""
 
-    def conflicts(self) -> Iterator[tuple[str, str]]:
+    def conflicts(self) -> Iterator[Conflict]:
         yield from super().conflicts()
         number, workers = self.cdtg.batch_size, self.models.workers
         if number % workers:
@@ -193,12 +168,12 @@ class GanRecipe(TgnRecipe):
 
 
 class DiffusionRecipe(TgnRecipe):
-    """TGN-style, diffusion: SDXL with a LoRA on the tail classes draws them."""
+    """TGN-style diffusion: SDXL with a LoRA on the tail classes generates their images."""
 
     models: DiffusionModels
     generator: Literal["diffusion"] = "diffusion"
     diffusion: Diffusion = Diffusion()
-    """The generator, and what an image must pass."""
+    """The generator, and the test that an image must pass."""
 
     @property
     def t2i_compile(self) -> Literal["none", "regional", "full"] | None:
@@ -206,7 +181,7 @@ class DiffusionRecipe(TgnRecipe):
 
 
 class DescribedRecipe(DiffusionRecipe):
-    """The same, drawn from descriptions that LTGC's text models write."""
+    """The same, with prompts that LTGC's text models write."""
 
     models: DescribedModels
     describe: Annotated[Describe, PAPER] = Describe()
@@ -215,13 +190,13 @@ class DescribedRecipe(DiffusionRecipe):
     """Prompts 2 and 3, LTGC's step 2."""
     diffusion: DescribedDiffusion = DescribedDiffusion()
 
-    def conflicts(self) -> Iterator[tuple[str, str]]:
+    def conflicts(self) -> Iterator[Conflict]:
         yield from super().conflicts()
         if problem := self.extend.problem_of_number(self.describe.max_images_per_class):
             yield "extend.max_descriptions", problem
 
 
-#: Where a recipe says which class it is of, and the classes by what it says there.
+#: The keys that decide a recipe's class, and the classes by their values.
 DISCRIMINATORS = (("method",), ("generator",), ("diffusion", "prompts"))
 VARIANTS: dict[tuple[str, ...], type[Recipe]] = {
     ("ltgc",): LtgcRecipe,
@@ -232,11 +207,7 @@ VARIANTS: dict[tuple[str, ...], type[Recipe]] = {
 
 
 def class_of(written: Mapping[str, Any]) -> type[Recipe]:
-    """Return the class of ``VARIANTS`` that a recipe is of, whatever else is wrong with it.
-
-    Args:
-        written: its plain values, by block.
-    """
+    """Return a recipe's class in ``VARIANTS`` from its plain values by block, whatever else is wrong with them."""
     if written.get("method") != "tgn":
         return LtgcRecipe
     if written.get("generator") != "diffusion":

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ltgc_local.backends.torch_device import to_device
-from ltgc_local.recipe.schema import ImageTraining
+from ltgc_local.recipe.learning import ImageTraining
 
 ASPECTS = (3 / 4, 4 / 3)  # width / height of a random crop: torchvision's RandomResizedCrop
 

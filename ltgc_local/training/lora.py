@@ -21,7 +21,7 @@ from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 from ltgc_local.backends import weights
 from ltgc_local.errors import ModelError
 from ltgc_local.recipe import LtgcRecipe
-from ltgc_local.recipe.schema import Train
+from ltgc_local.recipe.learning import Train
 from ltgc_local.training.low_rank import low_rank_linear
 
 

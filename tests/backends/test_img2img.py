@@ -14,7 +14,7 @@ from ltgc_local.backends.protocols import Drawing, DrawSettings, T2iOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.datasets import open_corpus
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = DrawSettings(size_px=32, steps=20, guidance=2.0)

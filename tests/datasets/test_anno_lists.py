@@ -13,7 +13,8 @@ from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.datasets.base import Checked
 from ltgc_local.errors import DataError
 from ltgc_local.methods.tgn.classes import build_manifest
-from ltgc_local.recipe.schema import Data, Split
+from ltgc_local.recipe.inputs import Data
+from ltgc_local.recipe.tgn import Split
 from tests.datasets.mock_ups import CROP_MOCK_UPS, crop_counts, write_image, write_list
 
 Folders = dict[str, Path]

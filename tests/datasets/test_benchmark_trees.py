@@ -17,7 +17,7 @@ import pytest
 from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.datasets.groups import SHOTS, num_extended, shot_of, tail_classes
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from tests.datasets.mock_ups import (
     MOCK_UPS,
     inaturalist_lines,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ltgc_local.datasets import open_corpus
 from ltgc_local.datasets.cifar_lt import profile
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 PIXELS = 3072
 

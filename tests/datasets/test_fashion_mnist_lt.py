@@ -12,7 +12,7 @@ import pytest
 from ltgc_local.datasets import open_corpus
 from ltgc_local.datasets.groups import shot_of, tail_classes
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 SHIPPED = Path(__file__).resolve().parents[2] / "data/fashion_mnist_lt"
 

@@ -18,7 +18,7 @@ from PIL import Image
 from ltgc_local.datasets import Corpus, open_corpus, parquet
 from ltgc_local.datasets.base import Checked
 from ltgc_local.errors import BackendError, DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from tests.datasets.conftest import encode
 from tests.datasets.mock_ups import write_image
 from tests.datasets.test_saved_dataset import save

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from tests.promptly import BUSY_S, within
 
 GOOD = {

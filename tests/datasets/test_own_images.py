@@ -15,7 +15,7 @@ from PIL import Image
 from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.datasets.lists import read_list
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from tests.datasets.mock_ups import write_image
 
 TREE = {

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ltgc_local.datasets.parquet import open_parquet
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 
 
 def encode(value: int, mode: str) -> bytes:

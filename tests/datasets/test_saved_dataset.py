@@ -17,7 +17,7 @@ import pytest
 
 from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.errors import DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from tests.datasets.conftest import encode
 
 WHAT = "datasets is train, val and test in this folder, as DatasetDict.save_to_disk writes them"
@@ -136,7 +136,7 @@ def test_opening_asks_no_network_writes_no_cache_and_brings_no_torch(tmp_path: P
     code = (
         "import sys; from pathlib import Path\n"
         "from ltgc_local import offline; offline.set_environment(); offline.forbid_network()\n"
-        "from ltgc_local.datasets import open_corpus; from ltgc_local.recipe.schema import Data\n"
+        "from ltgc_local.datasets import open_corpus; from ltgc_local.recipe.inputs import Data\n"
         f"corpus = open_corpus(Data(benchmark='datasets', root=Path({str(save(tmp_path / 'd'))!r})))\n"
         "corpus.check_images_decode(); print('torch' in sys.modules)"
     )

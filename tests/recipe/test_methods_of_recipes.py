@@ -180,7 +180,7 @@ def test_hints_are_of_the_recipes_own_method(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        ("cdtg:\n  size_px: 48\n", "9: cdtg.size_px: 48 is no power of two; write 32, 64, 128 or 256"),
+        ("cdtg:\n  size_px: 48\n", "9: cdtg.size_px: 48 is not a power of two; write 32, 64, 128 or 256"),
         ("cdtg:\n  r_train_low: 0.9\n", "9: cdtg.r_train_low: 0.9 is above r_train, 0.8"),
         ("merge:\n  budget: median\n  images: 9\n", "10: merge.images: has no effect on budget 'median'; remove it"),
         ("split:\n  prompt: a photo\n", "9: split.prompt: expected"),

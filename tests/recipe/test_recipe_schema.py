@@ -13,10 +13,13 @@ from ltgc_local.datasets import BENCHMARKS
 from ltgc_local.datasets.fashion_mnist_lt import MADE_BY
 from ltgc_local.model_store.cards import ROLES
 from ltgc_local.recipe.files import DATA_COMMANDS
+from ltgc_local.recipe.generation import Draw
+from ltgc_local.recipe.inputs import DATA_KEYS, Data, LtgcModels
+from ltgc_local.recipe.learning import Train
 from ltgc_local.recipe.markers import Shapes, iterate_fields, marker
 from ltgc_local.recipe.messages import SYNONYMS, block_keys
 from ltgc_local.recipe.reference import CHANGES, Key, iterate_keys
-from ltgc_local.recipe.schema import DATA_KEYS, VARIANTS, Data, Draw, LtgcModels, LtgcRecipe, Train
+from ltgc_local.recipe.schema import VARIANTS, LtgcRecipe
 
 KEYS = list(iterate_keys())
 

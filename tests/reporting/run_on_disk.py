@@ -23,7 +23,7 @@ from ltgc_local.methods.ltgc.stages.collect import choose
 from ltgc_local.methods.stages.compare_images import ImageGroup, compare
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe, class_of
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.records import ClassTemplate, Description, EpochMetrics, Rejected, Score
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ltgc_local.methods.ltgc.scorers import ClassScorer, explain, percentile_of
-from ltgc_local.recipe.schema import Scorer
+from ltgc_local.recipe.generation import Scorer
 from ltgc_local.records import Score
 
 # Three images of class 1 among classes 0, 1, 2: cosines with their own template 0.25, 0.5 and -0.5.

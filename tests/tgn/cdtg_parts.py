@@ -16,7 +16,7 @@ from ltgc_local.methods.tgn.cdtg.generator import Widths
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
 from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
 from ltgc_local.methods.tgn.network import TailNetwork, build_network
-from ltgc_local.recipe.schema import Cdtg, Kmdn
+from ltgc_local.recipe.tgn import Cdtg, Kmdn
 from ltgc_local.training.images import ImageSet
 from ltgc_local.training.trainer import Trainer
 

@@ -8,7 +8,7 @@ import pytest
 
 from ltgc_local.methods.tgn.budget import count_wanted, list_wanted
 from ltgc_local.methods.tgn.classes import build_manifest
-from ltgc_local.recipe.schema import Merge, Split
+from ltgc_local.recipe.tgn import Merge, Split
 from tests.reporting.run_on_disk import list_corpus
 from tests.tgn.conftest import ROOT, load_recipe
 

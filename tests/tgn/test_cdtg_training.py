@@ -15,7 +15,7 @@ from ltgc_local.methods.tgn.cdtg.real_features import to_images
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator, load_tail_generator
 from ltgc_local.methods.tgn.cdtg.training import CdtgTraining, _lazy_adam
 from ltgc_local.methods.tgn.cdtg.warm_start import start_from
-from ltgc_local.recipe.schema import Cdtg
+from ltgc_local.recipe.tgn import Cdtg
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Tensors
 from ltgc_local.training.checkpoints import read_checkpoint

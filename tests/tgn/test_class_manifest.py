@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ltgc_local.errors import DataError, RecipeError
 from ltgc_local.methods.tgn.classes import build_manifest
-from ltgc_local.recipe.schema import Split
+from ltgc_local.recipe.tgn import Split
 
 NAMES = ("ship", "bridge", "dam", "airport", "vehicle")
 COUNTS = {0: 900, 1: 30, 2: 5, 3: 30, 4: 400}

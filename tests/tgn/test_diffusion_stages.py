@@ -20,7 +20,7 @@ from ltgc_local.methods.tgn.comparison import TgnComparison
 from ltgc_local.methods.tgn.stages import draw_tail
 from ltgc_local.methods.tgn.stages.accept import judge
 from ltgc_local.recipe import load_recipe
-from ltgc_local.recipe.schema import Diffusion
+from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.records import Acceptance, Rejected
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import GeneratedImage, Images, decode_png

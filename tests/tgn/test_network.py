@@ -17,7 +17,7 @@ from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.timm_backbone import TimmBackbone
 from ltgc_local.errors import ArtefactError, ModelError
 from ltgc_local.methods.tgn.network import Network, SquareResize, TailNetwork, build_network, load_network
-from ltgc_local.recipe.schema import Kmdn
+from ltgc_local.recipe.tgn import Kmdn
 from ltgc_local.runs.files import write_atomically
 
 SMALL = Kmdn(architecture="test_resnet", stem="no_pool", size_px=32)

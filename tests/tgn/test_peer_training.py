@@ -21,7 +21,7 @@ from ltgc_local.methods.tgn.kmdn.peer_training import (
     lr_drop,
 )
 from ltgc_local.methods.tgn.network import build_network
-from ltgc_local.recipe.schema import Kmdn
+from ltgc_local.recipe.tgn import Kmdn
 from ltgc_local.training.images import ImageSet
 from ltgc_local.training.trainer import Trainer
 

@@ -20,7 +20,7 @@ from ltgc_local.backends.clip.open_clip_vit import ResizeStep, normalisation_of
 from ltgc_local.backends.protocols import TrainableClip
 from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import BackendError, DataError
-from ltgc_local.recipe.schema import Data
+from ltgc_local.recipe.inputs import Data
 from ltgc_local.training.images import BLOCK, ImageCache
 
 DATA = Path(__file__).resolve().parents[2] / "data/fashion_mnist_lt"

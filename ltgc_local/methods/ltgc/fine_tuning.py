@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from ltgc_local.methods.ltgc.arm_data import ArmData, Batch, Pixels
-from ltgc_local.recipe.schema import Train
+from ltgc_local.recipe.learning import Train
 from ltgc_local.training.checkpoints import Groups
 from ltgc_local.training.classifier import Classifier
 from ltgc_local.training.lora import check_gradients

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltgc_local.recipe.schema import Assess
+from ltgc_local.recipe.generation import Assess
 from ltgc_local.records import Score
 
 OFFSET = 0.5  # the released code's

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ltgc_local.evaluation.duplicates import HASH_BITS, closest_by_cosine, closest_by_hash, equal_rows
 from ltgc_local.methods.stage import WholeStage
-from ltgc_local.recipe.schema import Leaks
+from ltgc_local.recipe.generation import Leaks
 from ltgc_local.records import NearPair
 from ltgc_local.runs.arrays import read_arrays
 from ltgc_local.runs.files import Artefact, Json, Lines

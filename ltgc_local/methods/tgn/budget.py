@@ -10,7 +10,7 @@ import numpy as np
 from ltgc_local.datasets import Corpus
 from ltgc_local.methods.tgn.classes import ClassManifest
 from ltgc_local.recipe import TgnRecipe
-from ltgc_local.recipe.schema import Merge
+from ltgc_local.recipe.tgn import Merge
 from ltgc_local.records import Record
 from ltgc_local.seeding import item_seed
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ltgc_local.errors import DataError, RecipeError
-from ltgc_local.recipe.schema import Split
+from ltgc_local.recipe.tgn import Split
 from ltgc_local.records import Record
 from ltgc_local.runs.directory import RunDirectory
 

@@ -18,7 +18,9 @@ from ltgc_local.backends.protocols import BackboneOptions
 from ltgc_local.backends.registry import find_backend, load_model
 from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
-from ltgc_local.recipe.schema import Backbone, Data, TrainingOptions
+from ltgc_local.recipe.inputs import Data
+from ltgc_local.recipe.learning import TrainingOptions
+from ltgc_local.recipe.tgn import Backbone
 from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.disk import redo_file

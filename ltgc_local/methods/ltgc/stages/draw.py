@@ -23,7 +23,7 @@ from ltgc_local.datasets import Corpus
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.stage import ChunkedStage, Stage, split
 from ltgc_local.recipe import LtgcRecipe
-from ltgc_local.recipe.schema import Draw
+from ltgc_local.recipe.generation import Draw
 from ltgc_local.records import Description
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Tensors, encode_png
 

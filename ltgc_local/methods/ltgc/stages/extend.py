@@ -28,7 +28,7 @@ from ltgc_local.methods.ltgc.stages.describe import described_rows
 from ltgc_local.methods.ltgc.stages.token_budget import NOTHING_FITS, TokenBudget
 from ltgc_local.methods.stage import ChunkedStage, Stage, split
 from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
-from ltgc_local.recipe.schema import Extend
+from ltgc_local.recipe.generation import Extend
 from ltgc_local.records import Description, Exchange, Rejected
 from ltgc_local.runs.files import Artefact, Json, Lines
 

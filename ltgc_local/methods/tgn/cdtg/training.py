@@ -33,7 +33,7 @@ from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
 from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures, mirror, to_images
 from ltgc_local.methods.tgn.cdtg.tail_generator import Randomness, TailGenerator
 from ltgc_local.methods.tgn.network import TailNetwork
-from ltgc_local.recipe.schema import Cdtg
+from ltgc_local.recipe.tgn import Cdtg
 from ltgc_local.training.checkpoints import Groups
 from ltgc_local.training.distributed import average_gradients, check_shares
 from ltgc_local.training.images import ImageSet

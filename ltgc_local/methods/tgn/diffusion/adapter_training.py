@@ -16,7 +16,7 @@ from accelerate import Accelerator
 
 from ltgc_local.backends.protocols import AdapterLearner
 from ltgc_local.methods.tgn.tail_features import FeatureSpace
-from ltgc_local.recipe.schema import Diffusion
+from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.seeding import item_seed
 from ltgc_local.training.checkpoints import Groups
 from ltgc_local.training.distributed import average_gradients, check_shares

@@ -28,7 +28,7 @@ from accelerate import Accelerator
 
 from ltgc_local.backends.torch_device import to_device, with_channels_last
 from ltgc_local.methods.tgn.network import Network
-from ltgc_local.recipe.schema import Backbone, Kmdn
+from ltgc_local.recipe.tgn import Backbone, Kmdn
 from ltgc_local.seeding import item_seed
 from ltgc_local.training.augment import augment
 from ltgc_local.training.checkpoints import Groups

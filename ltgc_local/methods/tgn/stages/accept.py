@@ -22,7 +22,7 @@ from ltgc_local.methods.stage import ChunkedStage, split
 from ltgc_local.methods.tgn.stage import TgnStage
 from ltgc_local.methods.tgn.tail_features import probabilities_of
 from ltgc_local.recipe import DiffusionRecipe
-from ltgc_local.recipe.schema import Diffusion
+from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.records import Acceptance
 from ltgc_local.runs.files import Artefact, Json, Lines, decode_png
 from ltgc_local.runs.generated import GeneratedRow, read_generated

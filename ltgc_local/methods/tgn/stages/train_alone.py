@@ -18,7 +18,7 @@ from ltgc_local.methods.tgn.network import Network, build_network, image_cache
 from ltgc_local.methods.tgn.stage import TgnStage
 from ltgc_local.methods.training import train
 from ltgc_local.recipe import TgnRecipe
-from ltgc_local.recipe.schema import Backbone, Classifier, Kmdn
+from ltgc_local.recipe.tgn import Backbone, Classifier, Kmdn
 from ltgc_local.runs.files import Artefact, Json, Lines
 from ltgc_local.training.distributed import main_process_first
 from ltgc_local.training.images import ImageSet, Source
