@@ -265,13 +265,20 @@ def test_a_damaged_recipe_of_a_run_is_exit_code_5(tmp_path: Path, content: str) 
         assert f"type: ltgc-local run RECIPE --out {tmp_path}, with its recipe for RECIPE" in result.stderr
 
 
-@pytest.mark.parametrize("settings", [{}, {"name": "x", "of_another_version": 1}, {"name": "x", "data": []}])
-def test_a_recipe_of_another_version_is_exit_code_5(tmp_path: Path, settings: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "not a recipe;"),
+        ({"name": "x", "of_another_version": 1}, "of another version of ltgc-local ("),
+        ({"name": "x", "data": []}, "of another version of ltgc-local ("),
+    ],
+)
+def test_a_recipe_of_another_version_is_exit_code_5(tmp_path: Path, settings: dict[str, object], words: str) -> None:
     write_sealed(tmp_path / "recipe.json", settings)
     for command in ("status", "run"):
         result = call(command, tmp_path)
         assert result.exit_code == 5
-        assert "recipe.json: of another version of ltgc-local (" in result.stderr
+        assert f"recipe.json: {words}" in result.stderr
 
 
 def test_a_file_as_run_directory_is_exit_code_5(recipe_file: Path) -> None:
