@@ -18,11 +18,7 @@ RUN = click.argument("run_directory", type=PATH, metavar="RUN")
 _RECIPE = (
     click.argument("recipe", type=PATH),
     click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change a setting, e.g. train.lr=0.02; repeatable.",
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, e.g. seed=1; repeatable."
     ),
     click.option("--base", type=PATH, help="Recipe that a table's rows build on, in place of its own base."),
     click.option("--preset", "presets", multiple=True, type=PATH, help="Apply a partial recipe on top; repeatable."),

@@ -32,7 +32,7 @@ REDRAW_S = 2.0
     "--reuse",
     multiple=True,
     type=PATH,
-    help="Take finished steps from the runs in this folder where their settings are the same; repeatable.",
+    help="Take finished steps with the same settings from the runs in this folder; repeatable.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and the result only.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what the steps log.")
@@ -89,38 +89,19 @@ def run(
     console.write(outcome_as_text(outcome, to_step))
 
 
-@click.command()
+FORMAT = click.Choice(["markdown", "csv", "latex", "html"])
+SPLIT = click.Choice(["test", "val"])
+LEVEL = click.FloatRange(0.5, 1, min_open=True, max_open=True)
+CHOOSE = "Images to compare on. Choose settings on val, which needs trained runs only."
+
+
+@click.command(context_settings={"show_default": True})
 @click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN...")
-@click.option(
-    "--format",
-    "kind",
-    default="markdown",
-    type=click.Choice(["markdown", "csv", "latex", "html"]),
-    show_default=True,
-    help="Format of the tables.",
-)
+@click.option("--format", "kind", default="markdown", type=FORMAT, help="Format of the tables.")
 @click.option("--out", type=PATH, help="Write to this file instead of printing.")
-@click.option(
-    "--split",
-    default="test",
-    type=click.Choice(["test", "val"]),
-    show_default=True,
-    help="Images to compare on. Choose settings on val, which needs trained runs only.",
-)
-@click.option(
-    "--level",
-    default=0.95,
-    show_default=True,
-    type=click.FloatRange(0.5, 1, min_open=True, max_open=True),
-    help="Confidence level of the intervals.",
-)
-@click.option(
-    "--resamples",
-    default=2000,
-    show_default=True,
-    type=click.IntRange(100, 100_000),
-    help="Bootstrap resamples per interval.",
-)
+@click.option("--split", default="test", type=SPLIT, help=CHOOSE)
+@click.option("--level", default=0.95, type=LEVEL, help="Confidence level of the intervals.")
+@click.option("--resamples", default=2000, type=click.IntRange(100, 100_000), help="Bootstrap resamples per interval.")
 def compare(
     runs: tuple[Path, ...], kind: str, out: Path | None, split: Literal["test", "val"], level: float, resamples: int
 ) -> None:

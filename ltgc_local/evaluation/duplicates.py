@@ -1,7 +1,7 @@
 """Duplicates among images: equal pixels, perceptual hashes, and embeddings, in blocks that fit in memory.
 
-The hash is pHash (Zauner 2010): 64 bits, whether each of the 8x8 lowest frequencies of the 32x32 grey image is above
-their median. It survives another size, format or quality, not a crop or a mirror; embeddings survive those.
+The hash is pHash (Zauner 2010): 64 bits that say whether each of the 8x8 lowest frequencies of the 32x32 grey image is
+above their median. It is robust to another size, format or quality, but not to crops or mirroring; embeddings are.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from PIL import Image
 HASH_SIDE_PX = 32
 FREQUENCIES = 8
 HASH_BITS = FREQUENCIES * FREQUENCIES
-QUERY_BLOCK, REFERENCE_BLOCK = 1024, 16_384  # products at once: 64 MiB of float32
-HASH_QUERY_BLOCK, HASH_REFERENCE_BLOCK = 16, 8_192  # 1 MiB, which stays in the cache: five times as fast as 128 MiB
+QUERY_BLOCK, REFERENCE_BLOCK = 1024, 16_384  # 64 MiB of float32 products at once
+HASH_QUERY_BLOCK, HASH_REFERENCE_BLOCK = 16, 8_192  # 1 MiB fits in the cache: five times as fast as 128 MiB
 
 Floats = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
@@ -43,10 +43,8 @@ def perceptual_hashes(images: Sequence[Image.Image]) -> Hashes:
 
 
 def equal_rows(queries: NDArray[np.uint8], references: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return for each query the first reference of the same digest, -1 where there is none: (Q,)."""
-    first: dict[bytes, int] = {}
-    for row, digest in enumerate(references):
-        first.setdefault(digest.tobytes(), row)
+    """Return for each query the first reference with the same digest, -1 if there is none: (Q,)."""
+    first = {references[row].tobytes(): row for row in reversed(range(len(references)))}
     return np.array([first.get(digest.tobytes(), -1) for digest in queries], dtype=np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Accuracies of long-tail recognition, and how well the confidences fit them; all in percent."""
+"""Accuracies of long-tail recognition, and how well confidences match them; all in percent."""
 
 from __future__ import annotations
 
@@ -15,17 +15,11 @@ CALIBRATION_BINS = 15
 def measure(
     predicted: np.ndarray, confidence: np.ndarray, labels: np.ndarray, class_counts: Mapping[int, int]
 ) -> dict[str, object]:
-    """Return ``accuracies``, how even they are over classes, and the calibration error.
+    """Return ``accuracies``, the figures ``over_classes``, and the ``calibration_error``; None without images.
 
     Args:
-        predicted, labels: (N,) class ids.
-        confidence: (N,) the probability, in [0, 1], that the model gave to the class that it predicted.
-        class_counts: as for ``accuracies``.
-
-    Returns:
-        ``accuracies`` and: ``macro``, ``harmonic`` and ``geometric``, means of the accuracies per class (the last two
-        are 0 as soon as one class is never right); ``worst``, the lowest accuracy per class; and
-        ``calibration_error``. None where there is no image.
+        predicted, labels, class_counts: as for ``accuracies``.
+        confidence: (N,) the probability, in [0, 1], of the predicted class.
     """
     result = accuracies(predicted, labels, class_counts)
     correct = predicted == labels
@@ -39,18 +33,20 @@ def f1_scores(predicted: np.ndarray, labels: np.ndarray) -> tuple[float | None, 
         F1 = 2 TP / (2 TP + FP + FN)
 
     Args:
-        predicted, labels: (N,) class ids; a prediction may be a class without images, which is then a miss only.
+        predicted, labels: (N,) class ids; a prediction may be a class without images, which only counts as a miss.
     """
     scores = {}
     for class_id in np.unique(labels):
-        right = int(((predicted == class_id) & (labels == class_id)).sum())
-        named, there = int((predicted == class_id).sum()), int((labels == class_id).sum())
-        scores[str(class_id)] = round(200 * right / (named + there), 4)
+        named, there = predicted == class_id, labels == class_id
+        scores[str(class_id)] = round(200 * int((named & there).sum()) / int(named.sum() + there.sum()), 4)
     return (round(sum(scores.values()) / len(scores), 4) if scores else None), scores
 
 
 def over_classes(per_class: np.ndarray) -> dict[str, float | None]:
-    """Return arithmetic (``macro``), harmonic and geometric mean and the least of accuracies per class (C,)."""
+    """Return the arithmetic (``macro``), harmonic and geometric mean and the minimum of accuracies per class (C,).
+
+    The harmonic and geometric means are 0 if a class is never right.
+    """
     if not len(per_class):
         return dict.fromkeys(("macro", "worst", "harmonic", "geometric"))
     worst = float(per_class.min())

@@ -1,4 +1,4 @@
-"""The predictions of several classifiers for a split, whose images are read once, in batches, and never all held."""
+"""The predictions of several classifiers for a split, whose images are read once, in batches that are not kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltgc_local.training.images import ImageSet
 from ltgc_local.training.tta import five_crops
 
 PLAIN, FIVE_CROP = "", "five_crop"
-View = Callable[[Image], list[Image]]  # one image -> the pictures whose logits are averaged
+View = Callable[[Image], list[Image]]  # one image -> the images whose logits are averaged
 
 
 class Images(Protocol):
@@ -28,7 +28,7 @@ class Images(Protocol):
 
 
 def build_views(clip: TrainableClip, recipe: LtgcRecipe) -> dict[str, View]:
-    """Return the ways in which an image is shown: plain, as CLIP's own preprocessing has it, and five crops."""
+    """Return the views of an image: plain, as CLIP preprocesses it, and five crops if the recipe asks for them."""
     still = clip.resize
 
     def crops(image: Image) -> list[Image]:
@@ -46,18 +46,19 @@ def iterate_logits(
     batch_size: int,
     decode_threads: int,
 ) -> Iterator[tuple[np.ndarray, dict[tuple[str, str], torch.Tensor]]]:
-    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) until the split is through.
+    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) over the whole split.
 
     Args:
-        reader: where the models run, and the normalisation that they all read.
+        reader: the device and normalisation of the models.
     """
     mean, std = (tensor.to(reader.device) for tensor in reader.normalisation)
     batches = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
 
     def pixels_of(rows: Sequence[int]) -> dict[str, np.ndarray]:
         images = split.images(rows)
-        shown = {view: [picture for image in images for picture in show(image)] for view, show in views.items()}
-        return {view: np.stack([np.asarray(picture) for picture in pictures]) for view, pictures in shown.items()}
+        return {
+            view: np.stack([np.asarray(i) for image in images for i in show(image)]) for view, show in views.items()
+        }
 
     for batch, blocks in zip(batches, map_batches(pixels_of, batches, decode_threads, reader.device), strict=True):
         rows, logits = np.arange(batch.start, batch.stop), {}
@@ -69,7 +70,7 @@ def iterate_logits(
                     model((to_device(part, mean.device).float() / 255 - mean) / std)
                     for part in torch.split(pixels, batch_size)
                 ]
-                found = torch.cat(parts).float().cpu()  # (B * pictures, C)
+                found = torch.cat(parts).float().cpu()  # (B * P, C)
                 logits[name, view] = found.view(len(rows), -1, found.shape[-1]).mean(1)
         yield rows, logits
 

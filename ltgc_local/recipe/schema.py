@@ -55,7 +55,7 @@ class Recipe(Block):
     @property
     def selections(self) -> dict[str, str]:
         """The keys that decide which epoch is kept, with their values."""
-        return {}
+        return {f"{name}.select": block.select for name, block in self if hasattr(block, "select")}
 
     @property
     def t2i_decoder(self) -> Literal["tiny"] | None:
@@ -95,10 +95,6 @@ class LtgcRecipe(Recipe):
     evaluate: LtgcEvaluate = LtgcEvaluate()
 
     @property
-    def selections(self) -> dict[str, str]:
-        return {"train.select": self.train.select}
-
-    @property
     def t2i_decoder(self) -> Literal["tiny"] | None:
         return self.draw.decoder
 
@@ -135,10 +131,6 @@ class TgnRecipe(Recipe):
     """The network that is trained on originals and generated images."""
     measure: Measure = Measure()
     """Distance, diversity and consistency of the generated images."""
-
-    @property
-    def selections(self) -> dict[str, str]:
-        return {"kmdn.select": self.kmdn.select, "classifier.select": self.classifier.select}
 
     def conflicts(self) -> Iterator[Conflict]:
         fewest = 2 * self.models.workers
