@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ltgc_local.comparison.compared import MethodComparison
+from ltgc_local.comparison.method_comparison import MethodComparison
 from ltgc_local.comparison.read import IGNORED_SETTINGS, Run
 from ltgc_local.comparison.table import Cell
 from ltgc_local.datasets.groups import SHOTS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltgc_local.comparison.aggregate import GROUPS, SIDES, Line, group_seeds, list_lines, subtract_control
-from ltgc_local.comparison.compared import MethodComparison, PaperTable
+from ltgc_local.comparison.method_comparison import MethodComparison, PaperTable
 from ltgc_local.comparison.read import Run, Split, read_runs
 from ltgc_local.comparison.table import Cell, Table, TableRow, join_seeds
 from ltgc_local.evaluation.intervals import Resampling

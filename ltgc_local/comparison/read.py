@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ltgc_local.comparison.compared import MethodComparison
+from ltgc_local.comparison.method_comparison import MethodComparison
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.markers import NOT_COMPARED, iterate_fields, marker
 from ltgc_local.recipe.schema import DEFAULT_METHOD, VARIANTS

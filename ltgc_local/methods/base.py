@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeAlias
 
-from ltgc_local.comparison.compared import MethodComparison
+from ltgc_local.comparison.method_comparison import MethodComparison
 from ltgc_local.datasets import Corpus
 from ltgc_local.model_store.cards import Role
 from ltgc_local.recipe import RecipeT
-from ltgc_local.reporting.reported import MethodReport
+from ltgc_local.reporting.method_report import MethodReport
 
 #: How a step's workers share it: one process does all of it; its chunks know nothing of each other, so that several
 #: workers can share them; or workers take their share of every batch, and the first writes what they make.

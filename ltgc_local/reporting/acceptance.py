@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ltgc_local.records import ClassTemplate
-from ltgc_local.reporting.reported import Judged
+from ltgc_local.reporting.method_report import Judged
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from ltgc_local.datasets.groups import shot_of
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Shot
-from ltgc_local.reporting.reported import MethodReport
+from ltgc_local.reporting.method_report import MethodReport
 
 
 @dataclass(frozen=True)

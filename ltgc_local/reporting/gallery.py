@@ -11,8 +11,8 @@ import numpy as np
 from ltgc_local.datasets import Corpus
 from ltgc_local.recipe import Recipe
 from ltgc_local.reporting.accuracy import ClassRow
+from ltgc_local.reporting.method_report import Judged, MethodReport
 from ltgc_local.reporting.pictures import Picture, data_address, spread, without_opening
-from ltgc_local.reporting.reported import Judged, MethodReport
 from ltgc_local.runs.files import GeneratedImage, decode_png
 from ltgc_local.runs.generated import GeneratedRow, Key, read_generated
 

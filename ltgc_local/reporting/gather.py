@@ -16,8 +16,8 @@ from ltgc_local.reporting.accuracy import Arm, ClassRow, Group, list_classes, re
 from ltgc_local.reporting.charts import ClassChart, Panel, draw_classes, draw_panel
 from ltgc_local.reporting.gallery import ClassGallery, Sources, build_galleries
 from ltgc_local.reporting.leaks import LeakGuard, read_leaks
+from ltgc_local.reporting.method_report import Assessment, MethodReport, Section
 from ltgc_local.reporting.provenance import Evidence, Timing, judge_evidence, list_steps
-from ltgc_local.reporting.reported import Assessment, MethodReport, Section
 from ltgc_local.reporting.verdict import Verdict, write_verdict
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import read_provenance_file

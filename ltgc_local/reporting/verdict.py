@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ltgc_local.reporting.accuracy import Arm, Group, subtract
-from ltgc_local.reporting.reported import MethodReport
+from ltgc_local.reporting.method_report import MethodReport
 
 Outcome = Literal["better", "unclear", "worse"]
 #: Groups from the rarest on -> where the verdict is, and what it calls their images. The first that exists is used.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltgc_local.comparison.aggregate import Line, Row, list_lines
-from ltgc_local.comparison.compared import MethodComparison
+from ltgc_local.comparison.method_comparison import MethodComparison
 from ltgc_local.comparison.read import IGNORED_SETTINGS
 from ltgc_local.comparison.table import Cell, Table, TableRow
 from ltgc_local.evaluation.intervals import Resampling

@@ -6,7 +6,7 @@ as the paper's. Several are not the authors' own measurements, but taken from th
 
 from __future__ import annotations
 
-from ltgc_local.comparison.compared import PaperRow, PaperTable
+from ltgc_local.comparison.method_comparison import PaperRow, PaperTable
 
 BENCHMARKS = {"imagenet_lt": "ImageNet-LT", "places_lt": "Places-LT", "inaturalist18": "iNaturalist 2018"}
 SOURCE = "LTGC, CVPR 2024; GPT-4V, GPT-4, DALL-E and CLIP ViT-B/32"

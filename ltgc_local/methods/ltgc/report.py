@@ -12,8 +12,8 @@ from ltgc_local.datasets import Corpus
 from ltgc_local.methods.ltgc.texts import ClassTexts, Reason, count_reasons, read_class_texts
 from ltgc_local.recipe import LtgcRecipe, Recipe
 from ltgc_local.records import ClassTemplate, Description, Score
+from ltgc_local.reporting.method_report import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
 from ltgc_local.reporting.pictures import without_opening
-from ltgc_local.reporting.reported import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.generated import GeneratedRow
 

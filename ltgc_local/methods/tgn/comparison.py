@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ltgc_local.comparison.aggregate import Row
-from ltgc_local.comparison.compared import MethodComparison
+from ltgc_local.comparison.method_comparison import MethodComparison
 from ltgc_local.comparison.read import Run
 from ltgc_local.comparison.table import Cell, Table, TableRow, join_seeds
 from ltgc_local.evaluation.intervals import Resampling, over_seeds

@@ -15,7 +15,7 @@ from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.recipe import DiffusionRecipe, GanRecipe, TgnRecipe
 from ltgc_local.records import Acceptance
 from ltgc_local.reporting.charts import Panel, draw_panel
-from ltgc_local.reporting.reported import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
+from ltgc_local.reporting.method_report import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.generated import GeneratedRow
 
