@@ -50,7 +50,7 @@ class ImageRules:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image in mode L or RGB, and what its file had that the image has not."""
+    """An image in mode L or RGB, and what its file had that the image lacks."""
 
     image: Image.Image
     had_alpha: bool = False
@@ -68,7 +68,7 @@ def decode(content: bytes, rules: ImageRules, where: str, formats: Sequence[str]
         picture = Image.open(io.BytesIO(content), formats=tuple(formats))
         _check_header(picture, rules)
         if picture.format in ("JPEG", "MPO") and (scans := content.count(SCAN)) > MAX_SCANS:
-            raise UndecodableError(f"a JPEG of {scans} passes, and at most {MAX_SCANS} are read; save it again")
+            raise UndecodableError(f"a JPEG with {scans} passes, but at most {MAX_SCANS} are read; save it again")
         raw = _raw_mode(picture)
         picture.load()
         has_16_bits = ";16" in raw or picture.mode in (*_WIDE, "I")
@@ -97,15 +97,13 @@ def _check_header(picture: Image.Image, rules: ImageRules) -> None:
     pixels = picture.width * picture.height
     if pixels > rules.max_pixels:
         raise UndecodableError(
-            f"{picture.width} x {picture.height} are {pixels} pixels, and at most {rules.max_pixels} are read; make it "
+            f"{picture.width} x {picture.height} are {pixels} pixels, but at most {rules.max_pixels} are read; make it "
             "smaller, or raise data.max_pixels"
         )
     is_16_bits = picture.mode == "I" and picture.format in ("PPM", "PNG")  # their integers have at most 16 bits
     if picture.mode in ("I", "F") and not is_16_bits:
         what = "fractions" if picture.mode == "F" else "signed or 32-bit numbers"
-        raise UndecodableError(
-            f"its pixels are {what}, and which of them is white is not said; save it with 8 or 16 bits"
-        )
+        raise UndecodableError(f"its pixels are {what}, and their range is not known; save it with 8 or 16 bits")
 
 
 def _raw_mode(picture: Image.Image) -> str:

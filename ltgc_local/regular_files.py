@@ -106,4 +106,4 @@ def _check(facts: os.stat_result, path: Path | str, max_bytes: int | None) -> No
 
 
 def _too_large(found: int, path: Path | str, max_bytes: int) -> OSError:
-    return OSError(errno.EFBIG, f"{found} bytes, where at most {max_bytes} are read", str(path))
+    return OSError(errno.EFBIG, f"{found} bytes, but at most {max_bytes} are read", str(path))

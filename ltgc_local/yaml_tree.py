@@ -141,7 +141,7 @@ def parse_yaml(text: str, place: Place, problems: list[Problem], noun: str = "re
         character: Any = error.character  # a number; the stubs say text
         refuse(text.count("\n", 0, error.position) + 1, f"a character that YAML does not allow: U+{character:04X}")
     except (ValueError, OverflowError):  # PyYAML makes a character of any number after \\U
-        refuse(None, "a character in quotes, written as \\U and 8 digits, that does not exist")
+        refuse(None, "a character written as \\U and 8 digits that does not exist")
     except (_TooMuchError, RecursionError):
         limits = f"a {noun} has at most {MAX_ENTRIES} values, {MAX_DEPTH} levels deep"
         refuse(None, f"too many values, or nested too deeply ({limits}, aliases counted each time)")
@@ -199,7 +199,7 @@ class _Walk:
                 self._refuse(place, path, f"merge keys ('<<') are not used in {self.noun}s{instead}")
                 continue
             if key in block:
-                self._refuse(place, path, f"key '{key}' is there twice; the first is in line {block[key].place.line}")
+                self._refuse(place, path, f"key '{key}' appears twice; the first is in line {block[key].place.line}")
             block[key] = self.entry(value_node, place, dotted, depth + 1)
         return block
 

@@ -269,8 +269,8 @@ def test_a_damaged_recipe_of_a_run_is_exit_code_5(tmp_path: Path, content: str) 
     ("settings", "words"),
     [
         ({}, "not a recipe;"),
-        ({"name": "x", "of_another_version": 1}, "of another version of ltgc-local ("),
-        ({"name": "x", "data": []}, "of another version of ltgc-local ("),
+        ({"name": "x", "of_another_version": 1}, "written by another version of ltgc-local ("),
+        ({"name": "x", "data": []}, "written by another version of ltgc-local ("),
     ],
 )
 def test_a_recipe_of_another_version_is_exit_code_5(tmp_path: Path, settings: dict[str, object], words: str) -> None:

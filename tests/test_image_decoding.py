@@ -88,9 +88,9 @@ def test_12_bits_are_scaled_by_their_own_white() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (encoded(Image.fromarray(np.array([[0.5]], dtype=np.float32)), "TIFF"), "its pixels are fractions, and which"),
-        (encoded(Image.fromarray(np.array([[70_000]], dtype=np.int32)), "TIFF"), "signed or 32-bit numbers, and which"),
-        (tiff(1, 16, b"\x00\x80", form=2), "signed or 32-bit numbers, and which"),
+        (encoded(Image.fromarray(np.array([[0.5]], dtype=np.float32)), "TIFF"), "its pixels are fractions, and their"),
+        (encoded(Image.fromarray(np.array([[70_000]], dtype=np.int32)), "TIFF"), "signed or 32-bit numbers, and their"),
+        (tiff(1, 16, b"\x00\x80", form=2), "signed or 32-bit numbers, and their"),
         (b"Pf 1 1 -1\n" + struct.pack("<f", 0.5), "its pixels are fractions"),
     ],
     ids=["float TIFF", "32-bit TIFF", "signed 16-bit TIFF", "PFM"],
@@ -98,7 +98,7 @@ def test_12_bits_are_scaled_by_their_own_white() -> None:
 def test_numbers_whose_white_is_not_said_are_refused(content: bytes, words: str) -> None:
     with pytest.raises(UndecodableError, match=words) as caught:
         read(content)
-    assert str(caught.value).endswith("is white is not said; save it with 8 or 16 bits")
+    assert str(caught.value).endswith("range is not known; save it with 8 or 16 bits")
 
 
 HALF = Image.new("RGBA", (2, 1))
@@ -282,7 +282,7 @@ def test_too_many_pixels_are_refused_by_the_header(content: bytes) -> None:
 def test_the_limit_of_pixels_is_the_recipes() -> None:
     small = encoded(Image.new("L", (10, 10)))
     assert decode(small, ImageRules(100, "white"), "x").image.size == (10, 10)
-    with pytest.raises(UndecodableError, match="10 x 10 are 100 pixels, and at most 99 are read; make it smaller"):
+    with pytest.raises(UndecodableError, match="10 x 10 are 100 pixels, but at most 99 are read; make it smaller"):
         decode(small, ImageRules(99, "white"), "x")
 
 
@@ -321,5 +321,5 @@ def test_a_jpeg_of_endless_passes_is_refused_before_they_are_decoded() -> None:
     whole = encoded(Image.effect_noise((32, 32), 40).convert("RGB"), "JPEG", progressive=True)
     assert 2 < whole.count(b"\xff\xda") < 20 and read(whole).image.size == (32, 32)
     last = whole[whole.rindex(b"\xff\xda") : -2]
-    with pytest.raises(UndecodableError, match="a JPEG of 1010 passes, and at most 100 are read; save it again"):
+    with pytest.raises(UndecodableError, match="a JPEG with 1010 passes, but at most 100 are read; save it again"):
         read(whole[:-2] + (1010 - whole.count(b"\xff\xda")) * last + whole[-2:])

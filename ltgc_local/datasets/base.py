@@ -40,7 +40,7 @@ class Split(ABC):
         return len(self.keys)
 
     def decoded(self, row: int) -> Decoded:
-        """Return one image in mode L or RGB, upright, and what its file had that the image has not.
+        """Return one image in mode L or RGB, upright, and what its file had that the image lacks.
 
         Raises:
             DataError: it is missing or does not decode; the message names it.
@@ -134,15 +134,15 @@ class Corpus:
         """Refuse to choose an epoch on validation images that are test images."""
         if select != "last" and self.val_is_test:
             raise DataError(
-                f"{key.replace('.', ': ')} is {select}, but {self.name}'s validation images are its test images, and a "
-                f"choice by them would be by the test; type --set {key}=last"
+                f"{key.replace('.', ': ')} is {select}, but {self.name}'s validation images are its test images, so it "
+                f"would choose by test results; type --set {key}=last"
             )
 
     def check_images_are_there(self) -> None:
         """Refuse a tree that lacks images, with the first few missing paths of each split."""
         problems = []
         for split in self._splits:
-            for paths, words in zip(split.missing(), ("not there", "there, but no regular files"), strict=True):
+            for paths, words in zip(split.missing(), ("not there", "not regular files"), strict=True):
                 if paths:
                     problems.append(f"{self.name} {split.name}: {first_few(paths)} {words}, of {len(split)} images")
         if problems:
@@ -201,13 +201,13 @@ def check_class_names(where: str, class_names: Sequence[str]) -> None:
     for class_id, name in enumerate(class_names):
         normal = " ".join(name.casefold().split())
         if not normal:
-            raise DataError(f"{where}: class {class_id} has no name; every class needs one, prompts are made of it")
+            raise DataError(f"{where}: class {class_id} has no name; every class needs one for its prompts")
         if any("\ud800" <= letter <= "\udfff" for letter in name):
             raise DataError(f"{where}: class {class_id} has a name that is not UTF-8: {name!r}; rename it")
         if normal in first:
             raise DataError(
                 f"{where}: classes {first[normal]} and {class_id} are both named '{name}'; "
-                "prompts cannot tell them apart: give each its own name, such as 'crane (bird)'"
+                "prompts cannot tell them apart; give each its own name, such as 'crane (bird)'"
             )
         first[normal] = class_id
 

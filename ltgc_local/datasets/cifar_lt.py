@@ -35,20 +35,20 @@ PIXELS = 3 * 32 * 32
 class Format:
     """One of the two releases: where its files are, and how a record is laid out."""
 
+    num_classes: int
     folder: str
     train: tuple[str, ...]
     test: str
-    images_per_file: tuple[int, int]  # train, test
     label_bytes: int  # the last one is the label; CIFAR-100's first is the coarse one
-    num_classes: int
-    class_names: str
 
 
-TEN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 FORMATS = {
-    "cifar10_lt": Format("cifar-10-batches-bin", TEN, "test_batch.bin", (10_000, 10_000), 1, 10, "cifar10.txt"),
-    "cifar100_lt": Format("cifar-100-binary", ("train.bin",), "test.bin", (50_000, 10_000), 2, 100, "cifar100.txt"),
+    "cifar10_lt": Format(
+        10, "cifar-10-batches-bin", tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin", 1
+    ),
+    "cifar100_lt": Format(100, "cifar-100-binary", ("train.bin",), "test.bin", 2),
 }
+NUM_TRAIN, NUM_TEST = 50_000, 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +74,9 @@ def open_cifar_lt(data: Data) -> Corpus:
     """Open CIFAR-10 or CIFAR-100 (fine labels) as a long tail."""
     name, form = data.benchmark, FORMATS[data.benchmark]
     folder = data.root / form.folder if is_folder(data.root / form.folder) else data.root
-    train_files = tuple(folder / file for file in form.train)
-    labels = np.concatenate([_labels(path, name, form.images_per_file[0]) for path in train_files])
-    test_labels = _labels(folder / form.test, name, form.images_per_file[1])
+    train_files, per_file = tuple(folder / file for file in form.train), NUM_TRAIN // len(form.train)
+    labels = np.concatenate([_labels(path, name, per_file) for path in train_files])
+    test_labels = _labels(folder / form.test, name, NUM_TEST)
     official = int(np.bincount(labels, minlength=form.num_classes).min())
     largest = data.largest_class or official
     if largest > official:
@@ -97,11 +97,11 @@ def open_cifar_lt(data: Data) -> Corpus:
         is_test = part == "test"
         keys = tuple(f"{'test' if is_test else 'train'}/{row:05d}" for row in rows)
         files, own = ((folder / form.test,), test_labels) if is_test else (train_files, labels)
-        return RecordSplit(part, files, form.label_bytes, form.images_per_file[is_test], rows, own[rows], keys)
+        return RecordSplit(part, files, form.label_bytes, NUM_TEST if is_test else per_file, rows, own[rows], keys)
 
     return Corpus(
         name,
-        choose_class_names(data.class_names, form.class_names, form.num_classes),
+        choose_class_names(data.class_names, f"cifar{form.num_classes}.txt", form.num_classes),
         split("train", np.concatenate(chosen)),
         split("val", np.concatenate(held_out)),
         split("test", np.arange(len(test_labels))),

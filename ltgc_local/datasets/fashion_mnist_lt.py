@@ -25,7 +25,7 @@ def open_fashion_mnist_lt(data: Data) -> Corpus:
     counts = tuple(sorted(corpus.class_counts().values(), reverse=True))
     if counts != TRAIN_COUNTS:
         raise DataError(
-            f"{corpus.train.files[0]}: images a class are {', '.join(map(str, counts))}, "
+            f"{corpus.train.files[0]}: images per class are {', '.join(map(str, counts))}, "
             f"but {corpus.name} has {', '.join(map(str, TRAIN_COUNTS))}; type: {MADE_BY}"
         )
     return corpus

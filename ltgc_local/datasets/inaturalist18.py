@@ -64,7 +64,7 @@ def read_category_names(path: Path) -> tuple[str, ...]:
         raise DataError(f"{path}: category ids are not 0 to {len(names) - 1}")
     if all(name.isdigit() for name in names.values()):
         raise DataError(
-            f"{path}: its names are numbers, as the competition hid them; put the published categories.json beside it"
+            f"{path}: its names are numbers, as the competition hid them; put the published categories.json next to it"
         )
     return tuple(names[class_id] for class_id in range(len(names)))
 

@@ -39,7 +39,7 @@ class PackedSplit(Split):
                 f"{where} has no bytes in the file; write it with embedded images, as Dataset.save_to_disk does"
             )
         if len(content) > MAX_ENCODED_BYTES:
-            raise DataError(f"{where} has {len(content)} bytes, where at most {MAX_ENCODED_BYTES} are read")
+            raise DataError(f"{where} has {len(content)} bytes, but at most {MAX_ENCODED_BYTES} are read")
         return decode_image(content, self.rules, where)
 
 

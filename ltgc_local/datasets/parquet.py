@@ -126,11 +126,11 @@ def _find_files(root: Path, split: str) -> tuple[Path, ...]:
 def _check_amounts(path: Path, facts: Any) -> None:
     """Refuse a file that unpacks to more than memory should hold: a few bytes can stand for any number of rows."""
     if facts.num_rows > MAX_ROWS:
-        raise DataError(f"{path}: {facts.num_rows} rows, and at most {MAX_ROWS} are read")
+        raise DataError(f"{path}: {facts.num_rows} rows, but at most {MAX_ROWS} are read")
     largest = max((facts.row_group(i).total_byte_size for i in range(facts.num_row_groups)), default=0)
     if largest > MAX_ROW_GROUP_BYTES:
         raise DataError(
-            f"{path}: a row group of {largest} bytes, and at most {MAX_ROW_GROUP_BYTES} are read at once; write it "
+            f"{path}: a row group of {largest} bytes, but at most {MAX_ROW_GROUP_BYTES} are read at once; write it "
             "with smaller row groups"
         )
 

@@ -90,9 +90,7 @@ def _find_folders(root: Path) -> dict[str, Path]:
     folders = {split: some[0] for split, some in found.items() if some}
     for folder in (root, *folders.values()):
         for script in (name for name in list_names(folder) if name.endswith(".py")):
-            raise DataError(
-                f"{folder / script}: no data set's code is run here; give a folder that save_to_disk wrote: it has none"
-            )
+            raise DataError(f"{folder / script}: a data set's code is never run; give a folder that save_to_disk wrote")
     if missing := [split for split in SPLITS if split not in folders]:
         raise DataError(
             f"{root}: {' and '.join(missing)} not there; {WHAT}; Dataset.train_test_split takes one from another"
@@ -128,5 +126,5 @@ def _check_state(folder: Path) -> None:
     for entry in read_json(folder / "state.json", MAX_STATE_BYTES)["_data_files"]:
         name = entry["filename"]
         if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise ValueError(f"state.json names the file {name!r}, and it must be one of this folder")
+            raise ValueError(f"state.json names the file {name!r}, which must be in this folder")
         check_regular(folder / name)

@@ -104,7 +104,7 @@ def _check_text_model(card: ModelCard, folder: Path) -> None:
             f"there, or write 'family: {found}'"
         )
     if card.role == "vlm" and "vision_config" not in config:
-        raise ModelError(f"{path}: a {found!r} without vision_config sees no images; role vlm needs a model that does")
+        raise ModelError(f"{path}: {found!r} without vision_config cannot see images; role vlm needs a model that can")
 
 
 def _letters(name: str) -> str:

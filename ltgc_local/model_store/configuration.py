@@ -138,13 +138,13 @@ def _forbidden(key: str, value: Any) -> str:
         return FORBIDDEN[key]
     listed = value if isinstance(value, list) else [value]
     if LAYERS.fullmatch(key) and any(type(each) is int and each > MOST_LAYERS for each in listed):
-        return f"says {printable(str(value)[:80])}, and a model of more than {MOST_LAYERS} layers would not end loading"
+        return f"says {printable(str(value)[:80])}, but more than {MOST_LAYERS} layers would never finish loading"
     if ATTENTION.fullmatch(key) and "/" in str(value):
         return f"names a kernel from elsewhere ({str(value)[:80]!r}), which is native code"
     if key in ("quantization_config", "compression_config") and isinstance(value, dict) and value:
         method = str(value.get("quant_method", "")).lower()
         if method not in QUANTISED:
-            return f"says quant_method {method[:80]!r}; read here are {', '.join(sorted(QUANTISED))}"
+            return f"says quant_method {method[:80]!r}; supported are {', '.join(sorted(QUANTISED))}"
     is_list_of_files = key in ("fast_tokenizer_files", "configuration_files") and value
     if is_list_of_files and not all(_is_plain_name(name, ".json") for name in listed):
         return "names files outside of the folder"
@@ -191,7 +191,7 @@ def _problems_of_open_clip(file: Path, config: dict[str, Any]) -> Iterator[str]:
             yield f"{file}: {name} must be an object; copy it again"
         elif unknown := sorted(key for key in set(block) - OPEN_CLIP[name] if block[key]):
             yield (
-                f"{file}: {name}.{printable(unknown[0][:80])} is no setting of a plain ViT of open_clip, and could "
+                f"{file}: {name}.{printable(unknown[0][:80])} is not a setting of open_clip's plain ViT, and could "
                 "load other code or another model; delete it, or use another model"
             )
 

@@ -76,7 +76,7 @@ def model_files(folder: Path) -> list[Path]:
             raise ModelError(f"{folder}: nested too deeply at {parent}; a link there may lead back to itself")
         files += [Path(parent, name) for name in names if not name.startswith(".")]
         if len(files) > MAX_FILES:
-            raise ModelError(f"{folder}: more than {MAX_FILES} files: no folder of a model; correct 'path' in its card")
+            raise ModelError(f"{folder}: more than {MAX_FILES} files, not a model's folder; correct 'path' in its card")
     for file in files:
         if printable(file.name) != file.name:
             raise ModelError(f"{file.parent}: a file's name is '{printable(file.name)}'; rename or remove it")

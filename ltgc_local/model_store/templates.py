@@ -73,24 +73,24 @@ def problem_of_templates(templates: Iterable[tuple[Path, str]]) -> str:
 
 def _problem_of(text: str, seconds: float) -> str:
     if len(text) > MAX_BYTES:
-        return f"a chat template of {len(text)} characters, where at most {MAX_BYTES} are read"
+        return f"a chat template of {len(text)} characters, but at most {MAX_BYTES} are read"
     is_its_limit = False
     try:
         with memory_limit(MEMORY_MIB * MIB) as is_its_limit, time_limit(seconds):
             return _forbidden(text) or _rendered(text)
     except TooSlowError:
-        return f"the chat template works for more than {SECONDS} s on a conversation of four turns"
+        return f"the chat template takes more than {SECONDS} s for a conversation of four turns"
     except MemoryError:
         if not is_its_limit:
             raise
-        return f"the chat template asks for more than {MEMORY_MIB} MiB of memory"
+        return f"the chat template needs more than {MEMORY_MIB} MiB of memory"
     except RecursionError:
         return "the chat template calls itself without end, or is nested too deeply"
 
 
 def raise_too_slow(folder: str, seconds: float) -> NoReturn:
     """Raise the ModelError for a loaded model whose template takes too long."""
-    raise ModelError(f"{folder}: its chat template works for more than {seconds:g} s on one conversation; {REMEDY}")
+    raise ModelError(f"{folder}: its chat template takes more than {seconds:g} s for one conversation; {REMEDY}")
 
 
 def _forbidden(text: str) -> str:

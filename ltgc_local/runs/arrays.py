@@ -76,5 +76,5 @@ def _read_safetensors(path: Path, framework: str, facts: str | None) -> tuple[di
         found = None if facts is None else json.loads((file.metadata() or {}).get(facts, "null"))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     if facts is not None and found is None:
-        raise ArtefactError(f"{path}: of something else: it says nothing of '{facts}'; {redo_file(path)}")
+        raise ArtefactError(f"{path}: not this kind of file: its metadata has no '{facts}'; {redo_file(path)}")
     return tensors, found

@@ -4,7 +4,7 @@
 <run>/provenance.json                version, packages, machine, digests of models and data
 <run>/.lock-<host>-<pid>-<random>    while a launcher runs here (``runs.lock``)
 <run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
-<run>/draw/features-00000.safetensors  a clip's rows of images-00000.parquet, keyed by item (draw.clip_features)
+<run>/draw/features-00000.safetensors  CLIP features of images-00000.parquet, by key (draw.clip_features)
 <run>/<step>/begun.json              the fingerprint of a step that has begun
 <run>/<step>/chunks/plan.json        which items each chunk has (``runs.chunk_plan``)
 <run>/<step>/chunks/00000.json       written last in chunk 0: its files, sizes, seconds; the chunk is complete
@@ -76,7 +76,7 @@ class RunDirectory:
     def folder(self, step: str) -> Path:
         """Return a step's folder; a name that leads out of the run, as a received run may give, is refused."""
         if step.startswith("/") or ".." in step.split("/"):
-            raise ArtefactError(f"{self.root}: names a step outside of itself, {step!r}")
+            raise ArtefactError(f"{self.root}: names a step outside the run, {step!r}")
         return self.root / step
 
     def manifest(self, step: str) -> Manifest | None:

@@ -34,6 +34,7 @@ class GeneratedRow:
     description: str
     path: StepFile
     row: int
+    init_image: str = ""  # key of the training image that it started from; "" for noise alone
 
     @property
     def key(self) -> Key:
@@ -45,14 +46,8 @@ def read_rows(paths: Iterable[Path]) -> list[GeneratedRow]:
     return [
         GeneratedRow(**fields, path=path, row=row)
         for path in paths
-        for row, fields in enumerate(read_parquet(path, [*KEY, "description"]).to_pylist())
+        for row, fields in enumerate(read_parquet(path, [*KEY, "description", "init_image"]).to_pylist())
     ]
-
-
-def read_init_images(paths: Iterable[Path]) -> dict[Key, str]:
-    """Read which training image each image started from ("" for noise alone), but not the images."""
-    rows = (row for path in paths for row in read_parquet(path, [*KEY, "init_image"]).to_pylist())
-    return {(row["class_id"], row["description_id"], row["round"]): row["init_image"] for row in rows}
 
 
 def read_generated(rows: Sequence[GeneratedRow]) -> list[GeneratedImage]:

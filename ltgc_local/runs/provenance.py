@@ -25,7 +25,7 @@ def read_run_recipe(root: Path) -> Recipe:
     try:
         return class_of(value).model_validate_json(json.dumps(value))
     except ValidationError as problem:
-        words = f"of another version of ltgc-local ({first_problem(problem)})"
+        words = f"written by another version of ltgc-local ({first_problem(problem)})"
         raise ArtefactError(f"{root / RECIPE}: {words}; {_mend(root)}") from None
 
 

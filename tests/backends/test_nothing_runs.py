@@ -96,7 +96,7 @@ def test_a_template_that_does_not_end_is_an_error_that_names_the_folder(
     (folder / "chat_template.jinja").write_text(SLOW)
     monkeypatch.setattr(transformers_models, "RENDER_S", 0.5)
     model = TransformersLlm(folder, TextOptions())
-    with pytest.raises(ModelError, match=f"{folder}: its chat template works for more than"):
+    with pytest.raises(ModelError, match=f"{folder}: its chat template takes more than"):
         model.reply(
             [[{"role": "user", "content": "x"}]], Sampling(seed=0, max_new_tokens=1, temperature=0.0, top_p=1.0)
         )

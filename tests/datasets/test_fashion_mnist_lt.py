@@ -47,7 +47,7 @@ def test_other_numbers_of_images_are_refused(tmp_path: Path) -> None:
     column = whole.schema.get_field_index("label")
     pq.write_table(whole.set_column(column, whole.schema.field("label"), [other]), tmp_path / "train.parquet")
     with pytest.raises(
-        DataError, match=r"images a class are 999, .* 11, but fashion_mnist_lt has 1000, .* 10; type: python"
+        DataError, match=r"images per class are 999, .* 11, but fashion_mnist_lt has 1000, .* 10; type: python"
     ):
         open_corpus(Data(root=tmp_path))
 

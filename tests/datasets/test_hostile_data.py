@@ -69,7 +69,7 @@ def sparse(path: Path) -> None:
     [
         (fifo, "not a regular file but a FIFO"),
         (zeros, "not a regular file but a device"),
-        (sparse, "629145600 bytes, where at most 536870912 are read"),
+        (sparse, "629145600 bytes, but at most 536870912 are read"),
     ],
 )
 def test_an_image_that_is_no_file_or_a_huge_one_is_refused(
@@ -85,7 +85,7 @@ def test_an_image_that_is_no_file_or_a_huge_one_is_refused(
 def test_an_image_that_is_no_file_is_noticed_by_listing(tree: Path, spoil: Callable[[Path], None]) -> None:
     spoil(tree / "train/cat/a.png")
     corpus = opened("image_folder", tree)
-    assert "train/cat/a.png there, but no regular files, of 1 images" in refused(corpus.check_images_are_there)
+    assert "train/cat/a.png not regular files, of 1 images" in refused(corpus.check_images_are_there)
     assert "not a regular file" in refused(corpus.digest)
 
 
@@ -192,7 +192,7 @@ def test_a_parquet_files_metadata_is_read_with_care(tmp_path: Path, metadata: st
 
 @pytest.mark.parametrize(
     ("limit", "words"),
-    [("MAX_ROWS", "1 rows, and at most 0 are read"), ("MAX_ROW_GROUP_BYTES", "and at most 0 are read at once")],
+    [("MAX_ROWS", "1 rows, but at most 0 are read"), ("MAX_ROW_GROUP_BYTES", "but at most 0 are read at once")],
 )
 def test_a_parquet_file_that_unpacks_without_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, words: str
@@ -233,7 +233,7 @@ def test_a_saved_datasets_state_names_no_file_elsewhere(tmp_path: Path, name: ob
     state = json.loads((root / "train/state.json").read_text())
     state["_data_files"] = [{"filename": name}]
     (root / "train/state.json").write_text(json.dumps(state))
-    assert "and it must be one of this folder" in refused(lambda: opened("datasets", root))
+    assert "which must be in this folder" in refused(lambda: opened("datasets", root))
 
 
 def test_what_may_not_be_read_is_said_to_be_forbidden() -> None:
@@ -293,4 +293,4 @@ def test_images_with_alpha_and_of_16_bits_are_counted(tree: Path) -> None:
 
 def test_the_recipes_limit_of_pixels_is_the_readers(tree: Path) -> None:
     corpus = opened("image_folder", tree, max_pixels=95)  # they are 12 x 8
-    assert "12 x 8 are 96 pixels, and at most 95 are read" in refused(lambda: corpus.train.image(0))
+    assert "12 x 8 are 96 pixels, but at most 95 are read" in refused(lambda: corpus.train.image(0))

@@ -176,11 +176,11 @@ def test_classes_without_a_name_or_with_the_same_are_refused_by_name(root: Path,
         write_split(split, names=["crane", " Crane "])
     assert refusal(root) == (
         "tiny: classes 0 and 1 are both named ' Crane '; "
-        "prompts cannot tell them apart: give each its own name, such as 'crane (bird)'"
+        "prompts cannot tell them apart; give each its own name, such as 'crane (bird)'"
     )
     for split in ("train", "val", "test"):
         write_split(split, names=["bag", " "])
-    assert refusal(root) == "tiny: class 1 has no name; every class needs one, prompts are made of it"
+    assert refusal(root) == "tiny: class 1 has no name; every class needs one for its prompts"
 
 
 def test_an_image_that_does_not_decode_names_its_key_and_file(root: Path, write_split: Any) -> None:

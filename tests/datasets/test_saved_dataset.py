@@ -164,9 +164,7 @@ def test_splits_that_are_missing_are_named(tmp_path: Path) -> None:
 def test_a_folder_with_a_script_is_refused(tmp_path: Path, place: str) -> None:
     root = save(tmp_path / "d")
     (root / place).write_text("raise SystemExit('this ran')")
-    assert refused(root) == (
-        f"ROOT/{place}: no data set's code is run here; give a folder that save_to_disk wrote: it has none"
-    )
+    assert refused(root) == (f"ROOT/{place}: a data set's code is never run; give a folder that save_to_disk wrote")
 
 
 @pytest.mark.parametrize("file", ["data-00000-of-00001.arrow", "state.json", "dataset_info.json"])

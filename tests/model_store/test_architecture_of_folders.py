@@ -93,7 +93,7 @@ def test_another_familys_folder_is_refused_with_both_names(tmp_path: Path) -> No
 
 def test_a_language_model_is_refused_as_a_vlm(tmp_path: Path) -> None:
     write_config(tmp_path, {"model_type": "qwen2"})
-    assert "without vision_config sees no images; role vlm needs" in refusal(write_card(tmp_path, "vlm", "qwen2.5"))
+    assert "without vision_config cannot see images; role vlm needs" in refusal(write_card(tmp_path, "vlm", "qwen2.5"))
 
 
 @pytest.mark.parametrize("role", ["vlm", "llm"])

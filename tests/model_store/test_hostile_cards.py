@@ -42,7 +42,7 @@ MORE = {
     ),
     "no character": (
         'license_note: "\\U00110000"\n',
-        "CARD: a character in quotes, written as \\U and 8 digits, that does",
+        "CARD: a character written as \\U and 8 digits that does",
     ),
     "a control character": ("license_note: \x01\n", "CARD:9: a character that YAML does not allow: U+0001"),
     "almost a number": ("image_size_px: 5_\n", "CARD:9: image_size_px: expected a valid integer; found '5_'"),
@@ -95,7 +95,7 @@ def large(path: Path) -> None:
         (fifo, "not a regular file but a FIFO"),
         (device, "not a regular file but a device"),
         (folder, "a folder, where a file is expected"),
-        (large, "bytes, where at most 1000000 are read"),
+        (large, "bytes, but at most 1000000 are read"),
     ],
 )
 def test_a_card_that_is_no_file_of_a_cards_size_is_refused_at_once(

@@ -105,7 +105,7 @@ def test_json_of_more_lists_or_bytes_than_any_models_is_refused_before_it_fills_
     (folder / "config.json").write_text(" " * 9_000_000 + "{}")
     told = validate("llm", folder).stderr
     assert f"{folder}/vocab.json: cannot be read as JSON (more than 6000000 values)" in told
-    assert f"{folder}/config.json: cannot be read as JSON (9000002 bytes, where at most 8388608 are read)" in told
+    assert f"{folder}/config.json: cannot be read as JSON (9000002 bytes, but at most 8388608 are read)" in told
 
 
 def test_a_file_whose_name_no_terminal_shows_is_refused(tmp_path: Path) -> None:
@@ -187,5 +187,5 @@ def test_a_folder_of_too_many_files_is_no_models(tmp_path: Path, monkeypatch: py
         (tmp_path / f"{number}.txt").write_text("x")
     assert len(store_files.model_files(tmp_path)) == 5
     monkeypatch.setattr(store_files, "MAX_FILES", 4)
-    with pytest.raises(ModelError, match="more than 4 files: no folder of a model; correct 'path' in its card"):
+    with pytest.raises(ModelError, match="more than 4 files, not a model's folder; correct 'path' in its card"):
         store_files.model_files(tmp_path)

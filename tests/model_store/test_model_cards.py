@@ -105,7 +105,7 @@ def test_a_lora_is_a_safetensors_file_of_the_models_own_folder(tmp_path: Path, l
             ["CARD:1: missing key 'license'", "CARD:7: unknown key 'licence'; did you mean 'license'?"],
         ),
         ("name: tiny-clip", "name: other", ["CARD:2: name 'other' is not the file's; expected 'tiny-clip'"]),
-        ("license: MIT", "role: clip", ["CARD:7: key 'role' is there twice; the first is in line 3"]),
+        ("license: MIT", "role: clip", ["CARD:7: key 'role' appears twice; the first is in line 3"]),
         ("role: clip", "role: 'clip", ["CARD:3: not valid YAML: a quote that is never closed"]),
         (
             "role: clip",

@@ -123,11 +123,11 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     ),
     "a key twice": (
         "train:\n  lr: 1\n  epochs: 3\n  lr: 2\n",
-        ["13: train: key 'lr' is there twice; the first is in line 11"],
+        ["13: train: key 'lr' appears twice; the first is in line 11"],
     ),
     "a block twice": (
         "train:\n  lr: 1\ntrain:\n  epochs: 3\n",
-        ["12: key 'train' is there twice; the first is in line 10"],
+        ["12: key 'train' appears twice; the first is in line 10"],
     ),
     "a tab": ("train:\n\tlr: 1\n", ["11: not valid YAML: a tab where YAML wants spaces"]),
     "no space after a colon": (
@@ -299,7 +299,7 @@ WHOLE: dict[str, tuple[bytes, list[str]]] = {
         b"c: &c [*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c,*c,*c]\n",
         [f"recipes/x.yaml: {TOO_MUCH}"],
     ),
-    "too large": (b"#" * 1_000_001, ["recipes/x.yaml: cannot be read: 1000001 bytes, where at most 1000000 are read"]),
+    "too large": (b"#" * 1_000_001, ["recipes/x.yaml: cannot be read: 1000001 bytes, but at most 1000000 are read"]),
     "no base": (
         b"name: x\nbase: god.yaml\n",
         ["recipes/x.yaml:2: base recipes/god.yaml: no such file; did you mean 'good.yaml'?"],

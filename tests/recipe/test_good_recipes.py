@@ -129,7 +129,7 @@ def test_a_dumped_recipe_loads_as_the_same(workplace: Path) -> None:
 
 def test_the_shipped_layers_import_nothing_heavy() -> None:
     code = (
-        "import sys, ltgc_local.recipe, ltgc_local.model_store, ltgc_local.datasets\n"
+        "import sys, ltgc_local.recipe, ltgc_local.model_store.folders, ltgc_local.datasets\n"
         "heavy = {'torch', 'transformers', 'diffusers', 'open_clip', 'peft', 'datasets', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

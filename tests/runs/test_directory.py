@@ -159,4 +159,4 @@ def test_superseding_nothing_makes_no_folder(run: RunDirectory) -> None:
 
 @pytest.mark.parametrize("step", ["../other", "/etc", "assess/../../x"])
 def test_a_step_of_elsewhere_is_refused(run: RunDirectory, step: str) -> None:
-    assert refusal(run, run.manifest, step) == f"RUN: names a step outside of itself, {step!r}"
+    assert refusal(run, run.manifest, step) == f"RUN: names a step outside the run, {step!r}"

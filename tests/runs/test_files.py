@@ -164,5 +164,5 @@ def test_a_generated_image_is_a_png_and_nothing_else(kind: str) -> None:
 
 
 def test_a_generated_image_has_no_more_pixels_than_a_recipe_draws() -> None:
-    with pytest.raises(ArtefactError, match="4097 x 4096 are 16781312 pixels, and at most 16777216 are read"):
+    with pytest.raises(ArtefactError, match="4097 x 4096 are 16781312 pixels, but at most 16777216 are read"):
         decode_png(encode_png(Image.new("1", (4097, 4096))))

@@ -152,7 +152,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_losses_and_weights(
 def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
     path = tmp_path / "adapter.safetensors"
     Tensors("adapter", {"x": torch.zeros(1)}).write(path)
-    with pytest.raises(ArtefactError, match="of something else: it says nothing of 'sdxl_adapter'"):
+    with pytest.raises(ArtefactError, match="not this kind of file: its metadata has no 'sdxl_adapter'"):
         model_with(path)
 
 

@@ -14,7 +14,6 @@ from ltgc_local.methods.tgn.budget import Member, count_wanted
 from ltgc_local.methods.tgn.stage import TgnStage
 from ltgc_local.recipe import DiffusionRecipe, TgnRecipe
 from ltgc_local.runs.files import Artefact, Json, Lines
-from ltgc_local.runs.generated import read_init_images
 
 
 class MergeStage(WholeStage[TgnRecipe], TgnStage):
@@ -23,9 +22,9 @@ class MergeStage(WholeStage[TgnRecipe], TgnStage):
     def make(self) -> list[Artefact]:
         manifest, train = self.manifest, self.corpus.train
         members = [Member("original", int(label), key) for key, label in zip(train.keys, train.labels, strict=True)]
-        made_from = read_init_images(self.run.files(self.input("generated"), "images"))
         generated = [
-            Member("generated", key[0], "_".join(map(str, key)), source) for key, source in sorted(made_from.items())
+            Member("generated", row.class_id, "_".join(map(str, row.key)), row.init_image)
+            for row in self.run.generated(self.input("generated"))
         ]
         wanted, found = count_wanted(manifest, self.recipe.merge), Counter(member.class_id for member in generated)
         recipe = self.recipe
