@@ -2,8 +2,8 @@
 
 python -m benchmarks.naive_pipeline RUN
 
-It describes the photographs, extends the lists, draws the descriptions and scores the drawings that a finished run
-has, with the libraries' documented calls and the same models, and prints a JSON of step -> seconds, loading apart.
+It describes the real images, extends the lists, draws the descriptions and scores the generated images of a finished
+run, with the libraries' documented calls and the same models, and prints a JSON of step -> seconds, loading apart.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.text_models import LLM, MINIATURES, VLM, as_template, generate_one, one_turn
+from benchmarks.sdxl_weights import load_miniature
+from benchmarks.text_models import MINIATURES, as_template, generate_one, load_llm, load_vlm, one_turn
 from ltgc_local.datasets import open_corpus
 from ltgc_local.methods.ltgc.prompts import class_sentence, fill_describe, fill_extend
 from ltgc_local.methods.ltgc.replies import parse_descriptions
@@ -95,36 +96,12 @@ def main(root: Path) -> None:
                 torch.cosine_similarity(image, text)
         return len(pictures)
 
-    timed("describe", load_vlm, describe)
-    timed("extend", load_llm, extend)
-    timed("draw", load_sdxl, draw)
+    timed("describe", lambda: load_vlm("cpu"), describe)
+    timed("extend", lambda: load_llm("cpu"), extend)
+    timed("draw", load_miniature, draw)
     timed("assess/0/detect", load_clip, score)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(json.dumps({"steps": facts, "peak_mib": peak}))
-
-
-def load_vlm() -> tuple[Any, Any]:
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    model = AutoModelForImageTextToText.from_pretrained(VLM, local_files_only=True, dtype=torch.float32)
-    return model.eval(), AutoProcessor.from_pretrained(VLM, local_files_only=True)
-
-
-def load_llm() -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(LLM, local_files_only=True, dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(LLM, local_files_only=True)
-
-
-def load_sdxl() -> Any:
-    from diffusers import StableDiffusionXLPipeline
-
-    pipeline = StableDiffusionXLPipeline.from_pretrained(
-        MINIATURES / "sdxl", variant="fp16", dtype=torch.float32, local_files_only=True, add_watermarker=False
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
 
 
 def load_clip() -> tuple[Any, Any, Any]:
