@@ -214,29 +214,6 @@ class AdapterLearner(Protocol):
         ...
 
 
-class ClipModel(Protocol):
-    """Role ``clip``."""
-
-    device: str
-
-    @property
-    def resize(self) -> Callable[[Image.Image], Image.Image]:
-        """The part of the preprocessing that returns an RGB image of the tower's size. It can be pickled."""
-        ...
-
-    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
-        """Encode images as unit rows (N, D), float32, on the CPU."""
-        ...
-
-    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Encode resized images (N, 3, H, W) uint8 as unit rows (N, D), float32, on the CPU."""
-        ...
-
-    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """Encode texts, cut to the model's context, as unit rows (N, D), float32, on the CPU."""
-        ...
-
-
 class ImageReader(Protocol):
     """A device, and the normalisation of the images that models there read."""
 
@@ -249,8 +226,18 @@ class ImageReader(Protocol):
         ...
 
 
-class TrainableClip(ClipModel, ImageReader, Protocol):
-    """Role ``clip`` as training and evaluation use it: the vision tower by itself, and what it reads."""
+class ClipModel(ImageReader, Protocol):
+    """Role ``clip``."""
+
+    @property
+    def resize(self) -> Callable[[Image.Image], Image.Image]:
+        """The part of the preprocessing that returns an RGB image of the tower's size. It can be pickled."""
+        ...
+
+    @property
+    def preprocessing(self) -> str:
+        """Text that identifies what ``resize`` does: the key of cached images."""
+        ...
 
     @property
     def visual(self) -> torch.nn.Module:
@@ -270,7 +257,14 @@ class TrainableClip(ClipModel, ImageReader, Protocol):
         """Value of ``train.lora_targets`` -> regular expression of the tower's modules that LoRA adapts."""
         ...
 
-    @property
-    def preprocessing(self) -> str:
-        """Text that identifies what ``resize`` does: the key of cached images."""
+    def encode_images(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Encode images as unit rows (N, D), float32, on the CPU."""
+        ...
+
+    def encode_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Encode resized images (N, 3, H, W) uint8 as unit rows (N, D), float32, on the CPU."""
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Encode texts, cut to the model's context, as unit rows (N, D), float32, on the CPU."""
         ...

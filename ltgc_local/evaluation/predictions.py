@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 
-from ltgc_local.backends.protocols import ImageReader, TrainableClip
+from ltgc_local.backends.protocols import ClipModel, ImageReader
 from ltgc_local.backends.torch_device import to_device
 from ltgc_local.prefetch import map_batches
 from ltgc_local.recipe import LtgcRecipe
@@ -27,7 +27,7 @@ class Images(Protocol):
     def images(self, rows: Iterable[int]) -> list[Image]: ...
 
 
-def build_views(clip: TrainableClip, recipe: LtgcRecipe) -> dict[str, View]:
+def build_views(clip: ClipModel, recipe: LtgcRecipe) -> dict[str, View]:
     """Return the views of an image: plain, as CLIP preprocesses it, and five crops if the recipe asks for them."""
     still = clip.resize
 

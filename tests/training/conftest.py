@@ -10,7 +10,7 @@ import torch
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.clip.transformers_clip import TransformersClip
-from ltgc_local.backends.protocols import ModelOptions, TrainableClip
+from ltgc_local.backends.protocols import ClipModel, ModelOptions
 from tests.transformers_clip_folder import write_transformers_clip
 
 CLIP = Path(__file__).resolve().parents[2] / "data/miniatures/clip"
@@ -33,7 +33,7 @@ def clip(load_clip: Callable[[], OpenClipVit]) -> OpenClipVit:
 
 
 @pytest.fixture(params=["open_clip", "transformers_clip"])
-def load_any_clip(request: pytest.FixtureRequest, transformers_folder: Path) -> Callable[[], TrainableClip]:
+def load_any_clip(request: pytest.FixtureRequest, transformers_folder: Path) -> Callable[[], ClipModel]:
     """The same of either family."""
     if request.param == "open_clip":
         return lambda: OpenClipVit(CLIP, ModelOptions())
@@ -41,7 +41,7 @@ def load_any_clip(request: pytest.FixtureRequest, transformers_folder: Path) -> 
 
 
 @pytest.fixture
-def any_clip(load_any_clip: Callable[[], TrainableClip]) -> TrainableClip:
+def any_clip(load_any_clip: Callable[[], ClipModel]) -> ClipModel:
     return load_any_clip()
 
 

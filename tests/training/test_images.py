@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ltgc_local.backends.clip.open_clip_vit import ResizeStep, normalisation_of
-from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.recipe.inputs import Data
@@ -198,7 +198,7 @@ def test_no_images_are_an_empty_array(source: Noise, image_cache: Callable[..., 
     assert len(image_cache().load(source)) == 0
 
 
-def test_the_shipped_photographs_are_decoded_as_either_clip_reads_them(any_clip: TrainableClip, tmp_path: Path) -> None:
+def test_the_shipped_photographs_are_decoded_as_either_clip_reads_them(any_clip: ClipModel, tmp_path: Path) -> None:
     val = open_corpus(Data(root=DATA)).val
     mapped = ImageCache(any_clip.resize, any_clip.preprocessing, tmp_path, 0, 1).load(val)
     assert mapped.shape == (1000, 3, 28, 28)
@@ -209,7 +209,7 @@ def test_the_shipped_photographs_are_decoded_as_either_clip_reads_them(any_clip:
     assert torch.allclose(torch.nn.functional.normalize(features, dim=-1), encoded, atol=1e-4)
 
 
-def test_what_goes_to_the_decoding_processes_pickles(any_clip: TrainableClip) -> None:
+def test_what_goes_to_the_decoding_processes_pickles(any_clip: ClipModel) -> None:
     resize = pickle.loads(pickle.dumps(any_clip.resize))  # noqa: S301 (made in this line)
     image = noise("L", 40)
     assert resize(image).tobytes() == any_clip.resize(image).tobytes()

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
-from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.lora import adapter_state, add_lora, check_gradients, load_adapter, merge
 
 MakeRecipe = Callable[..., Recipe]
-LoadClip = Callable[[], TrainableClip]
+LoadClip = Callable[[], ClipModel]
 TARGETS = ["attention", "attention+mlp"]
 
 
@@ -32,7 +32,7 @@ def disturb(adapted: torch.nn.Module) -> None:
                 parameter.normal_(std=0.02, generator=generator)
 
 
-def adapt(clip: TrainableClip, recipe: Recipe) -> torch.nn.Module:
+def adapt(clip: ClipModel, recipe: Recipe) -> torch.nn.Module:
     return add_lora(clip.visual, recipe, clip.lora_targets)
 
 
@@ -41,7 +41,7 @@ def outputs(model: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         return model.eval()(images)
 
 
-def classifier_on(clip: TrainableClip, recipe: Recipe) -> Classifier:
+def classifier_on(clip: ClipModel, recipe: Recipe) -> Classifier:
     texts = clip.encode_texts(["a bag", "a coat", "a shirt"])
     return Classifier(adapt(clip, recipe), CosineHead(texts, 25, recipe.train.head == "text"))
 
@@ -52,7 +52,7 @@ def backward(classifier: Classifier, images: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("targets", TARGETS)
 def test_at_the_start_the_adapted_tower_is_the_frozen_one(
-    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe, targets: str
+    any_clip: ClipModel, images: torch.Tensor, make_recipe: MakeRecipe, targets: str
 ) -> None:
     before = outputs(any_clip.visual, images)
     adapted = adapt(any_clip, make_recipe(f"train.lora_targets={targets}"))
@@ -109,7 +109,7 @@ def test_each_projection_gets_its_update_once(clip: OpenClipVit, images: torch.T
     [("attention", {"resblocks": 2, "layers": 4}), ("attention+mlp", {"resblocks": 4, "layers": 6})],
 )
 def test_every_block_is_adapted_and_nothing_else_trains(
-    any_clip: TrainableClip, make_recipe: MakeRecipe, targets: str, adapters_a_block: dict[str, int]
+    any_clip: ClipModel, make_recipe: MakeRecipe, targets: str, adapters_a_block: dict[str, int]
 ) -> None:
     blocks, num_blocks = ("resblocks", 4) if isinstance(any_clip, OpenClipVit) else ("layers", 3)
     adapted = adapt(any_clip, make_recipe(f"train.lora_targets={targets}", "train.lora_rank=4"))
@@ -124,7 +124,7 @@ def test_every_block_is_adapted_and_nothing_else_trains(
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("head", ["text", "frozen_text"])
 def test_a_step_changes_adapters_and_head_alone_and_all_of_them(
-    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe, targets: str, head: str
+    any_clip: ClipModel, images: torch.Tensor, make_recipe: MakeRecipe, targets: str, head: str
 ) -> None:
     recipe = make_recipe(f"train.lora_targets={targets}", f"train.head={head}")
     classifier = classifier_on(any_clip, recipe)
@@ -143,7 +143,7 @@ def test_a_step_changes_adapters_and_head_alone_and_all_of_them(
 
 
 def test_what_trains_and_is_not_meant_to_is_named(
-    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe
+    any_clip: ClipModel, images: torch.Tensor, make_recipe: MakeRecipe
 ) -> None:
     recipe = make_recipe()
     classifier = classifier_on(any_clip, recipe)
@@ -155,7 +155,7 @@ def test_what_trains_and_is_not_meant_to_is_named(
 
 
 def test_an_adapter_that_is_frozen_or_gets_no_gradient_is_named(
-    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe
+    any_clip: ClipModel, images: torch.Tensor, make_recipe: MakeRecipe
 ) -> None:
     recipe = make_recipe()
     classifier = classifier_on(any_clip, recipe)
@@ -188,7 +188,7 @@ def test_a_tower_without_the_blocks_that_lora_adapts_is_an_error_of_the_model(ma
 
 
 def test_dropout_is_on_the_adapters_inputs_alone_and_in_training_alone(
-    any_clip: TrainableClip, images: torch.Tensor, make_recipe: MakeRecipe
+    any_clip: ClipModel, images: torch.Tensor, make_recipe: MakeRecipe
 ) -> None:
     before = outputs(any_clip.visual, images)
     adapted = adapt(any_clip, make_recipe("train.lora_dropout=0.5"))
@@ -305,7 +305,7 @@ def test_with_adapters_in_the_last_blocks_the_ones_below_run_without_autograd_an
 
 
 def test_more_blocks_than_the_tower_has_are_an_error_that_says_what_to_type(
-    any_clip: TrainableClip, make_recipe: MakeRecipe
+    any_clip: ClipModel, make_recipe: MakeRecipe
 ) -> None:
     blocks = BLOCKS[type(any_clip).__name__]
     with pytest.raises(ModelError, match=rf"has {blocks} blocks; type --set train\.lora_blocks={blocks}"):

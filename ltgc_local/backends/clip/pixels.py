@@ -30,7 +30,7 @@ def to_pixels(images: Iterable[Image.Image], resize: Resize) -> np.ndarray:
 
 
 class TwoTowers(ABC):
-    """A CLIP as a ``TrainableClip``. A family loads ``_model``, ``visual`` and the attributes below.
+    """A CLIP as a ``ClipModel``. A family loads ``_model``, ``visual`` and the attributes below.
 
     Attributes:
         visual: the vision tower: normalised images (B, 3, H, W) -> features (B, D), not of unit length.

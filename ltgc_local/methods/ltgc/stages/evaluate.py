@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import torch
 
-from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.figures import columns_of, list_classes, measure_predictions
 from ltgc_local.evaluation.predictions import PLAIN, build_views, iterate_logits
 from ltgc_local.methods.evaluation import Logits, predict
@@ -37,7 +37,7 @@ class EvaluateStage(WholeStage[LtgcRecipe]):
 
     def make(self) -> list[Artefact]:
         corpus, settings = self.corpus, self.recipe.evaluate
-        clip: TrainableClip = self.model
+        clip: ClipModel = self.model
         models = build_arms(self, clip)
         log_prior = self._zero_shot_prior(clip, models[ZERO_SHOT]) if settings.zero_shot_weight is not None else None
         weight = settings.zero_shot_weight
@@ -60,7 +60,7 @@ class EvaluateStage(WholeStage[LtgcRecipe]):
             *stored,
         ]
 
-    def _zero_shot_prior(self, clip: TrainableClip, model: torch.nn.Module) -> torch.Tensor | None:
+    def _zero_shot_prior(self, clip: ClipModel, model: torch.nn.Module) -> torch.Tensor | None:
         """Return log pi_zs of zero-shot CLIP on the training images, or None where no prior is to be taken off."""
         settings, train = self.recipe.evaluate, self.corpus.train
         if settings.zero_shot_prior == "none":
@@ -74,7 +74,7 @@ class EvaluateStage(WholeStage[LtgcRecipe]):
         return prior.log()
 
 
-def build_arms(stage: Stage[LtgcRecipe], clip: TrainableClip) -> dict[str, torch.nn.Module]:
+def build_arms(stage: Stage[LtgcRecipe], clip: ClipModel) -> dict[str, torch.nn.Module]:
     """Return the classifiers: zero-shot CLIP (at CLIP's own temperature), and each trained arm with its LoRA merged."""
     plain = copy.deepcopy(clip.visual)
     classifier = build_classifier(clip, stage.corpus.class_names, stage.recipe)

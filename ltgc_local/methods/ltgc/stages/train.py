@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.metrics import accuracies
 from ltgc_local.evaluation.predictions import predict
 from ltgc_local.methods.ltgc.arm_data import ArmData
@@ -29,7 +29,7 @@ class TrainStage(WholeStage[LtgcRecipe]):
     def make(self) -> list[Artefact]:
         recipe, corpus = self.recipe, self.corpus
         corpus.check_selection(recipe.train.select)
-        clip: TrainableClip = self.model
+        clip: ClipModel = self.model
         seed = self.seed("train")  # the same for every arm: they start from the same adapters
         torch.manual_seed(seed)
         if recipe.train.gradient_checkpointing:
@@ -58,7 +58,7 @@ class TrainStage(WholeStage[LtgcRecipe]):
         return [Lines("history", history), selected, Tensors("adapter", tensors)]
 
 
-def build_classifier(clip: TrainableClip, class_names: Sequence[str], recipe: LtgcRecipe) -> Classifier:
+def build_classifier(clip: ClipModel, class_names: Sequence[str], recipe: LtgcRecipe) -> Classifier:
     """Wrap the vision tower in LoRA and put a cosine head of the classes' text features on it."""
     texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
     head = CosineHead(texts, recipe.train.head_scale, trainable=recipe.train.head == "text")

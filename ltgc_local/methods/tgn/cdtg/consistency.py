@@ -16,13 +16,13 @@ import torch.nn as nn
 import torch.nn.functional as F
 from PIL import Image
 
-from ltgc_local.backends.protocols import TrainableClip
+from ltgc_local.backends.protocols import ClipModel
 
 
 class ClipJudge(nn.Module):
     """Images (B, 3, H, W) in [-1, 1] -> logits (B, K) over prompts; frozen, and differentiable by the images."""
 
-    def __init__(self, clip: TrainableClip, prompts: Sequence[str]) -> None:
+    def __init__(self, clip: ClipModel, prompts: Sequence[str]) -> None:
         super().__init__()
         self.tower = clip.visual.requires_grad_(False).eval()
         self.scale = clip.logit_scale
