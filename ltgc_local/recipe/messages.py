@@ -1,4 +1,4 @@
-"""Plain words for what a recipe's key expects, what was found there, and what was probably meant."""
+"""Messages about a recipe's keys: what is expected, what was found, and what was probably meant."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -30,19 +29,17 @@ SYNONYMS = {
     "dataset": "benchmark",
 }
 _LONGEST_FOUND = 60
-_KEY_CUTOFF = 0.7  # below it, 'scale' means 'sampler'
+_KEY_CUTOFF = 0.7  # lower, and 'scale' is taken for 'sampler'
 _WRITTEN_AS: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
 
 
-def field_at(recipe: type[Recipe], loc: tuple[int | str, ...]) -> FieldInfo | None:
-    """Return the field of a class of recipes at ("train", "lr") or ("seed",)."""
+def field_at(recipe: type[Recipe], loc: tuple[str, ...]) -> FieldInfo | None:
+    """Return the field of a class of recipes at ("train", "lr") or ("seed",), if it has it."""
     model: type[BaseModel] | None = recipe
     field = None
     for part in loc:
-        field = model.model_fields.get(str(part)) if model is not None else None
-        if field is None:
-            return None
-        model = block_of(field)
+        field = model.model_fields.get(part) if model is not None else None
+        model = block_of(field) if field is not None else None
     return field
 
 
@@ -84,7 +81,7 @@ def describe_missing(key: str, field: FieldInfo) -> str:
 
 
 def describe_unused(recipe: type[Recipe], loc: tuple[str, ...]) -> str:
-    """Return why a class of recipes lacks a block or key that another has; "" if it has it, or none does."""
+    """Return why a class of recipes lacks a block or key that another has; "" if it has it, or none has."""
     using = {choices: other for choices, other in VARIANTS.items() if field_at(other, loc) is not None}
     if not using or recipe in using.values():
         return ""
@@ -123,13 +120,13 @@ def describe_unknown(recipe: type[Recipe], block: str, key: str, entry: Entry) -
 
 
 def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return "; did you mean 'x'?" for the closest choice, or "" where none is close."""
+    """Return "; did you mean 'x'?" for the closest choice, or "" if none is close."""
     meant = _closest(word, choices, cutoff)
     return f"; did you mean '{meant}'?" if meant is not None else ""
 
 
 def sort_problems(problems: Iterable[Problem]) -> str:
-    """Return every problem once, one a line, by source and line."""
+    """Return every problem once, one per line, by source and line."""
     ordered = sorted(dict.fromkeys(problems), key=lambda p: (p.place.order, p.place.line or 0))
     return "\n".join(dict.fromkeys(map(str, ordered)))
 
@@ -141,8 +138,8 @@ def _closest(word: str, choices: Iterable[str], cutoff: float) -> str | None:
 
 
 def _choices(loc: tuple[str, ...], kind: Any) -> tuple[str, ...]:
-    """Return what may be written for a key of some choices; () for another kind."""
-    if loc in DISCRIMINATORS:  # of which each class of recipes has one choice
+    """Return what may be written for a key with fixed choices; () for any other key."""
+    if loc in DISCRIMINATORS:  # each class of recipes declares only its own choice
         place = DISCRIMINATORS.index(loc)
         return tuple(dict.fromkeys(choices[place] for choices in VARIANTS if len(choices) > place))
     return get_args(kind) if get_origin(kind) is Literal else ()
@@ -167,16 +164,16 @@ def describe_values(loc: tuple[str, ...], field: FieldInfo) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    low = next((m for m in field.metadata if isinstance(m, Ge | Gt)), None)
-    high = next((m for m in field.metadata if isinstance(m, Le | Lt)), None)
-    if isinstance(low, Ge) and high is not None:
-        words = f" from {low.ge} to {high.le}" if isinstance(high, Le) else f" from {low.ge} to below {high.lt}"
+    names = ("ge", "gt", "le", "lt", "multiple_of")
+    limits = {name: getattr(mark, name) for mark in field.metadata for name in names if hasattr(mark, name)}
+    if "ge" in limits and limits.keys() & {"le", "lt"}:
+        high = limits["le"] if "le" in limits else f"below {limits['lt']}"
+        text = f" from {limits['ge']} to {high}"
     else:
-        parts = [f"{low.ge} or more" if isinstance(low, Ge) else f"above {low.gt}"] if low else []
-        parts += [f"at most {high.le}" if isinstance(high, Le) else f"below {high.lt}"] if high else []
-        words = f"{',' if isinstance(low, Ge) else ''} {', '.join(parts)}" if parts else ""
-    step = next((m.multiple_of for m in field.metadata if isinstance(m, MultipleOf)), None)
-    return words + (f", a multiple of {step}" if step is not None else "")
+        words = {"ge": "{} or more", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+        parts = [words[name].format(limit) for name, limit in limits.items() if name in words]
+        text = f"{',' if 'ge' in limits else ''} {', '.join(parts)}" if parts else ""
+    return text + (f", a multiple of {limits['multiple_of']}" if "multiple_of" in limits else "")
 
 
 def _found(entry: Entry) -> str:
@@ -189,7 +186,7 @@ def _found(entry: Entry) -> str:
     if isinstance(value, list):
         return "a list"
     if isinstance(value, bool):
-        return f"'{shown}', which means {'true' if value else 'false'}"
+        return f"'{shown}', which means {str(value).lower()}"
     return shown if isinstance(value, int | float) else f"the text {shown!r}"
 
 

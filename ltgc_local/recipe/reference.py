@@ -1,4 +1,4 @@
-"""Every key of a recipe with all that the schema says of it, for the pages that document recipes."""
+"""Every key of a recipe with what the schema says about it, for the pages that document recipes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ltgc_local.recipe.markers import Digested, Plans, Presents, Runtime, Source
 from ltgc_local.recipe.messages import describe_values
 from ltgc_local.recipe.schema import VARIANTS
 
-#: Marker -> what a field with it changes; without one it changes results.
+#: Marker -> what a field with it changes; a field without one changes results.
 CHANGES: dict[type, str] = {
     Runtime: "speed or memory",
     Plans: "which steps there are",
@@ -23,19 +23,19 @@ CHANGES: dict[type, str] = {
 
 @dataclass(frozen=True)
 class Key:
-    """One key. ``recipes`` are the kinds of recipes that have it, each by its method, generator and prompts."""
+    """One key. ``recipes`` are the kinds of recipes that have it, by method, generator and prompts."""
 
     name: str  # dotted
     recipes: tuple[str, ...]
     values: str  # type and range, or the choices
-    default: str  # as one writes it; "" for a key that must be written
+    default: str  # as written in a recipe; "" for a required key
     source: str  # of the default: paper, released code or ours
     changes: str
     meaning: str
 
 
 def iterate_keys() -> Iterator[Key]:
-    """Yield every key once, in the order of the schema; one that several kinds of recipes have as the first has it."""
+    """Yield every key once, in the order of the schema, as the first kind of recipes that has it declares it."""
     keys: dict[str, Key] = {}
     for choices, recipe in VARIANTS.items():
         kind = (" ".join(choices),)

@@ -108,14 +108,14 @@ def test_warnings_of_the_steps_are_repeated_at_the_top_and_in_the_summary(tmp_pa
     found = gather_run(run, recipe, corpus)
     assert summarize(found)["warnings"] == [{"step": "extend", "text": text}]
     words = Page(render(found)).text
-    assert words.index(f"Warnings {text} (step extend)") < words.index("Accuracy Test images")
+    assert words.index(f"Warnings {text} (step extend)") < words.index("Accuracy Percentage of test images")
 
 
 def test_empty_groups_are_dashes(tmp_path: Path) -> None:
     recipe = make_recipe(train={"control": False})
     report = write_and_gather(tmp_path, recipe, list_corpus(["one", "two"], [120, 60]), arms=("ltgc",))
     text = Page(render(report)).text
-    assert "0 classes" in text and "No class is in the tail" in text and "No image was scored" in text
+    assert "0 classes" in text and "There are no tail classes" in text and "No images were scored" in text
 
 
 def test_a_run_without_assessment_has_no_acceptance(tmp_path: Path) -> None:
