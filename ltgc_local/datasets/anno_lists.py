@@ -92,7 +92,7 @@ def _own_names(data: Data, folder: Path, train: Listed, num_classes: int) -> tup
     folders = {label: key.split("/")[1] for key, label in zip(train[0], train[1].tolist(), strict=True)}
     if len(folders) < num_classes or any(name.isdecimal() for name in folders.values()):
         raise DataError(
-            f"{data.root}: the folders are numbers, and prompts need names: write them into {beside}, one a line by "
+            f"{data.root}: the folders are numbers, and prompts need names: write them into {beside}, one per line by "
             "class id, or give data.class_names"
         )
     return tuple(folders[label].replace("_", " ") for label in range(num_classes))

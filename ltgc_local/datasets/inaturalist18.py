@@ -88,7 +88,7 @@ def _find_names(data: Data, folder: Path) -> tuple[str, ...]:
     if path is None:
         raise DataError(
             f"{folder}: no class names: put the competition's categories.json or train2018.json there, or name a "
-            "file of one name a line by data.class_names"
+            "file of one name per line by data.class_names"
         )
     return read_category_names(path) if path.suffix == ".json" else read_class_names(path)
 

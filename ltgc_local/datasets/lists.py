@@ -92,7 +92,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     while lines and not lines[-1]:
         lines.pop()
     if not lines:
-        raise DataError(f"{path}: no class names; write one a line, in the order of the class ids")
+        raise DataError(f"{path}: no class names; write one per line, in the order of the class ids")
     return tuple(lines)
 
 

@@ -71,7 +71,9 @@ def open_image_folder(data: Data) -> Corpus:
 def _split_folder(root: Path, split: str) -> Path:
     found = next((root / name for name in SPLIT_NAMES[split] if is_folder(root / name)), None)
     if found is None:
-        raise DataError(f"{root / split}: no such folder; image_folder is train/, val/ and test/ with a folder a class")
+        raise DataError(
+            f"{root / split}: no such folder; image_folder is train/, val/ and test/ with a folder per class"
+        )
     return found
 
 
@@ -119,7 +121,7 @@ def open_csv(data: Data) -> Corpus:
     elif are_ids:
         raise DataError(
             f"{folder / 'train.csv'}: column '{data.label_column}' has class ids and no names; write a text file "
-            "of one name a line and name it by data.class_names"
+            "of one name per line and name it by data.class_names"
         )
     else:
         names = tuple(sorted(train_labels))

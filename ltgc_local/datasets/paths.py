@@ -54,7 +54,7 @@ def _problem_of(path: str) -> str:
     except UnicodeEncodeError:
         return "is a name that is not UTF-8"
     if len(encoded) > _LONGEST_PATH or any(len(part) > _LONGEST_NAME for part in encoded.split(b"/")):
-        return f"is longer than names of files can be ({_LONGEST_NAME} bytes a part, {_LONGEST_PATH} in all)"
+        return f"is longer than names of files can be ({_LONGEST_NAME} bytes per part, {_LONGEST_PATH} in all)"
     return ""
 
 

@@ -70,8 +70,7 @@ class MetricsWriter:
         if self._file is None:
             return
         finite = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
-        finite = _gpu_memory() | finite
-        self._file.append(finite)
+        self._file.append(finite := _gpu_memory() | finite)
         self._lines += 1
         if self._events is not None:
             place = int(finite.get("step", finite.get("epoch", finite.get("items", self._lines))))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,31 +17,18 @@ from pydantic import BaseModel, ValidationError
 from ltgc_local.errors import ArtefactError
 from ltgc_local.regular_files import MAX_JSON_BYTES, parse_json, read_bytes
 from ltgc_local.runs.disk import cannot_read
-from ltgc_local.runs.files import write_atomically
+from ltgc_local.runs.files import Text, write_atomically
 
 SEAL = "sha256"
 _END = re.compile(rb'"sha256": "([0-9a-f]{64})"\n}\n\Z')
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Sealed:
-    """A JSON object, indented for people, with its seal."""
-
-    kind: str
-    value: dict[str, Any]
-    suffix: str = "json"
-
-    def write(self, path: Path) -> None:
-        text = json.dumps({**self.value, SEAL: ""}, indent=1, ensure_ascii=False) + "\n"
-        blank = text.encode()
-        digest = hashlib.sha256(blank).hexdigest().encode()
-        path.write_bytes(blank.removesuffix(b'""\n}\n') + b'"' + digest + b'"\n}\n')
-
-
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """Write a sealed file, whole or not at all."""
-    write_atomically(Sealed(path.stem, value), path)
+    """Write a JSON object, indented for people, with its seal; the whole file or nothing."""
+    blank = json.dumps({**value, SEAL: ""}, indent=1, ensure_ascii=False) + "\n"
+    digest = hashlib.sha256(blank.encode()).hexdigest()
+    write_atomically(Text(path.stem, blank.removesuffix('""\n}\n') + f'"{digest}"\n}}\n', "json"), path)
 
 
 def read_object(path: Path, mend: str) -> dict[str, Any] | None:

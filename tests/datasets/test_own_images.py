@@ -70,7 +70,7 @@ def test_folders_that_do_not_fit_are_refused(tree: Path) -> None:
     assert refused("image_folder", tree) == "ROOT/test: classes that ROOT/train does not have: fox"
     shutil.rmtree(tree / "test")
     assert refused("image_folder", tree) == (
-        "ROOT/test: no such folder; image_folder is train/, val/ and test/ with a folder a class"
+        "ROOT/test: no such folder; image_folder is train/, val/ and test/ with a folder per class"
     )
     (tree / "test").mkdir()
     assert refused("image_folder", tree).startswith("ROOT/test: no images (.jpg, ")

@@ -51,7 +51,7 @@ def picture(seed: int, mode: str = "L") -> Image.Image:
     return Image.fromarray(pixels).convert(mode)
 
 
-def drawn(description_id: int, **other: object) -> GeneratedImage:
+def generated(description_id: int, **other: object) -> GeneratedImage:
     fields = {
         "image": encode_png(picture(description_id)), "class_id": 3, "class_name": "ankle boot",
         "description_id": description_id, "description": "A photo of “it”.", "round": 0, "seed": 2**63 - 1,
@@ -103,22 +103,22 @@ def test_png_is_lossless_and_the_same_pixels_give_the_same_bytes(mode: str) -> N
     assert (back.mode, back.tobytes()) == (mode, image.tobytes())
 
 
-def test_drawn_images_come_back_in_the_order_of_the_files(tmp_path: Path) -> None:
-    shards = [[drawn(0), drawn(1, score=0.25)], [], [drawn(2, round=2)]]
+def test_generated_images_come_back_in_the_order_of_the_files(tmp_path: Path) -> None:
+    shards = [[generated(0), generated(1, score=0.25)], [], [generated(2, round=2)]]
     paths = [tmp_path / f"images-{i:05d}.parquet" for i in range(3)]
     for path, rows in zip(paths, shards, strict=True):
         write_atomically(Images("images", rows), path)
     back = read_images(paths)
     assert [row.key for row in back] == [(3, 0, 0), (3, 1, 0), (3, 2, 2)]
     assert [row.image for row in back] == [row.image for shard in shards for row in shard]
-    assert back[1] == drawn(1, score=0.25)
+    assert back[1] == generated(1, score=0.25)
     assert math.isnan(back[0].score)
 
 
 def test_datasets_opens_images_decoded_with_the_promised_columns(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     path = tmp_path / "images-00000.parquet"
-    write_atomically(Images("images", [drawn(5, score=0.5), drawn(6, score=0.25)]), path)
+    write_atomically(Images("images", [generated(5, score=0.5), generated(6, score=0.25)]), path)
     theirs = datasets.Dataset.from_parquet(str(path), cache_dir=str(tmp_path / "cache"))
     assert set(theirs.column_names) >= {
         "image", "class_id", "class_name", "description", "score", "round", "seed", "description_id",
@@ -132,7 +132,7 @@ def test_datasets_opens_images_decoded_with_the_promised_columns(tmp_path: Path)
 def test_the_parquet_names_each_image(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    write_atomically(Images("images", [drawn(5, round=1)]), tmp_path / "a.parquet")
+    write_atomically(Images("images", [generated(5, round=1)]), tmp_path / "a.parquet")
     packed = pq.read_table(tmp_path / "a.parquet")["image"][0].as_py()
     assert packed["path"] == "3_5_1.png"
     assert Image.open(io.BytesIO(packed["bytes"])).size == (6, 6)

@@ -1,4 +1,4 @@
-"""Drawn images by row, over several files, decoded when asked for."""
+"""Generated images by row, over several files, decoded when asked for."""
 
 from __future__ import annotations
 
