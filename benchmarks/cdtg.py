@@ -1,4 +1,4 @@
-"""CDTG's training steps: ours beside the same networks written plainly, in images per second.
+"""CDTG's training steps: ours against the same networks written plainly, in images per second.
 
     python -m benchmarks.cdtg --device cpu     # the quickstart's size, 1 minute
     python -m benchmarks.cdtg --device cuda    # 256 px, the published widths, batch 8, a ResNet-50 as tail network

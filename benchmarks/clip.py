@@ -1,4 +1,4 @@
-"""Scoring images from encoded bytes: our engine beside open_clip as its page shows it, and in a DataLoader with Pillow.
+"""Scoring images from encoded bytes: ours against open_clip, as its page shows it and in a DataLoader with Pillow.
 
     python -m benchmarks.clip --device auto|cpu|cuda
 
@@ -50,7 +50,7 @@ class EncodedImages(Dataset):  # type: ignore[type-arg]
 
 
 def draw(kind: str, size: int, number: int) -> list[bytes]:
-    """Encode smooth pictures with a little grain, about as compressible as drawings; a few, over and over."""
+    """Encode smooth images with a little grain, about as compressible as generated ones; a few, over and over."""
     rng, encoded = np.random.default_rng(0), []
     for _ in range(min(number, 64)):
         coarse = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8))
@@ -134,7 +134,7 @@ def compare(clip: OpenClipVit, encoded: list[bytes], batch_size: int, rounds: in
 @click.option("--rounds", default=3)
 @click.option("--write/--no-write", default=True, help="Write benchmarks/results.")
 def main(device: str, images: int, rounds: int, write: bool) -> None:
-    """Score images from encoded bytes, ours beside a plain loop."""
+    """Score images from encoded bytes, by ours and by a plain loop."""
     device = pick_device(device)
     is_gpu = device == "cuda"
     number, batch_size = images or (16384 if is_gpu else 512), 256 if is_gpu else 64

@@ -1,4 +1,4 @@
-"""Time contenders side by side: in turns, so that a slow moment of the machine hits all of them alike."""
+"""Time contenders in turns, so that a slow moment of the machine hits all of them alike."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Timing:
 
 
 def time_in_turns(contenders: Mapping[str, Contender], device: str, rounds: int = 3) -> list[Timing]:
-    """Run every contender once to warm it up, then all of them ``rounds`` times in turns; tell how long each took.
+    """Run every contender once to warm it up, then all of them ``rounds`` times in turns; print how long each took.
 
     Args:
-        contenders: by name; the first is the baseline that ratios are taken of.
+        contenders: by name; the first is the baseline of the ratios.
         device: ``cuda`` waits for the GPU before a clock is read.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}

@@ -1,4 +1,4 @@
-"""Fine-tuning CLIP with LoRA and BalanceMix: our training beside peft in a loop with a DataLoader and Pillow.
+"""Fine-tuning CLIP with LoRA and BalanceMix: our training against peft in a loop with a DataLoader and Pillow.
 
     python -m benchmarks.lora --device auto|cpu|cuda
 
@@ -83,10 +83,10 @@ class Stored:
 
     def __str__(self) -> str:
         one, other = (f"{kind} of {size} px" for kind, size in (self.original, self.generated))
-        return f"originals {one}, drawings {other}"
+        return f"originals {one}, generated images {other}"
 
 
-#: The quickstart's images, and photographs and drawings of the usual sizes.
+#: The quickstart's images, and real and generated images of the usual sizes.
 SMALL, USUAL = Stored(("PNG", 28), ("PNG", 28)), Stored(("JPEG", 512), ("PNG", 256))
 
 
@@ -185,7 +185,7 @@ def compare(
 @click.option("--rounds", default=3)
 @click.option("--write/--no-write", default=True, help="Write benchmarks/results.")
 def main(device: str, rounds: int, write: bool) -> None:
-    """Fine-tune with LoRA and BalanceMix, ours beside a peft loop."""
+    """Fine-tune with LoRA and BalanceMix, by ours and by a peft loop."""
     device = pick_device(device)
     sizes = {"miniature": (1536, 128, 10)}
     kinds = [SMALL, USUAL]

@@ -2,9 +2,9 @@
 
 python -m benchmarks.pipeline [--device cpu]
 
-The quickstart's recipe with smaller budgets, on the miniatures. Beside the steps that make images stands a script of
-stock calls (``benchmarks.naive_pipeline``): one process, one item at a time, nothing written, nothing checked. Ours
-starts a process a step, writes every prompt and reply, and asks Prompt 3 too.
+The quickstart's recipe with smaller budgets, on the miniatures. The steps that make images are compared with a script
+of stock calls (``benchmarks.naive_pipeline``): one process, one item at a time, nothing written, nothing checked. Ours
+starts a process per step, writes every prompt and reply, and asks Prompt 3 too.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def run_naive(out: Path) -> tuple[dict[str, Any], float]:
 
 
 def as_rows(out: Path, naive: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a row a step: ours from its manifest, the script's beside it."""
+    """Return a row per step: ours from its manifest, then the script's."""
     run, rows = RunDirectory(out), []
     for step in build_plan(read_run_recipe(out)):
         facts = run.manifest(step.name)

@@ -34,7 +34,7 @@ def report(
         weights: which of the three: real, miniature, random.
         command: what was typed.
         facts: more to be said of the run, such as sizes, steps and tolerances that were checked.
-        tables: title -> rows {column: value}, for what is no contest.
+        tables: title -> rows {column: value}, for what is not a contest.
     """
     machine = describe_machine(device)
     text = _markdown(name, sections, machine, unit, weights, command, facts or {}, tables or {})

@@ -1,11 +1,11 @@
-"""Drawing: our engine beside the stock diffusers pipeline, from prompts to encoded PNG bytes.
+"""Drawing: our engine against the stock diffusers pipeline, from prompts to encoded PNG bytes.
 
     python -m benchmarks.t2i --device cpu     # the miniature at the quickstart's settings, 1 minute
     python -m benchmarks.t2i --device cuda    # SDXL at full size, random weights, 1024 px, 30 steps with guidance
     python -m benchmarks.t2i --device cuda --unet fp8    # ours as with models.unet: fp8
 
-The stock pipeline is used as documented: a loop with one prompt a call; and the same with lists of prompts. Ours draws
-the same pictures, which is checked, and then what a learner of 224 px needs: fewer pixels and steps.
+The stock pipeline is used as documented: a loop with one prompt per call, and the same with lists of prompts. Ours
+draws the same images, which is checked, and then what a classifier of 224 px needs: fewer pixels and steps.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def count_image_flop(pipeline: Any, settings: DrawSettings, device: str) -> floa
 
 
 def compare(one: list[Image.Image], other: list[Image.Image]) -> str:
-    """Return the differences of two batches of pictures, in words."""
+    """Describe the differences between two batches of images."""
     apart = np.stack(
         [np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)) for a, b in zip(one, other, strict=True)]
     )
@@ -143,7 +143,7 @@ def run(
             f"stock diffusers, batches of {asked.batch_size}": Contender(
                 stock_run(asked, size.images), size.images, flop
             ),
-            f"ours, {'its UNet in ' + unet if unet else 'the same pictures'}": Contender(
+            f"ours, {'its UNet in ' + unet if unet else 'the same images'}": Contender(
                 our_run(asked, size.images), size.images, flop
             ),
             f"ours, {_words(size.small)}": Contender(our_run(size.small, size.small_images), size.small_images),
@@ -154,11 +154,11 @@ def run(
         device,
         rounds,
     )
-    return timings, check_pictures(stock, ours, size)
+    return timings, check_images(stock, ours, size)
 
 
-def check_pictures(stock: Any, ours: DiffusersSdxl, size: Size) -> dict[str, Any]:
-    """Return how far our pictures are from the stock loop's, and what each thing left out changes."""
+def check_images(stock: Any, ours: DiffusersSdxl, size: Size) -> dict[str, Any]:
+    """Return how far our images are from the stock loop's, and what each approximation changes."""
     asked, few = size.settings, min(4, size.images) if size.settings.size_px > 256 else 16
     prompts = fresh_prompts(few)
     exact = draw_ours(ours, prompts, asked)
@@ -205,7 +205,7 @@ def main(
     rounds: int,
     write: bool,
 ) -> None:
-    """Time drawing by stock diffusers and by our engine, side by side."""
+    """Time drawing by stock diffusers and by our engine, in turns."""
     device = pick_device(device)
     size = GPU if device == "cuda" else CPU
     given = {"size_px": px, "steps": steps, "batch_size": batch}

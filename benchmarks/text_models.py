@@ -127,7 +127,7 @@ def bare_vllm(engine: Any, messages: Sequence[list[Any]], sampling: Sampling) ->
 
 
 def forget(engine: Any) -> None:
-    """Empty the engine's caches of prompts and pictures, which the round before filled."""
+    """Empty the engine's caches of prompts and images, which the previous round filled."""
     engine.reset_prefix_cache()
     engine.llm_engine.reset_mm_cache()
 

@@ -1,10 +1,10 @@
-"""What the independent judge says of a TGN run's images: the share that looks like the class it was generated for.
+"""The share of a TGN run's images that an independent judge recognises as the class they were generated for.
 
     python -m benchmarks.tgn_judge runs/tgn_quickstart [RUN ...] [--write]
 
-The judge (``miniatures.judge``) was trained on the whole official train set of Fashion-MNIST and takes part in nothing
-else: no training, no choice. So this runs on that data alone. Beside the generated images stand the test photographs of
-the same classes, which is what the judge is worth.
+The judge (``miniatures.judge``) was trained on the whole official train set of Fashion-MNIST and is used for nothing
+else: no training, no choice of settings. So this runs on that data only. The test images of the same classes show how
+good the judge is.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def judge_run(root: Path) -> dict[str, Any]:
 
 
 def judge_photographs(root: Path) -> float:
-    """Return the percent of the test photographs of a run's tail classes that the judge gives their class."""
+    """Return the percent of the test images of a run's tail classes that the judge gets right."""
     test = open_corpus(read_run_recipe(root).data).test
     rows = np.flatnonzero(np.isin(test.labels, list(read_manifest(RunDirectory(root)).tail_index)))
     pixels = np.stack([np.asarray(image.convert("L")) for image in test.images(rows)])
@@ -70,7 +70,7 @@ def as_markdown(found: Sequence[dict[str, Any]], photographs: float) -> str:
         cells = [each["run"], each["seed"], f"{each['r']:g}", each["images"], each["all"]]
         cells += [each["classes"].get(name, "–") for name in names]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join([*lines, "", f"Of the test photographs of the tail classes the judge gets {photographs} % right."])
+    return "\n".join([*lines, "", f"Of the test images of the tail classes the judge gets {photographs} % right."])
 
 
 @click.command()

@@ -10,7 +10,7 @@ from benchmarks.contest import Timing
 from benchmarks.sdxl_weights import build_full_size
 from benchmarks.t2i import CPU, GPU, count_image_flop, run
 
-MINIMUM = {"ours, the same pictures": 3.0, "ours, distilled": 9.0}
+MINIMUM = {"ours, the same images": 3.0, "ours, distilled": 9.0}
 
 
 @pytest.fixture(scope="module")

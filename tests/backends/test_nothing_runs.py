@@ -18,7 +18,7 @@ from PIL import Image
 
 from ltgc_local.backends import timm_backbone
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
-from ltgc_local.backends.clip.tokens import load_clip_token_counter
+from ltgc_local.backends.clip.tokens import load_token_counter
 from ltgc_local.backends.protocols import BackboneOptions, ModelOptions, Sampling, TextOptions
 from ltgc_local.backends.registry import load_model
 from ltgc_local.backends.text import transformers_models
@@ -58,8 +58,8 @@ def poisoned_clip(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_a_clips_own_python_is_not_run_though_its_files_ask_for_it(tmp_path: Path) -> None:
     folder, marker = poisoned_clip(tmp_path)
-    count = load_clip_token_counter(folder)
-    assert count("a bag") == load_clip_token_counter(MINIATURES / "clip")("a bag")
+    count = load_token_counter(folder)
+    assert count("a bag") == load_token_counter(MINIATURES / "clip")("a bag")
     own, stock = (OpenClipVit(each, CPU).encode_texts(["a bag"]) for each in (folder, MINIATURES / "clip"))
     assert torch.equal(own, stock)
     assert not marker.exists()

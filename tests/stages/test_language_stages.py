@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ltgc_local.backends.clip.tokens import load_clip_token_counter
+from ltgc_local.backends.clip.tokens import load_token_counter
 from ltgc_local.backends.protocols import Conversation, Sampling
 from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
 from ltgc_local.methods.ltgc.stages import describe, summarize
@@ -162,7 +162,7 @@ def test_a_template_is_cut_to_what_clip_reads_by_clips_own_tokenizer(
     features = ", ".join(f"a strap number {i}" for i in range(30))
     stage = rebuilt(stage, llm=scripted_llm(lambda prompt: f"A photo of the class {name} with {features}."))
     (template,) = records_of(stage.make_chunk([3]), "templates")
-    count = load_clip_token_counter(stage.role_folder("clip"))
+    count = load_token_counter(stage.role_folder("clip"))
     start = f"A photo of the class {name} with a strap number 0"
     assert template.text.startswith(start) and template.text.endswith(".") and not template.fallback
     assert count(template.text) <= 20

@@ -17,42 +17,36 @@ from ltgc_local.out_of_memory import is_out_of_memory
 
 @cache
 def load_token_counter(folder: Path) -> Callable[[str], int]:
-    """Return a function that counts a text's tokens as a t2i's CLIP does, without the start and end tokens.
+    """Return a function that counts a text's tokens, without the start and end tokens.
+
+    Args:
+        folder: of Stable Diffusion XL, whose first tokenizer counts, or of a CLIP of either layout.
 
     Raises:
-        ModelError: the folder of the text-to-image model has no tokenizer.
-    """
-    from transformers import CLIPTokenizer
-
-    if not (folder / "tokenizer").is_dir():
-        raise ModelError(f"{folder / 'tokenizer'}: not there; a Stable Diffusion XL folder has one")
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
-
-
-def load_clip_token_counter(folder: Path) -> Callable[[str], int]:
-    """Return a function that counts a text's tokens as the scoring CLIP does, without the start and end tokens.
-
-    Raises:
-        ModelError: the folder of the CLIP has no tokenizer.
+        ModelError: the folder has no tokenizer.
+        BackendError: there is not enough memory.
     """
     try:
-        if (folder / "open_clip_config.json").is_file():
-            tokenizer = load_open_clip_tokenizer(folder)
-            if not hasattr(tokenizer, "tokenizer"):  # open_clip's own
-                return lambda text: len(tokenizer.encode(text))
-            inner = tokenizer.tokenizer
+        if (folder / "tokenizer").is_dir():
+            from transformers import CLIPTokenizer
+
+            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+        elif (folder / "open_clip_config.json").is_file():
+            ours = load_open_clip_tokenizer(folder)
+            if not hasattr(ours, "tokenizer"):  # open_clip's own
+                return lambda text: len(ours.encode(text))
+            tokenizer = ours.tokenizer
         else:
             from transformers import AutoTokenizer
 
-            inner = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as problem:
         if is_out_of_memory(problem):
             raise BackendError(
                 f"{folder}: out of memory while its tokenizer is loaded; end what else uses it"
             ) from problem
         raise ModelError(f"{folder}: no tokenizer that can be read: {problem}") from problem
-    return lambda text: len(inner(text, add_special_tokens=False, verbose=False).input_ids)
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
 
 def load_open_clip_tokenizer(folder: Path) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ltgc_local.backends.clip.tokens import load_clip_token_counter
+from ltgc_local.backends.clip.tokens import load_token_counter
 from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.methods.ltgc.prompts import class_sentence, fill_summarize
 from ltgc_local.methods.ltgc.replies import cut_to_tokens, normal_form, parse_descriptions
@@ -37,7 +37,7 @@ class SummarizeStage(ChunkedStage[LtgcRecipe, int]):
         names = [self.corpus.class_names[class_id] for class_id in chunk]
         model: ChatModel = self.model
         max_tokens = self.recipe.extend.max_clip_tokens
-        count_tokens = load_clip_token_counter(self.role_folder("clip"))
+        count_tokens = load_token_counter(self.role_folder("clip"))
         sampling = Sampling(self.recipe.extend.max_new_tokens, seed=self.seed("summarize", chunk[0]))
         replies, exchanges = ask_twice(
             "summarize",
