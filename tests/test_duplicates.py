@@ -1,4 +1,4 @@
-"""Duplicates: what each measure survives, and the blockwise searches against the plain ones."""
+"""Duplicates: what each measure is robust to, and the blockwise searches against plain ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ltgc_local.evaluation.duplicates import (
 
 
 def scene(seed: int, size: tuple[int, int] = (120, 90)) -> Image.Image:
-    """Return a smooth picture, as photographs are: a few coarse random patches, enlarged."""
+    """Return a smooth image, as photographs are: a few coarse random patches, enlarged."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
 

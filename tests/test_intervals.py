@@ -1,4 +1,4 @@
-"""Intervals against the textbook, and against the truth: how often they cover it on made-up data."""
+"""Intervals against the textbook, and how often they cover the truth on synthetic data."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def test_a_paired_difference_sees_only_the_images_on_which_two_models_differ() -
     assert accuracy_intervals(one, labels, {}, Resampling(), minus=one)["all"] == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("images_a_class", [3, 20])  # iNaturalist 2018 has 3
-def test_the_interval_covers_the_truth_as_often_as_it_says(images_a_class: int) -> None:
+@pytest.mark.parametrize("images_per_class", [3, 20])  # iNaturalist 2018 has 3
+def test_the_interval_covers_the_truth_as_often_as_it_says(images_per_class: int) -> None:
     rng = np.random.default_rng(0)
-    labels = np.repeat(np.arange(60), images_a_class)
+    labels = np.repeat(np.arange(60), images_per_class)
     covered = 0
     for trial in range(400):
         truth = rng.uniform(0.2, 0.95, 60)

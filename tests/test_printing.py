@@ -1,4 +1,4 @@
-"""What is printed: no control character reaches a terminal or a page, and output that cannot be written is said."""
+"""Output: no control character reaches a terminal or a page, and output that cannot be written is reported."""
 
 from __future__ import annotations
 

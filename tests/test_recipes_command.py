@@ -1,4 +1,4 @@
-"""Recipes that come with the program: they are listed, shown and copied, and a copy means what the original does."""
+"""Shipped recipes are listed, shown and copied, and a copy means the same as the original."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_an_unknown_recipe_is_exit_code_2_with_a_hint(empty: Path, command: str,
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("presets/")])
 def test_a_copy_means_what_the_original_does(empty: Path, name: str) -> None:
-    """All but the paths of what a user brings, which start at the recipe's folder."""
+    """All settings except the user's own paths, which are relative to the recipe's folder."""
     assert call("recipes", "cp", name).exit_code == 0
     copy, original = empty / f"{Path(name).name}.yaml", ROOT / f"recipes/{name}.yaml"
     expected = load_recipes(original, check_files=False).rows

@@ -1,4 +1,4 @@
-"""Evaluated runs on disk, without models: answers are right in a stated number of each class's test images."""
+"""Evaluated runs on disk, without models: a stated number of each class's test images is classified correctly."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ltgc_local.runs.provenance import write_run_recipe
 from tests.provenances import write_provenance
 
 COUNTS = {0: 500, 1: 50, 2: 5}  # training images: many, medium, few
-IMAGES_A_CLASS = 20
+IMAGES_PER_CLASS = 20
 WriteRun = Callable[..., Path]
 
 
 @pytest.fixture
 def write_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> WriteRun:
-    """A function (folder, {arm: right images of each class}, *options) -> the folder of an evaluated run."""
+    """A function (folder, {arm: correct images per class}, *options) -> the folder of an evaluated run."""
 
     def write(name: str, right: Mapping[str, tuple[int, int, int]], *overrides: str, digest: str = "d1") -> Path:
         run = RunDirectory(tmp_path / name)
-        labels = np.repeat(list(COUNTS), IMAGES_A_CLASS)
+        labels = np.repeat(list(COUNTS), IMAGES_PER_CLASS)
         columns: dict[str, Any] = {"key": [f"test/{row}" for row in range(len(labels))], "label": labels}
         metrics = {}
         for arm, numbers in right.items():
             predicted = np.concatenate(
-                [np.where(np.arange(IMAGES_A_CLASS) < n, c, (c + 1) % 3) for c, n in enumerate(numbers)]
+                [np.where(np.arange(IMAGES_PER_CLASS) < n, c, (c + 1) % 3) for c, n in enumerate(numbers)]
             )
             confidence = np.full(len(labels), 0.5)
             base, _, variant = arm.partition(".")
@@ -80,7 +80,7 @@ def trained_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Callable[
 
 @pytest.fixture
 def table(write_run: WriteRun, tmp_path: Path) -> Path:
-    """Table 5 in small: two samplers with the union, and BalanceMix with two seeds."""
+    """A small Table 5: two samplers with the union, and BalanceMix with two seeds."""
     zero, instance, balanced = (10, 10, 10), (18, 12, 4), (17, 13, 8)
     write_run(
         "t/no_balance_mix/seed-0",

@@ -1,4 +1,4 @@
-"""What a comparison says of runs: means over seeds, shared arms once, the change, the 2 x 2, the paper's rows."""
+"""What a comparison shows: means over seeds, shared arms once, the change, the 2 x 2, the paper's rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def values(cells: tuple[str | Cell, ...]) -> list[float | None]:
     return [cell.value for cell in cells if isinstance(cell, Cell)]
 
 
-def test_seeds_are_one_row_with_mean_deviation_and_a_t_interval(table: Path) -> None:
+def test_seeds_are_one_row_with_mean_standard_deviation_and_t_interval(table: Path) -> None:
     (line,) = [each for each in compare_runs([table], COMPARISONS).benchmarks[0].lines if each.label == "balance_mix"]
     assert line.seeds == (0, 1)
     # few: 14 and 16 of 20 are 70 and 80 %: mean 75, sd 7.071, half width 12.706 * 7.071 / sqrt(2) = 63.53
@@ -52,7 +52,7 @@ def test_one_run_has_a_bootstrap_interval_over_its_test_images(table: Path) -> N
     assert same.cells["few"].interval[0] > few.interval[0] + 5  # type: ignore[index]
 
 
-def test_what_rows_share_stands_once_zero_shot_first(table: Path) -> None:
+def test_arms_that_rows_share_appear_once_and_zero_shot_first(table: Path) -> None:
     lines = compare_runs([table], COMPARISONS).benchmarks[0].lines
     assert [(line.label, line.title, line.seeds) for line in lines] == [
         ("", "CLIP zero-shot", ()),
@@ -64,7 +64,7 @@ def test_what_rows_share_stands_once_zero_shot_first(table: Path) -> None:
         ("balance_mix", "BalanceMix, cross-entropy", (0, 1)),
     ]
     zero_shot = lines[0].cells["all"]
-    assert zero_shot.sd is None and zero_shot.interval is not None  # no seed plays a part: of the test images
+    assert zero_shot.sd is None and zero_shot.interval is not None  # bootstrapped, not over seeds
 
 
 def test_the_change_is_against_the_rows_own_control_and_paired(table: Path) -> None:
@@ -90,7 +90,7 @@ def test_there_is_no_two_by_two_of_rows_that_differ_in_more(write_run: WriteRun,
     assert [g.kind for g in compare_runs([tmp_path / "r"], COMPARISONS).benchmarks[0].tables].count("two_by_two") == 0
 
 
-def test_the_papers_table_stands_beside_the_rows_that_stand_for_its_own(table: Path) -> None:
+def test_the_papers_table_shows_our_rows_that_match_its_own(table: Path) -> None:
     tables = [g for g in compare_runs([table], COMPARISONS).benchmarks[0].tables if g.kind == "paper"]
     assert [g.title.split(":")[0][-7:] for g in tables] == ["Table 1", "Table 2", "Table 5"]
     rows = {str(row[0]): row for row in tables[-1].rows}
@@ -116,7 +116,7 @@ def test_the_papers_table_stands_beside_the_rows_that_stand_for_its_own(table: P
         (["extend.source=template"], "ltgc", None),
     ],
 )
-def test_an_arm_stands_for_a_row_of_the_paper_by_its_settings(
+def test_an_arm_matches_a_row_of_the_paper_by_its_settings(
     make_recipe: Callable[..., Recipe], overrides: list[str], arm: str, expected: str | None
 ) -> None:
     settings = flatten(make_recipe(*overrides).dump())

@@ -34,7 +34,7 @@ def test_figures_are_signed_only_where_they_are_differences() -> None:
     assert spread(Cell(1.0)) == ""
 
 
-def test_csv_is_tidy_one_figure_a_line_and_the_papers_are_marked(table: Path) -> None:
+def test_csv_is_tidy_with_one_figure_per_line_and_marks_the_papers(table: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(write_comparison(compare_runs([table], COMPARISONS), "csv"))))
     ours = [row for row in rows if row["source"] == "ours"]
     (few,) = [r for r in ours if (r["row"], r["measure"], r["group"]) == ("balance_mix", "minus_control", "few")]

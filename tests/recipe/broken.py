@@ -1,4 +1,4 @@
-"""Broken recipes, and the problems that each is told of: data of test_broken_recipes."""
+"""Broken recipes and the problems reported for each; data for test_broken_recipes."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
         "draw:\n  guidance: 1\n  negative_prompt: blur\n",
         ["12: draw.negative_prompt: has no effect at guidance 1; raise guidance above 1 or remove it"],
     ),
-    "descriptions that cannot be reached": (  # 300 - 99 = 201 to extend by 8 an ask: 26 asks
+    "descriptions that cannot be reached": (  # 300 - 99 = 201 to extend by 8 per ask: 26 asks
         "extend:\n  max_asks: 2\n",
         [
             "10: extend.max_descriptions: 300 cannot be reached: at most 99 existing and max_asks x per_ask "

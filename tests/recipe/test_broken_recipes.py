@@ -1,4 +1,4 @@
-"""Every way to break a recipe that we know of gives one clear message, with file and line."""
+"""Every known way to break a recipe gives one clear message, with file and line."""
 
 from __future__ import annotations
 

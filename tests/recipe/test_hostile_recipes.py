@@ -1,4 +1,4 @@
-"""Recipes of others: none hangs, fills the memory, takes long or ends in a traceback, and none asks for absurd work."""
+"""Untrusted recipes: none hangs, fills the memory, takes long, ends in a traceback, or asks for absurd work."""
 
 from __future__ import annotations
 

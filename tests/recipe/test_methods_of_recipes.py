@@ -1,4 +1,4 @@
-"""What a method does not use may not be written, what it needs must be, and a dumped recipe has neither."""
+"""A recipe cannot contain what its method does not use, must contain what it needs, and survives a dump."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema documents itself, and agrees with what stands beside it."""
+"""The schema documents itself, and agrees with the registries next to it."""
 
 from __future__ import annotations
 

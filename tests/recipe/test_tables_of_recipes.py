@@ -1,4 +1,4 @@
-"""Tables: rows over a base recipe, presets over both, options over all; and what is wrong with one, line by line."""
+"""Tables: rows on top of a base recipe, presets and options; and each problem with its line."""
 
 from __future__ import annotations
 

@@ -33,5 +33,5 @@ def write_and_gather(
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """The report of a small run on the shipped photographs: coat (10 images) and dress (17) are the tail."""
+    """The report of a small run on the shipped images; coat (10 images) and dress (17) are the tail."""
     return write_and_gather(tmp_path_factory.mktemp("run"), make_recipe(), shipped_corpus())

@@ -1,4 +1,4 @@
-"""A run directory as the pipeline writes it, without models: photographs stand in for drawn images, scores are seeded.
+"""A run directory as the pipeline writes it, without models: real images stand in for generated ones.
 
 Only the tests use it. Every file goes through the product's own writers, so the report reads what it will really find.
 """
@@ -72,7 +72,7 @@ class ListSplit:
 
 
 def list_corpus(names: Sequence[str], train: Sequence[int], test: int = 4, size_px: int = 8) -> Corpus:
-    """Return a corpus with these numbers of training images a class."""
+    """Return a corpus with these numbers of training images per class."""
     ids = np.arange(len(names))
     even = np.repeat(ids, test)
     return Corpus(
@@ -89,7 +89,7 @@ def shipped_corpus() -> Corpus:
 
 
 def make_recipe(**blocks: dict[str, Any]) -> Recipe:
-    """Return a small recipe; ``blocks`` are laid over it."""
+    """Return a small recipe, changed by ``blocks``."""
     values: dict[str, Any] = {
         "name": "small",
         "data": {"root": REPOSITORY / "data" / "fashion_mnist_lt"},
@@ -127,7 +127,7 @@ def make_metrics(
 
 
 def make_group(name: str, images: Sequence[tuple[str, int, Image.Image]]) -> ImageGroup:
-    """Return what the leak guard knows of images (key, class, image); their hashes' bits are the embeddings."""
+    """Return the leak guard's fingerprints of images (key, class, image); their hashes' bits serve as embeddings."""
     pictures = [image for _, _, image in images]
     hashes = perceptual_hashes(pictures)
     bits = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)  # (N, 64)
@@ -192,7 +192,7 @@ class RunWriter:
         return self.run
 
     def write_leaks(self, accepted: Sequence[GeneratedImage]) -> None:
-        """Compare the first images of every group, with their hashes in the place of embeddings."""
+        """Compare the first images of every group, with their hashes in place of embeddings."""
         generated = [("_".join(map(str, i.key)), i.class_id, decode_png(i.image)) for i in accepted[:40]]
         groups = [make_group("generated", generated)]
         for part in (self.corpus.train, self.corpus.test):

@@ -19,11 +19,11 @@ from tests.reporting.conftest import ACCURACY, gather_run, write_and_gather
 from tests.reporting.run_on_disk import RunWriter, list_corpus, make_metrics, make_recipe, shipped_corpus
 
 
-def test_classes_begin_with_the_most_photographs_and_count_what_was_generated(report: Report) -> None:
+def test_classes_are_sorted_by_training_images_and_count_generated_ones(report: Report) -> None:
     assert [row.name for row in report.classes][:2] == ["shirt", "T-shirt"]
     assert [(row.name, row.num_train, row.shot) for row in report.tail] == [("dress", 17, "few"), ("coat", 10, "few")]
     for row, wanted in zip(report.tail, (24 - 17, 24 - 10), strict=True):
-        assert row.num_generated + row.num_excluded == wanted  # K_y - M_y were drawn
+        assert row.num_generated + row.num_excluded == wanted  # K_y - M_y images were generated
 
 
 def test_groups_count_classes_and_test_images(report: Report) -> None:
@@ -32,7 +32,7 @@ def test_groups_count_classes_and_test_images(report: Report) -> None:
     ]  # fmt: skip
 
 
-def test_rounds_add_up_to_what_was_drawn_accepted_and_excluded(report: Report) -> None:
+def test_rounds_add_up_to_the_generated_accepted_and_excluded_images(report: Report) -> None:
     rounds = sum_rounds(report.acceptance)
     assert rounds[0].drawn == 21  # 7 of dress and 14 of coat
     assert [r.drawn for r in rounds[1:]] == [r.drawn - r.accepted for r in rounds[:-1]]
@@ -41,7 +41,7 @@ def test_rounds_add_up_to_what_was_drawn_accepted_and_excluded(report: Report) -
     assert Round(0, 0).rate is None and Round(4, 1).rate == 25
 
 
-def test_refusals_are_counted_by_scorer(report: Report) -> None:
+def test_rejections_are_counted_by_scorer(report: Report) -> None:
     for row in report.acceptance:
         missed = sum(r.drawn - r.accepted for r in row.rounds)
         assert row.failed == ({"percentile": missed} if missed else {})

@@ -9,8 +9,8 @@ from tests.reporting.conftest import write_and_gather
 from tests.reporting.run_on_disk import make_recipe, shipped_corpus
 
 
-def test_the_gravest_pairs_come_first_and_the_equal_ones_first_of_all(report: Report) -> None:
-    # The fixture's "drawn" images are test photographs, so the guard must cry.
+def test_the_most_serious_pairs_come_first_and_equal_images_first_of_all(report: Report) -> None:
+    # The fixture's "generated" images are test images, so the guard must report them.
     assert report.leaks is not None
     first, second, third = report.leaks.groups
     assert (first.count.images, first.count.among) == ("generated", "test")
