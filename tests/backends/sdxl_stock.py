@@ -1,4 +1,4 @@
-"""The stock pipelines on the miniature SDXL: what the engine's pictures are compared with."""
+"""The stock pipelines on the miniature SDXL: what the engine's images are compared with."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def draw_ours(model: DiffusersSdxl, wanted: Sequence[Drawing], settings: DrawSet
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> int:
-    """Return the largest difference of two batches of pictures, in grey levels."""
+    """Return the largest difference of two batches of images, in grey levels."""
     return int(np.abs(one - other).max())
 
 
 def make_tiny(folder: Path, levels: int = 3, gain: float = 30.0, **more: Any) -> Path:
-    """Write a random tiny decoder that enlarges by 2 ** (levels - 1); ``gain`` makes its pictures lively."""
+    """Write a random tiny decoder that enlarges by 2 ** (levels - 1); ``gain`` makes its images lively."""
     torch.manual_seed(0)
     widths, blocks = (8,) * levels, (1,) * levels
     tiny = AutoencoderTiny(

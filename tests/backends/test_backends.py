@@ -81,7 +81,7 @@ def test_another_architectures_configuration_is_an_error(tmp_path: Path) -> None
         load_model("llm", "transformers", tmp_path / "qwen3", TextOptions())
 
 
-def test_a_picture_is_shrunk_to_the_bound_and_keeps_its_shape() -> None:
+def test_an_image_is_shrunk_to_the_bound_and_keeps_its_shape() -> None:
     picture = Image.new("RGB", (4000, 1000))
     small = shrink(picture, 1_000_000)
     assert small.size == (2000, 500)
@@ -95,7 +95,7 @@ def test_an_unknown_backend_lists_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", '{"model_cfg": {}}'])
-def test_a_folder_that_is_no_clip_is_an_error_of_the_model(tmp_path: Path, content: str | None) -> None:
+def test_a_folder_that_is_not_a_clip_is_an_error_of_the_model(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "open_clip_config.json").write_text(content)
     with pytest.raises(ModelError, match=str(tmp_path)):
@@ -180,7 +180,7 @@ def test_clip_resizes_as_its_own_preprocessing_but_for_rounding(mode: str) -> No
     resized = ResizeStep(preprocess)(image)
     assert (resized.mode, resized.size) == ("RGB", (224, 224))
     difference = np.abs(np.asarray(resized) - expected)
-    assert difference.max() <= 2.01  # in pure noise; 1 in pictures
+    assert difference.max() <= 2.01  # in pure noise; 1 in images
     assert difference.mean() < 0.05
 
 

@@ -61,7 +61,7 @@ def test_one_conversation_that_memory_does_not_hold_is_an_error_with_what_to_typ
         reply_in_batches([1, 1], "cpu", reply, 2)
 
 
-def test_a_vlm_describes_pictures_of_all_sizes_alike_alone_and_in_sorted_batches(
+def test_a_vlm_describes_images_of_all_sizes_alike_alone_and_in_sorted_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = load_model("vlm", "transformers", MINIATURES / "qwen2.5-vl", TextOptions(max_pixels=64 * 64))

@@ -32,7 +32,7 @@ def sdxl() -> DiffusersSdxl:
 
 @pytest.fixture(scope="module")
 def photographs() -> list[Image.Image]:
-    """Two light and two dark photographs, 28 pixels wide and grey as the corpus has them."""
+    """Two light and two dark images, 28 pixels wide and grey as the corpus has them."""
     train = open_corpus(Data(root=ROOT / "data/fashion_mnist_lt")).train
     images = sorted(train.images(range(0, 400, 10)), key=lambda image: float(np.asarray(image).mean()))
     return [images[0], images[-1], images[1], images[-2]]

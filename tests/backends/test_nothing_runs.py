@@ -42,7 +42,7 @@ class Poison:
 
 
 def poisoned_clip(tmp_path: Path) -> tuple[Path, Path]:
-    """Return a clip folder whose tokenizer is a Python module beside it, as its files say, and what that makes."""
+    """Return a clip folder whose tokenizer is a Python module next to it, as its files say, and what that makes."""
     folder, marker = tmp_path / "clip", tmp_path / "it-ran"
     shutil.copytree(MINIATURES / "clip", folder)
     config = json.loads((folder / "open_clip_config.json").read_text())
@@ -138,7 +138,7 @@ def test_a_lack_of_memory_is_named_and_not_taken_for_damage(role: str, backend: 
     )
 
 
-def test_a_backbone_that_memory_does_not_hold_is_no_damaged_one(
+def test_a_backbone_that_memory_does_not_hold_is_not_a_damaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copy_folder("backbone", tmp_path)

@@ -102,7 +102,7 @@ def test_quantising_what_is_quantised_is_refused(tmp_path: Path) -> None:
         load_model("llm", "transformers", mark_as(tmp_path / "m", "gptq"), TextOptions(quantization="4bit"))
 
 
-def test_a_configuration_that_is_no_json_is_an_error_of_the_model(tmp_path: Path) -> None:
+def test_a_configuration_that_is_not_json_is_an_error_of_the_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ModelError, match="cannot be read as JSON"):
         quantised_by(tmp_path)

@@ -1,4 +1,4 @@
-"""SDXL's text encoders in 8 bit by bitsandbytes: nearly the same embeddings and pictures in half the memory, on a CPU.
+"""SDXL's text encoders in 8 bit by bitsandbytes: nearly the same embeddings and images in half the memory, on a CPU.
 
 Tolerances: embeddings of the miniature within 3 % of their length (1.5 % was found), pictures within 2 grey levels on
 average (0.23), where another seed gives 31.
@@ -52,7 +52,7 @@ def test_the_encoders_are_in_8_bit_and_half_as_large(whole: DiffusersSdxl, quant
         assert not any(type(module).__name__ == "Linear8bitLt" for module in part.modules())
 
 
-def test_embeddings_and_pictures_are_nearly_those_of_the_whole_encoders(
+def test_embeddings_and_images_are_nearly_those_of_the_whole_encoders(
     whole: DiffusersSdxl, quantised: DiffusersSdxl
 ) -> None:
     for found, expected in zip(embeddings(quantised), embeddings(whole), strict=True):

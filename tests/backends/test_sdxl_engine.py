@@ -53,23 +53,21 @@ def photograph(number: int, size: int = 32) -> Image.Image:
         replace(SETTINGS, size_px=40, steps=3),
     ],
 )
-def test_the_same_seed_gives_the_stock_pipelines_picture(
-    stock: Any, sdxl: DiffusersSdxl, settings: DrawSettings
-) -> None:
+def test_the_same_seed_gives_the_stock_pipelines_image(stock: Any, sdxl: DiffusersSdxl, settings: DrawSettings) -> None:
     expected = draw_stock(stock, WANTED, settings)
-    assert expected.std() > 30  # pictures, not one colour
+    assert expected.std() > 30  # images, not one colour
     assert difference(draw_ours(sdxl, WANTED, settings), expected) <= TOLERANCE
 
 
 @pytest.mark.parametrize("strength", [0.3, 0.7, 1.0])
-def test_img2img_gives_the_stock_pipelines_picture(stock: Any, sdxl: DiffusersSdxl, strength: float) -> None:
+def test_img2img_gives_the_stock_pipelines_image(stock: Any, sdxl: DiffusersSdxl, strength: float) -> None:
     wanted = [replace(drawing, source=photograph(i)) for i, drawing in enumerate(WANTED[:4])]
     settings = replace(SETTINGS, steps=10, strength=strength)
     assert difference(draw_ours(sdxl, wanted, settings), draw_stock(stock, wanted, settings)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("sources", [False, True])
-def test_batch_1_3_and_8_give_the_same_pictures(sdxl: DiffusersSdxl, sources: bool) -> None:
+def test_batch_1_3_and_8_give_the_same_images(sdxl: DiffusersSdxl, sources: bool) -> None:
     wanted = [replace(each, source=photograph(i) if sources else None) for i, each in enumerate(WANTED)]
     settings = replace(SETTINGS, strength=0.6)
     whole = draw_ours(sdxl, wanted, replace(settings, batch_size=8))
@@ -168,7 +166,7 @@ def test_a_shallow_step_right_after_a_whole_one_is_equal(sdxl: DiffusersSdxl) ->
 
 
 @pytest.mark.parametrize(("interval", "calls"), [(1, 8), (2, 4), (3, 3)])
-def test_deep_features_are_computed_at_every_so_many_steps(sdxl: DiffusersSdxl, interval: int, calls: int) -> None:
+def test_deep_features_are_computed_at_every_kth_step(sdxl: DiffusersSdxl, interval: int, calls: int) -> None:
     seen: list[int] = []
     hook = sdxl._denoiser._unet.mid_block.register_forward_pre_hook(lambda *_: seen.append(1))
     draw_ours(sdxl, WANTED[:2], replace(SETTINGS, cache_interval=interval))
@@ -176,7 +174,7 @@ def test_deep_features_are_computed_at_every_so_many_steps(sdxl: DiffusersSdxl, 
     assert len(seen) == calls
 
 
-def test_reused_features_change_a_picture_less_than_another_seed_does(sdxl: DiffusersSdxl) -> None:
+def test_reused_features_change_an_image_less_than_another_seed_does(sdxl: DiffusersSdxl) -> None:
     settings = replace(SETTINGS, steps=16, guidance=2.0)
     whole = draw_ours(sdxl, WANTED, settings)
     others = draw_ours(sdxl, [replace(each, seed=each.seed + 100) for each in WANTED], settings)
@@ -199,13 +197,13 @@ def test_nothing_wanted_draws_nothing(sdxl: DiffusersSdxl) -> None:
     assert [*sdxl.draw([], SETTINGS)] == []
 
 
-def test_no_picture_is_marked(sdxl: DiffusersSdxl) -> None:
+def test_no_image_is_marked(sdxl: DiffusersSdxl) -> None:
     assert sdxl._prompts._pipeline.watermark is None
 
 
 @pytest.mark.compiles
 @pytest.mark.parametrize("compile", ["regional", "full"])
-def test_compiled_modules_draw_the_same_pictures_in_batches_of_one_shape(sdxl: DiffusersSdxl, compile: Any) -> None:
+def test_compiled_modules_draw_the_same_images_in_batches_of_one_shape(sdxl: DiffusersSdxl, compile: Any) -> None:
     model = DiffusersSdxl(FOLDER, T2iOptions(compile=compile))
     settings = replace(SETTINGS, steps=2, batch_size=3)
     seen: set[int] = set()

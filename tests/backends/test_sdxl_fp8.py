@@ -1,4 +1,4 @@
-"""SDXL's UNet with float8 matrices, on a CPU: nearly the same pictures from fewer bytes, compiled or not.
+"""SDXL's UNet with float8 matrices, on a CPU: nearly the same images from fewer bytes, compiled or not.
 
 Tolerances: one layer within 5 % of its output's length (3.5 % was found: two operands of 3 bits' mantissa), pictures
 within 4 grey levels on average (1.9), where another seed gives 31.
@@ -74,7 +74,7 @@ def test_only_the_transformer_blocks_are_in_float8_and_the_unet_is_smaller(
     assert not any(isinstance(layer, Fp8Linear) for layer in quantised._pipeline.vae.modules())
 
 
-def test_pictures_are_nearly_those_of_the_whole_unet(whole: DiffusersSdxl, quantised: DiffusersSdxl) -> None:
+def test_images_are_nearly_those_of_the_whole_unet(whole: DiffusersSdxl, quantised: DiffusersSdxl) -> None:
     found, expected = (draw_ours(model, WANTED, SETTINGS) for model in (quantised, whole))
     assert 0 < np.abs(found - expected).mean() < 4
 
@@ -114,14 +114,14 @@ def test_a_gpu_that_cannot_is_named_before_anything_is_loaded(
         check_fp8(torch.device("cuda"), dtype)
 
 
-def test_another_process_of_the_same_batches_draws_the_same_pictures(quantised: DiffusersSdxl) -> None:
+def test_another_process_of_the_same_batches_draws_the_same_images(quantised: DiffusersSdxl) -> None:
     model = load_model("t2i", "diffusers", FOLDER, T2iOptions(unet="fp8"))
     quantised._prompts._known = {}
     assert np.array_equal(draw_ours(model, WANTED, SETTINGS), draw_ours(quantised, WANTED, SETTINGS))
 
 
-def test_another_batch_changes_pictures_as_float8_does_and_no_more(quantised: DiffusersSdxl) -> None:
-    """Rounding by the batch's size, which no whole model's picture shows, tips float8 operands."""
+def test_another_batch_changes_images_as_float8_does_and_no_more(quantised: DiffusersSdxl) -> None:
+    """Rounding by the batch's size, which no whole model's image shows, tips float8 operands to their neighbours."""
     found = draw_ours(quantised, WANTED, SETTINGS)
     other = draw_ours(quantised, WANTED, replace(SETTINGS, batch_size=2))
     assert np.abs(other - found).mean() < 4

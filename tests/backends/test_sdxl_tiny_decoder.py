@@ -1,4 +1,4 @@
-"""A tiny decoder in the place of SDXL's VAE: the stock pipeline's pictures with it, and what is refused.
+"""A tiny decoder instead of SDXL's VAE: the stock pipeline's images with it, and what is refused.
 
 Its weights are random, in the publishers' layout (``config.json`` and ``diffusion_pytorch_model.safetensors``).
 """
@@ -39,7 +39,7 @@ def sdxl(folder: Path) -> DiffusersSdxl:
     return DiffusersSdxl(folder, TINY)
 
 
-def test_it_draws_the_stock_pipelines_pictures_with_the_same_decoder(folder: Path, sdxl: DiffusersSdxl) -> None:
+def test_it_draws_the_stock_pipelines_images_with_the_same_decoder(folder: Path, sdxl: DiffusersSdxl) -> None:
     stock = load_stock()
     stock.vae = AutoencoderTiny.from_pretrained(folder / "tiny", local_files_only=True)
     expected = draw_stock(stock, WANTED[:4], SETTINGS)
@@ -62,7 +62,7 @@ def test_what_an_image_starts_from_is_still_encoded_by_the_vae(sdxl: DiffusersSd
     assert seen == [2]
 
 
-def test_what_is_no_number_comes_out_black_and_what_is_flat_in_16_bits_is_decoded_again(
+def test_what_is_not_finite_comes_out_black_and_what_is_flat_in_16_bits_is_decoded_again(
     folder: Path, sdxl: DiffusersSdxl, caplog: pytest.LogCaptureFixture
 ) -> None:
     latents = torch.randn(2, 4, 8, 8)

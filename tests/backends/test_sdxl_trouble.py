@@ -32,7 +32,7 @@ SETTINGS = DrawSettings(size_px=32, steps=4, guidance=3.0)
 
 @contextmanager
 def memory_for(model: DiffusersSdxl, images: int) -> Iterator[list[int]]:
-    """Let the UNet run out of memory with more than so many images (twice the rows); yield the rows of its calls."""
+    """Let the UNet run out of memory with more than this many images (twice the rows); yield the rows of its calls."""
     seen: list[int] = []
 
     def refuse(_: Any, args: tuple[torch.Tensor, ...]) -> None:
@@ -158,7 +158,7 @@ def test_a_vae_that_overflows_in_float16_is_run_in_float32(
     assert np.abs(found - exact).mean() < 5  # the UNet's float16
 
 
-def test_an_image_that_is_no_number_even_in_float32_comes_out_black(tmp_path: Path) -> None:
+def test_an_image_that_is_not_finite_even_in_float32_comes_out_black(tmp_path: Path) -> None:
     model = DiffusersSdxl(FOLDER, T2iOptions())
     latents = torch.randn(3, 4, 8, 8)
     latents[1, 0, 0, 0] = float("nan")

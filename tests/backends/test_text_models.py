@@ -41,7 +41,7 @@ def ask(text: str) -> list[Message]:
 
 
 def pictures() -> list[Image.Image]:
-    """Two unlike pictures, neither square nor of the model's size."""
+    """Two unlike images, neither square nor of the model's size."""
     rng = np.random.default_rng(0)
     return [Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)) for size in ((40, 60, 3), (90, 70))]
 

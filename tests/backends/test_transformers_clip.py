@@ -83,7 +83,7 @@ def say_siglip(path: Path) -> None:
         (break_file("model.safetensors", Path.unlink), "cannot be loaded as a clip"),
     ],
 )
-def test_a_folder_that_is_no_whole_clip_is_an_error_of_the_model(
+def test_a_folder_that_is_not_a_whole_clip_is_an_error_of_the_model(
     folder: Path, tmp_path: Path, breaking: Callable[[Path], None], message: str
 ) -> None:
     copy = tmp_path / "copy"

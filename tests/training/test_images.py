@@ -198,7 +198,7 @@ def test_no_images_are_an_empty_array(source: Noise, image_cache: Callable[..., 
     assert len(image_cache().load(source)) == 0
 
 
-def test_the_shipped_photographs_are_decoded_as_either_clip_reads_them(any_clip: ClipModel, tmp_path: Path) -> None:
+def test_the_shipped_images_are_decoded_as_either_clip_reads_them(any_clip: ClipModel, tmp_path: Path) -> None:
     val = open_corpus(Data(root=DATA)).val
     mapped = ImageCache(any_clip.resize, any_clip.preprocessing, tmp_path, 0, 1).load(val)
     assert mapped.shape == (1000, 3, 28, 28)
