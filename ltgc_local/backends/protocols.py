@@ -163,6 +163,17 @@ class TextToImageModel(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class NoisedBatch:
+    """What an adapter's loss is computed from, on the CPU."""
+
+    latents: torch.Tensor  # (B, 4, h, w)
+    labels: torch.Tensor  # (B,), indices of the learner's prompts; -1 is the prompt that guidance moves away from
+    features: torch.Tensor | None  # (B, F); a row of NaN leaves its image's features out. None: there are none
+    noise: torch.Tensor  # (B, 4, h, w)
+    timesteps: torch.Tensor  # (B,), in [0, num_timesteps)
+
+
 class AdapterLearner(Protocol):
     """A frozen text-to-image model with an adapter that trains."""
 
@@ -183,22 +194,8 @@ class AdapterLearner(Protocol):
         """Return latents (B, 4, h, w) of images cropped to squares, float32, on the CPU; a seed per image."""
         ...
 
-    def loss(
-        self,
-        latents: torch.Tensor,
-        labels: torch.Tensor,
-        features: torch.Tensor | None,
-        noise: torch.Tensor,
-        timesteps: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return the mean squared error of the model's prediction for noised latents: of their noise or velocity.
-
-        Args:
-            latents, noise: (B, 4, h, w).
-            labels: (B,), indices of the learner's prompts; -1 is the prompt that guidance moves away from.
-            features: (B, F); a row of NaN leaves its image's features out. None where there are none.
-            timesteps: (B,), in [0, num_timesteps).
-        """
+    def loss(self, batch: NoisedBatch) -> torch.Tensor:
+        """Return the mean squared error of the model's prediction for noised latents: of their noise or velocity."""
         ...
 
     def check_gradients(self) -> None:

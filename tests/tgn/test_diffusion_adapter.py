@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, T2iOptions
+from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings, NoisedBatch, T2iOptions
 from ltgc_local.backends.sdxl.denoise import strength_of
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import ArtefactError, BackendError
@@ -86,8 +86,14 @@ def test_gradients_reach_the_lora_and_the_features_map_and_nothing_else(cross: b
     learner = model_with().learner(replace(WITH, cross_attention=cross), PROMPTS)
     with pytest.raises(BackendError, match="should train but has no gradient"):
         learner.check_gradients()
-    args = torch.zeros(2, 4, 8, 8), torch.tensor([0, -1]), torch.randn(2, 6), torch.randn(2, 4, 8, 8)
-    learner.loss(*args, torch.tensor([5, 900])).backward()
+    batch = NoisedBatch(
+        latents=torch.zeros(2, 4, 8, 8),
+        labels=torch.tensor([0, -1]),
+        features=torch.randn(2, 6),
+        noise=torch.randn(2, 4, 8, 8),
+        timesteps=torch.tensor([5, 900]),
+    )
+    learner.loss(batch).backward()
     learner.check_gradients()
     names = list(learner.parameters)
     assert {name.split(".")[0] for name in names} == {"lora", "features"}
@@ -113,7 +119,8 @@ def test_what_is_fused_from_the_file_predicts_what_the_learner_did(trained: Path
     features, latents = torch.randn(2, 6), torch.randn(2, 4, 8, 8)
     rows, noise, t = torch.tensor([0, 1]), torch.randn(2, 4, 8, 8), torch.tensor([100, 700])
     with torch.no_grad():
-        wanted = float(learner.loss(latents, rows, features, noise, t))
+        batch = NoisedBatch(latents=latents, labels=rows, features=features, noise=noise, timesteps=t)
+        wanted = float(learner.loss(batch))
         fused._prompts.prepare(PROMPTS, "")
         text = fused._prompts.rows(PROMPTS).with_tokens(fused._features(features))  # type: ignore[misc]
         sizes = torch.tensor([[32.0, 32, 0, 0, 32, 32]]).repeat(2, 1)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from PIL import Image
 
-from ltgc_local.backends.protocols import AdapterSettings
+from ltgc_local.backends.protocols import AdapterSettings, NoisedBatch
 from ltgc_local.backends.sdxl.adapter import FeatureTokens, adapter_file, add_lora
 from ltgc_local.backends.sdxl.denoise import cpu_generators, size_ids
 from ltgc_local.backends.sdxl.prompts import PromptEncoder
@@ -90,20 +90,13 @@ class SdxlLearner:
         """See ``AdapterLearner.encode_images``; a seed is for sampling from an image's posterior."""
         return self._vae.encode(images, self._settings.size_px, cpu_generators(seeds)).float().cpu()
 
-    def loss(
-        self,
-        latents: torch.Tensor,
-        labels: torch.Tensor,
-        features: torch.Tensor | None,
-        noise: torch.Tensor,
-        timesteps: torch.Tensor,
-    ) -> torch.Tensor:
+    def loss(self, batch: NoisedBatch) -> torch.Tensor:
         latents, noise, timesteps, labels = (
-            to_device(tensor, self.device) for tensor in (latents, noise, timesteps, labels)
+            to_device(tensor, self.device) for tensor in (batch.latents, batch.noise, batch.timesteps, batch.labels)
         )
         rows, dtype = self._prompts[labels], self._unet.dtype
-        if self._tokens is not None and features is not None:
-            rows = rows.with_tokens(self._tokens(to_device(features, self.device).float()))
+        if self._tokens is not None and batch.features is not None:
+            rows = rows.with_tokens(self._tokens(to_device(batch.features, self.device).float()))
         sizes = size_ids(self._settings.size_px, len(latents), self.device, dtype)
         predicted = self._unet(
             self._schedule.add_noise(latents, noise, timesteps).to(dtype),

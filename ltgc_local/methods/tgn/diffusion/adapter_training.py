@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from ltgc_local.backends.protocols import AdapterLearner
+from ltgc_local.backends.protocols import AdapterLearner, NoisedBatch
 from ltgc_local.methods.tgn.tail_features import FeatureSpace
 from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.seeding import item_seed
@@ -41,19 +41,8 @@ class TailImages:
     space: FeatureSpace | None
 
 
-@dataclass(frozen=True)
-class Noised:
-    """What ``AdapterLearner.loss`` is asked for: this process's share of a batch."""
-
-    latents: torch.Tensor
-    labels: torch.Tensor
-    features: torch.Tensor | None
-    noise: torch.Tensor
-    timesteps: torch.Tensor
-
-
 @final
-class AdapterTraining(Algorithm[tuple[int, np.ndarray], Noised]):
+class AdapterTraining(Algorithm[tuple[int, np.ndarray], NoisedBatch]):
     """The training of one adapter, in the learner; an epoch is ``log_every`` steps."""
 
     block = "diffusion"
@@ -83,7 +72,7 @@ class AdapterTraining(Algorithm[tuple[int, np.ndarray], Noised]):
     def draws(self) -> Iterator[tuple[int, np.ndarray]]:
         return enumerate(row_batches(self._data.labels, self.batch_size, self._settings.sampler, self._seed))
 
-    def gather(self, draw: tuple[int, np.ndarray]) -> Noised:
+    def gather(self, draw: tuple[int, np.ndarray]) -> NoisedBatch:
         settings, data, (step, rows) = self._settings, self._data, draw
         rng = torch.Generator().manual_seed(item_seed(self._seed, "step", step))
         latents, labels = data.latents[torch.from_numpy(rows)], torch.from_numpy(data.labels[rows])
@@ -99,13 +88,19 @@ class AdapterTraining(Algorithm[tuple[int, np.ndarray], Noised]):
             features = data.space.mix(scaled, labels, r, torch.randn(scaled.shape, generator=rng))
             is_dropped = torch.rand(len(rows), generator=rng) < settings.feature_dropout
             features = torch.where(is_dropped[:, None], torch.nan, features)[mine]
-        return Noised(latents[mine], prompts[mine], features, noise[mine], timesteps[mine])
+        return NoisedBatch(
+            latents=latents[mine],
+            labels=prompts[mine],
+            features=features,
+            noise=noise[mine],
+            timesteps=timesteps[mine],
+        )
 
-    def step(self, step: int, batch: Noised) -> Mapping[str, torch.Tensor]:
+    def step(self, step: int, batch: NoisedBatch) -> Mapping[str, torch.Tensor]:
         optimizer, is_bf16 = self.optimizers["adapter"], self._settings.precision == "bf16"
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self._learner.device.type, torch.bfloat16, enabled=is_bf16):
-            loss = self._learner.loss(batch.latents, batch.labels, batch.features, batch.noise, batch.timesteps)
+            loss = self._learner.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         if step == 0:
             self._learner.check_gradients()
