@@ -13,15 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ltgc_local.pipeline.api import compare, load_recipe, plan, run
-    from ltgc_local.runs.reader import RunReader, open_run
+    from ltgc_local.pipeline.api import compare, load_recipe, open_run, plan, run
+    from ltgc_local.runs.reader import RunReader
 
 __version__ = "0.1.0"
 __all__ = ["RunReader", "__version__", "compare", "load_recipe", "open_run", "plan", "run"]
 
 _HOMES = {
-    **dict.fromkeys(("compare", "load_recipe", "plan", "run"), "ltgc_local.pipeline.api"),
-    **dict.fromkeys(("RunReader", "open_run"), "ltgc_local.runs.reader"),
+    **dict.fromkeys(("compare", "load_recipe", "open_run", "plan", "run"), "ltgc_local.pipeline.api"),
+    "RunReader": "ltgc_local.runs.reader",
 }
 
 

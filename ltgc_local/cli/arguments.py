@@ -36,6 +36,7 @@ class RecipeArguments:
 
     def load(self) -> Recipes:
         """Read and check the recipe, or the rows of the table."""
+        import ltgc_local.methods.registry  # noqa: F401 (a recipe may be of any method)
         from ltgc_local.recipe import load_recipes
 
         return load_recipes(self.recipe, self.overrides, base=self.base, presets=self.presets)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ltgc_local.comparison.method_comparison import MethodComparison
-from ltgc_local.comparison.read import IGNORED_SETTINGS, Run
+from ltgc_local.comparison.read import Run, ignored_settings
 from ltgc_local.comparison.table import Cell
 from ltgc_local.datasets.groups import SHOTS
 from ltgc_local.evaluation.intervals import Interval, Resampling, accuracy_intervals, over_seeds
@@ -69,7 +69,7 @@ def _label(run: Run, others: Sequence[Run]) -> str:
     differing = sorted(
         key
         for key, value in run.settings.items()
-        if key not in IGNORED_SETTINGS and any(rival.settings.get(key) != value for rival in rivals)
+        if key not in ignored_settings() and any(rival.settings.get(key) != value for rival in rivals)
     )
     return f"{run.name} ({', '.join(f'{key}={run.settings[key]}' for key in differing) or run.root})"
 

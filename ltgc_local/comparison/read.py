@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +25,13 @@ from ltgc_local.runs.schemas import Metrics, ModelFile
 
 #: Which images are compared: the test images, or the validation images at the epoch whose weights were kept.
 Split = Literal["test", "val"]
-#: Settings that do not make two rows of a comparison different.
-IGNORED_SETTINGS = {"seed"} | {
-    key for kind in VARIANTS.values() for key, field in iterate_fields(kind) if marker(field, NOT_COMPARED)
-}
+
+
+@cache
+def ignored_settings() -> frozenset[str]:
+    """Return the settings that do not make two rows of a comparison different."""
+    fields = ((key, field) for kind in VARIANTS.values() for key, field in iterate_fields(kind))
+    return frozenset({"seed"} | {key for key, field in fields if marker(field, NOT_COMPARED)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,7 @@ class Run:
     @property
     def identity(self) -> str:
         """Return everything that the seeds of one row have in common."""
-        settings = {key: value for key, value in self.settings.items() if key not in IGNORED_SETTINGS}
+        settings = {key: value for key, value in self.settings.items() if key not in ignored_settings()}
         models = {role: model.digest for role, model in self.models.items()}
         return json.dumps([settings, models, self.benchmark], sort_keys=True)
 

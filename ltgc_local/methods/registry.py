@@ -1,13 +1,18 @@
-"""The methods that recipes may name. A third one is a folder and a line here."""
+"""The methods that recipes may name."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from ltgc_local.methods.base import Method
-from ltgc_local.methods.ltgc.method import LTGC
-from ltgc_local.methods.tgn.method import TGN
 from ltgc_local.recipe import Recipe
 
-METHODS: dict[str, Method] = {method.name: method for method in (LTGC, TGN)}
+#: The folders of the methods, each with a ``METHOD`` in its ``method.py``. A third one is a folder and a line here.
+FOLDERS = (
+    "ltgc",
+    "tgn",
+)
+METHODS: dict[str, Method] = {name: import_module(f"ltgc_local.methods.{name}.method").METHOD for name in FOLDERS}
 #: What ``compare_runs`` takes.
 COMPARISONS = {name: method.comparison for name, method in METHODS.items()}
 

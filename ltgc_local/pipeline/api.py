@@ -22,6 +22,8 @@ from ltgc_local.runs.reader import RunReader, open_run
 if TYPE_CHECKING:
     from ltgc_local.comparison import Comparison
 
+__all__ = ["compare", "load_recipe", "open_run", "plan", "run"]
+
 log = logging.getLogger(__name__)
 
 

@@ -11,9 +11,11 @@ from ltgc_local.recipe.schema import (
     RecipeT,
     TgnRecipe,
     class_of,
+    variant,
 )
 
 __all__ = [
     "DescribedRecipe", "DiffusionRecipe", "GanRecipe", "LtgcRecipe", "Recipe", "RecipeT", "Recipes", "T2iModels",
     "TextModels", "TgnRecipe", "class_of", "load_recipe", "load_recipes",
+    "variant",
 ]  # fmt: skip

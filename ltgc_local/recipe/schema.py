@@ -9,7 +9,7 @@ slides leave most values unstated, and its training code was not released; for T
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -26,13 +26,46 @@ from ltgc_local.recipe.tgn import Cdtg, Classifier, Kmdn, Measure, Merge, Split
 
 DEFAULT_METHOD: Literal["ltgc"] = "ltgc"  # of a recipe that names none
 
+#: The keys by which a recipe chooses its class, and the classes by the values of these keys. Of several classes that
+#: have a value in common, the first is taken where a recipe does not choose among them.
+DISCRIMINATORS = (("method",), ("generator",), ("diffusion", "prompts"))
+VARIANTS: dict[tuple[str, ...], type[Recipe]] = {}
+RecipeClass = TypeVar("RecipeClass", bound="type[Recipe]")
+
+
+def variant(*choices: str) -> Callable[[RecipeClass], RecipeClass]:
+    """Register a class of recipes: what its recipes write for ``DISCRIMINATORS``, as far as they have these keys."""
+
+    def register(kind: RecipeClass) -> RecipeClass:
+        VARIANTS[choices] = kind
+        return kind
+
+    return register
+
+
+def class_of(written: Mapping[str, Any]) -> type[Recipe]:
+    """Return the class that a recipe is of, whatever else is wrong with it.
+
+    Args:
+        written: its plain values, by block.
+    """
+    left = list(VARIANTS)
+    for place, path in enumerate(DISCRIMINATORS):
+        value: Any = written
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        left = [choices for choices in left if choices[place : place + 1] == (value,)] or left
+        if len(left[0]) <= place + 1:
+            break
+    return VARIANTS[left[0]]
+
 
 class Recipe(Block):
     """One run: the method, the seed and a block per stage. This class has what every method has."""
 
     name: Name = Field(examples=["my_run"])
     """Names the run directory, ``runs/<name>``."""
-    method: Literal["ltgc", "tgn"] = DEFAULT_METHOD
+    method: str = DEFAULT_METHOD
     """The paper whose stages run: LTGC (CVPR 2024) or TGN (TGRS 2024)."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Every item's seed is derived from this and the item's key."""
@@ -77,6 +110,7 @@ class Recipe(Block):
 RecipeT = TypeVar("RecipeT", bound=Recipe, default=Any)
 
 
+@variant("ltgc")
 class LtgcRecipe(Recipe):
     """LTGC: describe, extend, draw, assess, and fine-tune CLIP on the mixed images."""
 
@@ -144,6 +178,7 @@ class TgnRecipe(Recipe):
                 yield path, f"{text} batch norm needs; write {fewest}"
 
 
+@variant("tgn", "wavelet_gan")
 class GanRecipe(TgnRecipe):
     """TGN as in its paper, with its own generator."""
 
@@ -159,6 +194,7 @@ class GanRecipe(TgnRecipe):
             yield "cdtg.batch_size", f"{number} images cannot be shared evenly by {workers} workers; write {even}"
 
 
+@variant("tgn", "diffusion", "classes")
 class DiffusionRecipe(TgnRecipe):
     """TGN-style diffusion: SDXL with a LoRA on the tail classes generates their images."""
 
@@ -172,6 +208,7 @@ class DiffusionRecipe(TgnRecipe):
         return self.diffusion.compile
 
 
+@variant("tgn", "diffusion", "descriptions")
 class DescribedRecipe(DiffusionRecipe):
     """The same, with prompts that LTGC's text models write."""
 
@@ -186,24 +223,3 @@ class DescribedRecipe(DiffusionRecipe):
         yield from super().conflicts()
         if problem := self.extend.problem_of_number(self.describe.max_images_per_class):
             yield "extend.max_descriptions", problem
-
-
-#: The keys that decide a recipe's class, and the classes by their values.
-DISCRIMINATORS = (("method",), ("generator",), ("diffusion", "prompts"))
-VARIANTS: dict[tuple[str, ...], type[Recipe]] = {
-    ("ltgc",): LtgcRecipe,
-    ("tgn", "wavelet_gan"): GanRecipe,
-    ("tgn", "diffusion", "classes"): DiffusionRecipe,
-    ("tgn", "diffusion", "descriptions"): DescribedRecipe,
-}
-
-
-def class_of(written: Mapping[str, Any]) -> type[Recipe]:
-    """Return a recipe's class in ``VARIANTS`` from its plain values by block, whatever else is wrong with them."""
-    if written.get("method") != "tgn":
-        return LtgcRecipe
-    if written.get("generator") != "diffusion":
-        return GanRecipe
-    settings = written.get("diffusion")
-    prompts = settings.get("prompts") if isinstance(settings, Mapping) else None
-    return DescribedRecipe if prompts == "descriptions" else DiffusionRecipe

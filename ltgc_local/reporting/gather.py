@@ -71,8 +71,10 @@ def gather(
     metrics = {name: arm.model_dump() for name, arm in run.checked("evaluate", "metrics", Metrics).root.items()}
     arms = read_arms(metrics, recipe, method)
     groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, method.groups)
-    generated = run.generated("generated")
-    excluded = Counter(rejected.class_id for rejected in run.records("generated", "excluded", Rejected))
+    generates = "generated" in steps
+    generated = run.generated("generated") if generates else []
+    refused = run.records("generated", "excluded", Rejected) if generates else []
+    excluded = Counter(rejected.class_id for rejected in refused)
     scores = method.read_scores(run, steps)
     num_generated = Counter(row.class_id for row in generated)
     classes = list_classes(corpus.class_names, counts, num_generated, excluded, arms, tail, method.name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ltgc_local.comparison.aggregate import Line, Row, list_lines
 from ltgc_local.comparison.method_comparison import MethodComparison
-from ltgc_local.comparison.read import IGNORED_SETTINGS
+from ltgc_local.comparison.read import ignored_settings
 from ltgc_local.comparison.table import Cell, Table, TableRow
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.ltgc.paper import TABLES
@@ -16,7 +16,7 @@ from ltgc_local.methods.ltgc.paper import TABLES
 SAMPLERS = {"balanced": "balanced sampling", "instance": "instance sampling"}
 LOSSES = {"cross_entropy": "cross-entropy"}
 #: Settings that the 2 x 2 varies, and that so do not keep two runs out of one.
-VARIED = IGNORED_SETTINGS | {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
+VARIED = {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
 
 
 class LtgcComparison(MethodComparison):
@@ -92,12 +92,13 @@ def _upstream(settings: Mapping[str, Any]) -> list[str]:
 
 def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Table]:
     """Return data against sampler under plain cross-entropy, for each set of rows that are otherwise alike."""
+    varied = VARIED | ignored_settings()
     alike: dict[str, dict[tuple[str, str], Line]] = {}
     for row in rows:
         settings = row.settings
         if settings.get("train.loss") != "cross_entropy":
             continue
-        rest = json.dumps({key: value for key, value in settings.items() if key not in VARIED}, sort_keys=True)
+        rest = json.dumps({key: settings[key] for key in settings.keys() - varied}, sort_keys=True)
         cells = alike.setdefault(rest, {})
         for line in list_lines([row], resampling):
             data = {"control": "originals", "ltgc": "originals and generated"}.get(line.arm)

@@ -25,4 +25,4 @@ def count_budget(corpus: Corpus, recipe: LtgcRecipe) -> dict[int, int]:
     }
 
 
-LTGC = Method("ltgc", plan_ltgc, find_tail, count_budget, LtgcReport(), LtgcComparison())
+METHOD = Method("ltgc", plan_ltgc, find_tail, count_budget, LtgcReport(), LtgcComparison())

@@ -33,4 +33,4 @@ def _manifest(corpus: Corpus, recipe: TgnRecipe) -> ClassManifest:
     return build_manifest(corpus.class_names, corpus.class_counts(), recipe.split)
 
 
-TGN = Method("tgn", plan_tgn, find_tail, count_budget, TgnReport(), TgnComparison(), list_untrained)
+METHOD = Method("tgn", plan_tgn, find_tail, count_budget, TgnReport(), TgnComparison(), list_untrained)
