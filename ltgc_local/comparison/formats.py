@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ltgc_local.comparison.aggregate import Line
@@ -30,13 +30,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def write_comparison(comparison: Comparison, kind: str) -> str:
     """Return the comparison in one of ``FORMATS``. Names of runs are untrusted text and are escaped in each."""
-    writers: dict[str, Callable[[Comparison], str]] = {
-        "markdown": _markdown,
-        "csv": _csv,
-        "latex": _latex,
-        "html": _html,
-    }
-    return printable(writers[kind](comparison))
+    return printable({"markdown": _markdown, "csv": _csv, "latex": _latex, "html": _html}[kind](comparison))
 
 
 def figure(cell: Cell) -> str:
@@ -127,22 +121,12 @@ def _latex_table(benchmark: Benchmark, table: Table) -> str:
     columns = "".join("l" if isinstance(cell, str) else "r" for cell in table.rows[0])
     heading, *rows = (" & ".join(map(text, row)) + r" \\" for row in (table.heading, *table.rows))
     caption = f"{text(table.title)}, {text(benchmark.name)}. {text(benchmark.worth)} {text(table.note)}"
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            r"\resizebox{\linewidth}{!}{%",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            heading,
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}}",
-            r"\end{table}",
-        ]
-    )
+    lines = [
+        *(r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", r"\resizebox{\linewidth}{!}{%"),
+        *(rf"\begin{{tabular}}{{{columns}}}", r"\toprule", heading, r"\midrule", *rows, r"\bottomrule"),
+        *(r"\end{tabular}}", r"\end{table}"),
+    ]
+    return "\n".join(lines)
 
 
 def _html(comparison: Comparison) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ltgc_local.errors import RecipeError
+from ltgc_local.errors import ModelError, RecipeError
 from ltgc_local.recipe.block import Name
-from ltgc_local.recipe.files import ReadCards, check_cards, check_data, check_use_of_t2i, problem_at, read_cards
+from ltgc_local.recipe.files import ReadCards, check_cards, check_data, check_use_of_t2i, read_cards
 from ltgc_local.recipe.layers import Block, Layers, apply_override, is_null, is_path, merge, read_layers
 from ltgc_local.recipe.markers import block_of
 from ltgc_local.recipe.messages import (
@@ -130,10 +130,16 @@ def _check(block: Block, place: Place, cards: ReadCards | None, problems: list[P
         for details in errors:
             problems += _explain(dict(details), root, kind, is_undecided)
     if cards is not None:
-        check_data(plain, root, problems)
-        check_cards(plain, root, cards, problems)
+        found = list(check_data(plain))
+        try:
+            found += check_cards(plain, cards)
+        except ModelError as error:
+            if not problems and not found:
+                raise
+            found.append(("models.cards", str(error)))
         if recipe is not None:
-            check_use_of_t2i(recipe, root, cards, problems)
+            found += check_use_of_t2i(recipe, cards)
+        problems += [_problem_at(root, path, text) for path, text in found]
     return recipe
 
 
@@ -178,6 +184,10 @@ def _plain_values(entry: Entry, loc: tuple[str, ...], kind: type[Recipe]) -> Any
     return entry.value
 
 
+def _problem_at(root: Entry, path: str, text: str) -> Problem:
+    return Problem(locate(root, tuple(path.split(".")))[0], path, text)
+
+
 def _explain(error: dict[str, Any], root: Entry, kind: type[Recipe], is_undecided: bool) -> list[Problem]:
     """Turn one of pydantic's errors into problems in plain words.
 
@@ -189,7 +199,7 @@ def _explain(error: dict[str, Any], root: Entry, kind: type[Recipe], is_undecide
     place, entry = locate(root, loc)
     field = field_at(kind, loc)
     if error["type"] == "conflict":
-        return [problem_at(root, ".".join((*loc, where)), text) for where, text in error["ctx"]["found"]]
+        return [_problem_at(root, ".".join((*loc, where)), text) for where, text in error["ctx"]["found"]]
     if error["type"] == "missing" and field is not None:
         return [] if is_undecided and block == "models" else [Problem(place, block, describe_missing(key, field))]
     if error["type"] == "extra_forbidden" and entry is not None:

@@ -83,14 +83,10 @@ def write_verdict(
         sentences.append(f"No generated image was accepted: {title} had nothing to train on but the originals.")
     head, classes = ("head", "head classes") if rarest.group == "tail" else ("many", "many-shot classes")
     if rarest.group != "many" and (frequent := differences.get(head)):
-        change = {
-            "better": "gains as well",
-            "worse": "loses",
-            "unclear": "neither gains nor loses measurably",
-        }[frequent.outcome]
+        changes = {"better": "gains as well", "worse": "loses", "unclear": "neither gains nor loses measurably"}
         sentences.append(
-            f"The head {change}: accuracy on {classes} goes from {frequent.before:.1f} to {frequent.after:.1f} % "
-            f"({frequent})."
+            f"The head {changes[frequent.outcome]}: accuracy on {classes} goes from {frequent.before:.1f} to "
+            f"{frequent.after:.1f} % ({frequent})."
         )
         if (rarest.outcome, frequent.outcome) == ("better", "worse"):
             sentences.append(PRIOR)
