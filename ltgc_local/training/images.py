@@ -32,7 +32,7 @@ from ltgc_local.errors import BackendError
 from ltgc_local.prefetch import num_cpus, prefetch
 from ltgc_local.regular_files import MIB
 from ltgc_local.runs.schemas import FileFacts
-from ltgc_local.runs.verify import find_damage
+from ltgc_local.runs.verify import find_damage, remember
 
 BLOCK = 256  # images that a process decodes at a time
 ABANDONED_S = 3600  # a temporary file that was not written to for this long belongs to a process that was killed
@@ -152,22 +152,24 @@ class ImageCache:
         """Decode into a temporary file in numpy's .npy format, and rename it when it is whole."""
         stem, folder = self._stem(source), self.folder
         temporary = folder / f".{stem}.{socket.gethostname()}.{os.getpid()}.tmp"
-        with _writing(temporary, shape):
+        with _writing(folder, shape):
             folder.mkdir(parents=True, exist_ok=True)
             for abandoned in folder.glob(f".{source.name}-*.tmp"):
                 if time.time() - abandoned.stat().st_mtime > ABANDONED_S:
                     abandoned.unlink(missing_ok=True)
             file = temporary.open("wb")
+        digest = hashlib.sha256()
         try:
-            digest = hashlib.sha256()
-            with file, _writing(temporary, shape):
+            with file, _writing(folder, shape):
                 contents: Iterable[bytes | memoryview] = chain([_header(shape)], self._blocks(source))
                 for content in contents:
                     file.write(content)
                     digest.update(content)
-            return temporary.replace(folder / f"{stem}-{digest.hexdigest()}.npy")
+            path = temporary.replace(folder / f"{stem}-{digest.hexdigest()}.npy")
         finally:
             temporary.unlink(missing_ok=True)
+        remember(folder, {path.name: FileFacts(bytes=path.stat().st_size, sha256=digest.hexdigest())})
+        return path
 
     def _blocks(self, source: Source) -> Iterator[memoryview]:
         """Yield the content of the decoded images, block by block, in order."""
@@ -188,12 +190,12 @@ class ImageCache:
 
 
 @contextmanager
-def _writing(path: Path, shape: tuple[int, ...]) -> Iterator[None]:
+def _writing(folder: Path, shape: tuple[int, ...]) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
         size = np.prod(shape, dtype=float) / MIB
-        raise BackendError(f"{path}: {size:.0f} MiB of decoded images cannot be written: {problem}") from None
+        raise BackendError(f"{folder}: {size:.0f} MiB of decoded images cannot be written: {problem}") from None
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

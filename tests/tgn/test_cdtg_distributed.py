@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,38 +13,34 @@ from safetensors.torch import load_file
 
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.tgn.cdtg import training as cdtg_training
+from ltgc_local.pipeline.executors.gpus import distributed_environments
 from tests.tgn.cdtg_parts import build_trainer, build_training
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The path length's pixels and ADA's changes are drawn for a process's share, and so are others in one process.
 OPTIONS = {"augment": "none", "path_weight": 0.0, "flip": True, "r_train_low": 0.2, "steps": 4}
 PROGRAM = """
-import sys
+import os, sys
 from safetensors.torch import save_file
-from accelerate import PartialState
 from ltgc_local.training import distributed
 from tests.tgn.cdtg_parts import build_trainer
 from tests.tgn.test_cdtg_distributed import OPTIONS
 distributed.BUCKET_BYTES = 2000  # or all gradients of these small networks went in one message
-state = PartialState(cpu=True)
-assert state.num_processes == 2
-training, trainer = build_trainer(**OPTIONS)
-trainer.run()
-weights = {name: tensor.contiguous() for name, tensor in training.generator.state_dict().items()}
-save_file(weights, f"{sys.argv[1]}/{state.process_index}.safetensors")
-state.destroy_process_group()
+with distributed.process_group("cpu", 2, os.environ["LTGC_RENDEZVOUS"]):
+    training, trainer = build_trainer(**OPTIONS)
+    trainer.run()
+    weights = {name: tensor.contiguous() for name, tensor in training.generator.state_dict().items()}
+    save_file(weights, f"{sys.argv[1]}/{training.accelerator.process_index}.safetensors")
 """
 
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    ranks = [{"WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     arguments = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    processes = [subprocess.Popen(arguments, env=environment | rank, cwd=ROOT) for rank in ranks]
+    processes = [
+        subprocess.Popen(arguments, env=environment | rank, cwd=ROOT) for rank in distributed_environments([], 2)
+    ]
     assert [process.wait(timeout=400) for process in processes] == [0, 0]
     one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     training, trainer = build_trainer(**OPTIONS)
