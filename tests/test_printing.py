@@ -128,7 +128,7 @@ def test_what_is_done_with_alpha_and_16_bits_is_said(recipe_file: Path, tmp_path
     told = CliRunner().invoke(main, ["validate", str(recipe_file), "--images", *sets]).output
     assert told.endswith(
         f"{tmp_path}/d: 4 images, all of them decode\n"
-        "3 have alpha: they are laid on white (data.alpha_background)\n1 have 16 bits: they are scaled to 8\n"
+        "3 have alpha: they are composited onto white (data.alpha_background)\n1 have 16 bits: they are scaled to 8\n"
     )
 
 

@@ -158,7 +158,7 @@ def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) ->
         return
     console.write(status_as_text(steps, run_directory))
     if check:
-        console.write("every file of every complete step is what was written")
+        console.write("all files of the complete steps are intact")
 
 
 @click.command()

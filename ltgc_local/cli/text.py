@@ -59,7 +59,9 @@ def decoded_as_text(data: Data, found: Checked) -> str:
     """Say that every image decodes, and how those that are not plain 8-bit images are converted."""
     lines = [f"{data.root}: {found.images} images, all of them decode"]
     if found.with_alpha:
-        lines += [f"{found.with_alpha} have alpha: they are laid on {data.alpha_background} (data.alpha_background)"]
+        lines += [
+            f"{found.with_alpha} have alpha: they are composited onto {data.alpha_background} (data.alpha_background)"
+        ]
     if found.of_16_bits:
         lines += [f"{found.of_16_bits} have 16 bits: they are scaled to 8"]
     return "\n".join(lines)

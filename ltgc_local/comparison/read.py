@@ -111,7 +111,7 @@ def read_run(root: Path, methods: Mapping[str, MethodComparison], split: Split =
         return _read_run(RunDirectory(root), methods, split)
     except (ValueError, TypeError, LookupError, AttributeError) as problem:  # a received run may contain anything
         raise ArtefactError(
-            f"{root}: what its files say does not fit together ({problem!r}); {redo(root, 'evaluate')}"
+            f"{root}: its files contradict each other ({problem!r}); {redo(root, 'evaluate')}"
         ) from problem
 
 

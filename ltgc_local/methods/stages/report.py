@@ -20,8 +20,8 @@ class ReportStage(WholeStage):
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as problem:
             # The files are what was written, but a run that was received may have had anything written to it.
             raise ArtefactError(
-                f"{self.run.root}: what its files say does not fit together ({problem!r}); do the steps again whose "
-                "files were changed, by --from"
+                f"{self.run.root}: its files contradict each other ({problem!r}); redo the steps whose files were "
+                "changed, by --from"
             ) from problem
         self.progress.advance()
         return artefacts
