@@ -1,4 +1,4 @@
-"""The training of a step: resumed from its checkpoint, with its progress shown."""
+"""Train in a step: resume from its checkpoint and show progress."""
 
 from __future__ import annotations
 

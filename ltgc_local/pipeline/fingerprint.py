@@ -1,4 +1,4 @@
-"""What a step's output depends on, and the comparison with what a folder was made from."""
+"""What a step's output depends on, compared with what its folder was made from."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from ltgc_local.runs.directory import RunDirectory
 
 
 def fingerprint(step: Step, recipe: Recipe, run: RunDirectory, digests: dict[str, str]) -> dict[str, Any]:
-    """Return a flat dict of all that shapes the step: settings, inputs, model, data, record version.
+    """Return a flat dict of everything that shapes the step: settings, inputs, models, data and record version.
 
     Args:
         digests: of the data (key ``data``) and of each role's model folder.
     """
+    second = _model(step.co_resident, recipe, digests) if step.co_resident else {}
     return {
         "record_version": RECORD_VERSION,
         "data": digests["data"],
         **(_model(step.model_role, recipe, digests) if step.model_role else {}),
-        **(
-            {f"beside {key}": value for key, value in _model(step.co_resident, recipe, digests).items()}
-            if step.co_resident
-            else {}
-        ),
+        **{f"co-resident {key}": value for key, value in second.items()},
         **step_settings(step, recipe),
         **{f"reads {name}": run.digest(name) for name in step.reads},
     }
@@ -45,12 +42,12 @@ def _model(role: Role, recipe: Recipe, digests: dict[str, str]) -> dict[str, Any
 
 
 class StaleStep(ArtefactError):
-    """A step's folder was made, or begun, with other settings than are asked for now.
+    """A step's folder was made or begun with settings other than those asked for now.
 
     Attributes:
         step: its name.
         run: the run directory.
-        changes: key of the fingerprint -> (what it was, what it is now), None where there is none.
+        changes: key of the fingerprint -> (old value, new value); None where a side has none.
     """
 
     def __init__(self, step: str, run: RunDirectory, changes: dict[str, tuple[Any, Any]]) -> None:
@@ -60,10 +57,10 @@ class StaleStep(ArtefactError):
 
 
 def check_fingerprint(step: Step, wanted: dict[str, Any], run: RunDirectory) -> bool:
-    """Return whether the step is complete with this fingerprint; note the fingerprint of one that is begun.
+    """Return whether the step is complete with this fingerprint; record the fingerprint of a step that begins.
 
     Raises:
-        StaleStep: the folder was made, or begun, with another one.
+        StaleStep: the folder was made or begun with a different one.
     """
     manifest = run.manifest(step.name)
     found = manifest.fingerprint if manifest else run.begun(step.name)

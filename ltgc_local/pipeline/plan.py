@@ -15,15 +15,15 @@ from ltgc_local.recipe.markers import NOT_FINGERPRINTED, Loads, Shapes, iterate_
 
 
 def build_plan(recipe: Recipe) -> tuple[Step, ...]:
-    """Return the steps in the order in which they run; every step reads earlier ones only."""
+    """Return the steps in the order in which they run; every step reads only earlier ones."""
     return method_of(recipe).plan(recipe)
 
 
 def step_settings(step: Step, recipe: Recipe) -> dict[str, Any]:
     """Return the step's recipe fields as {dotted path: value}.
 
-    Null ones are left out: null asks for nothing, so that an option that a recipe does not use, or did not know, does
-    not make a finished step another one.
+    Null values are left out: null asks for nothing, so a new option that a recipe does not use leaves finished steps
+    as they are.
     """
     dumped = recipe.dump()
     values = {key: _at(dumped, key) for key in shaping_keys(step, type(recipe))}
@@ -31,9 +31,9 @@ def step_settings(step: Step, recipe: Recipe) -> dict[str, Any]:
 
 
 def shaping_keys(step: Step, recipe: type[Recipe]) -> list[str]:
-    """Return the dotted paths of the fields of a class of recipes that shape the step's output, by their markers."""
+    """Return the dotted paths of the recipe fields that shape the step's output, as their markers say."""
     fields = dict(iterate_fields(recipe))
-    roles = [role for role in (step.model_role, step.co_resident) if role]  # in order: so are the keys that are written
+    roles = [role for role in (step.model_role, step.co_resident) if role]  # in this order, which the written keys keep
     keys = [*(["seed"] if step.is_seeded else []), *(f"models.{role}" for role in roles)]
     keys += [key for key, field in fields.items() if (loads := marker(field, Loads)) and set(roles) & set(loads.names)]
     for setting in ("data", *step.settings):
@@ -44,12 +44,12 @@ def shaping_keys(step: Step, recipe: type[Recipe]) -> list[str]:
 
 
 def _keys_of(setting: str, fields: Mapping[str, FieldInfo]) -> list[str]:
-    """Return the keys of a block that no ``Shapes`` marks ("kmdn"), or that one marks for a part ("kmdn:distill")."""
+    """Return a block's keys without a ``Shapes`` marker ("kmdn"), or those marked for a part ("kmdn:distill")."""
     block, _, part = setting.partition(":")
     parts = {key: shapes.names if (shapes := marker(field, Shapes)) else ("",) for key, field in fields.items()}
     found = [key for key, names in parts.items() if key.startswith(f"{block}.") and part in names]
     if not found:
-        raise LookupError(f"no field of the recipe is of {setting!r}")
+        raise LookupError(f"no field of the recipe belongs to {setting!r}")
     return found
 
 
@@ -69,10 +69,10 @@ def with_dependents(steps: Sequence[Step], names: Iterable[str]) -> list[str]:
 
 
 def match_steps(steps: Sequence[Step], text: str) -> list[str]:
-    """Return the steps that ``text`` names: one, or all under it (``assess/0``, ``train``).
+    """Return the steps that ``text`` names: one step, or all steps under a prefix (``assess/0``, ``train``).
 
     Raises:
-        RecipeError: none is called so.
+        RecipeError: there is no such step.
     """
     found = [step.name for step in steps if step.name == text or step.name.startswith(text.rstrip("/") + "/")]
     if not found:

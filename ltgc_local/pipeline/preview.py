@@ -1,4 +1,4 @@
-"""What can be said of a recipe before it runs, and of a run when it has: values, which ``cli`` words."""
+"""What is known about a recipe before it runs, and about a finished run: values that ``cli`` turns into words."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ltgc_local.runs.schemas import Metrics
 
 @dataclass(frozen=True)
 class Figures:
-    """A finished run's accuracies in percent: an arm's are in the order of ``groups``; None for one without classes."""
+    """A finished run's accuracies in percent, per arm in the order of ``groups``; None for a group without classes."""
 
     root: Path
-    method: str  # the arm that is the method's own
-    title: str  # what that arm is called
+    method: str  # the method's own arm
+    title: str  # of that arm
     groups: tuple[str, ...]
     arms: dict[str, list[float | None]]
-    report: Path | None  # None: not made, or removed
+    report: Path | None  # None if it was not made, or removed
 
 
 def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
-    """Return the steps, the models and the number of images to draw per class."""
+    """Return the steps, the models and the number of images to generate per class."""
     corpus = open_corpus(recipe.data)
     counts = corpus.class_counts()
     wanted = method_of(recipe).budget(corpus, recipe)
@@ -70,7 +70,7 @@ def plan_as_dict(recipe: Recipe) -> dict[str, Any]:
 
 
 def _problem_of(card: ModelCard) -> str:
-    """Return why a card's weights cannot be loaded (not there, cut short, another model's), or ""; hashes nothing."""
+    """Return why a card's weights cannot be loaded (missing, cut short, of another model), or ""; hashes nothing."""
     try:
         check_model_folder(card, hash_files=False)
     except ModelError as problem:
@@ -79,7 +79,7 @@ def _problem_of(card: ModelCard) -> str:
 
 
 def notes_of_memory(recipe: Recipe) -> list[str]:
-    """Return which models are in memory together, and how large their cards say they are; mostly nothing."""
+    """Return which models are in memory together, with their sizes by their cards; usually none are."""
     pairs = dict.fromkeys((s.model_role, s.co_resident) for s in build_plan(recipe) if s.model_role and s.co_resident)
     notes = []
     for roles in pairs:
@@ -94,7 +94,7 @@ def notes_of_memory(recipe: Recipe) -> list[str]:
 
 
 def problems_of_models(recipe: Recipe) -> tuple[list[str], list[str]]:
-    """Return what of a recipe's models is not on this machine yet, and what is wrong with cards or weights that are."""
+    """Return which of a recipe's models are missing on this machine, and what is wrong with the others."""
     missing, wrong = [], []
     for role in recipe.roles:
         try:
@@ -107,21 +107,21 @@ def problems_of_models(recipe: Recipe) -> tuple[list[str], list[str]]:
 
 
 def read_figures(out: Path) -> Figures:
-    """Return what was measured of a finished run.
+    """Return the accuracies of a finished run.
 
     Raises:
         ArtefactError: the run has not been evaluated.
     """
     run, place = RunDirectory(out), shlex.quote(str(out))
     if not (out / "recipe.json").is_file():
-        raise ArtefactError(f"{out}: no run directory; of a folder of runs, type: ltgc-local compare {place}")
+        raise ArtefactError(f"{out}: no run directory; for a folder of runs, type: ltgc-local compare {place}")
     settings = read_settings(out)
     if run.manifest("evaluate") is None:
         raise ArtefactError(f"{out}: not evaluated yet; type: ltgc-local status {place}")
     metrics = run.checked("evaluate", "metrics", Metrics).root
     name = str(settings.get("method", DEFAULT_METHOD))
     if name not in METHODS:
-        raise ArtefactError(f"{out}: made by a method that is not here, {name!r}; there are {', '.join(METHODS)}")
+        raise ArtefactError(f"{out}: made by an unknown method, {name!r}; known are {', '.join(METHODS)}")
     method = METHODS[name].report
     arms = {arm: [measured.of(group) for group in method.groups] for arm, measured in metrics.items()}
     page = out / "report" / "report.html"

@@ -1,4 +1,4 @@
-"""Run a recipe: what is complete is skipped, what is missing is run, what was made otherwise is an error."""
+"""Run a recipe: complete steps are skipped, missing ones are run, and ones made with other settings are an error."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for: a recipe, where the run goes, which part, and the command that says it again."""
+    """What the user asked for: a recipe, the run directory, which steps, and the command that repeats the request."""
 
     recipe: Recipe
     out: Path
     command: str
     from_step: str | None = None
     to_step: str | None = None
-    reuse: tuple[Path, ...] = ()  # run directories from which finished steps of equal fingerprint are taken
-    again: bool = False  # the recipe is the run's own, and ``command`` not what made it
-    level: Level = "warning"  # the least that a step's workers say on standard error
+    reuse: tuple[Path, ...] = ()  # run directories whose finished steps are taken where the fingerprint is equal
+    again: bool = False  # the run resumes with its own recipe, so ``command`` is not what made it
+    level: Level = "warning"  # the lowest level that a step's workers print to standard error
 
 
 def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
     """Run the recipe's steps in order, each in processes of its own.
 
     Raises:
-        LtgcError: of the kind of what went wrong; what was complete stays.
+        LtgcError: of the kind that says what went wrong; complete steps are kept.
     """
     recipe, run = request.recipe, RunDirectory(request.out)
     steps = build_plan(recipe)
@@ -91,11 +91,11 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
                         log(f"{step.name}: complete; {changed}; {redo(run.root, step.name)}")
                     continue
                 run.reopen(step.name)
-            if not begun:  # folders are listed once a command, and only where there is something left to do
+            if not begun:  # folders are listed once per command, and only if something is left to do
                 corpus.check_images_are_there()
                 begun = True
                 _write_facts(request, cards, digests)
-            # A report prints its own run's recipe and provenance, which no fingerprint holds.
+            # A report prints its own run's recipe and provenance, which are in no fingerprint.
             source = None if step.is_report else find_finished(step.name, wanted, request.reuse)
             if source is not None:
                 take_step(step.name, source, run)
@@ -105,21 +105,21 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
             log(f"{step.name} …")
             beat = partial(_say_progress, run, step.name, start, log)
             run_workers(run.root, step.name, _environments(step, recipe, cards), request.level, beat)
-            run.write_manifest(
-                step.name, fingerprint(step, recipe, run, digests), run.num_chunks(step.name), _wall(start)
-            )
-            log(f"{step.name}: {_facts(run, step)}")
+            seconds = round(time.monotonic() - start, 2)
+            made_from = fingerprint(step, recipe, run, digests)
+            done = run.write_manifest(step.name, made_from, run.num_chunks(step.name), seconds)
+            log(f"{step.name}: {done.items} items, {seconds:.1f} s, {done.peak_mib} MiB")
         if steps_to_run == steps:
-            shutil.rmtree(run.decoded, ignore_errors=True)  # of ImageNet-LT 17 GB, and of no use any more
+            shutil.rmtree(run.decoded, ignore_errors=True)  # no longer needed; 17 GB for ImageNet-LT
 
 
 def _must_be_made_again(step: Step, run: RunDirectory, log: Callable[[str], None]) -> bool:
-    """Return whether a complete step's files are damaged or gone, though nobody reads them and so nobody would say."""
+    """Return whether a report's files are damaged or gone: no step reads them, so nothing else would notice."""
     if not step.is_report:
         return False
     damaged = run.find_damage(step.name)
     if damaged:
-        log(f"{damaged[0][0]}: {damaged[0][1]}; it is made again")
+        log(f"{damaged[0][0]}: {damaged[0][1]}; making it again")
     return bool(damaged)
 
 
@@ -127,7 +127,7 @@ def make_report_again(out: Path, log: Callable[[str], None]) -> None:
     """Make the report of a measured run again where it is damaged or gone.
 
     Raises:
-        LtgcError: of the kind of what went wrong.
+        LtgcError: of the kind that says what went wrong.
     """
     recipe, run = read_run_recipe(out), RunDirectory(out)
     steps = {step.name: step for step in build_plan(recipe)}
@@ -156,7 +156,7 @@ def find_all_damage(recipe: Recipe, out: Path) -> list[str]:
 
 
 def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -> list[dict[str, str]]:
-    """Return what each of the step's workers has in its environment: one entry a worker."""
+    """Return the environment variables of each of the step's workers."""
     models, role = recipe.models, step.model_role
     gpus = [] if models.device == "cpu" else visible_gpus()
     if step.stage.parallel == "distributed":
@@ -170,7 +170,7 @@ def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -
 
 
 def _digests(corpus: Corpus, cards: Mapping[Role, ModelCard], run: RunDirectory) -> dict[str, str]:
-    """Return digests of the data and of each role's folder; a folder's is kept until a file's size or time changes."""
+    """Return digests of the data and of each role's folder; a changed folder is hashed again."""
     digests = {"data": corpus.digest()}
     path = run.root / "model_digests.json"
     known = _known_digests(path)
@@ -193,7 +193,7 @@ def _state(file: Path) -> tuple[int, ...]:
 def _known_digests(path: Path) -> dict[str, FolderDigest]:
     try:
         known = read_sealed(path, ModelDigests, "the models are read again")
-    except ArtefactError:  # only a memory
+    except ArtefactError:  # only a cache
         return {}
     return dict(known.root) if known is not None else {}
 
@@ -201,7 +201,7 @@ def _known_digests(path: Path) -> dict[str, FolderDigest]:
 def _mend_facts(
     request: Request, cards: Mapping[Role, ModelCard], digests: dict[str, str], log: Callable[[str], None]
 ) -> None:
-    """Write the recipe and provenance of a run again where they are damaged; they are facts of this very command."""
+    """Rewrite a run's recipe and provenance if they are damaged: this command knows what they said."""
     for read in (read_run_recipe, read_provenance_file):
         if not (request.out / "provenance.json").exists():
             return
@@ -213,13 +213,16 @@ def _mend_facts(
 
 
 def _write_facts(request: Request, cards: Mapping[Role, ModelCard], digests: dict[str, str]) -> None:
-    """Write the resolved recipe and what this run is made of and on."""
+    """Write the resolved recipe, and what this run was made with and where."""
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    names = method_of(request.recipe).untrained(request.recipe)  # they start at random: the report must say so
+    scratch = ModelFile(card=", ".join(names), evidence="scratch", license="", digest="")
+    untrained = {"backbone": scratch} if names else {}
     provenance = ProvenanceFile(
         ltgc_local=__version__,
         date=time.strftime("%Y-%m-%d"),
@@ -233,14 +236,14 @@ def _write_facts(request: Request, cards: Mapping[Role, ModelCard], digests: dic
             role: ModelFile(card=card.name, evidence=card.evidence, license=card.license, digest=digests[role])
             for role, card in cards.items()
         }
-        | _untrained(request.recipe),
+        | untrained,
     )
     write_run_recipe(request.out, request.recipe)
     write_provenance_file(request.out, provenance)
 
 
 def _made_by(request: Request) -> str:
-    """Return the command that made the run: of one that goes on by its own recipe, what it says itself."""
+    """Return the command that made the run, which a run that resumes with its own recipe has recorded."""
     if request.again:
         try:
             found = read_provenance_file(request.out)
@@ -251,27 +254,10 @@ def _made_by(request: Request) -> str:
     return request.command
 
 
-def _untrained(recipe: Recipe) -> dict[str, ModelFile]:
-    """Return what starts from random numbers, which the report must say."""
-    names = method_of(recipe).untrained(recipe)
-    if not names:
-        return {}
-    return {"backbone": ModelFile(card=", ".join(names), evidence="scratch", license="", digest="")}
-
-
 def _say_progress(run: RunDirectory, step: str, start: float, log: Callable[[str], None]) -> None:
-    """Say how far a step is, where no bar on a terminal does."""
+    """Log a step's progress where no terminal shows a bar."""
     if is_terminal():
         return
     progress, seconds = read_progress(run.folder(step)), time.monotonic() - start
     words = describe_progress(progress, seconds) if progress is not None else f"starting for {duration(seconds)}"
     log(f"{step}: {words}")
-
-
-def _facts(run: RunDirectory, step: Step) -> str:
-    manifest = run.manifest(step.name)
-    return "" if manifest is None else f"{manifest.items} items, {manifest.wall_seconds:.1f} s, {manifest.peak_mib} MiB"
-
-
-def _wall(start: float) -> float:
-    return round(time.monotonic() - start, 2)

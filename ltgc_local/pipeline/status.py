@@ -1,4 +1,4 @@
-"""How far a run is, step by step: read from manifests, chunks, metrics, messages and the lock; nothing is written."""
+"""The progress of a run, step by step, read from manifests, chunks, metrics, logs and the lock; writes nothing."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from ltgc_local.runs.logs import read_messages
 from ltgc_local.runs.metrics import TAIL_BYTES, MetricsLine, metrics_path, read_metrics
 
 State = Literal["waiting", "running", "complete", "stopped"]
-MAX_WORKERS = 1000  # that a line of metrics is believed to speak of
-MAX_SECONDS = 1e9  # that are believed to be left
+MAX_WORKERS = 1000  # more in a line of metrics are not believed
+MAX_SECONDS = 1e9  # more are not believed to be left
 
 
 @dataclass(frozen=True)
 class StepStatus:
-    """One step. ``stopped`` has begun, is not complete, and no launcher is at work on it.
+    """One step. A ``stopped`` one has begun, is not complete, and no launcher is working on it.
 
     Attributes:
-        items: done, of which those of a chunk that is not complete are lost if the step is stopped.
-        total: None where it is not known.
-        rate: items per second, lately; of a complete step on average, starting and loading included.
-        seconds: since the step was started, or resumed; of a complete step in all.
-        problem: what stopped it, or what is wrong with its files; empty where nothing is known.
-        warnings: of the method, such as a class without images.
+        items: items done; those of an incomplete chunk are lost if the step is stopped.
+        total: None if it is not known.
+        rate: recent items per second; for a complete step the average, including start-up and loading.
+        seconds: since the step was started or resumed; for a complete step the total.
+        problem: what stopped it, or what is wrong with its files; empty if nothing is known.
+        warnings: by the method, such as a class without images.
     """
 
     name: str
@@ -48,18 +48,18 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class StepProgress:
-    """What a step's workers together last said of it."""
+    """What a step's workers last reported, taken together."""
 
     items: int
     total: int
     rate: float
     seconds: float
     peak_mib: int
-    started: float  # of the first worker: seconds since 1970
+    started: float  # by the first worker, in seconds since 1970
 
     @property
     def seconds_left(self) -> float | None:
-        """The time that the rest takes at this rate; None where the rate says nothing."""
+        """The time left at this rate; None if the rate says nothing."""
         left = (self.total - self.items) / self.rate if self.rate > 0 else math.inf
         return left if 0 <= left < MAX_SECONDS else None
 
@@ -79,7 +79,7 @@ def run_status(recipe: Recipe, out: Path) -> tuple[StepStatus, ...]:
 
 
 def read_progress(folder: Path) -> StepProgress | None:
-    """Return how far a step's folder says that its workers are; None before they say anything."""
+    """Return the progress that a step's workers reported; None before they report anything."""
     first = _last_line(folder, 0)
     if first is None:
         return None
@@ -108,7 +108,7 @@ def describe_progress(found: StepProgress | StepStatus, after: float | None = No
 
 
 def describe_change(run: RunDirectory, step: str) -> str:
-    """Return how many files of a complete step are not there any more as they were, in words; "" for none."""
+    """Return in words how many of a complete step's files are gone or changed; "" for none."""
     changed = run.find_changed(step)
     if not changed:
         return ""

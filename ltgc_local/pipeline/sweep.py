@@ -1,7 +1,7 @@
-"""Run several recipes from one command: the rows of a table, each with one or several seeds.
+"""Run several recipes with one command: the rows of a table, each with one or more seeds.
 
-Each is an ordinary run directory, <out>/<row>/seed-<n> of a table and <out>/seed-<n> of one recipe, and takes from the
-others what they have finished with an equal fingerprint: the rows of a table mostly share all but their training.
+Each has an ordinary run directory, <out>/<row>/seed-<n> for a table and <out>/seed-<n> for a single recipe. It takes
+finished steps with an equal fingerprint from the others: most rows of a table share everything but their training.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ltgc_local.runs.schemas import ModelDigests
 from ltgc_local.runs.sealed import read_sealed, write_sealed
 
 MAX_SEED, MAX_SEEDS = 2**63 - 1, 1000
-SHOWN_SEEDS = 60  # characters, of those that are wrong
+SHOWN_SEEDS = 60  # characters of wrong input that a message repeats
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """``ltgc-local run`` as it was typed; ``command`` says it again."""
+    """``ltgc-local run`` as it was typed; ``command`` is the same in one line."""
 
     recipes: Recipes
     command: str
@@ -41,12 +41,12 @@ class Invocation:
     seeds: str | None = None
     only: tuple[str, ...] = ()
     reuse: tuple[Path, ...] = ()  # run directories, or folders of them, from which finished steps are taken
-    again: bool = False  # a run goes on by its own recipe
-    level: Level = "warning"  # the least that is said on standard error while steps run
+    again: bool = False  # a run resumes with its own recipe
+    level: Level = "warning"  # the lowest level printed to standard error while steps run
 
     @property
     def root(self) -> Path:
-        """Where the run goes; of several the folder of them all."""
+        """The run directory, or the folder of all runs."""
         name = self.recipes.name
         by_default = name if self.recipes.is_table or self.seeds is None else f"{name}-seeds"
         return self.out or Path("runs") / by_default
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ``start`` did: one run or, with a comparison, several; ``is_whole`` unless it ended at ``--to``."""
+    """The result of ``start``: one run, or several with a comparison. ``is_whole`` unless it stopped at ``--to``."""
 
     root: Path
     is_whole: bool
@@ -73,7 +73,7 @@ def start(asked: Invocation, log: Callable[[str], None]) -> Outcome:
     """Run one recipe, or all of a table and of several seeds, which are then compared.
 
     Raises:
-        LtgcError: of the kind of what went wrong; what was complete stays.
+        LtgcError: of the kind that says what went wrong; complete steps are kept.
     """
     if asked.from_step and asked.reuse:
         raise RecipeError("--from does a step again, and --reuse takes it from elsewhere; give one of them")
@@ -111,10 +111,10 @@ def recipes_of_run(root: Path) -> Recipes:
 
 
 def check_steps(asked: Invocation) -> None:
-    """Refuse a step of ``--from`` or ``--to`` that no row which is to run has.
+    """Refuse ``--from`` or ``--to`` with a step that none of the chosen rows has.
 
     Raises:
-        RecipeError: with the steps that there are.
+        RecipeError: with the names of the steps.
     """
     chosen = [recipe for row, recipe in asked.recipes.rows.items() if not asked.only or row in asked.only]
     for step in filter(None, (asked.from_step, asked.to_step)):
@@ -129,7 +129,7 @@ def check_steps(asked: Invocation) -> None:
 
 
 def write_comparisons(root: Path) -> Comparison:
-    """Compare all runs in a folder, and write the comparison into it in every format."""
+    """Compare all runs in a folder, and write the comparison there in every format."""
     comparison = compare_runs([root], COMPARISONS)
     for kind, suffix in FORMATS.items():
         write_atomically(Text("comparison", write_comparison(comparison, kind)), root / f"comparison.{suffix}")
@@ -137,10 +137,10 @@ def write_comparisons(root: Path) -> Comparison:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Return the seeds of "0,1,2", or of "3" the first three.
+    """Return the seeds: "0,1,2" names them, and "3" means the first three.
 
     Raises:
-        RecipeError: it is neither, or a seed or their number is too large.
+        RecipeError: it is neither, or a seed or the number of seeds is too large.
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     shown = text if len(text) <= SHOWN_SEEDS else f"{text[:SHOWN_SEEDS]}…"
@@ -160,14 +160,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def list_jobs(
     recipes: Recipes, out: Path, seeds: Sequence[int] | None = None, only: Sequence[str] = ()
 ) -> tuple[Job, ...]:
-    """Return the runs, seed by seed, so that the first whole table is there early.
+    """Return the runs, seed by seed, so that a first whole table is complete early.
 
     Args:
         seeds: None takes each recipe's own.
         only: the rows of a table to run; all unless given.
 
     Raises:
-        RecipeError: a row that the table does not have, or rows of what is no table.
+        RecipeError: the table has no such row, or the recipe is not a table.
     """
     unknown = [row for row in only if not recipes.is_table or row not in recipes.rows]
     if unknown:
@@ -185,12 +185,12 @@ def list_jobs(
 
 
 def run_jobs(jobs: Sequence[Job], root: Path, asked: Invocation, log: Callable[[str], None]) -> None:
-    """Run every job that is not complete; stop at the first that fails, and go on there when called again."""
+    """Run every job that is not complete; stop at the first failure, and resume there when called again."""
     if asked.from_step is not None:
         _supersede(jobs, asked.from_step, log)
     for job in jobs:
         others = list_others(job.out, (root, *asked.reuse))
-        if asked.from_step is not None:  # what is done again is not taken from a row that was not asked to
+        if asked.from_step is not None:  # a row that is not redone must not supply what is redone
             others = tuple(run for run in others if run in {each.out for each in jobs})
         _take_digests(job.out, others)
         request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others, level=asked.level)
@@ -205,12 +205,12 @@ def list_others(out: Path, folders: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def _supersede(jobs: Sequence[Job], from_step: str, log: Callable[[str], None]) -> None:
-    """Put away what ``--from`` does again, in every run before any: else one run would take it from the next."""
+    """Put away what ``--from`` redoes in all runs before any starts: else one run would take it from another."""
     for job in jobs:
         steps, run = build_plan(job.recipe), RunDirectory(job.out)
         try:
             redone = with_dependents(steps, match_steps(steps, from_step))
-        except RecipeError:  # a row without that step: it shares nothing that is done again
+        except RecipeError:  # a row without that step shares nothing that is redone
             continue
         if run.root.is_dir():
             with run.locked(log):
@@ -218,11 +218,11 @@ def _supersede(jobs: Sequence[Job], from_step: str, log: Callable[[str], None]) 
 
 
 def _take_digests(out: Path, others: Sequence[Path]) -> None:
-    """Copy what another run knows of the models' digests (by size and time): large weights are read once a table."""
+    """Copy another run's cache of model digests, so that large weights are hashed once per table."""
     known = next((run / "model_digests.json" for run in others if (run / "model_digests.json").is_file()), None)
     if known is None or (out / known.name).exists():
         return
-    with suppress(ArtefactError):  # only a memory: what is damaged is not taken
+    with suppress(ArtefactError):  # only a cache: a damaged one is not taken
         found = read_sealed(known, ModelDigests, "")
         out.mkdir(parents=True, exist_ok=True)
         write_sealed(out / known.name, found.model_dump() if found is not None else {})

@@ -1,10 +1,10 @@
-"""One process of one step: run the chunks that are not complete yet. Started by ``launch``.
+"""One process of one step, started by ``pipeline.executors``: it makes the chunks that are not complete yet.
 
     python -m ltgc_local.pipeline.worker RUN STEP WORKER WORKERS [LEVEL]
 
-LEVEL is the least that is shown on standard error: error, warning (unless given) or info.
-Worker w of W takes the chunks whose number is w modulo W; items carry their own seeds, so W changes nothing else. Where
-workers train together, each has all chunks and its share of every batch, and the first writes.
+LEVEL is the lowest level that is printed to standard error: error, warning (the default) or info.
+Worker w of W makes the chunks whose number is w modulo W. Items carry their own seeds, so W does not change results.
+Workers that train together each take a share of every batch, and the first one writes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ log = logging.getLogger("ltgc_local.pipeline.worker")  # this module's own name 
 
 
 def run_step(root: Path, step_name: str, worker: int, workers: int, with_bar: bool = True) -> None:
-    """Do this worker's part of a step: its chunks, or its share of every batch; the launcher writes the manifest."""
+    """Do this worker's part of a step: its chunks, or its share of every batch. The launcher writes the manifest."""
     run = RunDirectory(root)
     recipe = read_run_recipe(root)
     step = next(step for step in build_plan(recipe) if step.name == step_name)
@@ -61,7 +61,7 @@ def run_step(root: Path, step_name: str, worker: int, workers: int, with_bar: bo
 
 
 def do_work(stage: Stage, worker: int = 0, workers: int = 1) -> None:
-    """Make and write what is missing of a stage's files, as far as it is this worker's."""
+    """Make and write the missing files that are this worker's part of the step."""
     if isinstance(stage, ChunkedStage):
         _make_chunks(stage, worker, workers)
     elif isinstance(stage, WholeStage) and 0 not in stage.run.complete_chunks(stage.step.name):
@@ -101,7 +101,7 @@ def _plan(stage: ChunkedStage[Any, Any], worker: int) -> ChunkPlan:
 
 
 def _load_models(stage: Stage) -> None:
-    """Load the step's models before a clock runs: a chunk's seconds are its work."""
+    """Load the step's models before a chunk's clock starts: its seconds are work alone."""
     if stage.step.model_role is not None:
         log.info("%s: loading the model of role %s", stage.step.name, stage.step.model_role)
         _ = stage.model, stage.co_resident_model
@@ -125,7 +125,7 @@ def _meeting(recipe: Recipe, workers: int) -> AbstractContextManager[None]:
 
 
 def _end_with(launcher: int) -> None:
-    """Have the system end this process when its launcher ends, be it killed: the same command starts another one."""
+    """Have the system end this process when its launcher ends, even if that is killed; the same command resumes."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != launcher:
@@ -157,7 +157,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _explained(problem: Exception, step: str) -> LtgcError | None:
-    """Return what a user is told; None where it is a mistake of the program, whose traceback says more."""
+    """Return the error to show to the user; None for a bug, whose traceback says more."""
     if is_out_of_memory(problem) and not isinstance(problem, BackendError):
         return BackendError(
             f"step {step}: {describe_lack(problem)}; batch sizes and models.decode_threads lower the need"
@@ -168,5 +168,5 @@ def _explained(problem: Exception, step: str) -> LtgcError | None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all: the launcher says so, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the launcher ends this one
     sys.exit(main(sys.argv[1:]))

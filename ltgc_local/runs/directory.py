@@ -255,7 +255,7 @@ class RunDirectory:
             files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
         write_sealed(folder / "chunks" / f"{number:05d}.json", {"files": files, **facts})
 
-    def write_manifest(self, step: str, fingerprint: dict[str, Any], num_chunks: int, wall_seconds: float) -> None:
+    def write_manifest(self, step: str, fingerprint: dict[str, Any], num_chunks: int, wall_seconds: float) -> Manifest:
         """Declare a step complete; refuse to where chunks are missing."""
         chunks = self.complete_chunks(step)
         missing = [number for number in range(num_chunks) if number not in chunks]
@@ -274,6 +274,7 @@ class RunDirectory:
         )
         self.folder(step).mkdir(parents=True, exist_ok=True)  # a step with nothing to do has written nothing
         write_sealed(self.folder(step) / "manifest.json", manifest.model_dump(exclude_none=True))
+        return manifest
 
     def reopen(self, step: str) -> None:
         """Prepare to redo a complete step in its place; only for steps that nothing else reads."""

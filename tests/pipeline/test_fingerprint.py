@@ -219,10 +219,14 @@ def test_a_clip_beside_the_model_that_draws_redoes_what_is_drawn_and_is_nowhere_
     drawing = [name for name in plain if name.split("/")[-1] in ("draw", "redraw")]
     assert len(drawing) == 3
     for name in plain:
-        assert not [key for key in plain[name] if "beside" in key or "clip_features" in key]
+        assert not [key for key in plain[name] if "co-resident" in key or "clip_features" in key]
     for name in drawing:
         new = {key: value for key, value in asked[name].items() if key not in plain[name]}
-        assert new == {"beside model": "c", "beside models.backend": "open_clip", "models.clip": "miniature-vit"}
+        assert new == {
+            "co-resident model": "c",
+            "co-resident models.backend": "open_clip",
+            "models.clip": "miniature-vit",
+        }
     assert next(name for name in plain if plain[name] != asked[name]) == "draw"
     other = fingerprints(make_recipe("draw.clip_features=true"), tmp_path / "other", DIGESTS | {"clip": "other"})
     assert other["draw"] != asked["draw"]

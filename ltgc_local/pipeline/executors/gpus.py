@@ -1,4 +1,4 @@
-"""Which GPUs each of a step's workers sees, counted without importing a model library."""
+"""Assign GPUs to the workers of a step; they are counted without importing a model library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RENDEZVOUS = "LTGC_RENDEZVOUS"  # variable that names the file where workers tha
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the names of the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, else all by number."""
+    """Return the GPUs that this process may use: those in CUDA_VISIBLE_DEVICES, else the numbers of all."""
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in (part.strip() for part in named.split(",")) if name and name != "-1"]
@@ -30,9 +30,9 @@ def _gpu_lines(text: str) -> list[str]:
 
 
 def share_gpus(gpus: list[str], workers: int, each: int) -> list[dict[str, str]]:
-    """Return what each worker's environment says of GPUs: ``each`` of them, and no other worker's.
+    """Return the environment that gives each worker ``each`` GPUs of its own.
 
-    A machine without GPUs gives nothing to share: the workers run on its CPU. One worker keeps what there is.
+    On a machine without GPUs the workers run on the CPU. A single worker sees all GPUs.
 
     Raises:
         BackendError: there are GPUs, but too few.

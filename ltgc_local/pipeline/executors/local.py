@@ -1,4 +1,4 @@
-"""Start a step's workers as processes of this machine and wait for all of them."""
+"""Start a step's workers as processes on this machine, and wait for them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ltgc_local import offline
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
 from ltgc_local.runs.logs import Level
 
-#: An idle OpenMP thread spins so many times and then sleeps. A step of TGN's generator on two cores takes 1.2 times as
-#: long as with libgomp's default, for a virtual machine wakes threads slowly, and a tenth where two processes share the
-#: cores. LoRA's training cannot tell them apart.
+#: An idle OpenMP thread spins this often before it sleeps. Compared with libgomp's default, a step of TGN's generator
+#: takes 1.2 times as long on two idle cores of a virtual machine, which wakes threads slowly, but a tenth of the time
+#: where two processes share the cores. LoRA training takes the same time with either.
 WAITING = {"GOMP_SPINCOUNT": "10000"}
 ERRORS: dict[int, type[LtgcError]] = {
     kind.exit_code: kind for kind in (RecipeError, ModelError, DataError, ArtefactError, BackendError)
@@ -39,15 +39,15 @@ def run_workers(
     level: Level = "warning",
     beat: Callable[[], None] = lambda: None,
 ) -> None:
-    """Run the step to its end, by one process for each of ``environments``. A worker's message is on standard error.
+    """Run the step to its end, with one process per entry of ``environments``. Workers print to standard error.
 
     Args:
-        environments: what a worker's environment has beside this process's own, such as the GPUs that it sees.
-        level: the least that a worker says on standard error.
-        beat: called every minute while they work.
+        environments: variables that each worker has in addition to this process's, such as its GPUs.
+        level: the lowest level that a worker prints to standard error.
+        beat: called every minute while the workers run.
 
     Raises:
-        LtgcError: of the kind that the first failing worker's exit code names; the others are stopped.
+        LtgcError: of the kind that belongs to the first failing worker's exit code; the others are stopped.
     """
     workers = len(environments)
     environment = {**WAITING, **_threads(workers), **os.environ, **offline.OFFLINE_ENVIRONMENT}
@@ -90,17 +90,17 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], beat: Callable[[], None]
 
 
 def _threads(workers: int) -> dict[str, str]:
-    """Give each of several workers its share of the cores: each would take all of them otherwise."""
+    """Give each of several workers its share of the cores, as each would use all of them otherwise."""
     if workers == 1:
         return {}
     return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // workers))}
 
 
 def compile_cache(temporary: Path) -> Path:
-    """Return the folder of what torch compiles: on this node, for on a shared file system the ranks' caches race.
+    """Return the folder for what torch compiles, on this node: on a shared file system the ranks' caches race.
 
-    What lies in it is loaded as code, and anyone may write to the system's folder for temporary files: a folder of this
-    name that is not this user's own, or that others may write to, is left alone, and a fresh one is made instead.
+    Its contents are loaded as code, and anyone may write to the system's folder for temporary files. So a folder of
+    this name that belongs to another user, or that others may write to, is not used; a new one is made.
     """
     folder = temporary / f"ltgc_local_compiled_{os.getuid()}"
     with suppress(FileExistsError):
@@ -111,9 +111,9 @@ def compile_cache(temporary: Path) -> Path:
 
 
 def safe_path(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what keeps a process, and those that it starts, from importing out of the current folder.
+    """Return the variables that keep a process and its children from importing modules of the current folder.
 
-    An empty or relative entry of PYTHONPATH means the current folder, whatever lies there: those are left out.
+    Empty and relative entries of PYTHONPATH would do that, so they are left out.
     """
     paths = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
