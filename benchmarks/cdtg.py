@@ -31,11 +31,11 @@ from benchmarks.contest import Contender, time_in_turns
 from benchmarks.machine import pick_device
 from benchmarks.results import report
 from ltgc_local.methods.tgn.cdtg import training as cdtg_training
-from ltgc_local.methods.tgn.cdtg.adversarial_losses import discriminator_loss
+from ltgc_local.methods.tgn.cdtg.convolution import Blur
 from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
 from ltgc_local.methods.tgn.cdtg.generator import Widths
 from ltgc_local.methods.tgn.cdtg.layers import ModulatedConv
-from ltgc_local.methods.tgn.cdtg.resampling import Blur
+from ltgc_local.methods.tgn.cdtg.losses import discriminator_loss
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
 from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
 from ltgc_local.methods.tgn.cdtg.wavelet import Haar

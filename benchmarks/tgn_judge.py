@@ -55,7 +55,7 @@ def judge_run(root: Path) -> dict[str, Any]:
 def judge_photographs(root: Path) -> float:
     """Return the percent of the test images of a run's tail classes that the judge gets right."""
     test = open_corpus(read_run_recipe(root).data).test
-    rows = np.flatnonzero(np.isin(test.labels, list(read_manifest(RunDirectory(root)).tail_index)))
+    rows = np.flatnonzero(np.isin(test.labels, [entry.class_id for entry in read_manifest(RunDirectory(root)).tail]))
     pixels = np.stack([np.asarray(image.convert("L")) for image in test.images(rows)])
     return round(100 * float((judge(pixels) == test.labels[rows]).mean()), 1)
 

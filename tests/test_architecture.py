@@ -89,14 +89,11 @@ TEXT_STEPS = (
     "backends.text.transformers_models",
 )
 TGN_STEPS = (
-    *(
-        "methods.tgn.stages.train_alone",
-        "methods.tgn.stages.distill",
-        "methods.tgn.stages.train_generator",
-        "methods.tgn.stages.synthesize",
-        "methods.tgn.stages.measure",
-    ),
-    *("methods.tgn.stages.train_classifier", "methods.tgn.stages.evaluate_networks"),
+    "methods.tgn.stages.train_networks",
+    "methods.tgn.stages.train_generator",
+    "methods.tgn.stages.synthesize",
+    "methods.tgn.stages.measure",
+    "methods.tgn.stages.evaluate_networks",
 )
 
 

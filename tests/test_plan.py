@@ -147,5 +147,5 @@ def test_how_images_are_decoded_is_a_setting_of_every_step_and_of_decoded_files(
     plain, changed = make_recipe(), make_recipe(change)
     for step in build_plan(plain):
         assert step_settings(step, plain) != step_settings(step, changed)
-    names = [image_cache(Kmdn(), tmp_path, 32, recipe.data).preprocessing for recipe in (plain, changed)]
+    names = [image_cache(Kmdn(), tmp_path, recipe.data).preprocessing for recipe in (plain, changed)]
     assert names[0] != names[1]

@@ -16,7 +16,6 @@ from PIL import Image
 from ltgc_local.backends.images import is_flat, to_stored
 from ltgc_local.backends.protocols import Drawing, DrawSettings
 from ltgc_local.errors import BackendError
-from ltgc_local.methods.ltgc.stages import draw
 from ltgc_local.methods.ltgc.stages.draw import MAX_FLAT_TRIES
 from ltgc_local.records import Description
 from ltgc_local.runs.files import Lines, decode_png
@@ -128,14 +127,14 @@ def test_img2img_starts_from_training_images_of_the_class_that_are_recorded(make
     sources = [rows[image.init_image] for image in artefact.rows]
     assert [int(train.labels[row]) for row in sources] == [1] * 6 + [4] * 6
     assert [image.tobytes() for image in train.images(sources)] == model.sources[::-1]
-    assert sources == [draw.source_row(stage, description) for description in wanted]  # whatever the batch
+    assert sources == [stage.source_row(description) for description in wanted]  # whatever the batch
     assert len(set(sources)) > 4
     assert model.strengths == {0.5}
 
 
 def test_every_round_may_start_from_another_image(make_stage: Any) -> None:
     stage = make_stage("draw", *IMG2IMG)
-    rounds = [[draw.source_row(stage, replace(described(i), round=r)) for i in range(8)] for r in (0, 1)]
+    rounds = [[stage.source_row(replace(described(i), round=r)) for i in range(8)] for r in (0, 1)]
     assert rounds[0] != rounds[1]
 
 
@@ -160,7 +159,7 @@ def test_a_class_without_training_images_is_drawn_from_noise_and_the_log_says_so
         chunks = stage.chunks()
     name = stage.corpus.class_names[1]
     assert [r.getMessage() for r in caplog.records] == [
-        f"draw: class {name!r} has no training image to start from; it is drawn from noise alone"
+        f"draw: class {name!r} has no training image to start from; its images start from noise alone"
     ]
     rows = [row for chunk in chunks for artefact in stage.make_chunk(chunk) for row in artefact.rows]
     assert [(row.class_id, bool(row.init_image)) for row in rows] == [(1, False), (1, False), (4, True), (4, True)]
@@ -172,8 +171,8 @@ def test_a_flat_image_is_started_again_from_another_one(make_stage: Any) -> None
     model = NoiseT2i(num_flat=1)
     stage = make_stage("draw", *IMG2IMG, model=model)
     (artefact,) = stage.make_chunk([described(3)])
-    row = draw.source_row(stage, described(3), attempt=1)
-    assert row is not None and row != draw.source_row(stage, described(3))
+    row = stage.source_row(described(3), attempt=1)
+    assert row is not None and row != stage.source_row(described(3))
     assert artefact.rows[0].init_image == stage.corpus.train.keys[row]
 
 

@@ -10,9 +10,9 @@ import torch
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import ModelOptions
-from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge
 from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
 from ltgc_local.methods.tgn.cdtg.generator import Widths
+from ltgc_local.methods.tgn.cdtg.losses import ClipJudge
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator
 from ltgc_local.methods.tgn.cdtg.training import CdtgTraining
 from ltgc_local.methods.tgn.network import TailNetwork, build_network

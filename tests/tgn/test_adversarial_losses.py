@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ltgc_local.methods.tgn.cdtg.adversarial_losses import (
+from ltgc_local.methods.tgn.cdtg.losses import (
     discriminator_loss,
     generator_loss,
     path_lengths,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ltgc_local.errors import ArtefactError, BackendError
-from ltgc_local.methods.tgn.cdtg.real_features import to_images
+from ltgc_local.methods.tgn.cdtg.pixels import to_images
 from ltgc_local.methods.tgn.cdtg.tail_generator import TailGenerator, load_tail_generator
 from ltgc_local.methods.tgn.cdtg.training import CdtgTraining, _lazy_adam
 from ltgc_local.methods.tgn.cdtg.warm_start import start_from

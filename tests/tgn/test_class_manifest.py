@@ -29,7 +29,7 @@ def test_indices_follow_the_rank_and_equal_counts_the_class_id() -> None:
     manifest = build_manifest(NAMES, COUNTS, Split(head_percent=40.0))
     assert [(e.class_id, e.index) for e in manifest.head] == [(0, 0), (4, 1)]
     assert [(e.class_id, e.index) for e in manifest.tail] == [(1, 0), (3, 1), (2, 2)]
-    assert manifest.tail_index == {1: 0, 3: 1, 2: 2}
+    assert [entry.class_id for entry in manifest.tail] == [1, 3, 2]
     assert [e.prompt for e in manifest.tail] == ["A photo of a bridge", "A photo of a airport", "A photo of a dam"]
 
 

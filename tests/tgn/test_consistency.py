@@ -12,7 +12,7 @@ from PIL import Image
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import ModelOptions
-from ltgc_local.methods.tgn.cdtg.consistency import consistency_loss
+from ltgc_local.methods.tgn.cdtg.losses import consistency_loss
 from tests.tgn.cdtg_parts import CLIP, build_judge, build_tail_network, build_training
 
 

@@ -16,8 +16,8 @@ from ltgc_local.backends.protocols import AdapterSettings, Drawing, DrawSettings
 from ltgc_local.backends.sdxl.denoise import strength_of
 from ltgc_local.backends.sdxl.engine import DiffusersSdxl
 from ltgc_local.errors import ArtefactError, BackendError
-from ltgc_local.methods.tgn.diffusion.adapter_training import AdapterTraining, TailImages
-from ltgc_local.methods.tgn.tail_features import FeatureSpace
+from ltgc_local.methods.tgn.adapter_training import AdapterTraining, TailImages
+from ltgc_local.methods.tgn.feature_space import FeatureSpace
 from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.runs.files import Tensors
 from ltgc_local.training.trainer import Trainer

@@ -158,9 +158,8 @@ def test_r_decides_whether_the_real_image_matters(again: Callable[..., TgnRun]) 
         stage = TgnRun(recipe, other.run).stage("diffusion/0/draw")
         wanted = stage.chunks()[0][0]
         rows = np.flatnonzero(stage.corpus.train.labels == wanted.class_id)[:2].tolist()
-        entries = {entry.class_id: entry for entry in read_manifest(other.run).tail}
         images = stage.corpus.train.images(rows)
-        one, two = (stage._steering([wanted], [image], entries, [5]) for image in images)
+        one, two = (stage.steering([wanted], [image], [5]) for image in images)
         assert one is not None and two is not None
         assert bool((one == two).all()) is is_same
 
@@ -168,11 +167,11 @@ def test_r_decides_whether_the_real_image_matters(again: Callable[..., TgnRun]) 
 def test_img2img_starts_from_the_real_image_and_too_small_an_r_is_told(again: Callable[..., TgnRun]) -> None:
     other = again("diffusion.strength=from_r", "diffusion.r=0.7", "diffusion.conditioning=none")
     stage = other.stage("diffusion/0/draw")
-    assert draw_tail.draw_settings(stage, stage.model).strength == pytest.approx(0.607, abs=0.0011)
+    assert stage.draw_settings().strength == pytest.approx(0.607, abs=0.0011)
     settings = other.recipe.diffusion.model_copy(update={"r": 0.1})
     low = TgnRun(other.recipe.model_copy(update={"diffusion": settings}), other.run).stage("diffusion/0/draw")
     with pytest.raises(BackendError, match=r"r 0\.1 stands for strength 0\.01., which of 3 steps is less than one"):
-        draw_tail.draw_settings(low, stage.model)
+        low.draw_settings()
 
 
 def test_the_end_of_the_run_names_it_and_shows_acceptance(run: TgnRun) -> None:

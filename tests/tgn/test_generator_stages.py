@@ -177,7 +177,7 @@ def test_an_r_that_was_not_trained_is_warned_of(tiny: TgnRun, caplog: pytest.Log
     stage = TgnRun(tiny.recipe.model_copy(update={"cdtg": settings}), tiny.run).stage("generated")
     with caplog.at_level(logging.WARNING):
         stage.chunks()
-    assert "r is 0.05, but the generator was trained with 0.8 to 0.8" in caplog.text
+    assert "r is 0.05, but the generator was trained with r from 0.8 to 0.8" in caplog.text
     caplog.clear()
     settings = settings.model_copy(update={"r_train_low": 0.05})
     stage = TgnRun(tiny.recipe.model_copy(update={"cdtg": settings}), tiny.run).stage("generated")

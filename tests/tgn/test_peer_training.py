@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ltgc_local.errors import BackendError, DataError
-from ltgc_local.methods.tgn.kmdn.peer_training import (
+from ltgc_local.methods.tgn.kmdn import (
     DistillEpoch,
     Peer,
     PeerTraining,

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ltgc_local.methods.tgn.cdtg import real_features
-from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures, mirror, to_images
+from ltgc_local.methods.tgn.cdtg.pixels import mirror, to_images
+from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures
 from ltgc_local.methods.tgn.network import TailNetwork
 from tests.tgn.cdtg_parts import build_tail_network, real_images
 

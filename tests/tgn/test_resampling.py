@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.methods.tgn.cdtg.resampling import Blur
+from ltgc_local.methods.tgn.cdtg.convolution import Blur
 from ltgc_local.methods.tgn.cdtg.wavelet import Haar
 
 TAPS = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64

@@ -16,8 +16,7 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.evaluation.metrics import f1_scores
 from ltgc_local.methods.tgn.budget import Member
 from ltgc_local.methods.tgn.classes import read_manifest
-from ltgc_local.methods.tgn.network import load_network, load_tail_network
-from ltgc_local.methods.tgn.stages import train_classifier
+from ltgc_local.methods.tgn.network import load_network
 from ltgc_local.pipeline.preview import read_figures
 from ltgc_local.runs.arrays import read_table
 from tests.tgn.conftest import TgnRun
@@ -46,7 +45,7 @@ def test_distillation_gives_both_networks_and_its_history_says_who_learnt(finish
     alone = load_file(finished.run.files("kmdn/tail", "network")[0])
     distilled = load_file(finished.run.files("kmdn/distill", "tail")[0])
     assert not torch.equal(alone["network.conv1.0.weight"], distilled["network.conv1.0.weight"])
-    assert load_tail_network(finished.run, "kmdn/distill", "cpu").backbone.facts["num_classes"] == 6
+    assert finished.stage("measure").tail_network.backbone.facts["num_classes"] == 6
 
 
 def test_the_list_names_every_image_and_what_it_was_made_from(finished: TgnRun) -> None:
@@ -75,14 +74,14 @@ def test_what_is_missing_of_the_budget_is_an_error(finished: TgnRun, monkeypatch
 
 def test_the_arms_differ_in_their_images_alone(finished: TgnRun) -> None:
     arms = {arm: finished.stage(f"train/{arm}") for arm in ("tgn", "control")}
-    part = train_classifier.merged_images(arms["tgn"])
+    part = arms["tgn"].merged_images()
     assert (len(part), Counter(part.labels.tolist())) == (99, {8: 4, 5: 22, 3: 33, 4: 40})
     rates = {}
     for arm, stage in arms.items():
         (epoch,) = [json.loads(line) for line in stage.run.files(f"train/{arm}", "history")[0].open()]
         rates[arm] = epoch["losses"]["loss"]
     assert rates["tgn"] != rates["control"]
-    assert train_classifier.num_draws(finished.recipe, arms["control"]) == 2480 + 99
+    assert arms["control"].num_draws() == 2480 + 99
 
 
 def test_the_figures_are_those_of_the_stored_predictions(finished: TgnRun) -> None:
@@ -152,4 +151,4 @@ def test_equal_steps_give_the_control_as_many(start_run: Callable[..., TgnRun]) 
     (epoch,) = [json.loads(line) for line in run.run.files("train/control", "history")[0].open()]
     assert epoch["epoch"] == 0
     # tail classes have 307 images: 6 * 300 - 307 = 1493 to generate
-    assert train_classifier.num_draws(run.recipe, run.stage("train/control")) == 2480 + 1493
+    assert run.stage("train/control").num_draws() == 2480 + 1493

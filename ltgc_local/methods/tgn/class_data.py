@@ -16,7 +16,7 @@ from ltgc_local.training.images import Source
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of a split, as a source of images. It pickles."""
+    """Some rows of a split, as a source of images. Picklable."""
 
     name: str
     split: Source
@@ -46,5 +46,11 @@ class Part:
 
 
 def part_of(split: Source, class_ids: Sequence[int], name: str) -> Part:
-    """Return the images of these classes; ``name`` names the file of decoded ones."""
+    """Return the images of these classes; the file of decoded images is called ``name``."""
     return Part(name, split, np.flatnonzero(np.isin(split.labels, class_ids)))
+
+
+def index_labels(labels: NDArray[np.int64], class_ids: Sequence[int]) -> NDArray[np.int64]:
+    """Return the place of each label (N,) in ``class_ids``, all of which are among them."""
+    place = {class_id: number for number, class_id in enumerate(class_ids)}
+    return np.array([place[label] for label in labels.tolist()], dtype=np.int64)

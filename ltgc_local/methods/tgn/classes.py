@@ -1,14 +1,17 @@
-"""The class manifest: head and tail by rank of TRAINING counts, and the one numbering that every step goes by.
+"""The class manifest: head and tail by rank of TRAINING counts, and the numbering that every step uses.
 
-An entry's ``index`` is the class's logit in its network, its label in the generator and its row among the prompts. The
-released code numbers each of them by another list, so that its labels, networks and prompts are of different classes.
+An entry's ``index`` is the class's logit in its network, its label in the generator and its row among the prompts.
+Differs from the released code, which numbers each of these by a different list, so that labels, networks and prompts
+refer to different classes.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from ltgc_local.errors import DataError, RecipeError
 from ltgc_local.recipe.tgn import Split
@@ -18,51 +21,59 @@ from ltgc_local.runs.directory import RunDirectory
 
 @dataclass(frozen=True)
 class ClassEntry(Record):
-    """One class: ids, what prompts call it, and on which side it is."""
+    """One class: its ids, its prompt, and its side."""
 
     class_id: int
     class_name: str
     prompt: str
     num_train: int
     is_head: bool
-    index: int  # within head or within tail, the class with most training images first
+    index: int  # within head or within tail; the class with the most training images is 0
 
 
 @dataclass(frozen=True)
 class ClassManifest:
-    """All classes; ``head`` and ``tail`` in the order of their indices."""
+    """All classes."""
 
     entries: tuple[ClassEntry, ...]
 
+    @cached_property
+    def sides(self) -> dict[str, tuple[ClassEntry, ...]]:
+        """``head`` and ``tail``, each in the order of its indices."""
+        ordered = sorted(self.entries, key=lambda entry: entry.index)
+        return {side: tuple(e for e in ordered if e.is_head == (side == "head")) for side in ("head", "tail")}
+
     @property
     def head(self) -> tuple[ClassEntry, ...]:
-        return self._side(True)
+        return self.sides["head"]
 
     @property
     def tail(self) -> tuple[ClassEntry, ...]:
-        return self._side(False)
+        return self.sides["tail"]
+
+    @cached_property
+    def by_id(self) -> dict[int, ClassEntry]:
+        """Class id -> entry, ascending."""
+        return {entry.class_id: entry for entry in sorted(self.entries, key=lambda entry: entry.class_id)}
 
     @property
-    def tail_index(self) -> dict[int, int]:
-        """Class id -> index, of the tail."""
-        return {entry.class_id: entry.index for entry in self.tail}
-
-    def _side(self, is_head: bool) -> tuple[ClassEntry, ...]:
-        return tuple(sorted((e for e in self.entries if e.is_head == is_head), key=lambda entry: entry.index))
+    def prompts(self) -> list[str]:
+        """The prompt of each class, by class id."""
+        return [entry.prompt for entry in self.by_id.values()]
 
 
 def build_manifest(class_names: Sequence[str], counts: Mapping[int, int], settings: Split) -> ClassManifest:
     """Rank the classes and split them.
 
-    The head is the int(C * head_percent / 100) classes with most training images (of equal ones the lower id first), or
-    those that the recipe names.
+    The head is the int(C * head_percent / 100) classes with the most training images (lower ids first on ties), or the
+    classes that the recipe names.
 
     Args:
         counts: class id -> number of training images.
 
     Raises:
         DataError: a class has no training image, or one side would be empty.
-        RecipeError: the recipe names a class that is not there.
+        RecipeError: the recipe names an unknown class.
     """
     empty = [class_names[class_id] for class_id, count in counts.items() if count == 0]
     if empty:
@@ -80,25 +91,25 @@ def build_manifest(class_names: Sequence[str], counts: Mapping[int, int], settin
         raise DataError(
             f"split: of {len(ranked)} classes none is left for the {side}; type for example --set split.head_percent=50"
         )
-    indices = {True: 0, False: 0}
-    entries = []
+    entries, sizes = [], Counter[bool]()
     for class_id in ranked:
         name, is_head = class_names[class_id], class_id in head
         prompt = settings.prompt.replace("{}", name)
-        entries.append(ClassEntry(class_id, name, prompt, counts[class_id], is_head, indices[is_head]))
-        indices[is_head] += 1
+        entries.append(ClassEntry(class_id, name, prompt, counts[class_id], is_head, sizes[is_head]))
+        sizes[is_head] += 1
     return ClassManifest(tuple(entries))
 
 
 def read_manifest(run: RunDirectory, step: str = "classes") -> ClassManifest:
-    """Read what the step ``classes`` wrote."""
+    """Read the manifest that the step ``classes`` wrote."""
     return ClassManifest(tuple(run.records(step, "classes", ClassEntry)))
 
 
 def _named(text: str, class_names: Sequence[str]) -> set[int]:
+    """Return the ids of the classes that ``head_classes`` lists by name or id."""
     ids = {name.casefold(): class_id for class_id, name in enumerate(class_names)}
     found = set()
-    for word in filter(None, (part.strip() for part in text.split(","))):
+    for word in filter(None, map(str.strip, text.split(","))):
         if word.isdecimal() and int(word) < len(class_names):
             found.add(int(word))
         elif word.casefold() in ids:

@@ -1,28 +1,27 @@
-"""A network of this method with the pictures that it reads, as a file: built, written and loaded from what it says.
+"""TGN's networks: built from a recipe, written to a file, loaded, and applied to images.
 
-What is written has the weights as safetensors and, as the file's metadata, all that it takes to build it again.
+The file holds the weights as safetensors and, in its metadata, everything needed to rebuild the network.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 
 from ltgc_local.backends.protocols import BackboneOptions
 from ltgc_local.backends.registry import find_backend, load_model
-from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe.inputs import Data
-from ltgc_local.recipe.learning import TrainingOptions
-from ltgc_local.recipe.tgn import Backbone
+from ltgc_local.recipe.tgn import Backbone, Cdtg
 from ltgc_local.runs.arrays import read_tensors
-from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.disk import redo_file
 from ltgc_local.runs.files import Tensors
 from ltgc_local.training.images import ImageCache
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SquareResize:
-    """An RGB image at a network's size, bilinear; proportions are not kept (released code). It pickles."""
+    """Resizes to a network's size, bilinear, RGB; the aspect ratio is not kept (released code). Picklable."""
 
     size_px: int
 
@@ -41,6 +40,12 @@ class SquareResize:
         rgb = image.convert("RGB")
         size = (self.size_px, self.size_px)
         return rgb if rgb.size == size else rgb.resize(size, Image.Resampling.BILINEAR)
+
+
+def read_square(images: Sequence[Image.Image], size_px: int, device: torch.device | str) -> torch.Tensor:
+    """Return images resized to squares, (B, 3, S, S) in [-1, 1], on a device."""
+    pixels = np.stack([np.asarray(image) for image in map(SquareResize(size_px), images)])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(device).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,14 @@ class Network:
         return torch.tensor(self.mean).view(1, 3, 1, 1), torch.tensor(self.std).view(1, 3, 1, 1)
 
     def to_file(self, kind: str, weights: dict[str, torch.Tensor] | None = None) -> Tensors:
-        """Return the artefact that ``load_network`` reads, of the network's weights or of others of its form."""
+        """Return the file that ``load_network`` reads, with the network's weights or with ``weights``."""
         facts = {**self.backbone.facts, "mean": self.mean, "std": self.std, "size_px": self.size_px}
         tensors = {name: tensor.detach().cpu() for name, tensor in (weights or self.backbone.state_dict()).items()}
         return Tensors(kind, tensors, metadata={"network": json.dumps(facts)})
 
 
 def build_network(settings: Backbone, num_classes: int, feature: str | None, folder: Path | None) -> Network:
-    """Build a network of a recipe's block; its random weights come from torch's global generator."""
+    """Build a network from a recipe's block; random weights come from torch's global generator."""
     options = BackboneOptions(
         architecture=settings.architecture,
         num_classes=num_classes,
@@ -78,10 +83,10 @@ def build_network(settings: Backbone, num_classes: int, feature: str | None, fol
 
 
 def load_network(path: Path) -> Network:
-    """Load what ``Network.to_file`` wrote, in eval mode on the CPU.
+    """Load a file that ``Network.to_file`` wrote, in eval mode on the CPU.
 
     Raises:
-        ArtefactError: it is damaged.
+        ArtefactError: the file is damaged.
     """
     try:
         weights, facts = read_tensors(path, "network")
@@ -96,7 +101,7 @@ def load_network(path: Path) -> Network:
 class TailNetwork(nn.Module):
     """The tail network as the generator uses it: frozen, in eval mode, on images (B, 3, H, W) in [-1, 1].
 
-    Gradients reach the images and no weight. Any size that the architecture takes will do.
+    Gradients reach the images but no weight. Images may have any size that the architecture accepts.
     """
 
     mean: torch.Tensor
@@ -122,8 +127,21 @@ class TailNetwork(nn.Module):
         """Return the feature maps (B, D, h, w) alone."""
         return self.backbone.maps(self._normalise(images))
 
+    @torch.inference_mode()
+    def pooled_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Return the feature maps averaged over places, (B, D), float32, on the CPU."""
+        maps = self.features(read_square(images, self.size_px, self.mean.device))
+        return maps.float().mean((2, 3)).cpu().clone()
+
+    @torch.inference_mode()
+    def probabilities(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Return the probabilities of the tail classes by index, (B, T), on the CPU."""
+        logits, _ = self(read_square(images, self.size_px, self.mean.device))
+        probabilities: torch.Tensor = logits.float().softmax(1).cpu()
+        return probabilities
+
     def use_batch_statistics(self) -> None:
-        """Normalise by each batch, as the released code does, which leaves the network in training mode."""
+        """Normalise by batch statistics: the released code leaves the network in training mode."""
         self._batch_statistics = True
         self.train()
 
@@ -135,13 +153,8 @@ class TailNetwork(nn.Module):
         return ((images + 1) / 2 - self.mean) / self.std
 
 
-def load_tail_network(run: RunDirectory, step: str, device: str) -> TailNetwork:
-    """Load the tail network that a step wrote, among the two that distilled each other or alone."""
-    path = (run.files(step, "tail") or run.files(step, "network"))[0]
-    return with_channels_last(TailNetwork(load_network(path)), device)
-
-
-def image_cache(settings: TrainingOptions, folder: Path, size_px: int, data: Data) -> ImageCache:
-    """Return how images are decoded for a network of this method."""
-    preprocessing = f"square {size_px} bilinear\0{data.pixels_by}"
-    return ImageCache(SquareResize(size_px), preprocessing, folder, settings.in_memory_mib, settings.decode_workers)
+def image_cache(settings: Backbone | Cdtg, folder: Path, data: Data) -> ImageCache:
+    """Return the cache of images decoded for a network of this method."""
+    preprocessing = f"square {settings.size_px} bilinear\0{data.pixels_by}"
+    resize = SquareResize(settings.size_px)
+    return ImageCache(resize, preprocessing, folder, settings.in_memory_mib, settings.decode_workers)

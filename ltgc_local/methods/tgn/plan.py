@@ -7,18 +7,18 @@ from ltgc_local.methods.ltgc.plan import BUDGET, DESCRIBE, EXTEND
 from ltgc_local.model_store.cards import Role
 from ltgc_local.recipe import DescribedRecipe, DiffusionRecipe, TgnRecipe
 
-CLASS_MANIFEST = StageSpec("tgn.stages.class_manifest:ClassManifestStage")
-TRAIN_ALONE = StageSpec("tgn.stages.train_alone:TrainAloneStage", "distributed")
-DISTILL = StageSpec("tgn.stages.distill:DistillStage", "distributed")
+CLASS_MANIFEST = StageSpec("tgn.stages.merge:ClassManifestStage")
+TRAIN_ALONE = StageSpec("tgn.stages.train_networks:TrainAloneStage", "distributed")
+DISTILL = StageSpec("tgn.stages.train_networks:DistillStage", "distributed")
 TRAIN_GENERATOR = StageSpec("tgn.stages.train_generator:TrainGeneratorStage", "distributed")
 SYNTHESIZE = StageSpec("tgn.stages.synthesize:SynthesizeStage")
 TRAIN_ADAPTER = StageSpec("tgn.stages.train_adapter:TrainAdapterStage")
 DRAW_TAIL = StageSpec("tgn.stages.draw_tail:DrawTailStage", "chunks")
 ACCEPT = StageSpec("tgn.stages.accept:AcceptStage", "chunks")
-COLLECT_ACCEPTED = StageSpec("tgn.stages.collect_accepted:CollectAcceptedStage")
+COLLECT_ACCEPTED = StageSpec("tgn.stages.accept:CollectAcceptedStage")
 MERGE = StageSpec("tgn.stages.merge:MergeStage")
 MEASURE = StageSpec("tgn.stages.measure:MeasureStage")
-TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_classifier:TrainClassifierStage", "distributed")
+TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_networks:TrainClassifierStage", "distributed")
 EVALUATE_NETWORKS = StageSpec("tgn.stages.evaluate_networks:EvaluateNetworksStage")
 
 DEVICE = "models.device"

@@ -1,17 +1,22 @@
-"""What every stage of TGN may ask for besides the recipe, the data and its model."""
+"""What TGN's stages share: the device, the class manifest, the tail network, and decoded images."""
 
 from __future__ import annotations
 
 from functools import cached_property
 
-from ltgc_local.backends.torch_device import resolve_device
+import torch
+
+from ltgc_local.backends.torch_device import resolve_device, with_channels_last
 from ltgc_local.methods.stage import Stage
 from ltgc_local.methods.tgn.classes import ClassManifest, read_manifest
-from ltgc_local.methods.tgn.network import TailNetwork, load_tail_network
+from ltgc_local.methods.tgn.network import TailNetwork, image_cache, load_network
+from ltgc_local.recipe.tgn import Backbone, Cdtg
+from ltgc_local.training.distributed import main_process_first
+from ltgc_local.training.images import Source
 
 
 class TgnStage(Stage):
-    """Reads the manifest of the classes and the tail network, of steps that have them among their inputs."""
+    """Reads the class manifest and the tail network, for steps that have them among their inputs."""
 
     @property
     def device(self) -> str:
@@ -20,10 +25,17 @@ class TgnStage(Stage):
 
     @cached_property
     def manifest(self) -> ClassManifest:
-        """Head and tail, and the one numbering of the classes."""
         return read_manifest(self.run, self.input("classes"))
 
     @cached_property
     def tail_network(self) -> TailNetwork:
-        """The tail network, frozen, on the step's device."""
-        return load_tail_network(self.run, self.input("tail network"), self.device)
+        """The tail network, frozen: distilled, or trained alone where the recipe does not distill."""
+        step = self.input("tail network")
+        path = (self.run.files(step, "tail") or self.run.files(step, "network"))[0]
+        return with_channels_last(TailNetwork(load_network(path)), self.device)
+
+    def decode(self, settings: Backbone | Cdtg, source: Source) -> torch.Tensor:
+        """Decode images at a network's size, (N, 3, H, W) uint8."""
+        images = image_cache(settings, self.run.decoded, self.recipe.data)
+        with main_process_first(self.recipe.models.device):  # which decodes for all
+            return images.load(source)

@@ -1,16 +1,17 @@
-"""Draw: the text-to-image model turns descriptions into images; also every redraw of refined descriptions.
+"""Draw: the text-to-image model generates an image from each description; also every redraw of refined descriptions.
 
 Differs from the paper, as options: an image may start from a training image of its class instead of from noise alone
-(``draw.img2img_strength``); which one is drawn by seed and recorded. And CLIP may be in memory beside the model that
-draws (``draw.clip_features``): what it says of each image, as it is stored, is then written beside the shard.
+(``draw.img2img_strength``); the seed chooses which, and the choice is recorded. CLIP may share memory with the
+text-to-image model (``draw.clip_features``); its features of each image, as stored, are then written next to the shard.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -27,104 +28,123 @@ from ltgc_local.recipe.generation import Draw
 from ltgc_local.records import Description
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Tensors, encode_png
 
-Row = TypeVar("Row")
-Made = tuple[GeneratedImage, np.ndarray | None]  # and its pixels (1, 3, H, W) as the co-resident clip reads them
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+Encoded: TypeAlias = "tuple[GeneratedImage, np.ndarray | None]"  # with its pixels (1, 3, H, W) for CLIP, if in memory
 
 MAX_FLAT_TRIES = 3
-ENCODERS = 8  # threads that resize and encode while the model draws on
+ENCODERS = 8  # threads that resize and encode images while the model generates the next ones
 
 log = logging.getLogger(__name__)
 
 
-class DrawStage(ChunkedStage[LtgcRecipe, Description]):
+class GeneratingStage(Stage, Generic[Item, Made]):
+    """Generates an image per item with a text-to-image model; images without content are generated again."""
+
+    @abstractmethod
+    def drawings(self, items: Sequence[Item], attempt: int) -> list[Drawing]:
+        """Return what to generate for each item; attempts differ in their noise."""
+
+    @abstractmethod
+    def store(self, item: Item, drawing: Drawing, image: Image.Image, attempt: int) -> Made:
+        """Prepare an image for its file; called in threads while the model generates the next ones."""
+
+    def generate(self, items: Sequence[Item], settings: DrawSettings) -> list[Made]:
+        """Return what ``store`` makes of each item's image, in order.
+
+        Raises:
+            BackendError: an image still has no content after ``MAX_FLAT_TRIES``.
+        """
+        model: TextToImageModel = self.model
+        made: dict[int, Future[Made]] = {}
+        wanted: dict[int, Drawing] = {}
+        with ThreadPoolExecutor(ENCODERS) as encoders:
+            for attempt in range(MAX_FLAT_TRIES):
+                left = [place for place in range(len(items)) if place not in made]
+                if not left:
+                    break
+                wanted = dict(zip(left, self.drawings([items[place] for place in left], attempt), strict=True))
+                for i, image in model.draw(list(wanted.values()), settings):
+                    if not is_flat(image):
+                        place = left[i]
+                        made[place] = encoders.submit(self.store, items[place], wanted[place], image, attempt)
+                        self.progress.advance()
+        for place, drawing in wanted.items():
+            if place not in made:
+                raise BackendError(
+                    f"draw: {MAX_FLAT_TRIES} images of {drawing.prompt!r} came out as one flat colour: the UNet "
+                    "overflows (the VAE was tried in float32 too); type --set models.dtype=bfloat16"
+                )
+        return [made[place].result() for place in range(len(items))]
+
+
+class DrawStage(ChunkedStage[LtgcRecipe, Description], GeneratingStage[Description, Encoded]):
     """Generates one image per description."""
 
     def chunks(self) -> list[Sequence[Description]]:
-        """Return the descriptions to draw; the existing ones have a photograph already (the released code, too)."""
+        """Return the descriptions to draw: not the existing ones, which already have a real image."""
         found = self.run.records(self.input("descriptions"), "descriptions", Description)
         wanted = sorted((d for d in found if d.source != "existing"), key=lambda d: d.key)
         if self.recipe.draw.img2img_strength is not None:
             with_images = set(self.corpus.train.labels.tolist())
             for class_id in sorted({d.class_id for d in wanted} - with_images):
                 name = self.corpus.class_names[class_id]
-                log.warning("draw: class %r has no training image to start from; it is drawn from noise alone", name)
+                log.warning(
+                    "draw: class %r has no training image to start from; its images start from noise alone", name
+                )
         return split(wanted, self.recipe.draw.shard_size)
 
     def make_chunk(self, chunk: Sequence[Description]) -> list[Artefact]:
-        """Draw a chunk; an image without content is drawn again from other noise, and the seed of that is recorded."""
-        model: TextToImageModel = self.model
-        clip: ClipModel | None = self.co_resident_model
-        settings, corpus = draw_settings(self.recipe.draw), self.corpus  # opened here, not by several threads at once
-
-        def source(place: int, attempt: int) -> int | None:
-            return source_row(self, chunk[place], attempt)
-
-        def drawings(places: Sequence[int], attempt: int) -> list[Drawing]:
-            descriptions = [chunk[place] for place in places]
-            return self._drawings(descriptions, [source(place, attempt) for place in places], attempt)
-
-        def row(place: int, drawing: Drawing, image: Image.Image, attempt: int) -> Made:
-            return _row(self.recipe.draw, corpus, chunk[place], image, drawing.seed, source(place, attempt), clip)
-
-        made = draw_each(model, settings, len(chunk), drawings, row, self.progress.advance)
+        clip: ClipModel | None = self.co_resident_model  # loaded here, and not by several threads at once
+        made = self.generate(chunk, draw_settings(self.recipe.draw))
         images = Images("images", [image for image, _ in made])
-        return [images] if clip is None else [images, _features(clip, made, self.recipe.assess.batch_size)]
+        return [images] if clip is None else [images, self._features(clip, made)]
 
-    def _drawings(self, batch: Sequence[Description], sources: Sequence[int | None], attempt: int) -> list[Drawing]:
+    def drawings(self, items: Sequence[Description], attempt: int) -> list[Drawing]:
         again = ("again", attempt) if attempt else ()
-        rows = [row for row in sources if row is not None]
-        photographs = dict(zip(rows, self.corpus.train.images(rows), strict=True)) if rows else {}
+        rows = [self.source_row(description, attempt) for description in items]
+        sources = iter(self.corpus.train.images([row for row in rows if row is not None]))
         return [
             Drawing(
                 description.text,
                 self.seed("draw", *description.key, *again),
-                None if row is None else photographs[row],
+                None if row is None else next(sources),
             )
-            for description, row in zip(batch, sources, strict=True)
+            for description, row in zip(items, rows, strict=True)
         ]
 
+    def store(self, item: Description, drawing: Drawing, image: Image.Image, attempt: int) -> Encoded:
+        stored = to_stored(image, self.recipe.draw.stored_size_px, self.recipe.draw.stored_mode)
+        source = self.source_row(item, attempt)
+        clip: ClipModel | None = self.co_resident_model
+        made = generated_image(self.corpus, item.key, item.text, drawing.seed, source, stored)
+        return made, None if clip is None else to_pixels([stored], clip.resize)
 
-def draw_each(
-    model: TextToImageModel,
-    settings: DrawSettings,
-    number: int,
-    drawings: Callable[[Sequence[int], int], list[Drawing]],
-    row: Callable[[int, Drawing, Image.Image, int], Row],
-    advance: Callable[[int], None],
-) -> list[Row]:
-    """Draw ``number`` images, those without content again; return their rows in order.
+    def source_row(self, description: Description, attempt: int = 0) -> int | None:
+        """Return the row of the training image that a description's image starts from; None: from noise alone.
 
-    Args:
-        drawings: places and attempt -> what to draw there; attempts differ in their noise.
-        row: place, what was drawn, image and attempt -> the row; called in threads while the model draws on.
-        advance: called with 1 for each image that is done.
+        It may differ between rounds and attempts. A class without training images starts from noise.
+        """
+        if self.recipe.draw.img2img_strength is None:
+            return None
+        rows = np.flatnonzero(self.corpus.train.labels == description.class_id)
+        return int(rows[self.seed("img2img", *description.key, attempt) % len(rows)]) if len(rows) else None
 
-    Raises:
-        BackendError: an image stayed without content.
-    """
-    rows: dict[int, Future[Row]] = {}
-    wanted: list[Drawing] = []
-    with ThreadPoolExecutor(ENCODERS) as encoders:
-        for attempt in range(MAX_FLAT_TRIES):
-            left = [place for place in range(number) if place not in rows]
-            if not left:
-                break
-            wanted = drawings(left, attempt)
-            for i, image in model.draw(wanted, settings):
-                if not is_flat(image):
-                    rows[left[i]] = encoders.submit(row, left[i], wanted[i], image, attempt)
-                    advance(1)
-    if len(rows) < number:
-        first = next(i for i, place in enumerate(left) if place not in rows)
-        raise BackendError(
-            f"draw: {MAX_FLAT_TRIES} images of {wanted[first].prompt!r} came out as one flat colour: the UNet "
-            "overflows (the VAE was tried in float32 too); type --set models.dtype=bfloat16"
-        )
-    return [rows[place].result() for place in range(number)]
+    def _features(self, clip: ClipModel, made: Sequence[Encoded]) -> Tensors:
+        """Encode the images: unit rows (N, D) with the keys (N, 3) of their images."""
+        batches = split([pixels for _, pixels in made if pixels is not None], self.recipe.assess.batch_size)
+        try:
+            features = torch.cat([clip.encode_pixels(torch.from_numpy(np.concatenate(batch))) for batch in batches])
+        except torch.OutOfMemoryError as problem:
+            raise BackendError(
+                "draw: the GPU's memory does not hold CLIP's work next to the text-to-image model; type --set "
+                "draw.clip_features=false, or lower assess.batch_size"
+            ) from problem
+        return Tensors("features", {"keys": torch.tensor([row.key for row, _ in made]), "features": features})
 
 
 def draw_settings(asked: Draw) -> DrawSettings:
-    """Return what the recipe says of every drawing."""
+    """Return the settings that all images of a recipe share."""
     return DrawSettings(
         asked.size_px,
         asked.steps,
@@ -137,50 +157,18 @@ def draw_settings(asked: Draw) -> DrawSettings:
     )
 
 
-def source_row(stage: Stage[LtgcRecipe], description: Description, attempt: int = 0) -> int | None:
-    """Return the row of the training image that a description's image starts from; None: from noise alone.
-
-    Every round and attempt may start from another. A class without training images starts from noise.
-    """
-    if stage.recipe.draw.img2img_strength is None:
-        return None
-    rows = np.flatnonzero(stage.corpus.train.labels == description.class_id)
-    return int(rows[stage.seed("img2img", *description.key, attempt) % len(rows)]) if len(rows) else None
-
-
-def _row(
-    asked: Draw,
-    corpus: Corpus,
-    description: Description,
-    image: Image.Image,
-    seed: int,
-    source: int | None,
-    clip: ClipModel | None,
-) -> Made:
-    """Return an image as it is stored, and its pixels (1, 3, H, W) as the clip beside the model reads it."""
-    stored = to_stored(image, asked.stored_size_px, asked.stored_mode)
-    row = GeneratedImage(
+def generated_image(
+    corpus: Corpus, key: tuple[int, int, int], description: str, seed: int, source: int | None, stored: Image.Image
+) -> GeneratedImage:
+    """Encode a generated image, with its lineage; ``source`` is the training row behind it, if any."""
+    class_id, description_id, round_ = key
+    return GeneratedImage(
         image=encode_png(stored),
-        class_id=description.class_id,
-        class_name=corpus.class_names[description.class_id],
-        description_id=description.description_id,
-        description=description.text,
-        round=description.round,
+        class_id=class_id,
+        class_name=corpus.class_names[class_id],
+        description_id=description_id,
+        description=description,
+        round=round_,
         seed=seed,
         init_image="" if source is None else corpus.train.keys[source],
     )
-    return row, None if clip is None else to_pixels([stored], clip.resize)
-
-
-def _features(clip: ClipModel, made: Sequence[Made], batch_size: int) -> Tensors:
-    """Encode what was drawn: unit rows (N, D) with the keys (N, 3) of their images."""
-    found = [pixels for _, pixels in made if pixels is not None]
-    batches = [torch.from_numpy(np.concatenate(batch)) for batch in split(found, batch_size)]
-    try:
-        features = torch.cat([clip.encode_pixels(batch) for batch in batches])
-    except torch.OutOfMemoryError as problem:
-        raise BackendError(
-            "draw: the GPU's memory does not hold the clip's work beside the model that draws; type --set "
-            "draw.clip_features=false, or lower assess.batch_size"
-        ) from problem
-    return Tensors("features", {"keys": torch.tensor([row.key for row, _ in made]), "features": features})

@@ -1,9 +1,9 @@
-"""Adaptive discriminator augmentation (ADA, Karras et al. 2020): what lets a GAN learn from few images.
+"""Adaptive discriminator augmentation (ADA, Karras et al. 2020), which lets a GAN learn from few images.
 
-The discriminator sees real and generated images changed alike, each change with probability p; p rises while the
-discriminator is sure of too many real images, and falls otherwise. Up to p of about 0.8 the generator does not learn
-the changes themselves. Differs from StyleGAN2-ADA: all moves are one bilinear sampling at the image's own resolution,
-and R1 is taken at the changed image, for torch has no second derivative of sampling.
+Real and generated images are augmented alike before the discriminator sees them, each change with probability p; p
+rises while the discriminator is sure of too many real images, and falls otherwise. Up to about p = 0.8 the generator
+does not learn the changes themselves. Differs from StyleGAN2-ADA: all geometric changes are one bilinear sampling at
+the image's own resolution, and R1 is computed at the changed image, because torch has no second derivative of sampling.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-SHIFT = 1 / 8  # largest whole-pixel shift, and deviation of the fractional one, of height and width
+SHIFT = 1 / 8  # largest whole-pixel shift, and deviation of the fractional one, relative to height and width
 SCALE = 0.2  # deviation of the log2 of sizes
 BRIGHTNESS, CONTRAST, SATURATION = 0.2, 0.5, 1.0  # deviations: of values in [-1, 1], and of log2 factors
 
 
 class AdaptiveProbability:
-    """p, moved so that the mean sign of the discriminator's logits of real images, r_t, is ``target``."""
+    """p, adjusted so that r_t, the mean sign of the discriminator's logits on real images, approaches ``target``."""
 
     def __init__(self, target: float, images: int, every: int, most: float) -> None:
         """Start at p = 0.
 
         Args:
-            images: over how many images p may go from 0 to 1.
+            images: the number of images over which p may go from 0 to 1.
             every: steps between two changes of p.
-            most: what p does not exceed.
+            most: upper limit of p.
         """
         self.target, self.images, self.every, self.most = target, images, every, most
         self.p = 0.0
@@ -38,12 +38,12 @@ class AdaptiveProbability:
         self.last_r_t = 0.0
 
     def count(self, real_logits: torch.Tensor) -> None:
-        """Take note of the logits (B, 1) of real images."""
+        """Record the logits (B, 1) of real images."""
         signs = real_logits.detach().sign()
         self.signs = self.signs.to(signs.device) + torch.stack([signs.sum(), torch.ones_like(signs).sum()])
 
     def adapt(self, signs: torch.Tensor) -> None:
-        """Move p by the signs (2,) counted since the last time, of all processes together."""
+        """Move p by the signs (2,) counted since the last time, summed over processes."""
         total, number = signs.tolist()
         self.last_r_t = total / number
         direction = math.copysign(1, self.last_r_t - self.target) if self.last_r_t != self.target else 0
@@ -59,7 +59,7 @@ class AdaptiveProbability:
 
 
 def augment(images: torch.Tensor, p: float, rng: torch.Generator) -> torch.Tensor:
-    """Change each image (B, 3, H, W) at random, every kind of change with probability ``p``; differentiable.
+    """Change each image (B, 3, H, W) at random, each kind of change with probability ``p``; differentiable.
 
     Flips, quarter turns, whole-pixel shifts; then sizes, rotations, stretching, fractional shifts; then brightness,
     contrast, inverted luma, hue, saturation. ``rng`` is on the images' device.
@@ -75,7 +75,7 @@ def augment(images: torch.Tensor, p: float, rng: torch.Generator) -> torch.Tenso
 
 @dataclass(frozen=True)
 class _Changes:
-    """What is done to each image of a batch, (B,) or (2, B); 0 changes nothing."""
+    """The changes to each image of a batch, (B,) or (2, B); 0 changes nothing."""
 
     zoom: torch.Tensor  # log2 of sizes
     stretch: torch.Tensor  # log2 of width against height
@@ -86,14 +86,14 @@ class _Changes:
     whole: torch.Tensor  # shift by whole pixels, with 2 as the image's size
     flip: torch.Tensor  # 1 flips
     invert: torch.Tensor  # 1 inverts the luma
-    quarter: torch.Tensor  # angle, as all that follow
-    hue: torch.Tensor
-    before: torch.Tensor  # of the rotation before stretching
-    after: torch.Tensor
+    quarter: torch.Tensor  # angle of the quarter turns
+    hue: torch.Tensor  # angle
+    before: torch.Tensor  # angle of the rotation before stretching
+    after: torch.Tensor  # angle of the rotation after it
 
 
 def _draw(num: int, size: int, p: float, rng: torch.Generator) -> _Changes:
-    """Draw a batch's changes; all at once, for a draw of a few numbers costs a GPU as much as one of many."""
+    """Draw a batch's changes, all at once: on a GPU a few random numbers cost as much as many."""
     device = rng.device
     deviations, most = _amounts(device)
     normal = torch.randn(7, num, generator=rng, device=device) * deviations
@@ -101,7 +101,7 @@ def _draw(num: int, size: int, p: float, rng: torch.Generator) -> _Changes:
     shifts = ((2 * uniform[:2] - 1) * (SHIFT * size)).round() * (2 / size)
     steps = (uniform[2:5] * most).floor()
     angles = (2 * uniform[5:] - 1) * math.pi
-    # Two rotations with stretching between them: the probability that either is chosen is p.
+    # Two rotations with stretching in between: at least one is chosen with probability p.
     either = 1 - math.sqrt(1 - min(p, 1))
     chance = torch.rand(15, num, generator=rng, device=device)
     chosen = torch.cat([chance[:13] < p, chance[13:] < either])
@@ -113,16 +113,16 @@ def _draw(num: int, size: int, p: float, rng: torch.Generator) -> _Changes:
     )  # fmt: skip
 
 
-@cache  # a copy from the CPU would wait for all that the GPU has to do
+@cache  # a copy from the CPU would wait for the GPU's pending work
 def _amounts(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return deviations of what is normal (7, 1), and how many values there are of what is whole (3, 1)."""
+    """Return the deviations of the normal changes (7, 1), and the number of values of the discrete ones (3, 1)."""
     deviations = [SCALE, SCALE, 2 * SHIFT, 2 * SHIFT, BRIGHTNESS, CONTRAST, SATURATION]
     with torch.inference_mode(False):
         return torch.tensor(deviations, device=device)[:, None], torch.tensor([2.0, 2, 4], device=device)[:, None]
 
 
 def _moves(changes: _Changes) -> torch.Tensor:
-    """Return maps (B, 2, 3) from places in the changed image to places in the image, in [-1, 1].
+    """Return affine maps (B, 2, 3) from places in the changed image to places in the original, in [-1, 1].
 
     Flip . quarter turn . whole shift . zoom . rotation . stretching . rotation . fractional shift, multiplied out.
     """
@@ -137,19 +137,19 @@ def _moves(changes: _Changes) -> torch.Tensor:
 
 
 def _colours(changes: _Changes) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a matrix (B, 3, 3) of each image's colours and what is added to all three, (B, 1, 1)."""
+    """Return a matrix (B, 3, 3) for each image's colours and an offset for all three, (B, 1, 1)."""
     contrast = changes.contrast.exp2()
     luma, chroma = contrast * (1 - 2 * changes.invert), contrast * changes.saturation.exp2()
     # Rodrigues' rotation of the colour plane about the axis of greys.
     parts = torch.stack([luma, chroma * changes.hue.cos(), chroma * changes.hue.sin()], -1)
     matrix = (parts @ _colour_axes(parts.device)).view(-1, 3, 3)
-    # Brightness is added first: everything after it applies to it, too, and only its part along the greys is there.
+    # Brightness is added first, so the later changes apply to it as well; it lies on the axis of greys.
     return matrix, (luma * changes.brightness)[:, None, None]
 
 
 @cache
 def _colour_axes(device: torch.device) -> torch.Tensor:
-    """Return (3, 9): the projections on the axis of greys and off it, and the cross product with that axis."""
+    """Return (3, 9): the projections onto the axis of greys and off it, and the cross product with that axis."""
     with torch.inference_mode(False):
         luma = torch.full((3,), 1 / math.sqrt(3), device=device)
         grey = torch.outer(luma, luma)

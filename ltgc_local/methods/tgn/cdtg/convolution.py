@@ -1,8 +1,8 @@
-"""Convolutions whose second derivative costs what their first does.
+"""Convolutions whose second derivative is as cheap as the first, and StyleGAN2's blur.
 
-torch differentiates a convolution twice by convolutions with kernels as large as the maps, and of grouped ones by one a
-group: a path length of 256 px takes thousands of them. Here the gradients of a convolution are convolutions again, and
-theirs too, as in StyleGAN2-ADA's ``conv2d_gradfix``; where nothing is differentiated twice torch's own are taken.
+For second derivatives torch uses kernels as large as the maps, and one convolution per group for grouped ones: a path
+length at 256 px takes thousands of them. Here the gradients of a convolution, and their gradients, are convolutions
+again, as in StyleGAN2-ADA's ``conv2d_gradfix``. Outside ``differentiable_twice`` torch's own convolutions are used.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn as nn
+import torch.nn.functional as F
 
+BLUR = (1.0, 3.0, 3.0, 1.0)  # along one axis, before it is divided by its sum
 _TWICE: ContextVar[bool] = ContextVar("differentiable_twice", default=False)
 
 
 @contextmanager
 def differentiable_twice() -> Iterator[None]:
-    """What is convolved in here may be differentiated twice; it is neither compiled nor autocast."""
+    """Make the convolutions inside twice differentiable; they are neither compiled nor autocast."""
     token = _TWICE.set(True)
     try:
         yield
@@ -39,9 +42,8 @@ def convolve(
 ) -> torch.Tensor:
     """Convolve (B, I, H, W) with weights (O, I / groups, k, k), or if ``transposed`` (I, O / groups, k, k)."""
     if torch.compiler.is_compiling() or not _TWICE.get():
-        if transposed:
-            return torch.nn.functional.conv_transpose2d(maps, weight, bias, stride, padding, groups=groups)
-        return torch.nn.functional.conv2d(maps, weight, bias, stride, padding, groups=groups)
+        own = F.conv_transpose2d if transposed else F.conv2d
+        return own(maps, weight, bias, stride, padding, groups=groups)
     convolved: torch.Tensor = _Convolution.apply(maps, weight, _Geometry(stride, padding, groups, transposed))
     return convolved if bias is None else convolved + bias[:, None, None]
 
@@ -60,7 +62,7 @@ class _Geometry:
         return (*both, self.transposed, self.output_padding, self.groups)
 
     def back(self, inputs: torch.Size, outputs: torch.Size, kernel: torch.Size) -> _Geometry:
-        """Return the convolution that takes gradients of ``outputs`` to those of ``inputs``, by the same weights."""
+        """Return the convolution from gradients of ``outputs`` to those of ``inputs``, with the same weights."""
         if self.transposed:
             return replace(self, transposed=False, output_padding=(0, 0))
         height, width = (
@@ -70,7 +72,7 @@ class _Geometry:
 
 
 class _Convolution(torch.autograd.Function):
-    """Bilinear in maps and weights, so that each gradient is one of the two again."""
+    """Bilinear in maps and weights, so each gradient is a convolution or a weight gradient again."""
 
     @staticmethod
     def forward(ctx: Any, maps: torch.Tensor, weight: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
@@ -92,7 +94,7 @@ class _Convolution(torch.autograd.Function):
 
 
 class _WeightGradient(torch.autograd.Function):
-    """The gradient of a convolution's weights, bilinear in the gradient of its output and in its maps."""
+    """The gradient of a convolution's weights; bilinear in the gradient of its output and in its maps."""
 
     @staticmethod
     def forward(
@@ -114,3 +116,29 @@ class _WeightGradient(torch.autograd.Function):
             back = ctx.geometry.back(maps.shape, gradient.shape, second.shape)
             of_maps = _Convolution.apply(gradient, second, back)
         return of_gradient, of_maps, None, None
+
+
+class Blur(nn.Module):
+    """Zero-pad maps (B, C, H, W) and blur each channel with a 4 x 4 kernel whose values add up to ``gain``.
+
+    StyleGAN2 has a CUDA operator for it (upfirdn); this runs anywhere and can be differentiated twice, as R1 and the
+    path length require. ``pad`` is the padding before and after, in height and width alike: the result is
+    (B, C, H + sum(pad) - 3, W + sum(pad) - 3), in the maps' dtype even under autocast.
+    """
+
+    kernel: torch.Tensor
+
+    def __init__(self, pad: tuple[int, int], gain: float = 1.0) -> None:
+        super().__init__()
+        taps = torch.tensor(BLUR) / sum(BLUR)
+        self.register_buffer("kernel", gain * torch.outer(taps, taps), persistent=False)
+        self.pad = pad
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        before, after = self.pad
+        if before != after:
+            maps, before = F.pad(maps, (before, after, before, after)), 0
+        channels = maps.shape[1]
+        kernel = self.kernel.to(maps.dtype).expand(channels, 1, -1, -1)
+        with torch.autocast(maps.device.type, enabled=False):
+            return convolve(maps, kernel, padding=before, groups=channels)

@@ -1,7 +1,7 @@
 """CDTG's generator: StyleGAN2 in Haar-wavelet space (SWAGAN, Gal et al. 2021), conditional on a class label.
 
-The maps grow from 4 x 4 to half the image's size; at each size the maps become 12 channels, three colours' four bands,
-and the sizes' bands are added up. All noise is an input, so that an image depends on its own seed alone.
+The maps grow from 4 x 4 to half the image's size. At each size they are turned into 12 channels, four bands of three
+colours, and the bands are summed over sizes. All noise is an input, so an image depends on its own seed alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIRST = 4  # height and width of the smallest maps
 
 @dataclass(frozen=True)
 class Widths:
-    """Sizes of the two networks, as the recipe's block ``cdtg`` names them."""
+    """Sizes of the two networks, named as in the recipe's block ``cdtg``."""
 
     size_px: int
     num_classes: int
@@ -33,7 +33,7 @@ class Widths:
     max_channels: int = 512
 
     def channels(self, resolution: int) -> int:
-        """Return the channels of maps of R x R: StyleGAN2's 16384 m / R, and ``max_channels`` at most."""
+        """Return the channels of R x R maps: StyleGAN2's 16384 m / R, at most ``max_channels``."""
         return max(1, min(self.max_channels, int(16_384 * self.channel_multiplier / resolution)))
 
     @property
@@ -43,7 +43,7 @@ class Widths:
 
     @property
     def num_latents(self) -> int:
-        """Styles of an image: one a styled convolution, and the last size's for its bands."""
+        """Styles per image: one per styled convolution, and one for the bands of the last size."""
         return 2 * len(self.resolutions)
 
 
@@ -64,13 +64,13 @@ class ToBands(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latents z (B, D) and labels (B,) -> images (B, 3, H, W), unbounded, real images being in [-1, 1]."""
+    """Latents z (B, D) and labels (B,) -> images (B, 3, H, W), unbounded; real images are in [-1, 1]."""
 
     def __init__(self, widths: Widths, text_features: torch.Tensor | None = None) -> None:
         """Build a fresh network.
 
         Args:
-            text_features: CLIP's of the classes, (C, E), which a trained map adds to the labels' embeddings.
+            text_features: CLIP's for the classes, (C, E); a trained map adds them to the labels' embeddings.
         """
         super().__init__()
         self.widths = widths
@@ -102,7 +102,7 @@ class Generator(nn.Module):
         return styles
 
     def synthesise(self, styles: torch.Tensor, noise: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Make images of styles (B, num_latents, D) and noise, one (B, 1, R, R) a styled convolution."""
+        """Make images from styles (B, num_latents, D) and noise, (B, 1, R, R) per styled convolution."""
         maps = self.constant.expand(len(styles), -1, -1, -1)
         maps = self.convs[0](maps, styles[:, 0], noise[0])
         bands = self.to_bands[0](maps, styles[:, 1], None)

@@ -1,7 +1,7 @@
 """Layers of StyleGAN2 (Karras et al. 2020): equalised learning rates, modulated convolution, noise.
 
-Every activation is GAIN * leaky_relu(x), whose gain keeps the variance. A leaky ReLU lets positive factors through, so
-the gain is put into the weights and the bias, which are small, instead of the maps.
+Every activation is GAIN * leaky_relu(x); the gain keeps the variance. A leaky ReLU commutes with positive factors, so
+the gain multiplies the small weights and biases instead of the maps.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from ltgc_local.methods.tgn.cdtg.convolution import convolve
-from ltgc_local.methods.tgn.cdtg.resampling import Blur
+from ltgc_local.methods.tgn.cdtg.convolution import Blur, convolve
 
 SLOPE = 0.2  # of the leaky ReLU
 GAIN = math.sqrt(2)
@@ -22,7 +21,7 @@ GAIN = math.sqrt(2)
 class EqualLinear(nn.Module):
     """A linear map (B, I) -> (B, O) whose weights have variance 1 and are scaled when used.
 
-    So every layer learns at the same rate, and one with ``lr_factor`` f at f times that rate.
+    Every layer thus learns at the same rate, or at ``lr_factor`` times that rate.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """A convolution with equalised rate, bias and leaky ReLU; ``down`` blurs and halves height and width."""
+    """A convolution with equalised rate, bias and leaky ReLU; ``down`` blurs, then halves height and width."""
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int, down: bool = False) -> None:
         super().__init__()
@@ -59,12 +58,12 @@ class EqualConv(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """Scale the input channels by a style, convolve, and bring each output map back to variance 1.
+    """Scale the input channels by a style, convolve, and rescale each output map to variance 1.
 
         y_o = d_o sum_i w_oi * (s_i x_i),   d_o = 1 / sqrt(sum_i,k (s_i w_oik)^2 + 1e-8)
 
-    The same as convolving each image with weights of its own, s_i w_oik d_o, without making them; ``up`` doubles height
-    and width, ``demodulate=False`` leaves d_o out.
+    Equivalent to convolving each image with weights of its own, s_i w_oik d_o, without building them. ``up`` doubles
+    height and width; ``demodulate=False`` leaves d_o out.
     """
 
     def __init__(
@@ -86,7 +85,7 @@ class ModulatedConv(nn.Module):
         else:
             maps = convolve(maps, weight, padding=weight.shape[-1] // 2)
         if self.demodulate:
-            # In float32 also under autocast: the squares of many weights lose too much in 8 bits.
+            # In float32 even under autocast: a sum of many squares loses too much precision in bfloat16.
             with torch.autocast(maps.device.type, enabled=False):
                 power = scales.float().square() @ weight.float().square().sum((2, 3)).T  # (B, O)
                 factors = gain * (power + 1e-8).rsqrt()

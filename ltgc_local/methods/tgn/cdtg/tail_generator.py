@@ -1,30 +1,39 @@
-"""CDTG's generator as it is trained, kept and asked: the label's generator with the fusion of noise and features."""
+"""CDTG's generator as it is trained and stored: the conditional generator with the fusion of noise and features.
+
+    z = r * noise + (1 - r) * W f                                                    (TGN, NoiseFeatureFusion)
+
+f are the tail network's layer-3 maps of a real tail image. Differs from the released code: W is trained with the
+generator, averaged and saved with it; there it is in no optimiser and no checkpoint, so generation uses a fresh random
+one. W learns at the mapping network's rate, equalised like all of StyleGAN2's layers: with thousands of non-negative
+inputs, a plain linear map would move z by many times its size in each step of Adam.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn as nn
 
 from ltgc_local.backends.torch_device import with_channels_last
 from ltgc_local.errors import ArtefactError
-from ltgc_local.methods.tgn.cdtg.fusion import FeatureFusion, FusionForm
 from ltgc_local.methods.tgn.cdtg.generator import Generator, Widths
+from ltgc_local.methods.tgn.cdtg.layers import EqualLinear
 from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.disk import redo_file
 
-Shape = tuple[int, ...]
+FusionForm = Literal["flatten", "pool"]
 
 
 @dataclass(frozen=True)
 class Randomness:
-    """All that is random in B images.
+    """All randomness of B images.
 
-    Two noises (B, D) of the latents, the layer (B,) from which the second's style is used, and noise for the maps.
+    Two noises (B, D) for latents, the layer (B,) from which the second's style is used, and noise for the maps.
     """
 
     one: torch.Tensor
@@ -40,6 +49,25 @@ class Randomness:
         return Randomness(self.one[rows], self.other[rows], self.crossover[rows], [noise[rows] for noise in self.maps])
 
 
+class FeatureFusion(nn.Module):
+    """W: ``flatten`` reads every value of the maps (as released), ``pool`` each channel's mean over places."""
+
+    def __init__(self, form: FusionForm, feature_shape: tuple[int, int, int], style_dim: int, lr_factor: float) -> None:
+        super().__init__()
+        channels, height, width = feature_shape
+        inputs = channels * height * width if form == "flatten" else channels
+        self.form, self.feature_shape = form, feature_shape
+        self.linear = EqualLinear(inputs, style_dim, lr_factor=lr_factor)
+
+    def forward(
+        self, noises: Sequence[torch.Tensor], features: torch.Tensor, r: torch.Tensor | float
+    ) -> tuple[torch.Tensor, ...]:
+        """Fuse each noise (B, D) with maps (B, C, h, w); ``r`` in [0, 1], one or (B, 1), is the noise's share."""
+        values = features.flatten(1) if self.form == "flatten" else features.mean((2, 3))
+        mapped = (1 - r) * self.linear(values)
+        return tuple(r * noise + mapped for noise in noises)
+
+
 class TailGenerator(nn.Module):
     """Randomness, labels (B,) and features (B, C, h, w) of real images -> images (B, 3, H, W)."""
 
@@ -50,7 +78,7 @@ class TailGenerator(nn.Module):
         feature_shape: tuple[int, int, int] | None = None,
         text_features: torch.Tensor | None = None,
     ) -> None:
-        """Build a fresh network; without ``fusion`` images are of noise alone."""
+        """Build a fresh network; without ``fusion`` images are generated from noise alone."""
         super().__init__()
         self.widths = widths
         self.generator = Generator(widths, text_features)
@@ -81,7 +109,7 @@ class TailGenerator(nn.Module):
         return self.generator.synthesise(self.styles(random, labels, features, r), random.maps)
 
     def draw(self, num: int, style_mixing: float, rng: torch.Generator) -> Randomness:
-        """Draw the randomness of ``num`` images, on the device of ``rng``; some of them mix two latents' styles."""
+        """Draw the randomness of ``num`` images, on the device of ``rng``; some images mix two latents' styles."""
 
         def normal(*shape: int) -> torch.Tensor:
             return torch.randn(*shape, generator=rng, device=rng.device)
@@ -94,28 +122,27 @@ class TailGenerator(nn.Module):
         return Randomness(normal(num, dim), normal(num, dim), crossover, maps)
 
     def draw_seeded(self, seeds: Sequence[int], style_mixing: float) -> Randomness:
-        """Draw the randomness of images on the CPU, each from its own seed, whatever the batch."""
+        """Draw the randomness of images on the CPU, each from its own seed, independently of the batch."""
         each = [self.draw(1, style_mixing, torch.Generator().manual_seed(seed)) for seed in seeds]
-
-        def joined(field: Callable[[Randomness], torch.Tensor]) -> torch.Tensor:
-            return torch.cat([field(random) for random in each])
-
+        one, other, crossover = (
+            torch.cat(part) for part in zip(*((r.one, r.other, r.crossover) for r in each), strict=True)
+        )
         maps = [torch.cat(noise) for noise in zip(*(random.maps for random in each), strict=True)]
-        return Randomness(joined(lambda x: x.one), joined(lambda x: x.other), joined(lambda x: x.crossover), maps)
+        return Randomness(one, other, crossover, maps)
 
     def facts(self) -> dict[str, str]:
-        """Return what a file of this network's weights needs as metadata for ``load_tail_generator``."""
+        """Return the metadata that ``load_tail_generator`` needs in a file of this network's weights."""
         fusion = None if self.fusion is None else {"form": self.fusion.form, "feature_shape": self.fusion.feature_shape}
         return {"tail_generator": json.dumps({"widths": asdict(self.widths), "fusion": fusion})}
 
 
 def load_tail_generator(path: Path, device: str) -> TailGenerator:
-    """Load a network that ``facts`` describes, in eval mode.
+    """Load a generator in eval mode.
 
-    A file may lack the fusion map's weights (the released behaviour keeps none): they are then as they are drawn here.
+    The file may lack the fusion map's weights, which the released behaviour does not keep: they are then random.
 
     Raises:
-        ArtefactError: the file is damaged, or of another kind.
+        ArtefactError: the file is damaged or not a generator.
     """
     try:
         tensors, facts = read_tensors(path, "tail_generator")

@@ -1,12 +1,12 @@
-"""CDTG's training: each step the discriminator, the generator, and now and then a penalty of each.
+"""CDTG's training: each step trains the discriminator, then the generator, and occasionally adds a penalty to each.
 
     L_D = softplus(-D(x, y)) + softplus(D(x~, y))                + r1_weight / 2 * R1          every r1_every steps
     L_G = softplus(-D(x~, y)) + class_weight * L_class(x~, y) + clip_weight * L_clip(x~, y)
                                                                  + path_weight * path length   every path_every steps
 
-Image x~_i is made with the label and the features of the batch's real image x_i. Both losses are of the same images,
-the generator's by the discriminator that has just learnt from them; StyleGAN2 makes others for it. A penalty that is
-taken every k steps counts k times, and its optimiser's rate and betas are changed to fit (lazy regularisation,
+Image x~_i is made with the label and the features of the batch's real image x_i. Both losses use the same images: the
+discriminator first learns from them, then judges them for the generator, where StyleGAN2 generates new ones. A penalty
+computed every k steps counts k times, and its optimiser's rate and betas are adjusted to match (lazy regularisation,
 StyleGAN2).
 """
 
@@ -20,17 +20,19 @@ from accelerate import Accelerator
 
 from ltgc_local.backends.torch_device import to_device, with_channels_last
 from ltgc_local.methods.tgn.cdtg.adaptive_augmentation import AdaptiveProbability, augment
-from ltgc_local.methods.tgn.cdtg.adversarial_losses import (
+from ltgc_local.methods.tgn.cdtg.convolution import differentiable_twice
+from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
+from ltgc_local.methods.tgn.cdtg.losses import (
+    ClipJudge,
+    consistency_loss,
     discriminator_loss,
     generator_loss,
     path_lengths,
     path_penalty,
     r1_penalty,
 )
-from ltgc_local.methods.tgn.cdtg.consistency import ClipJudge, consistency_loss
-from ltgc_local.methods.tgn.cdtg.convolution import differentiable_twice
-from ltgc_local.methods.tgn.cdtg.discriminator import Discriminator
-from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures, mirror, to_images
+from ltgc_local.methods.tgn.cdtg.pixels import mirror, to_images
+from ltgc_local.methods.tgn.cdtg.real_features import RealFeatures
 from ltgc_local.methods.tgn.cdtg.tail_generator import Randomness, TailGenerator
 from ltgc_local.methods.tgn.network import TailNetwork
 from ltgc_local.recipe.tgn import Cdtg
@@ -47,8 +49,8 @@ Losses = dict[str, torch.Tensor]
 class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
     """The training of both networks, in place; an epoch is ``sample_every`` steps.
 
-    In a distributed run each process draws the same batch and takes its share of it, and gradients are averaged without
-    a wrapper around the networks, for R1 and the path length differentiate a gradient.
+    In a distributed run each process draws the same batch and takes its share. Gradients are averaged without a wrapper
+    around the networks, because R1 and the path length differentiate a gradient.
     """
 
     block = "cdtg"
@@ -67,10 +69,10 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         """Prepare both networks.
 
         Args:
-            data: real images, labelled as the generator is: the tail's indices, then the head's.
-            tail_network: KMDN's, frozen: it gives the features, and the class loss.
-            clip: gives the CLIP loss; None leaves it out.
-            seed: of the real images that each step draws, and of all noise.
+            data: real images with the generator's labels: the tail's indices, then the head's.
+            tail_network: KMDN's, frozen, for the features and the class loss.
+            clip: for the CLIP loss; None leaves it out.
+            seed: decides the real images of each step and all noise.
 
         Raises:
             BackendError: the batch cannot be shared evenly among the processes.
@@ -92,13 +94,11 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         if generator.fusion is not None:
             self._features = RealFeatures(tail_network, data, settings.flip, self._autocast(), self.device)
         compiling = settings.compile and self.device.type == "cuda"
-        # What a penalty differentiates twice is not compiled: torch.compile has no second derivative.
+        # The penalties use the uncompiled networks: torch.compile has no second derivative.
         self._generate = torch.compile(generator, dynamic=False) if compiling else generator
         self._discriminate = torch.compile(discriminator, dynamic=False) if compiling else discriminator
-        self._parameters = {
-            "generator": trained_parameters(generator),
-            "discriminator": trained_parameters(discriminator),
-        }
+        networks = {"generator": generator, "discriminator": discriminator}
+        self._parameters = {name: trained_parameters(network) for name, network in networks.items()}
         self.optimizers = {
             "generator": _lazy_adam(settings, self._parameters["generator"].values(), settings.path_every),
             "discriminator": _lazy_adam(settings, self._parameters["discriminator"].values(), settings.r1_every),
@@ -136,7 +136,7 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
             losses |= self._r1_step(images, labels)
         losses |= self._generator_step(fakes, labels)
         if settings.path_weight and step % settings.path_every == 0:
-            few = _part(len(labels), settings.path_batch_shrink)
+            few = _first(len(labels), settings.path_batch_shrink)
             losses |= self._path_step(labels[few], None if features is None else features[few])
         self.average.update()
         if settings.augment == "ada" and (step + 1) % settings.ada_every == 0:
@@ -165,7 +165,7 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         with self._autocast():
             loss = generator_loss(self._discriminate(self._augmented(fakes), labels))
         losses = {"generator": loss}
-        few = _part(len(labels), settings.consistency_shrink)
+        few = _first(len(labels), settings.consistency_shrink)
         seen, known = fakes[few], labels[few]
         if self._is_released:  # which only logs these losses
             seen = seen.detach()
@@ -199,7 +199,7 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
     def _drawn(
         self, labels: torch.Tensor, features: torch.Tensor | None
     ) -> tuple[Randomness, torch.Tensor, torch.Tensor | None, torch.Tensor]:
-        """Return the generator's inputs for a batch; each process draws the randomness of all and takes its share."""
+        """Return the generator's inputs for a batch; each process draws all the randomness and takes its share."""
         settings, num = self._settings, len(labels) * self.accelerator.num_processes
         random = self.generator.draw(num, settings.style_mixing, self._rng)
         low = settings.r_train if settings.r_train_low is None else settings.r_train_low
@@ -214,7 +214,7 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         return batch[self._share]
 
     def _augmented(self, images: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(self.device.type, enabled=False):  # or colours would be rounded to bfloat16
+        with torch.autocast(self.device.type, enabled=False):  # which would round colours to bfloat16
             return augment(images, self.ada.p, self._rng)
 
     def _autocast(self) -> torch.autocast:
@@ -227,7 +227,7 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         self.optimizers[network].step()
 
     def validate(self, epoch: int) -> dict[str, float | None]:
-        """Return the mean sign of D's logits of real images, and the probability of ADA's changes."""
+        """Return the mean sign of D's logits on real images, and the probability of ADA's changes."""
         return {"r_t": self.ada.last_r_t, "ada_p": self.ada.p}
 
     def state(self) -> Groups:
@@ -249,12 +249,12 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         self._path_mean = groups["path"]["mean"]
 
 
-def _part(num: int, shrink: int) -> slice:
-    """Return the first of ``num`` images, so many times fewer."""
+def _first(num: int, shrink: int) -> slice:
+    """Return the first 1 / shrink of ``num`` images, at least one."""
     return slice(0, max(1, num // shrink))
 
 
 def _lazy_adam(settings: Cdtg, parameters: Iterable[torch.nn.Parameter], every: int) -> torch.optim.Adam:
-    """Return Adam for a loss whose penalty is taken every so many steps: rate and betas as if it were always there."""
+    """Return Adam for a loss with a penalty every few steps: rate and betas as if the penalty were in every step."""
     ratio = every / (every + 1)
     return torch.optim.Adam(list(parameters), lr=settings.lr * ratio, betas=(0.0, settings.beta2**ratio), fused=True)

@@ -1,4 +1,4 @@
-"""Start CDTG's two networks from those of another run, such as one on a larger data set of the same kind."""
+"""Start CDTG's two networks from those of another run, such as one on a larger dataset of the same kind."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 
 
 def start_from(folder: Path, generator: nn.Module, discriminator: nn.Module) -> None:
-    """Load the weights that have the same name and shape; the others stay as they are (the labels', say).
+    """Load the weights that have the same name and shape; others, such as the labels', stay as they are.
 
     Args:
         folder: of another run's step ``cdtg/train``.
 
     Raises:
-        ArtefactError: there are no such files, or nothing in them fits.
+        ArtefactError: the files are missing or damaged, or none of their weights fits.
     """
     manifest = read_sealed(folder / "manifest.json", Manifest, WANTED)
     if manifest is None:

@@ -1,10 +1,11 @@
-"""Accept: does a drawn image show its class? CLIP chooses among all classes' prompts, the tail network among the tail.
+"""Accept: does a generated image show its class? And collect: keep of each wanted image the attempt that was accepted.
 
     clip           argmax_k <E_I(x), E_T(t_k)> = y, over ALL classes
     tail_network   softmax(C(x))_y >= accept_probability, over the tail classes
     either         one of the two
 
-Each image's figures and the reason of a refusal are kept.
+Each image's measurements and the reason for a rejection are kept. Images that no attempt got right are left out and
+listed, so a class may get fewer images than the budget wants: ``merge`` reports how many.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import numpy as np
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.ltgc.scorers import rank_among
+from ltgc_local.methods.ltgc.stages.collect import CollectStage
 from ltgc_local.methods.stage import ChunkedStage, split
 from ltgc_local.methods.tgn.stage import TgnStage
-from ltgc_local.methods.tgn.tail_features import probabilities_of
 from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.records import Acceptance
@@ -32,7 +33,6 @@ class AcceptStage(ChunkedStage[DiffusionRecipe, GeneratedRow], TgnStage):
     """Judges the images of one attempt."""
 
     def chunks(self) -> list[Sequence[GeneratedRow]]:
-        """Return the attempt's images, a shard's number at a time."""
         return split(self.run.generated(self.input("images")), self.recipe.diffusion.shard_size)
 
     def make_chunk(self, chunk: Sequence[GeneratedRow]) -> list[Artefact]:
@@ -41,38 +41,35 @@ class AcceptStage(ChunkedStage[DiffusionRecipe, GeneratedRow], TgnStage):
             scores += self._judge(batch)
             self.progress.advance(len(batch))
         names = self.corpus.class_names
-        drawn, accepted = Counter(s.class_id for s in scores), Counter(s.class_id for s in scores if s.accepted)
-        counts = {names[class_id]: {"drawn": n, "accepted": accepted[class_id]} for class_id, n in drawn.items()}
+        judged, accepted = Counter(s.class_id for s in scores), Counter(s.class_id for s in scores if s.accepted)
+        counts = {names[class_id]: {"drawn": n, "accepted": accepted[class_id]} for class_id, n in judged.items()}
         return [Json("acceptance", counts), Lines("scores", scores)]
 
     def _judge(self, batch: Sequence[GeneratedRow]) -> list[Acceptance]:
-        settings, none = self.recipe.diffusion, [None] * len(batch)
-        images = [decode_png(drawn.image).convert("RGB") for drawn in read_generated(batch)]
-        cosines: Sequence[np.ndarray | None] = none
-        probabilities: Sequence[float | None] = none
+        settings = self.recipe.diffusion
+        images = [decode_png(generated.image).convert("RGB") for generated in read_generated(batch)]
+        cosines: Sequence[np.ndarray | None] = [None] * len(batch)
+        probabilities: Sequence[float | None] = [None] * len(batch)
         if settings.judges_by_clip:
             model: ClipModel = self.model
-            cosines = list(model.encode_images(images).numpy() @ self._prompts.T)  # of (C,)
+            cosines = list(model.encode_images(images).numpy() @ self._prompts.T)  # (C,) each
         if settings.judges_by_tail_network:
-            found = probabilities_of(self.tail_network, images, self.device)  # (B, T)
-            places = [self.manifest.tail_index[row.class_id] for row in batch]
-            probabilities = found[range(len(batch)), places].tolist()
-        names = self.corpus.class_names
+            indices = [self.manifest.by_id[row.class_id].index for row in batch]
+            probabilities = self.tail_network.probabilities(images)[range(len(batch)), indices].tolist()
         return [
-            judge(row.key, of_clip, of_network, settings, names)
+            judge(row.key, of_clip, of_network, settings, self.corpus.class_names)
             for row, of_clip, of_network in zip(batch, cosines, probabilities, strict=True)
         ]
 
     @cached_property
     def _prompts(self) -> np.ndarray:
-        """Encode the prompt of every class, by class id, (C, D).
+        """The embedded prompts of all classes, by class id, (C, D).
 
         Raises:
-            BackendError: CLIP's numbers overflow, so that no image can be judged.
+            BackendError: CLIP's numbers overflow, so no image can be judged.
         """
-        entries = sorted(self.manifest.entries, key=lambda entry: entry.class_id)
         model: ClipModel = self.model
-        features: np.ndarray = model.encode_texts([entry.prompt for entry in entries]).numpy()
+        features: np.ndarray = model.encode_texts(self.manifest.prompts).numpy()
         if np.isnan(features).any():
             raise BackendError("diffusion: CLIP's text features are not numbers; type --set models.dtype=float32")
         return features
@@ -89,8 +86,8 @@ def judge(
 
     Args:
         key: class, number and attempt.
-        cosines: (C,) with every class's prompt, by class id; None where CLIP is not asked.
-        probability: of its class, by the tail network; None where that is not asked.
+        cosines: (C,) with every class's prompt, by class id; None unless CLIP judges.
+        probability: of the image's class, by the tail network; None unless that judges.
     """
     class_id, reasons, cosine, rank, best = key[0], {}, None, None, None
     if cosines is not None:
@@ -107,3 +104,21 @@ def judge(
     return Acceptance(
         *key, cosine, rank, best, probability, threshold, failed=tuple(reasons), reason="; ".join(reasons.values())
     )
+
+
+class CollectAcceptedStage(CollectStage):
+    """Keeps what the accept test let through, or everything if the recipe has no such test."""
+
+    recipe: DiffusionRecipe
+    judgement, judged_by = Acceptance, "accept"
+
+    @property
+    def shard_size(self) -> int:
+        return self.recipe.diffusion.shard_size
+
+    @property
+    def attempts(self) -> int:
+        return self.recipe.diffusion.attempts
+
+    def explain(self, score: Acceptance) -> str:
+        return score.reason

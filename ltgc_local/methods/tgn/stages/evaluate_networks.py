@@ -1,7 +1,7 @@
-"""Evaluate, of TGN: the classifiers on the test images, and KMDN's networks on those of their own classes.
+"""Evaluate TGN: the classifiers on the test images, and KMDN's networks on the test images of their own classes.
 
-It is the only step that tests on them. ``metrics`` is as LTGC's, with ``head``, ``tail`` and F1 beside the other
-figures. ``networks`` compares each of KMDN's networks trained alone with the same one after mutual distillation.
+No other step tests on them. ``metrics`` has the same form as LTGC's, plus accuracies on ``head`` and ``tail`` and F1.
+``networks`` compares each of KMDN's networks trained alone with the same one after mutual distillation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ltgc_local.runs.files import Artefact, Json, Table, Tensors
 
 @dataclass(frozen=True)
 class Reader:
-    """The device and the normalisation of the networks that read a split together."""
+    """The device and the normalisation of networks that read a split together."""
 
     device: str
     normalisation: tuple[torch.Tensor, torch.Tensor]
@@ -38,16 +38,14 @@ class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
     """Runs every network on the test images."""
 
     def make(self) -> list[Artefact]:
-        corpus = self.corpus
+        corpus, by_id = self.corpus, self.manifest.by_id
         networks = {step.arm: self._load(step.name, "network") for step in self.inputs("arms")}
         self.progress.expect(2 * len(corpus.test))
         predictions, stored = self._predict(corpus.test, networks)
         metrics = measure_predictions(predictions, corpus, self.resampling, "tgn")
         for arm, figures in metrics.items():
-            figures |= measure_sides(self, predictions, arm)
-        classes = [
-            each | {"is_head": each["class_id"] not in self.manifest.tail_index} for each in list_classes(corpus)
-        ]
+            figures |= self._measure_sides(predictions.predicted, arm)
+        classes = [each | {"is_head": by_id[each["class_id"]].is_head} for each in list_classes(corpus)]
         return [
             Json("metrics", metrics),
             Json("classes", classes),
@@ -56,10 +54,26 @@ class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
             *stored,
         ]
 
+    def _measure_sides(self, predicted: Mapping[str, np.ndarray], arm: str) -> dict[str, Any]:
+        """Return an arm's accuracy on head and tail, with intervals, and its F1."""
+        labels, counts = self.corpus.test.labels, self.corpus.class_counts()
+        macro, per_class = f1_scores(predicted[arm], labels)
+        found, intervals, differences = {}, {}, {}
+        for side, entries in self.manifest.sides.items():
+            mine = np.isin(labels, [entry.class_id for entry in entries])
+            correct = {name: of_arm[mine] == labels[mine] for name, of_arm in predicted.items()}
+            found[side] = accuracies(predicted[arm][mine], labels[mine], counts)["all"]
+            sampled = correct[arm], labels[mine], counts, self.resampling
+            intervals[side] = accuracy_intervals(*sampled)["all"]
+            if arm != "control" and "control" in predicted:
+                differences[side] = accuracy_intervals(*sampled, correct["control"])["all"]
+        f1 = {"macro_f1": macro, "f1": per_class}
+        return {**found, **f1, "side_interval": intervals, "side_minus_control": differences}
+
     def _measure_networks(self) -> dict[str, dict[str, Any]]:
-        """Return {side: {"alone" or "distilled": figures}} of KMDN's networks on the test images of their classes."""
+        """Return {side: {"alone" or "distilled": figures}} for KMDN's networks on the test images of their classes."""
         found: dict[str, dict[str, Any]] = {}
-        for side, entries in (("head", self.manifest.head), ("tail", self.manifest.tail)):
+        for side, entries in self.manifest.sides.items():
             networks = {"alone": self._load(self.input(side), "network")}
             for step in self.inputs("distilled"):
                 networks["distilled"] = self._load(step.name, side)
@@ -73,32 +87,15 @@ class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
     def _predict(self, split: Images, networks: Mapping[str, Network]) -> tuple[Predictions, list[Tensors]]:
         """Run networks of one block, which read images alike, over a split."""
         first = next(iter(networks.values()))
-        still = SquareResize(first.size_px)
+        resize = SquareResize(first.size_px)
         models = {name: network.backbone.network for name, network in networks.items()}
         reader = Reader(self.device, first.normalisation)
-        return predict(self, reader, split, models, {PLAIN: lambda image: [still(image)]})
+        return predict(self, reader, split, models, {PLAIN: lambda image: [resize(image)]})
 
     def _load(self, step: str, kind: str) -> Network:
         network = load_network(self.run.files(step, kind)[0])
         network.backbone.to(self.device)
         return network
-
-
-def measure_sides(stage: EvaluateNetworksStage, predictions: Predictions, arm: str) -> dict[str, Any]:
-    """Return an arm's accuracy on head and tail, with intervals, and its F1."""
-    labels, counts, resampling = stage.corpus.test.labels, stage.corpus.class_counts(), stage.resampling
-    predicted = predictions.predicted[arm]
-    is_tail = np.isin(labels, list(stage.manifest.tail_index))
-    macro, per_class = f1_scores(predicted, labels)
-    intervals, differences, found = {}, {}, {}
-    for side, mine in (("head", ~is_tail), ("tail", is_tail)):
-        correct = predicted[mine] == labels[mine]
-        found[side] = accuracies(predicted[mine], labels[mine], counts)["all"]
-        intervals[side] = accuracy_intervals(correct, labels[mine], counts, resampling)["all"]
-        if arm != "control" and "control" in predictions.predicted:
-            other = predictions.predicted["control"][mine] == labels[mine]
-            differences[side] = accuracy_intervals(correct, labels[mine], counts, resampling, other)["all"]
-    return {**found, "macro_f1": macro, "f1": per_class, "side_interval": intervals, "side_minus_control": differences}
 
 
 def _figures(predicted: np.ndarray, labels: np.ndarray, counts: dict[int, int]) -> dict[str, Any]:

@@ -1,43 +1,50 @@
-"""Merge: the list of what trains the classifier, original and generated, and where each generated image comes from.
+"""Two lists: the class manifest of head and tail, and the images that train the classifier.
 
-Images stay where they are; the list names them. An accept test may have left fewer than wanted. A class's numbers of
-images and of real ones behind them are in ``classes``.
+Every later step numbers and names the classes by the manifest. The list of images names originals and generated images,
+which stay where they are, and the real image that each generated one was made from. An accept test may have left fewer
+than wanted; ``classes`` has the numbers of each class.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.stage import WholeStage
 from ltgc_local.methods.tgn.budget import Member, count_wanted
+from ltgc_local.methods.tgn.classes import build_manifest
 from ltgc_local.methods.tgn.stage import TgnStage
 from ltgc_local.recipe import DiffusionRecipe, TgnRecipe
 from ltgc_local.runs.files import Artefact, Json, Lines
+
+
+class ClassManifestStage(WholeStage[TgnRecipe]):
+    """Ranks the classes by training images."""
+
+    def make(self) -> list[Artefact]:
+        manifest = build_manifest(self.corpus.class_names, self.corpus.class_counts(), self.recipe.split)
+        self.progress.advance()
+        return [Lines("classes", manifest.entries)]
 
 
 class MergeStage(WholeStage[TgnRecipe], TgnStage):
     """Lists originals and generated images."""
 
     def make(self) -> list[Artefact]:
-        manifest, train = self.manifest, self.corpus.train
-        members = [Member("original", int(label), key) for key, label in zip(train.keys, train.labels, strict=True)]
+        recipe, train = self.recipe, self.corpus.train
+        originals = [Member("original", int(label), key) for key, label in zip(train.keys, train.labels, strict=True)]
         generated = [
             Member("generated", row.class_id, "_".join(map(str, row.key)), row.init_image)
             for row in self.run.generated(self.input("generated"))
         ]
-        wanted, found = count_wanted(manifest, self.recipe.merge), Counter(member.class_id for member in generated)
-        recipe = self.recipe
-        is_selective = isinstance(recipe, DiffusionRecipe) and recipe.diffusion.accept != "none"
-        short = [f"{e.class_name} {found[e.class_id]} of {wanted[e.class_id]}" for e in manifest.tail
-                 if found[e.class_id] != wanted[e.class_id]]  # fmt: skip
-        if short and not is_selective:
-            raise ArtefactError(
-                f"generated: not what the budget asks for ({', '.join(short[:3])}); type: --from generated"
-            )
-        sources = {
-            e.class_id: {m.source for m in generated if m.class_id == e.class_id and m.source} for e in manifest.tail
-        }
+        wanted, found = count_wanted(self.manifest, recipe.merge), Counter(member.class_id for member in generated)
+        sources: defaultdict[int, set[str]] = defaultdict(set)
+        for member in generated:
+            sources[member.class_id] |= {member.source} - {""}
+        short = [entry for entry in self.manifest.tail if found[entry.class_id] != wanted[entry.class_id]]
+        if short and not (isinstance(recipe, DiffusionRecipe) and recipe.diffusion.accept != "none"):
+            some = ", ".join(f"{e.class_name} {found[e.class_id]} of {wanted[e.class_id]}" for e in short[:3])
+            raise ArtefactError(f"generated: not what the budget asks for ({some}); type: --from generated")
         classes = [
             {
                 "class_id": entry.class_id,
@@ -46,9 +53,9 @@ class MergeStage(WholeStage[TgnRecipe], TgnStage):
                 "original": entry.num_train,
                 "wanted": wanted.get(entry.class_id, 0),
                 "generated": found[entry.class_id],
-                "sources": len(sources.get(entry.class_id, ())),
+                "sources": len(sources[entry.class_id]),
             }
-            for entry in manifest.entries
+            for entry in self.manifest.entries
         ]
         self.progress.advance()
-        return [Lines("list", [*members, *generated]), Json("classes", classes)]
+        return [Lines("list", [*originals, *generated]), Json("classes", classes)]

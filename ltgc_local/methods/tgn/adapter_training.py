@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 
 from ltgc_local.backends.protocols import AdapterLearner, NoisedBatch
-from ltgc_local.methods.tgn.tail_features import FeatureSpace
+from ltgc_local.methods.tgn.feature_space import FeatureSpace
 from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.seeding import item_seed
 from ltgc_local.training.checkpoints import Groups

@@ -1,1 +1,0 @@
-"""TGN-style, diffusion: SDXL's adapter in the place of the GAN."""

@@ -1,1 +1,0 @@
-"""KMDN: a head and a tail network that teach each other."""
