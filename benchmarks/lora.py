@@ -166,7 +166,7 @@ def compare(
         classifier = Classifier(add_lora(load(name)[0], changed, LORA_TARGETS), CosineHead(texts, 25, True)).to(device)
 
         def run() -> None:
-            data = ArmData(changed, "balance_mix", *sets, num_classes, 0)
+            data = ArmData(changed.train, "balance_mix", *sets, num_classes, 0)
             data.steps_per_epoch = number // batch_size
             norm = tuple(torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
             Trainer(FineTuning(data, classifier, norm, device, lambda _: {"all": 0.0})).run()  # type: ignore[arg-type]

@@ -104,8 +104,8 @@ def test_classes_that_get_no_image_are_named_and_the_run_goes_on(
         run_stage(stage)
     names = stage.corpus.class_names
     assert [record.getMessage() for record in caplog.records] == [
-        f"generated: no image was drawn for 1 of the 2 tail classes: {names[without]!r}",
-        f"generated: every image was refused for 1 of the 2 tail classes: {names[refused]!r}",
+        f"generated: no image was generated for 1 of the 2 tail classes: {names[without]!r}",
+        f"generated: every image was rejected for 1 of the 2 tail classes: {names[refused]!r}",
     ]
     assert stage.run.images("generated") == []
     assert len(stage.run.records("generated", "excluded", Rejected)) == 2

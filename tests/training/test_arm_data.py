@@ -29,7 +29,7 @@ def image_set(labels: np.ndarray, first: int = 0, size: int = 4) -> ImageSet:
 
 
 def arm_of(recipe: Recipe, mixing: str = "balance_mix", generated: np.ndarray = GENERATED, seed: int = 0) -> ArmData:
-    return ArmData(recipe, mixing, image_set(ORIGINAL), image_set(generated, 100), 3, seed)
+    return ArmData(recipe.train, mixing, image_set(ORIGINAL), image_set(generated, 100), 3, seed)
 
 
 def tensors_of(arm: ArmData, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,7 +199,7 @@ def test_epochs_on_originals_only_have_the_originals_prior(make_recipe: MakeReci
 
 def test_a_class_without_images_leaves_the_loss_a_number(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("train.loss=logit_adjustment", "train.sampler=instance", "train.augment=none")
-    arm = ArmData(recipe, "none", image_set(ORIGINAL), image_set(NONE), 5, 0)
+    arm = ArmData(recipe.train, "none", image_set(ORIGINAL), image_set(NONE), 5, 0)
     _, targets = tensors_of(arm, Batch(np.array([0, 7])))
     assert targets.shape == (2, 5)  # as many as the head has classes, not as there are labels
     assert torch.isfinite(F.cross_entropy(arm.log_prior().expand(2, -1), targets))

@@ -52,7 +52,7 @@ def training_of(
     head = CosineHead(texts, 25, trainable=recipe.train.head == "text")
     classifier = Classifier(add_lora(clip.visual, recipe, clip.lora_targets), head)
     images = dark_and_light()
-    data = ArmData(recipe, "balance_mix", images, images, 2, 0)
+    data = ArmData(recipe.train, "balance_mix", images, images, 2, 0)
     tuning = FineTuning(data, classifier, MEAN_STD, "cpu", validate or (lambda _: {"all": 0.0}))
     return Trainer(tuning, checkpoint, recipe.train.checkpoint_minutes, on_step=on_step), tuning
 

@@ -1,8 +1,7 @@
-"""The data of one arm: which images each batch draws and mixes, and the prior that its loss is told.
+"""The data of one arm: the images that each batch samples and mixes, and the class prior of its loss.
 
 One epoch is len(D_o) pairs, so every arm takes the same number of steps. Rows number the originals first, then the
-generated images. What is drawn depends on the seed alone, so that a training that goes on from a checkpoint draws what
-it would have drawn.
+generated images. Batches depend only on the seed, so a training resumed from a checkpoint continues with the same ones.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from ltgc_local.backends.torch_device import to_device
 from ltgc_local.methods.ltgc.balance_mix import mix, mix_masked
 from ltgc_local.methods.ltgc.priors import class_shares, effective_prior, scaled_log
-from ltgc_local.recipe import LtgcRecipe
+from ltgc_local.recipe.learning import Train
 from ltgc_local.training.augment import augment
 from ltgc_local.training.images import ImageSet
 from ltgc_local.training.sampling import BalancedSampler, shuffled
@@ -41,20 +40,18 @@ class ArmData:
     """The images, the sampling and the prior of one arm."""
 
     def __init__(
-        self, recipe: LtgcRecipe, mixing: str, original: ImageSet, generated: ImageSet, num_classes: int, seed: int
+        self, settings: Train, mixing: str, original: ImageSet, generated: ImageSet, num_classes: int, seed: int
     ) -> None:
-        self.settings = recipe.train
-        self.num_classes = num_classes  # of the head: a class may be without an original
+        self.settings = settings
+        self.num_classes = num_classes  # of the head; some classes may have no original
         self.mixing = mixing if len(generated) else "none"
-        self.original = original
-        self.generated = generated
-        self.images = original + generated
-        self.steps_per_epoch = math.ceil(len(original) / self.settings.batch_size)
-        self.generator = torch.Generator().manual_seed(seed)  # of augmentation: a checkpoint keeps its state
+        self.original, self.generated, self.images = original, generated, original + generated
+        self.steps_per_epoch = math.ceil(len(original) / settings.batch_size)
+        self.generator = torch.Generator().manual_seed(seed)  # for augmentation; checkpoints keep its state
         self._seed = seed
 
     def batches(self) -> Iterator[tuple[int, Batch]]:
-        """Yield (epoch, batch) for all epochs; the last ``real_epochs`` are without generated images."""
+        """Yield (epoch, batch) for all epochs; the last ``real_epochs`` have no generated images."""
         settings, size, num_real = self.settings, self.settings.batch_size, len(self.original)
         rng = np.random.default_rng(self._seed)
         alpha, beta = settings.mix_alpha, settings.mix_beta or settings.mix_alpha
@@ -85,7 +82,7 @@ class ArmData:
         return epoch >= self.settings.epochs - self.settings.last_layer_epochs
 
     def log_prior(self, epoch: int = 0) -> torch.Tensor:
-        """Return tau log pi, (C,), for an epoch's batches (see ``losses``); 0 for plain cross-entropy."""
+        """Return tau log pi, (C,), for an epoch's batches (see ``priors``); 0 for plain cross-entropy."""
         settings = self.settings
         if settings.loss == "cross_entropy":
             return torch.zeros(self.num_classes)
@@ -103,7 +100,7 @@ class ArmData:
         return scaled_log(prior, settings.prior_scale)
 
     def gather(self, batch: Batch, pin: bool = False) -> Pixels:
-        """Copy a batch's pixels out of memory or the mapped files."""
+        """Copy a batch's pixels from memory or the mapped files."""
         return tuple(self.images.gather(rows, pin) for rows in (batch.rows, batch.others) if rows is not None)
 
     def tensors(
@@ -122,7 +119,7 @@ class ArmData:
         return (images - mean) / std, targets
 
     def _labels(self, mixing: str) -> np.ndarray:
-        """Return the labels of what is drawn one by one: of all images for a union, else of the originals."""
+        """Return the labels of the images to sample from: all images for a union or Mixup, else the originals."""
         return self.images.labels if mixing in ("union", "mixup") else self.original.labels
 
     def _drawer(self, balanced: BalancedSampler, every: Iterator[int]) -> Callable[[int], np.ndarray]:

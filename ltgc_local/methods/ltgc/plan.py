@@ -8,7 +8,7 @@ from ltgc_local.recipe import LtgcRecipe
 
 DESCRIBE = StageSpec("ltgc.stages.describe:DescribeStage", "chunks")
 EXTEND = StageSpec("ltgc.stages.extend:ExtendStage", "chunks")
-TEMPLATE_LIST = StageSpec("ltgc.stages.template_list:TemplateListStage")
+TEMPLATE_LIST = StageSpec("ltgc.stages.extend:TemplateListStage")
 DRAW = StageSpec("ltgc.stages.draw:DrawStage", "chunks")
 SUMMARIZE = StageSpec("ltgc.stages.summarize:SummarizeStage", "chunks")
 DETECT = StageSpec("ltgc.stages.detect:DetectStage", "chunks")

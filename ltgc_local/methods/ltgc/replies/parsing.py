@@ -1,4 +1,4 @@
-"""Parsing a whole reply: JSON, tables and free text, in whatever dress, into sentences in Template 1."""
+"""Parsing a whole reply, whether JSON, tables or free text, into sentences in Template 1."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ MAX_REPLY_CHARACTERS = 100_000
 
 @dataclass(frozen=True)
 class ParsedReply:
-    """The sentences of a reply that are in the template, in order, and the lines that are not, each with a reason."""
+    """A reply's sentences in the template, in order, and the lines that are not in it, each with a reason."""
 
     sentences: tuple[str, ...]
     dropped: tuple[tuple[str, str], ...]  # (line, reason)
+
+    @property
+    def reason(self) -> str:
+        """Why a reply without sentences has none."""
+        return self.dropped[0][1] if self.dropped else "empty reply"
 
 
 def parse_descriptions(reply: str, class_name: str) -> ParsedReply:
     """Read the Template 1 sentences of a reply about ``class_name``.
 
-    They may be JSON objects, rows of a table, or free text, one a line or one after another. Where every sentence but
-    the last has a full stop, the last was cut off by the reply's limit, and is dropped.
+    They may be JSON objects, rows of a table, or free text, on separate lines or not. If every sentence except the last
+    has a full stop, the last was cut off by the limit on replies and is dropped.
     """
     objects, text = take_objects(clean(reply[:MAX_REPLY_CHARACTERS]), class_name)
     rows, text = take_tables(text, class_name)
     lines = split_lines(text, opening(class_name))
-    if objects or rows:  # what is left of them is brackets, commas and chatter
+    if objects or rows:  # the rest is brackets, commas and chatter
         lines = [line for line in lines if opening(class_name).search(line)]
     free = [(line, parse_sentence(line, class_name)) for line in lines]
     items = objects + rows + _without_cut_off(free)

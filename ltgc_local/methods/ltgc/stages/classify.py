@@ -1,8 +1,8 @@
 """Classify: ask the vision-language model which class a test image shows (LTGC, Table 3's models as classifiers).
 
 Differs from the paper, which does not show its question: up to ``evaluate.vlm_names_in_prompt`` classes are listed in
-the prompt; with more the model answers freely, and where its answer is no class name, CLIP's text tower picks the name
-nearest to it. An answer to a list that names no class is wrong. A seeded sample of each class's test images is asked.
+the prompt. With more, the model answers freely, and if its answer is not a class name, CLIP's text tower picks the
+nearest one. An answer to a list that names no class is wrong. The images are a seeded sample of each class's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ClassifyStage(ChunkedStage[LtgcRecipe, int]):
     """Asks the model about batches of test images."""
 
     def chunks(self) -> list[Sequence[int]]:
-        """Return rows of the test split, in batches: of each class a seeded sample of its images."""
+        """Return batches of rows of the test split: a seeded sample of each class's images."""
         test, most = self.corpus.test, self.recipe.evaluate.vlm_images_per_class
         rows: list[int] = []
         for class_id in range(len(self.corpus.class_names)):
@@ -54,17 +54,16 @@ class ClassifyStage(ChunkedStage[LtgcRecipe, int]):
 
 
 def listed_names(stage: Stage[LtgcRecipe]) -> Sequence[str]:
-    """Return the class names that the prompt lists: all, or none if they are too many."""
+    """Return the class names that the prompt lists: all, or none if there are too many."""
     names = stage.corpus.class_names
     return names if len(names) <= stage.recipe.evaluate.vlm_names_in_prompt else ()
 
 
 def measure_answers(stage: Stage[LtgcRecipe], clip: ClipModel) -> dict[str, Any]:
-    """Return the accuracies of the recorded answers, and how many named a class.
+    """Return the accuracies of the recorded answers, as ``metrics.accuracies`` does, and three counts.
 
-    Returns:
-        what ``metrics.accuracies`` does; ``images`` that it was asked about; how many answers name no class
-        (``unnamed``), and how many of those CLIP's text tower turned into one (``nearest``).
+    They are the ``images`` asked about, the answers that name no class (``unnamed``), and how many of those CLIP's text
+    tower assigned to a class (``nearest``).
     """
     answers = stage.run.records(stage.input("answers"), "answers", Answer)
     predicted = np.array([NO_CLASS if a.predicted is None else a.predicted for a in answers], dtype=np.int64)

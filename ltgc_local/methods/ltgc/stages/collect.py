@@ -1,15 +1,14 @@
-"""Collect: D_g, the generated images that train: of each description the image that was accepted, if any.
+"""Collect: D_g, the generated images to train on: the accepted image of each description, if any.
 
-Differs from the released code, which leaves rejected images beside the accepted ones: what failed its last attempt is
-excluded and listed, and at most one image of a description trains. A chunk is ``draw.shard_size`` descriptions, so that
-memory holds one shard however many images there are.
+Differs from the released code, which leaves rejected images among the accepted ones: descriptions whose last attempt
+failed are excluded and listed, and at most one image per description trains. A chunk is ``draw.shard_size``
+descriptions, so memory holds one shard, however many images there are.
 """
 
 from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -21,14 +20,14 @@ from ltgc_local.records import Acceptance, Rejected, Score
 from ltgc_local.runs.files import Artefact, Images, Lines
 from ltgc_local.runs.generated import GeneratedRow, read_generated
 
-SHOWN_NAMES = 10  # of classes in a warning
+SHOWN_NAMES = 10  # classes named in a warning
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LastImage:
-    """A description's last image: whether it trains, the cosine that it was accepted with, or why it was refused."""
+    """A description's last image, with the cosine that it was accepted with or the reason why it was rejected."""
 
     row: GeneratedRow
     cosine: float | None = None
@@ -40,10 +39,10 @@ class LastImage:
 
 
 class CollectStage(ChunkedStage[Any, LastImage]):
-    """Keeps the accepted image of each description; the subclasses say who judged it, and why it was refused."""
+    """Keeps the accepted image of each description; a subclass says who judged it, and why it was rejected."""
 
     judgement: ClassVar[type[Score | Acceptance]]
-    judged_by: ClassVar[str]  # what the records of refused images call it
+    judged_by: ClassVar[str]  # the judge's name in the records of rejected images
 
     @property
     @abstractmethod
@@ -53,19 +52,18 @@ class CollectStage(ChunkedStage[Any, LastImage]):
     @property
     @abstractmethod
     def attempts(self) -> int:
-        """How often an image is made at most."""
+        """The most images that are generated for one description."""
 
     @abstractmethod
     def explain(self, score: Any) -> str:
-        """Say why an image was refused."""
+        """Say why an image was rejected."""
 
     def chunks(self) -> list[Sequence[LastImage]]:
-        """Return the descriptions that were drawn, by key, each with its last image."""
+        """Return the last image of each description, by key."""
         judged = self.inputs("scores")
-        found = [self.run.records(step.name, "scores", self.judgement) for step in judged]
-        scores = {score.key: score for of_step in found for score in of_step}
-        drawn = (row for step in self.inputs("draws") for row in self.run.generated(step.name))
-        last = [self._judged(row, scores[row.key] if judged else None) for row in choose(drawn)]
+        scores = {s.key: s for step in judged for s in self.run.records(step.name, "scores", self.judgement)}
+        generated = (row for step in self.inputs("draws") for row in self.run.generated(step.name))
+        last = [self._judged(row, scores[row.key] if judged else None) for row in choose(generated)]
         self._warn_of_classes_without_images(last)
         return split(last, self.shard_size)
 
@@ -75,7 +73,7 @@ class CollectStage(ChunkedStage[Any, LastImage]):
         return LastImage(row, None, f"{self.explain(score)} (image {score.round + 1} of {self.attempts})")
 
     def make_chunk(self, chunk: Sequence[LastImage]) -> list[Artefact]:
-        """Return a chunk's images that train, each with the cosine that it was accepted with, and what is left out."""
+        """Return the images of a chunk that train, with their cosines, and the list of those that were excluded."""
         excluded = [
             Rejected(item.row.class_id, item.row.description, item.reason, self.judged_by)
             for item in chunk
@@ -91,12 +89,13 @@ class CollectStage(ChunkedStage[Any, LastImage]):
         return [Lines("excluded", excluded), *([Images("images", accepted)] if accepted else [])]
 
     def _warn_of_classes_without_images(self, last: Sequence[LastImage]) -> None:
-        """Name the tail classes that get no generated image although some were wanted; the run continues without."""
-        made, trains = Counter(item.row.class_id for item in last), {i.row.class_id for i in last if i.trains}
-        wanted = [class_id for class_id, number in self.budget.items() if number]
-        missing = [class_id for class_id in wanted if not made[class_id]]
-        refused = [class_id for class_id in wanted if made[class_id] and class_id not in trains]
-        for ids, what in ((missing, "no image was drawn"), (refused, "every image was refused")):
+        """Name the tail classes that get no generated image although some were wanted; the run continues."""
+        made, trains = {item.row.class_id for item in last}, {item.row.class_id for item in last if item.trains}
+        wanted = {class_id for class_id, number in self.budget.items() if number}
+        for ids, what in (
+            (sorted(wanted - made), "no image was generated"),
+            (sorted((wanted & made) - trains), "every image was rejected"),
+        ):
             if ids:
                 some = ", ".join(repr(self.corpus.class_names[class_id]) for class_id in ids[:SHOWN_NAMES])
                 some += " …" if len(ids) > SHOWN_NAMES else ""
@@ -121,7 +120,7 @@ class CollectAssessedStage(CollectStage):
         return explain(score, self.recipe.assess, self.corpus.class_names)
 
 
-def choose(drawn: Iterable[GeneratedRow]) -> list[GeneratedRow]:
-    """Return every description's image of its last round, sorted by key."""
-    last = {(row.class_id, row.description_id): row for row in sorted(drawn, key=lambda row: row.key)}
+def choose(generated: Iterable[GeneratedRow]) -> list[GeneratedRow]:
+    """Return the image of the last round of each description, sorted by key."""
+    last = {(row.class_id, row.description_id): row for row in sorted(generated, key=lambda row: row.key)}
     return [row for _, row in sorted(last.items())]

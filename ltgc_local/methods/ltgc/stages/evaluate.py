@@ -1,10 +1,10 @@
 """Evaluate: zero-shot CLIP, the control and LTGC on the test images, by group and class.
 
-It is the only step that tests on them; the leak guard looks at them only to find duplicates.
+No other step tests on them; the leak guard looks at them only to find duplicates.
 
-``metrics`` has, for each arm, the accuracies with intervals; ensembles of an arm stand inside it under their own keys,
-so the plain figures are always where they are. ``predictions`` has what every arm said of every test image, so that
-other intervals and paired tests need no model.
+``metrics`` has each arm's accuracies with intervals; an arm's ensembles are nested in it under their own keys, so the
+plain figures keep their place. ``predictions`` has every arm's prediction for every test image, so other intervals and
+paired tests need no model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ltgc_local.evaluation.predictions import PLAIN, build_views, iterate_logits
 from ltgc_local.methods.evaluation import Logits, predict
 from ltgc_local.methods.ltgc.stages import classify
 from ltgc_local.methods.ltgc.stages.train import build_classifier
-from ltgc_local.methods.stage import Stage, WholeStage
+from ltgc_local.methods.stage import WholeStage
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.files import Artefact, Json, Table
@@ -36,11 +36,10 @@ class EvaluateStage(WholeStage[LtgcRecipe]):
     """Runs every classifier on the test images."""
 
     def make(self) -> list[Artefact]:
-        corpus, settings = self.corpus, self.recipe.evaluate
+        corpus, weight = self.corpus, self.recipe.evaluate.zero_shot_weight
         clip: ClipModel = self.model
-        models = build_arms(self, clip)
-        log_prior = self._zero_shot_prior(clip, models[ZERO_SHOT]) if settings.zero_shot_weight is not None else None
-        weight = settings.zero_shot_weight
+        models = self._build_arms(clip)
+        log_prior = None if weight is None else self._zero_shot_prior(clip, models[ZERO_SHOT])
 
         def named(key: tuple[str, str], logits: Logits) -> Iterator[tuple[str, torch.Tensor]]:
             arm, view = key
@@ -61,34 +60,32 @@ class EvaluateStage(WholeStage[LtgcRecipe]):
         ]
 
     def _zero_shot_prior(self, clip: ClipModel, model: torch.nn.Module) -> torch.Tensor | None:
-        """Return log pi_zs of zero-shot CLIP on the training images, or None where no prior is to be taken off."""
+        """Return log pi_zs of zero-shot CLIP on the training images, or None if no prior is subtracted."""
         settings, train = self.recipe.evaluate, self.corpus.train
         if settings.zero_shot_prior == "none":
             return None
         prior = PredictedPrior(len(self.corpus.class_names))
         plain = {PLAIN: build_views(clip, self.recipe)[PLAIN]}
-        for rows, logits in iterate_logits(
-            clip, train, {ZERO_SHOT: model}, plain, settings.batch_size, self.decode_threads
-        ):
+        models = {ZERO_SHOT: model}
+        for rows, logits in iterate_logits(clip, train, models, plain, settings.batch_size, self.decode_threads):
             prior.add(logits[ZERO_SHOT, PLAIN], torch.from_numpy(train.labels[rows].copy()))
         return prior.log()
 
-
-def build_arms(stage: Stage[LtgcRecipe], clip: ClipModel) -> dict[str, torch.nn.Module]:
-    """Return the classifiers: zero-shot CLIP (at CLIP's own temperature), and each trained arm with its LoRA merged."""
-    plain = copy.deepcopy(clip.visual)
-    classifier = build_classifier(clip, stage.corpus.class_names, stage.recipe)
-    arms: dict[str, torch.nn.Module] = {}
-    if stage.recipe.evaluate.zero_shot:
-        head = CosineHead(classifier.head.weight.detach(), clip.logit_scale, trainable=False)
-        arms[ZERO_SHOT] = Classifier(plain, head).eval()
-    for step in sorted(stage.inputs("arms"), key=lambda step: step.name):
-        tensors, _ = read_tensors(stage.run.files(step.name, "adapter")[0])
-        classifier.head.weight.data.copy_(tensors.pop("head.weight"))
-        load_adapter(classifier.tower, tensors)
-        merged = Classifier(merge(copy.deepcopy(classifier.tower)), copy.deepcopy(classifier.head))
-        arms[step.arm] = merged.eval()
-    return arms
+    def _build_arms(self, clip: ClipModel) -> dict[str, torch.nn.Module]:
+        """Return zero-shot CLIP, at CLIP's own temperature, and the classifier of each arm with its LoRA merged."""
+        plain = copy.deepcopy(clip.visual)
+        classifier = build_classifier(clip, self.corpus.class_names, self.recipe)
+        arms: dict[str, torch.nn.Module] = {}
+        if self.recipe.evaluate.zero_shot:
+            head = CosineHead(classifier.head.weight.detach(), clip.logit_scale, trainable=False)
+            arms[ZERO_SHOT] = Classifier(plain, head).eval()
+        for step in sorted(self.inputs("arms"), key=lambda step: step.name):
+            tensors, _ = read_tensors(self.run.files(step.name, "adapter")[0])
+            classifier.head.weight.data.copy_(tensors.pop("head.weight"))
+            load_adapter(classifier.tower, tensors)
+            merged = Classifier(merge(copy.deepcopy(classifier.tower)), copy.deepcopy(classifier.head))
+            arms[step.arm] = merged.eval()
+        return arms
 
 
 def _name(arm: str, *variant: str) -> str:

@@ -1,7 +1,7 @@
-"""Extend: Prompt 2 until the class has K_y descriptions (number check), Prompt 3 on what came (repetition check).
+"""Extend: Prompt 2 until the class has K_y descriptions (number check), Prompt 3 on the new ones (repetition check).
 
-Differs from the released code: accepted sentences are fed back into the next ask; the repetition check exists, both by
-the model and by a deterministic one; asks are capped, and a shortfall is recorded instead of looping for ever.
+Differs from the released code: accepted sentences are fed back into the next ask; the repetition check exists, by the
+model and by a deterministic rule; asks are limited, and a shortfall is recorded instead of looping forever.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from typing import Any
 from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.datasets.groups import num_extended
 from ltgc_local.errors import BackendError
-from ltgc_local.methods.ltgc.prompts import fill_extend, fill_repetition
+from ltgc_local.methods.ltgc.prompts import class_sentence, fill_extend, fill_repetition
 from ltgc_local.methods.ltgc.replies import (
     RepetitionCheck,
     descriptions_schema,
     kept_by_repetition_check,
     parse_descriptions,
 )
+from ltgc_local.methods.ltgc.stages.asking import NOTHING_FITS, ReplyReader, ask
 from ltgc_local.methods.ltgc.stages.describe import described_rows
-from ltgc_local.methods.ltgc.stages.token_budget import NOTHING_FITS, TokenBudget
-from ltgc_local.methods.stage import ChunkedStage, Stage, split
+from ltgc_local.methods.stage import ChunkedStage, Stage, WholeStage, split
 from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
 from ltgc_local.recipe.generation import Extend
-from ltgc_local.records import Description, Exchange, Rejected
+from ltgc_local.records import Description, Exchange
 from ltgc_local.runs.files import Artefact, Json, Lines
 
-SHOWN_NAMES = 10  # of classes in a message
+SHOWN_NAMES = 10  # classes named in a message
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class ClassList:
-    """One class's growing list. ``extended`` holds what was accepted, ``checked`` how many of it passed Prompt 3."""
+    """One class's growing list; ``checked`` counts the extended descriptions that have passed Prompt 3."""
 
     class_id: int
     class_name: str
@@ -49,7 +49,7 @@ class ClassList:
     extended: list[str] = field(default_factory=list)
     checked: int = 0
     asks: int = 0
-    useless: int = 0  # asks one after another that gave no sentence that could be read
+    useless: int = 0  # consecutive asks that gave no readable sentence
 
     @property
     def num_missing(self) -> int:
@@ -57,41 +57,30 @@ class ClassList:
 
 
 class ExtendStage(ChunkedStage[LtgcRecipe | DescribedRecipe, int]):
-    """Fills the descriptions of several classes up, side by side."""
+    """Extends the lists of several classes side by side."""
 
     def chunks(self) -> list[Sequence[int]]:
         return split(self.tail, self.recipe.extend.batch_size)
 
     def make_chunk(self, chunk: Sequence[int]) -> list[Artefact]:
-        existing = self._existing
-        lists = [self._start(class_id, existing.get(class_id, [])) for class_id in chunk]
+        lists = [self._start(class_id) for class_id in chunk]
         extension = Extension(self, lists)
         extension.run()
         descriptions = [
-            Description(each.class_id, len(described_rows(self, each.class_id)) + position, 0, text, "extended")
+            Description(each.class_id, len(described_rows(self, each.class_id)) + place, 0, text, "extended")
             for each in lists
-            for position, text in enumerate(each.extended)
+            for place, text in enumerate(each.extended)
         ]
         summary = {
-            each.class_name: {
-                "existing": len(each.existing),
-                "extended": len(each.extended),
-                "missing": each.num_missing,
-                "asks": each.asks,
-            }
+            each.class_name: _counts(len(each.existing), len(each.extended), each.num_missing, each.asks)
             for each in lists
         }
         self.progress.advance(len(chunk))
-        return [
-            Lines("exchanges", extension.exchanges),
-            Lines("rejected", extension.rejected),
-            Lines("cut", extension.budget.cuts),
-            Json("summary", summary),
-            Lines("descriptions", descriptions),
-        ]
+        files = extension.reader.files(extension.exchanges)
+        return [*files, Json("summary", summary), Lines("descriptions", descriptions)]
 
     def review(self, is_whole: bool) -> None:
-        """Refuse a class with too few descriptions as soon as its chunk is complete; at the end warn of short lists.
+        """Reject a class with too few descriptions as soon as its chunk is complete; at the end warn of short lists.
 
         Raises:
             BackendError: a class has fewer descriptions than ``min_descriptions``.
@@ -108,7 +97,7 @@ class ExtendStage(ChunkedStage[LtgcRecipe | DescribedRecipe, int]):
             raise BackendError(
                 f"extend: {len(short)} of {len(found)} classes have fewer than {settings.min_descriptions} "
                 f"descriptions (extend.min_descriptions): {_listed(short)}; the llm's replies are in "
-                f"{self.run.folder(self.step.name)}/exchanges-*.jsonl. To go on with what there is, add --set "
+                f"{self.run.folder(self.step.name)}/exchanges-*.jsonl. To continue with what there is, add --set "
                 f"extend.min_descriptions=0; to ask again and more often, add --set "
                 f"extend.max_asks={2 * settings.max_asks} --from extend"
             )
@@ -124,22 +113,43 @@ class ExtendStage(ChunkedStage[LtgcRecipe | DescribedRecipe, int]):
 
     @cached_property
     def _existing(self) -> dict[int, list[str]]:
-        """Return the existing descriptions by class."""
-        texts: dict[int, list[str]] = defaultdict(list)
+        """The existing descriptions by class."""
+        texts: defaultdict[int, list[str]] = defaultdict(list)
         for description in self.run.records(self.input("descriptions"), "descriptions", Description):
             texts[description.class_id].append(description.text)
-        return dict(texts)
+        return texts
 
-    def _start(self, class_id: int, existing: list[str]) -> ClassList:
+    def _start(self, class_id: int) -> ClassList:
         settings, name = self.recipe.extend, self.corpus.class_names[class_id]
-        repetition = RepetitionCheck(name, settings.repetition_similarity)
+        existing, repetition = self._existing[class_id], RepetitionCheck(name, settings.repetition_similarity)
         for text in existing:
             repetition.add(text)
         return ClassList(class_id, name, existing, num_extended(len(existing), settings.max_descriptions), repetition)
 
 
+class TemplateListStage(WholeStage[LtgcRecipe]):
+    """Repeats "A photo of the class [y]." for every image that a class lacks: the list without any model.
+
+    The paper's Figure 6 compares the extended list with it. The numbers are those of the extended list, N_y = K_y -
+    M_y, so only the words differ.
+    """
+
+    def make(self) -> list[Artefact]:
+        descriptions, summary = [], {}
+        for class_id in self.tail:
+            name, existing = self.corpus.class_names[class_id], len(described_rows(self, class_id))
+            wanted, text = num_extended(existing, self.recipe.extend.max_descriptions), class_sentence(name)
+            descriptions += [Description(class_id, existing + i, 0, text, "extended") for i in range(wanted)]
+            summary[name] = _counts(existing, wanted, 0, 0)
+        return [Lines("rejected", []), Json("summary", summary), Lines("descriptions", descriptions)]
+
+
+def _counts(existing: int, extended: int, missing: int, asks: int) -> dict[str, int]:
+    return {"existing": existing, "extended": extended, "missing": missing, "asks": asks}
+
+
 def _listed(numbers: Mapping[str, int]) -> str:
-    """Write classes with their number of descriptions, those with the fewest first."""
+    """List classes with their numbers of descriptions, smallest first."""
     names = sorted(numbers, key=lambda name: numbers[name])
     some = ", ".join(f"{name!r} {numbers[name]}" for name in names[:SHOWN_NAMES])
     return some + (" …" if len(names) > SHOWN_NAMES else "")
@@ -152,10 +162,8 @@ class Extension:
         self.settings: Extend = stage.recipe.extend
         self.lists = lists
         self.exchanges: list[Exchange] = []
-        self.rejected: list[Rejected] = []
-        self.budget = TokenBudget(stage, "extend")
+        self.reader = ReplyReader(stage, "extend")
         self._stage = stage
-        self._model: ChatModel = stage.model
         self._is_structured = stage.is_structured("llm", self.settings.reply_form)
 
     def run(self) -> None:
@@ -169,33 +177,32 @@ class Extension:
         if given_up:
             log.warning(
                 "extend: %d classes given up after %d asks that gave nothing readable, such as %r: the llm does not "
-                "answer in Template 1; look at the exchanges of the run's extend folder",
+                "answer in Template 1; see the exchanges in the run's extend folder",
                 len(given_up), self.settings.max_useless_asks, given_up[0].class_name,
             )  # fmt: skip
 
     def _is_asked(self, each: ClassList) -> bool:
-        """Return whether a class is asked again; one whose asks give nothing that can be read is given up early."""
+        """Return whether to ask again; a class whose asks give nothing readable is given up early."""
         most = self.settings.max_useless_asks
         return each.num_missing > 0 and each.asks < self.settings.max_asks and (most is None or each.useless < most)
 
     def _ask(self, lists: list[ClassList]) -> None:
-        """Prompt 2, for each class as often as it needs and may be asked side by side."""
-        prompts, asked = [], []
+        """Ask Prompt 2, for each class as often as it needs and ``parallel_asks`` allows."""
+        settings, prompts, asked = self.settings, [], []
         for each in [one for one in lists for _ in range(self._num_asks(one))]:
             rng = random.Random(self._stage.seed("extend", each.class_id, each.asks))
-            shown = rng.sample(
-                known := each.existing + each.extended, min(len(known), self.settings.context_descriptions)
-            )
-            prompts.append(fill_extend(each.class_name, shown, self.settings.per_ask, self._is_structured))
+            known = each.existing + each.extended
+            shown = rng.sample(known, min(len(known), settings.context_descriptions))
+            prompts.append(fill_extend(each.class_name, shown, settings.per_ask, self._is_structured))
             asked.append(each)
             each.asks += 1
-        schema = descriptions_schema(self.settings.per_ask) if self._is_structured else None
-        replies = self._reply("extend", asked, prompts, self.settings.temperature, schema)
+        schema = descriptions_schema(settings.per_ask) if self._is_structured else None
+        replies = self._reply("extend", asked, prompts, settings.temperature, schema)
         for each, reply in zip(asked, replies, strict=True):
             parsed = parse_descriptions(reply, each.class_name)
             each.useless = 0 if parsed.sentences else each.useless + 1
             for line, reason in parsed.dropped:
-                self._reject(each, line, reason)
+                self.reader.reject(each.class_id, line, reason)
             for sentence in parsed.sentences:
                 self._take(each, sentence)
 
@@ -205,17 +212,17 @@ class Extension:
 
     def _take(self, each: ClassList, sentence: str) -> None:
         if each.num_missing <= 0:
-            self._reject(each, sentence, "more than K_y")
-        elif not (text := self.budget.fit(each.class_id, sentence)):
-            self._reject(each, sentence, NOTHING_FITS)
+            self.reader.reject(each.class_id, sentence, "more than K_y")
+        elif not (text := self.reader.fit(each.class_id, sentence)):
+            self.reader.reject(each.class_id, sentence, NOTHING_FITS)
         elif repeated := each.repetition.repeated(text):
-            self._reject(each, text, "repeats another description", repeated)
+            self.reader.reject(each.class_id, text, "repeats another description", repeated)
         else:
             each.repetition.add(text)
             each.extended.append(text)
 
     def _check_repetition(self, lists: list[ClassList]) -> None:
-        """Prompt 3 over the sentences that it has not seen, in lists of ``repetition_batch``."""
+        """Ask Prompt 3 about the sentences that have not been checked, in lists of ``repetition_batch``."""
         size = self.settings.repetition_batch
         parts = [
             (each, each.extended[start : start + size])
@@ -226,12 +233,10 @@ class Extension:
         replies = self._reply("repetition", [each for each, _ in parts], prompts, temperature=0.0)
         for (each, part), reply in zip(parts, replies, strict=True):
             kept = kept_by_repetition_check(reply, each.class_name, part, self.settings.repetition_confirm)
-            if kept is None:
-                continue
-            for sentence, keep in zip(part, kept, strict=True):
+            for sentence, keep in zip(part, kept or [True] * len(part), strict=True):
                 if not keep:
                     each.extended.remove(sentence)
-                    self._reject(each, sentence, "repetitive by Prompt 3")
+                    self.reader.reject(each.class_id, sentence, "repetitive by Prompt 3")
         for each in lists:
             each.checked = len(each.extended)
 
@@ -243,17 +248,10 @@ class Extension:
         temperature: float,
         schema: dict[str, Any] | None = None,
     ) -> list[str]:
-        if not prompts:
-            return []
+        model: ChatModel = self._stage.model
         seed = self._stage.seed(name, *(f"{each.class_id}:{each.asks}" for each in lists))
         sampling = Sampling(self.settings.max_new_tokens, temperature, self.settings.top_p, seed)
-        first = len(self.exchanges)
-        replies = self._model.reply([[{"role": "user", "content": prompt}] for prompt in prompts], sampling, schema)
-        self.exchanges += [
-            Exchange(name, (each.class_id, first + number), prompt, reply)
-            for number, (each, prompt, reply) in enumerate(zip(lists, prompts, replies, strict=True))
-        ]
+        keys = [(each.class_id, number) for number, each in enumerate(lists, start=len(self.exchanges))]
+        replies, exchanges = ask(name, keys, prompts, lambda _, turns: model.reply(turns, sampling, schema))
+        self.exchanges += exchanges
         return replies
-
-    def _reject(self, each: ClassList, text: str, reason: str, repeats: str = "") -> None:
-        self.rejected.append(Rejected(each.class_id, text, reason, "extend", repeats))
