@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ltgc_local.datasets.base import Corpus
 from ltgc_local.datasets.facts import COPY_AGAIN, CROPS, check_numbers
-from ltgc_local.datasets.image_files import build_corpus, check_no_overlap
+from ltgc_local.datasets.image_files import build_corpus
 from ltgc_local.datasets.lists import Listed, check_folders, choose_class_names, read_class_names, read_list
 from ltgc_local.datasets.paths import is_folder, is_there, list_names
 from ltgc_local.errors import DataError
@@ -38,7 +38,6 @@ def open_anno_lists(data: Data) -> Corpus:
         names = choose_class_names(data.class_names, f"{name}.txt", CROPS[name][0])
     else:
         names = _own_names(data, folder, (train, labels), 1 + int(max(labels.max(), test[1].max())))
-    check_no_overlap(folder, train, "test", test[0])
     held_out = _hold_out(name, labels, data)
     lists = {
         part: ([train[row] for row in np.flatnonzero(mask)], labels[mask])

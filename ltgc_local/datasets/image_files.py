@@ -91,17 +91,12 @@ def build_corpus(
         DataError: a path is absolute, climbs out of the root, cannot be a file's, or is in train and another split.
     """
     splits = {split: _build_split(split, data, *lists[split], (layouts or {}).get(split, ())) for split in SPLITS}
+    trained = set(splits["train"].keys)
     for split in ("val", "test"):
-        check_no_overlap(where, splits["train"].keys, split, splits[split].keys)
+        if both := [key for key in splits[split].keys if key in trained]:
+            raise DataError(f"{where}: {len(both)} images are in train and in {split}: {first_few(both)}")
     val_is_test |= not set(splits["val"].keys).isdisjoint(splits["test"].keys)
     return Corpus(name, tuple(class_names), **splits, val_is_test=val_is_test)
-
-
-def check_no_overlap(where: Path, train: Sequence[str], other: str, keys: Sequence[str]) -> None:
-    """Refuse images that are in train and in another split."""
-    trained = set(train)
-    if both := [key for key in keys if key in trained]:
-        raise DataError(f"{where}: {len(both)} images are in train and in {other}: {first_few(both)}")
 
 
 def _build_split(

@@ -67,10 +67,9 @@ def open_saved_dataset(data: Data) -> Corpus:
     own = names = None if data.class_names is None else read_class_names(data.class_names)
     splits = {}
     for split, folder in _find_folders(data.root).items():
-        dataset, encoded = _load(folder, data)
+        dataset, encoded, labels = _load(folder, data)
         if own is None:
             names = parse_class_names(folder, dataset.data.schema, data.label_column, names, "train")
-        labels = parse_labels(folder, dataset.data.column(data.label_column))
         files = tuple(Path(file["filename"]) for file in dataset.cache_files)
         keys = number_keys(split, len(labels))
         splits[split] = SavedSplit(split, folder, files, keys, labels, encoded, rules_of(data), data.image_column)
@@ -98,8 +97,8 @@ def _find_folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _load(folder: Path, data: Data) -> tuple[Any, Any]:
-    """Return one split's dataset, and its column of images alone, not decoded."""
+def _load(folder: Path, data: Data) -> tuple[Any, Any, NDArray[np.int64]]:
+    """Return one split's dataset, its column of images alone, not decoded, and its labels (N,)."""
     import datasets
 
     if not any(name.endswith(".arrow") for name in list_names(folder)):
@@ -111,7 +110,8 @@ def _load(folder: Path, data: Data) -> tuple[Any, Any]:
         dataset = datasets.Dataset.load_from_disk(str(folder), keep_in_memory=False).with_format(None)
         check_columns(folder, dataset.data.schema, data)
         images = dataset.select_columns([data.image_column])
-        return dataset, images.cast_column(data.image_column, datasets.Image(decode=False))
+        encoded = images.cast_column(data.image_column, datasets.Image(decode=False))
+        return dataset, encoded, parse_labels(folder, dataset.data.column(data.label_column))
     except DAMAGE as error:
         if is_out_of_memory(error):
             raise BackendError(f"out of memory while reading {folder}") from error

@@ -69,14 +69,17 @@ def find_damage(
 
     with ThreadPoolExecutor(min(MAX_THREADS, num_cpus()), thread_name_prefix="verify") as pool:
         problems = list(pool.map(look, wanted))
-    _remember(folder, found)
+    if found:
+        _write_memory(folder, memory | found)  # afresh, without what was remembered: a file may be damaged by now
     yield from ((folder / name, problem) for name, problem in zip(wanted, problems, strict=True) if problem)
 
 
 def remember(folder: Path, whole: Mapping[str, FileFacts]) -> None:
     """Remember files that are known to be whole, such as links to files just verified elsewhere."""
     large = {name: facts for name, facts in whole.items() if facts.bytes >= REMEMBERED_FROM}
-    _remember(folder, {name: _stamp((folder / name).lstat(), facts.sha256) for name, facts in large.items()})
+    stamps = {name: _stamp((folder / name).lstat(), facts.sha256) for name, facts in large.items()}
+    if stamps:
+        _write_memory(folder, _read_memory(folder) | stamps)
 
 
 def _stamp(state: os.stat_result, digest: str) -> Stamp:
@@ -91,7 +94,6 @@ def _read_memory(folder: Path) -> dict[str, Stamp]:
     return dict(memory.root) if memory is not None else {}
 
 
-def _remember(folder: Path, stamps: Mapping[str, Stamp]) -> None:
-    if stamps:
-        with suppress(ArtefactError):  # a full or read-only disk: the files are hashed again
-            write_sealed(folder / MEMORY, {**_read_memory(folder), **stamps})
+def _write_memory(folder: Path, memory: dict[str, Stamp]) -> None:
+    with suppress(ArtefactError):  # a full or read-only disk: the files are hashed again
+        write_sealed(folder / MEMORY, memory)

@@ -134,3 +134,18 @@ def test_numbers_of_any_length_are_chunks_in_their_order(tmp_path: Path) -> None
     listed = {name: dict(facts) for name, facts in sorted(files.items())}
     write_sealed(run.folder("draw") / "manifest.json", whole | {"files": listed})
     assert [json.loads(path.read_text()) for path in run.files("draw", "page")] == list(numbers)
+
+
+def test_hashing_afresh_forgets_a_file_that_is_damaged_though_it_looks_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished(tmp_path)
+    run.files("draw", "page")
+    digest_file = verify.digest_file
+    monkeypatch.setattr(
+        verify, "digest_file", lambda path: "0" * 64 if path.name == "page-00001.html" else digest_file(path)
+    )
+    assert len(RunDirectory(tmp_path).files("draw", "page")) == 3  # remembered
+    assert [path.name for path, _ in run.find_damage("draw", afresh=True)] == ["page-00001.html"]
+    with pytest.raises(ArtefactError, match=r"page-00001\.html: damaged"):
+        RunDirectory(tmp_path).files("draw", "page")
