@@ -69,7 +69,7 @@ def do_work(stage: Stage, worker: int = 0, workers: int = 1) -> None:
         start = time.monotonic()
         artefacts = stage.make()
         if worker == 0:
-            _write(stage, 0, artefacts, 1, start)
+            _write(stage, 0, artefacts, stage.progress.done or 1, start)
 
 
 def _make_chunks(stage: ChunkedStage[Any, Any], worker: int, workers: int) -> None:

@@ -51,6 +51,11 @@ class Progress(AbstractContextManager["Progress"]):
         self._done = self._total = 0
         self._points: deque[tuple[float, int]] = deque()  # (time, items) of the latest lines
 
+    @property
+    def done(self) -> int:
+        """The number of finished items, including those of earlier processes."""
+        return self._done
+
     def expect(self, items: int) -> None:
         """Set the number of items, once it is known."""
         self._bar.reset(total=items)

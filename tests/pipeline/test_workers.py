@@ -146,7 +146,8 @@ def test_two_workers_train_what_one_does(make_recipe: MakeRecipe, tmp_path: Path
         (chunk,) = (run.folder(step.name) / "chunks").glob("?????.json")
         run.write_manifest(step.name, {}, 1, 0)
         found.append((load_file(run.files(step.name, "adapter")[0]), run.records(step.name, "history", EpochMetrics)))
-        assert json.loads(chunk.read_text())["items"] == 1
+        items = json.loads(chunk.read_text())["items"]  # the images of all batches, whoever has them
+        assert items >= 1000 and items % recipe.train.batch_size == 0
     (alone, (epoch,)), (together, (same,)) = found
     assert alone.keys() == together.keys()
     assert all(torch.allclose(alone[name], together[name], atol=1e-3) for name in alone)
