@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", ["t2i", "vlm", "llm", "clip", "lora", "cdtg"])
+@pytest.mark.parametrize("name", ["t2i", "chat", "clip", "lora", "cdtg"])
 def test_the_benchmarks_need_neither_datasets_nor_pyarrow_nor_vllm(name: str) -> None:
     absent = "import sys\nfor name in ('datasets', 'pyarrow', 'vllm'):\n    sys.modules[name] = None\n"
     started = f"import runpy\nsys.argv = ['', '--help']\nrunpy.run_module('benchmarks.{name}', run_name='__main__')"
