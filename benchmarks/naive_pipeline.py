@@ -22,7 +22,7 @@ from benchmarks.sdxl_weights import load_miniature
 from benchmarks.text_models import MINIATURES, as_template, generate_one, load_llm, load_vlm, one_turn
 from ltgc_local.datasets import open_corpus
 from ltgc_local.methods.ltgc.prompts import class_sentence, fill_describe, fill_extend
-from ltgc_local.methods.ltgc.replies import parse_descriptions
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
 from ltgc_local.records import Description
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import read_run_recipe

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltgc_local.methods.ltgc.replies import RepetitionCheck, kept_by_repetition_check, normal_form
-from ltgc_local.methods.ltgc.replies.repetition import jaccard
+from ltgc_local.methods.ltgc.replies.repetition import RepetitionCheck, jaccard, kept_by_repetition_check, normal_form
 
 
 def sentence(words: str) -> str:

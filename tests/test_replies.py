@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ltgc_local.methods.ltgc.replies import MAX_CHARACTERS, NO_OPENING, Reading, parse_descriptions, parse_sentence
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.template_1 import MAX_CHARACTERS, NO_OPENING, Reading, parse_sentence
 
 STRAP = "A photo of the class bag with a strap."
 

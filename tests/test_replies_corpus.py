@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ltgc_local.methods.ltgc.replies import kept_by_repetition_check, parse_descriptions
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.repetition import kept_by_repetition_check
 
 LINES = (Path(__file__).parent / "data/replies.jsonl").read_text("utf-8").splitlines()
 CORPUS: list[dict[str, Any]] = [json.loads(line) for line in LINES]

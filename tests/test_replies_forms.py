@@ -8,15 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ltgc_local.methods.ltgc.replies import (
-    CUT_OFF,
-    DESCRIPTION_SCHEMA,
-    cut_to_tokens,
-    descriptions_schema,
-    parse_descriptions,
-    parse_sentence,
-    render,
-)
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.structured import DESCRIPTION_SCHEMA, descriptions_schema
+from ltgc_local.methods.ltgc.replies.template_1 import CUT_OFF, parse_sentence, render
+from ltgc_local.methods.ltgc.replies.token_budget import cut_to_tokens
 
 STRAP = "A photo of the class bag with a strap."
 BOTH = "A photo of the class bag with a strap and a zip in a shop."

@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 
 from ltgc_local.backends.clip.tokens import load_token_counter
-from ltgc_local.methods.ltgc.replies import cut_to_tokens, parse_descriptions
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.token_budget import cut_to_tokens
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = [json.loads(line) for line in (ROOT / "tests/data/replies.jsonl").read_text("utf-8").splitlines()]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ltgc_local.methods.ltgc.replies import kept_by_repetition_check, normal_form, parse_descriptions
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.repetition import kept_by_repetition_check, normal_form
 
 NAMES = st.sampled_from(
     ["bag", "ankle boot", "T-shirt/top", "crane (bird)", "C++", "St. Bernard", "日傘", "lady's slipper"]

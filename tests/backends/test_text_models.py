@@ -16,7 +16,7 @@ from PIL import Image
 
 from ltgc_local.backends.protocols import Message, Sampling, TextOptions
 from ltgc_local.backends.registry import load_model
-from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
+from ltgc_local.methods.ltgc.replies.structured import DESCRIPTION_SCHEMA
 from tests.backends.tiny_models import LANGUAGE_MODELS, VISION_LANGUAGE_MODELS
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None

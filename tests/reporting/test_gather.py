@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.errors import ArtefactError
-from ltgc_local.methods.ltgc.replies import CUT_OFF, MAX_CHARACTERS, parse_sentence
+from ltgc_local.methods.ltgc.replies.template_1 import CUT_OFF, MAX_CHARACTERS, parse_sentence
 from ltgc_local.methods.ltgc.report import LtgcReport, describe_score, describe_scorer
 from ltgc_local.methods.ltgc.texts import is_unparsable
 from ltgc_local.records import Score
@@ -85,13 +85,13 @@ def test_the_fallback_template_is_known(report: Report) -> None:
 
 
 def test_unparsable_lines_are_a_share_of_all_lines(report: Report) -> None:
-    dress = report.sections[0].facts.texts[0]
+    dress = report.sections[0].facts["texts"][0]
     assert (dress.num_existing, dress.num_wanted, dress.num_extended, dress.num_rejected) == (17, 7, 7, 7)
     assert dress.unparsable_share == pytest.approx(100 * 2 / (7 + 7))
 
 
 def test_reasons_are_counted_by_stage(report: Report) -> None:
-    counts = {(reason.stage, reason.text): reason.count for reason in report.sections[0].facts.reasons}
+    counts = {(reason.stage, reason.text): reason.count for reason in report.sections[0].facts["reasons"]}
     assert counts["extend", "repeats another description"] == 6
     assert counts["extend", "no beginning of it fits the CLIP tokens"] == 4
     assert counts["describe", "empty reply"] == 1

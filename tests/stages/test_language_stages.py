@@ -10,7 +10,7 @@ from PIL import Image
 
 from ltgc_local.backends.clip.tokens import load_token_counter
 from ltgc_local.backends.protocols import Conversation, Sampling
-from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
+from ltgc_local.methods.ltgc.replies.structured import DESCRIPTION_SCHEMA
 from ltgc_local.methods.ltgc.stages import describe, summarize
 from ltgc_local.records import Score
 from ltgc_local.runs.files import GeneratedImage, Images, Lines, encode_png

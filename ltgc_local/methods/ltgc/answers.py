@@ -1,6 +1,6 @@
-"""From what a model answered to a class: find the one class name that a reply means.
+"""Find the one class that a model's answer names.
 
-An answer that names no class, or several, is data, never an exception: it has a reason and counts as wrong.
+An answer that names no class, or several, is never an exception: it is recorded with a reason and counts as wrong.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ Words = tuple[str, ...]
 
 
 class ClassNameParser:
-    """Knows the ways in which each class may be called: its name, the synonyms between its commas, the name without
-    what stands in brackets. A way that two classes share means neither, unless it is the whole name of one."""
+    """Knows what each class may be called: its name, its comma-separated synonyms, and either without brackets.
+
+    A form that two classes share means neither, unless it is the whole name of one of them.
+    """
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self._exact = {name: class_id for class_id, name in enumerate(class_names)}
@@ -26,10 +28,10 @@ class ClassNameParser:
         shorter = []
         for name, class_id in self._exact.items():
             bare = re.sub(r"\(.*?\)", " ", name)
-            shorter += [(_words(way), class_id) for way in (bare, *bare.split(","))]
-        self._ways = _unambiguous(shorter) | _unambiguous(whole)
-        self._plain = _unambiguous([(_singulars(way), class_id) for way, class_id in self._ways.items()])
-        self._longest = max(map(len, self._ways), default=0)
+            shorter += [(_words(form), class_id) for form in (bare, *bare.split(","))]
+        self._forms = _unambiguous(shorter) | _unambiguous(whole)
+        self._plain = _unambiguous([(_singulars(form), class_id) for form, class_id in self._forms.items()])
+        self._longest = max(map(len, self._forms), default=0)
 
     def parse(self, reply: str) -> tuple[int | None, str]:
         """Return (class id, how the name was found) or (None, why there is none)."""
@@ -39,8 +41,8 @@ class ClassNameParser:
         words = _words(text)
         if not words:
             return None, "empty reply"
-        if words in self._ways:
-            return self._ways[words], "case or punctuation"
+        if words in self._forms:
+            return self._forms[words], "case or punctuation"
         if _singulars(words) in self._plain:
             return self._plain[_singulars(words)], "plural"
         found = self._contained(words)
@@ -49,12 +51,12 @@ class ClassNameParser:
         return None, "names several classes" if found else "names no class"
 
     def _contained(self, words: Words) -> set[int]:
-        """Return the classes named within a reply; the longest name at a place counts ("T-shirt" is no "shirt")."""
+        """Return the classes named within a reply; the longest name at each place counts ("T-shirt", not "shirt")."""
         found, start = set(), 0
         while start < len(words):
             for length in range(min(self._longest, len(words) - start), 0, -1):
                 part = words[start : start + length]
-                class_id = self._ways.get(part, self._plain.get(_singulars(part)))
+                class_id = self._forms.get(part, self._plain.get(_singulars(part)))
                 if class_id is not None:
                     found.add(class_id)
                     start += length
@@ -64,22 +66,22 @@ class ClassNameParser:
         return found
 
 
-def _unambiguous(ways: Sequence[tuple[Words, int]]) -> dict[Words, int]:
-    """Return the ways that lead to one class."""
+def _unambiguous(forms: Sequence[tuple[Words, int]]) -> dict[Words, int]:
+    """Return the forms that belong to a single class."""
     classes: dict[Words, set[int]] = defaultdict(set)
-    for way, class_id in ways:
-        classes[way].add(class_id)
-    return {way: ids.pop() for way, ids in classes.items() if way and len(ids) == 1}
+    for form, class_id in forms:
+        classes[form].add(class_id)
+    return {form: ids.pop() for form, ids in classes.items() if form and len(ids) == 1}
 
 
 def _words(text: str) -> Words:
-    """Return the words of a text in lower case; "T-shirt" is two, an opening article none."""
+    """Return the words of a text in lower case, without an opening article; "T-shirt" is two words."""
     words = tuple(_WORD.findall(re.sub("['’]", "", text.casefold())))
     return words[1:] if len(words) > 1 and words[0] in _ARTICLES else words
 
 
 def _singulars(words: Words) -> Words:
-    """Return every word without what makes it a plural, such as "dress" for "dresses" and "box" for "boxes"."""
+    """Return each word without its plural ending: "dress" for "dresses", "box" for "boxes"."""
     return tuple(map(_singular, words))
 
 

@@ -2,9 +2,9 @@
 
     x~ = lam * x_i + (1 - lam) * x_j,    y~ = lam * y_i + (1 - lam) * y_j        (LTGC, BalanceMix)
 
-x_i is balance-sampled from the original data D_o, x_j sampled from the generated data D_g. The paper states neither the
-distribution of lam nor an epoch's length: ours are Beta(a, b) a pair and len(D_o) pairs. It writes 1 in bold, as for a
-mask: ``mix_masked`` is that reading.
+x_i is sampled from the original data D_o with balanced classes, x_j from the generated data D_g. The paper states
+neither the distribution of lam nor the length of an epoch: ours are Beta(a, b) per pair and len(D_o) pairs. It prints 1
+in bold, as for a mask; ``mix_masked`` implements that reading.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def mix(one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor) -> torch.Tens
 def mix_masked(
     one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put a rectangle of ``other``, of the image's proportions and share 1 - lam, at a random place of ``one``.
+    """Paste a rectangle of ``other``, with the image's aspect ratio and share 1 - lam, at a random place in ``one``.
 
-    As CutMix (Yun et al. 2019), but the rectangle lies wholly within the image: there, what hangs over the edge is cut
-    off, which makes the share of ``one`` larger than lam on average.
+    Like CutMix (Yun et al. 2019), except that the rectangle lies wholly within the image. CutMix cuts it off at the
+    edge, which makes the share of ``one`` larger than lam on average.
 
     Args:
         one, other: images (B, C, H, W).
@@ -34,7 +34,7 @@ def mix_masked(
         generator: on the CPU.
 
     Returns:
-        The images, and (B,) the share of their pixels that is ``one``'s: lam but for rounding to whole pixels.
+        The images, and the share (B,) of their pixels from ``one``: lam, rounded to whole pixels.
     """
     height, width = one.shape[-2:]
     side = (1 - lam).clamp(0, 1).sqrt()  # (B,)

@@ -1,4 +1,4 @@
-"""LTGC's runs side by side: its arms in words, which row of the paper each stands for, and the 2 x 2."""
+"""LTGC's part of a comparison: its arms in words, the paper's row that each corresponds to, and the 2 x 2."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from ltgc_local.comparison.table import Cell, Table, TableRow
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.ltgc.paper import TABLES
 
-SAMPLERS = {"balanced": "balanced sampling", "instance": "instance sampling"}
-LOSSES = {"cross_entropy": "cross-entropy"}
-#: Settings that the 2 x 2 varies, and that so do not keep two runs out of one.
+#: Settings that may differ between the runs of one 2 x 2.
 VARIED = {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
 
 
@@ -54,12 +52,25 @@ class LtgcComparison(MethodComparison):
         return "mixup" if mixing == "mixup" else None
 
     def tables(self, rows: Sequence[Row], resampling: Resampling) -> list[Table]:
-        return _two_by_two(rows, resampling)
+        """Return data against sampler under plain cross-entropy, for each set of rows that are otherwise alike."""
+        alike: dict[str, dict[tuple[str, str], Line]] = {}
+        varied = VARIED | ignored_settings()
+        for row in rows:
+            settings = row.settings
+            if settings.get("train.loss") != "cross_entropy":
+                continue
+            rest = json.dumps({key: settings[key] for key in settings.keys() - varied}, sort_keys=True)
+            cells = alike.setdefault(rest, {})
+            for line in list_lines([row], resampling):
+                data = {"control": "originals", "ltgc": "originals and generated"}.get(line.arm)
+                if data and not line.variant and (line.arm == "control" or settings["train.mixing"] == "union"):
+                    cells.setdefault((data, settings["train.sampler"]), line)
+        return [_two_by_two(cells) for cells in alike.values() if len({sampler for _, sampler in cells}) == 2]
 
 
 def _training(settings: Mapping[str, Any]) -> list[str]:
     loss = str(settings["train.loss"])
-    words = [SAMPLERS[settings["train.sampler"]], LOSSES.get(loss, loss.replace("_", " "))]
+    words = [f"{settings['train.sampler']} sampling", loss.replace("_", "-" if loss == "cross_entropy" else " ")]
     if loss != "cross_entropy" and settings.get("train.prior_scale", 1) != 1:
         words[-1] += f" x {settings['train.prior_scale']:g}"
     return words
@@ -90,31 +101,12 @@ def _upstream(settings: Mapping[str, Any]) -> list[str]:
     return [*words, "detection and exclusion only"] if settings["assess.attempts"] == 1 else words
 
 
-def _two_by_two(rows: Sequence[Row], resampling: Resampling) -> list[Table]:
-    """Return data against sampler under plain cross-entropy, for each set of rows that are otherwise alike."""
-    varied = VARIED | ignored_settings()
-    alike: dict[str, dict[tuple[str, str], Line]] = {}
-    for row in rows:
-        settings = row.settings
-        if settings.get("train.loss") != "cross_entropy":
-            continue
-        rest = json.dumps({key: settings[key] for key in settings.keys() - varied}, sort_keys=True)
-        cells = alike.setdefault(rest, {})
-        for line in list_lines([row], resampling):
-            data = {"control": "originals", "ltgc": "originals and generated"}.get(line.arm)
-            if data and not line.variant and (line.arm == "control" or settings["train.mixing"] == "union"):
-                cells.setdefault((data, settings["train.sampler"]), line)
-    shown = ("all", "many", "few")
-    heading = ("data", *(f"{sampler}: {group}" for sampler in ("instance", "balanced") for group in shown))
+def _two_by_two(cells: Mapping[tuple[str, str], Line]) -> Table:
+    shown, samplers = ("all", "many", "few"), ("instance", "balanced")
+    body: list[TableRow] = []
+    for data in ("originals", "originals and generated"):
+        lines = [cells.get((data, sampler)) for sampler in samplers]
+        body.append((data, *(line.cells[group] if line else Cell(None) for line in lines for group in shown)))
+    heading = ("data", *(f"{sampler}: {group}" for sampler in samplers for group in shown))
     note = "LoRA with cross-entropy, everything else alike; generated images as one set with the originals, not mixed."
-    tables = []
-    for cells in alike.values():
-        if len({sampler for _, sampler in cells}) < 2:
-            continue
-        body: list[TableRow] = []
-        for data in ("originals", "originals and generated"):
-            found = [cells.get((data, sampler)) for sampler in ("instance", "balanced")]
-            shown_row: TableRow = (data, *(line.cells[g] if line else Cell(None) for line in found for g in shown))
-            body.append(shown_row)
-        tables.append(Table("two_by_two", "Data and sampler", note, heading, tuple(body)))
-    return tables
+    return Table("two_by_two", "Data and sampler", note, heading, tuple(body))

@@ -1,7 +1,7 @@
 """Fine-tune one arm: LoRA and head on mixed pairs (LTGC), or on originals alone (the control).
 
-In a distributed run each process draws the same rows and takes its share of them, so the number of processes does not
-change what is trained on.
+In a distributed run every process samples the same rows and takes its share, so the number of processes does not change
+the batches.
 """
 
 from __future__ import annotations
@@ -45,12 +45,7 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
         device: str,
         validate: Validate,
     ) -> None:
-        """Prepare the classifier.
-
-        Args:
-            normalisation: mean and std, (1, 3, 1, 1), of images in [0, 1].
-            validate: called with the classifier after each epoch.
-        """
+        """Prepare the classifier; ``normalisation`` is mean and std, (1, 3, 1, 1), of images in [0, 1]."""
         settings = data.settings
         self._data, self._settings, self.classifier, self._validate = data, settings, classifier, validate
         self.accelerator = Accelerator(cpu=device == "cpu")
@@ -60,7 +55,7 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
         self.optimizers = {"classifier": build_optimizer(settings, classifier, self.accelerator.device)}
         self._parameters = trained_parameters(classifier)
         self._model = self.accelerator.prepare(classifier)
-        if settings.compile:  # not ``classifier``, which validation shows batches of other sizes
+        if settings.compile:  # not ``classifier``, because validation uses other batch sizes
             self._model = torch.compile(self._model, mode=settings.compile, dynamic=False)
         self._normalisation = tuple(tensor.to(self.accelerator.device) for tensor in normalisation)
         self._average = MovingAverage(self._parameters, settings.ema)
@@ -96,7 +91,7 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
         if step == 0:
             check_gradients(self.classifier, settings)
         if self._data.is_last_layer(epoch):
-            # Freezing the tower in mid-training would stall a distributed run.
+            # Freezing the tower in the middle of a training would stall a distributed run.
             for name, parameter in self._parameters.items():
                 if name.startswith("tower."):
                     parameter.grad = None
@@ -136,18 +131,17 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
 
 
 def build_optimizer(settings: Train, classifier: Classifier, device: torch.device) -> torch.optim.Optimizer:
-    """Return the optimiser of the adapters and of the head, which may have a learning rate of its own.
+    """Return the optimiser of the adapters and of the head, which may have its own learning rate.
 
-    On a GPU one kernel updates all of them, for they are hundreds of small matrices.
+    On a GPU one kernel updates the hundreds of small matrices.
     """
-    fused = True if device.type == "cuda" else None
+    trained = trained_parameters(classifier).items()
     groups: list[dict[str, Any]] = [
-        {"params": [p for n, p in classifier.named_parameters() if p.requires_grad and not n.startswith("head.")]},
-        {"params": [p for p in classifier.head.parameters() if p.requires_grad], "lr": settings.head_lr or settings.lr},
+        {"lr": settings.lr, "params": [p for name, p in trained if not name.startswith("head.")]},
+        {"lr": settings.head_lr or settings.lr, "params": [p for name, p in trained if name.startswith("head.")]},
     ]
-    groups = [{"lr": settings.lr} | group for group in groups if group["params"]]
+    groups = [group for group in groups if group["params"]]
+    shared: dict[str, Any] = {"weight_decay": settings.weight_decay, "fused": True if device.type == "cuda" else None}
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
-    return torch.optim.SGD(
-        groups, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay, fused=fused
-    )
+        return torch.optim.AdamW(groups, settings.lr, **shared)
+    return torch.optim.SGD(groups, settings.lr, settings.momentum, **shared)

@@ -1,7 +1,7 @@
 """The figures that the paper reports (LTGC, CVPR 2024, the authors' slides, Tables 1 to 5), in percent.
 
-They are of other models (GPT-4V, GPT-4, DALL-E, CLIP ViT-B/32) and other data than a run here, and are always printed
-as the paper's. Several are not the authors' own measurements, but taken from the works that they cite.
+They come from other models (GPT-4V, GPT-4, DALL-E, CLIP ViT-B/32) and other data than a run here, and are always
+labelled as the paper's. Several are not the authors' own measurements but taken from works that they cite.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ SOURCE = "LTGC, CVPR 2024; GPT-4V, GPT-4, DALL-E and CLIP ViT-B/32"
 
 
 def _table(number: int, title: str, columns: tuple[tuple[str, str], ...], rows: str) -> PaperTable:
-    """Read rows written "method | title | value value …", a dash where the paper has none."""
+    """Read rows written "method | title | value value …", with a dash for a missing value."""
     found = []
     for line in rows.strip().splitlines():
         method, name, numbers = (part.strip() for part in line.split("|"))

@@ -1,7 +1,7 @@
-"""The paper's templates and prompts, word for word, and the prompts that are filled from them.
+"""The paper's templates and prompts, word for word, and the prompts filled from them.
 
-Source: LTGC's slides (CVPR 2024). The odd grammar is the paper's and is kept. Differs from the paper: the slides do not
-show how a list is laid out or how an answer's form is asked for; the lines that begin "Write" are ours.
+Source: LTGC's slides (CVPR 2024). The odd grammar is the paper's. Differs from the paper: the slides show neither the
+layout of a list nor how the form of an answer is requested; the lines that begin with "Write" are ours.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ PROMPT_5 = (
     "Could you refine it to enhance the distinctive features of class [y]?"
 )
 
-#: How structured output is asked for (ours): Template 1 is rendered from it.
+#: The request for structured output (ours), from which Template 1 is rendered.
 _OBJECT = '{"features": ["a distinctive feature", "another"], "scene": "in a specific scene"}'
 _AS_OBJECT = f"\nWrite it as JSON: {_OBJECT}"
 
 
 def fill_describe(class_name: str, is_structured: bool = False) -> str:
-    """Fill Prompt 1, asked of the vision-language model beside one image."""
+    """Fill Prompt 1, which goes to the vision-language model with one image."""
     return f"{_fill(PROMPT_1, class_name)} {_template_1(class_name)}{_AS_OBJECT if is_structured else ''}"
 
 
 def fill_extend(class_name: str, descriptions: Sequence[str], num_wanted: int, is_structured: bool = False) -> str:
-    """Fill Prompt 2 under the list of descriptions that the class already has."""
+    """Fill Prompt 2, after a list of descriptions that the class already has."""
     ask = _fill(PROMPT_2, class_name)
     form = f'as JSON: {{"descriptions": [{_OBJECT}, ...]}}' if is_structured else "one a line."
     return f"{_list(descriptions)}\n{ask}\n{_template_1(class_name)}\nWrite {num_wanted} descriptions, {form}"
 
 
 def fill_repetition(class_name: str, descriptions: Sequence[str]) -> str:
-    """Fill Prompt 3 under a list of descriptions."""
+    """Fill Prompt 3, after a list of descriptions."""
     return f"{_list(descriptions)}\n{_fill(PROMPT_3, class_name)}\nWrite the descriptions that remain, one a line."
 
 
@@ -59,20 +59,19 @@ def fill_refine(class_name: str, description: str, is_structured: bool = False) 
 
 
 def fill_form_reminder(class_name: str) -> str:
-    """Spell out Template 1's form, for the one retry after a reply that did not parse (ours)."""
+    """Spell out Template 1's form, for the retry after a reply that did not parse (ours)."""
     return f'Write one sentence that begins "A photo of the class {class_name} with" and ends with a full stop.'
 
 
 def fill_classify(class_names: Sequence[str]) -> str:
-    """Ask the vision-language model for the class of one image: one of these names, or freely if there are none (ours;
-    the slides' Table 3 does not show its question)."""
+    """Ask the vision-language model for the class of one image: one of these names, or freely without any (ours)."""
     if not class_names:
         return "What does this photo show? Answer with its name and nothing else."
     return f"What does this photo show? Answer with one of these names and nothing else: {', '.join(class_names)}."
 
 
 def zero_shot_text(class_name: str) -> str:
-    """Return the text of CLIP's zero-shot classifier, from which the trained head starts, too (CLIP's own template)."""
+    """Return the text of CLIP's zero-shot classifier, which also initialises the trained head (CLIP's own template)."""
     return f"a photo of a {class_name}."
 
 

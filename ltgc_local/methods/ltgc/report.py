@@ -1,31 +1,20 @@
-"""What only LTGC's report has: the descriptions, the scorer in words, and how each arm was trained."""
+"""LTGC's part of the report: the descriptions, the scorer in words, and how each arm was trained."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ltgc_local.datasets import Corpus
-from ltgc_local.methods.ltgc.texts import ClassTexts, Reason, count_reasons, read_class_texts
+from ltgc_local.methods.ltgc.texts import count_reasons, read_class_texts
 from ltgc_local.recipe import LtgcRecipe, Recipe
 from ltgc_local.records import ClassTemplate, Description, Score
 from ltgc_local.reporting.method_report import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
 from ltgc_local.reporting.pictures import without_opening
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.generated import GeneratedRow
-
-ZERO_SHOT = ("Zero-shot", "CLIP as it is, by class names")
-
-
-@dataclass(frozen=True)
-class Descriptions:
-    """What the section of descriptions shows."""
-
-    texts: tuple[ClassTexts, ...]
-    reasons: tuple[Reason, ...]
 
 
 class LtgcReport(MethodReport[LtgcRecipe]):
@@ -59,7 +48,7 @@ class LtgcReport(MethodReport[LtgcRecipe]):
             "none": f"LoRA, {sampling}, no generated data",
         }
         titles = {
-            "zero_shot": ZERO_SHOT,
+            "zero_shot": ("Zero-shot", "CLIP as it is, by class names"),
             "control": ("Control", f"LoRA, {sampling}, no generated data{loss}"),
             "ltgc": ("LTGC", with_generated[settings.mixing] + loss),
         }
@@ -69,11 +58,12 @@ class LtgcReport(MethodReport[LtgcRecipe]):
         self, run: RunDirectory, recipe: Recipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
     ) -> tuple[Section, ...]:
         texts = read_class_texts(run, corpus.class_names, corpus.class_counts(), tail) if "extend" in steps else ()
-        facts = Descriptions(texts, count_reasons(run, steps))
+        reasons = count_reasons(run, steps)
         figures = {
             "descriptions": [dataclasses.asdict(row) | {"unparsable_share": row.unparsable_share} for row in texts],
-            "rejected": [dataclasses.asdict(reason) for reason in facts.reasons],
+            "rejected": [dataclasses.asdict(reason) for reason in reasons],
         }
+        facts = {"texts": texts, "reasons": reasons}
         return (Section("descriptions", "Descriptions", "descriptions.html", facts, figures),)
 
     def assessment(self, recipe: LtgcRecipe) -> Assessment | None:
@@ -109,7 +99,7 @@ class LtgcReport(MethodReport[LtgcRecipe]):
 
 
 def describe_scorer(recipe: LtgcRecipe) -> str:
-    """Say in words what an image must do to be accepted."""
+    """Say what an image must do to be accepted."""
     settings = recipe.assess
     rules = {
         "offset": f"cosine + 0.5 with the template is at least μ = {settings.threshold:g}",
@@ -122,7 +112,7 @@ def describe_scorer(recipe: LtgcRecipe) -> str:
 
 
 def describe_score(score: Score, recipe: LtgcRecipe) -> str:
-    """Say in which round an image was generated and what was measured of it, in lines short enough for a caption."""
+    """Say in which round an image was generated and how it scored, in lines short enough for a caption."""
     place = f"round {score.round}"
     if score.cosine is None:
         return f"{place}\nCLIP gave no number"
@@ -132,6 +122,5 @@ def describe_score(score: Score, recipe: LtgcRecipe) -> str:
     if score.threshold is None:
         return place
     sign = "<" if set(score.failed) - {"margin"} else "≥"
-    close = f"{score.cosine:.3f}" == f"{score.threshold:.3f}"
-    digits = 5 if close else 3
+    digits = 5 if f"{score.cosine:.3f}" == f"{score.threshold:.3f}" else 3
     return f"{place}\nS {score.cosine:.{digits}f} {sign} {score.threshold:.{digits}f}"

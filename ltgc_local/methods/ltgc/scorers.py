@@ -1,9 +1,9 @@
-"""The scorers that say whether a drawn image shows its class, from cosines alone.
+"""The scorers that decide whether a generated image shows its class, from cosines alone.
 
 S = Enc_vis(image) . Enc_text(C_y), both of unit length (LTGC, iterative evaluation module). Differs from the paper: the
-released code compares S + 0.5 with mu, and an absolute cosine is hard to set and cannot see an image of another class.
-So S may be compared with a percentile of the class's own training images, and C_y's rank among all classes be asked
-for. Whatever is asked for, every value is measured and kept.
+released code compares S + 0.5 with mu, but an absolute threshold is hard to set and cannot detect an image of another
+class. S may instead be compared with a percentile of the class's own training images, and C_y may be required to rank
+high among all classes. Every value is measured and kept, whichever scorers decide.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ltgc_local.recipe.generation import Assess
 from ltgc_local.records import Score
 
-OFFSET = 0.5  # the released code's
+OFFSET = 0.5  # in the released code
 NO_NUMBER = "no number"  # CLIP's cosine is NaN
 
 Array = NDArray[np.floating[Any]]
@@ -29,7 +29,7 @@ class ClassScorer:
     """Judges the images of one class.
 
     Attributes:
-        own: (n_y,) cosines of the class's training images with C_y, ascending and numbers all of them; may be empty.
+        own: (n_y,) cosines of the class's training images with C_y, ascending, without NaN; may be empty.
     """
 
     settings: Assess
@@ -38,9 +38,9 @@ class ClassScorer:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The scorers that an image must all pass.
+        """The scorers, all of which an image must pass.
 
-        A class without training images has no percentile: its images must reach ``margin_rank`` instead.
+        A class without training images has no percentile; its images must reach ``margin_rank`` instead.
         """
         asked = self.settings.scorer.split("+")
         instead = "percentile" if len(self.own) else "margin"
@@ -48,12 +48,12 @@ class ClassScorer:
 
     @cached_property
     def percentile_cosine(self) -> float:
-        """The cosine at the recipe's percentile of the class's training images, numpy's linear definition."""
+        """The cosine at the recipe's percentile of the class's training images (linear, as in numpy)."""
         return float(np.quantile(self.own, self.settings.percentile / 100)) if len(self.own) else float("-inf")
 
     @cached_property
     def threshold(self) -> float | None:
-        """The cosine that an image must reach; None where the rank alone decides."""
+        """The cosine that an image must reach; None if the rank alone decides."""
         mu = self.settings.threshold
         asked = {"offset": mu - OFFSET, "cosine": mu, "percentile": self.percentile_cosine}
         return max((asked[name] for name in self.names if name in asked), default=None)
@@ -62,7 +62,7 @@ class ClassScorer:
         """Measure one image and judge it.
 
         Args:
-            key: class, description and round of the image.
+            key: the image's class, description and round.
             cosines: (C,) with every class's template.
         """
         if np.isnan(cosines).any():
@@ -87,20 +87,17 @@ class ClassScorer:
 
 
 def rank_among(cosines: Array, class_id: int) -> tuple[int, int | None]:
-    """Return the rank of a class's cosine among all classes' (C,), from 1, and the other class with the highest."""
+    """Return the rank of a class's cosine among all (C,), from 1, and the other class with the highest cosine."""
     others = np.delete(cosines, class_id)
     best = int(np.argmax(others)) if len(others) else None
     return 1 + int((others > cosines[class_id]).sum()), None if best is None else best + (best >= class_id)
 
 
 def percentile_of(cosine: float, own: Array) -> float | None:
-    """Return the percentile at which ``cosine`` stands among ``own``, 0 to 100; None where there is nothing to compare.
+    """Return the percentile of ``cosine`` among ``own``, (n,) ascending, from 0 to 100; None if there are none.
 
-    The inverse of the linear percentile (numpy's default): a value between two others lies between their percentiles,
-    the smallest is at 0, the largest and what is above it at 100, and of equal values the highest place counts.
-
-    Args:
-        own: (n,) ascending.
+    This inverts the linear percentile (numpy's default): a value between two others lies between their percentiles, the
+    smallest is at 0, the largest and everything above it at 100; among equal values the highest place counts.
     """
     if len(own) == 0:
         return None
@@ -114,7 +111,7 @@ def percentile_of(cosine: float, own: Array) -> float | None:
 
 
 def explain(score: Score, settings: Assess, class_names: tuple[str, ...]) -> str:
-    """Say why an image was refused; empty for an accepted one."""
+    """Say why an image was rejected; empty for an accepted one."""
     if NO_NUMBER in score.failed:
         return "CLIP gave no number"
     rival = "" if score.best_other is None else f", closest to {class_names[score.best_other]!r}"

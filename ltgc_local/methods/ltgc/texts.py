@@ -1,15 +1,15 @@
-"""The descriptions: how many each tail class had, wanted and got, and why sentences were not used."""
+"""Statistics of the descriptions: how many each tail class had, wanted and got, and why sentences were rejected."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ltgc_local.records import Rejected
 from ltgc_local.runs.directory import RunDirectory
 
-#: How the reasons begin that ``replies`` gives for a line, and the stages for a reply, that is not in the template.
+#: Beginnings of the reasons that ``replies`` and the stages give for text that is not in the template.
 UNPARSABLE = (
     "does not begin with",
     "states no feature",
@@ -35,14 +35,14 @@ class ClassTexts:
 
     @property
     def unparsable_share(self) -> float | None:
-        """Of the lines that the language model wrote for the class, percent that is not in the template."""
+        """The percentage of the language model's lines for the class that are not in the template."""
         lines = self.num_extended + self.num_rejected
         return 100 * self.num_unparsable / lines if lines else None
 
 
 @dataclass(frozen=True)
 class Reason:
-    """How often one step refused a sentence for one reason."""
+    """How often one step rejected a sentence for one reason."""
 
     stage: str
     text: str
@@ -51,23 +51,21 @@ class Reason:
 
 
 def is_unparsable(reason: str) -> bool:
-    """Return whether a sentence was refused for its form, not for what it says."""
+    """Return whether a sentence was rejected for its form, not for what it says."""
     return reason.startswith(UNPARSABLE)
 
 
 def read_class_texts(
     run: RunDirectory, class_names: Sequence[str], class_counts: Mapping[int, int], tail: Sequence[int]
 ) -> tuple[ClassTexts, ...]:
-    """Return the lists of the tail classes, the class with most training images first."""
-    summary: dict[str, dict[str, int]] = {}
-    for of_chunk in run.values("extend", "summary"):
-        summary |= of_chunk
-    refused: dict[int, list[str]] = {class_id: [] for class_id in tail}
-    for rejected in run.records("extend", "rejected", Rejected):
-        refused.setdefault(rejected.class_id, []).append(rejected.reason)
+    """Return the lists of the tail classes, the class with the most training images first."""
+    summary = {name: counted for chunk in run.values("extend", "summary") for name, counted in chunk.items()}
+    rejected: defaultdict[int, list[str]] = defaultdict(list)
+    for record in run.records("extend", "rejected", Rejected):
+        rejected[record.class_id].append(record.reason)
     rows = []
     for class_id in sorted(tail, key=lambda c: (-class_counts[c], class_names[c])):
-        name, reasons = class_names[class_id], refused[class_id]
+        name, reasons = class_names[class_id], rejected[class_id]
         counted = summary.get(name, {"existing": 0, "extended": 0, "missing": 0, "asks": 0})
         wanted = counted["extended"] + counted["missing"]
         unparsable = sum(map(is_unparsable, reasons))
@@ -77,7 +75,7 @@ def read_class_texts(
 
 
 def count_reasons(run: RunDirectory, steps: Sequence[str]) -> tuple[Reason, ...]:
-    """Count what describe, extend and refine refused, by step and reason; most frequent first within a step."""
+    """Count the sentences that describe, extend and refine rejected, by step and reason, most frequent first."""
     counts: dict[str, Counter[str]] = {"describe": Counter(), "extend": Counter(), "refine": Counter()}
     for step in steps:
         stage = step.rpartition("/")[2]

@@ -1,7 +1,7 @@
 """Train the adapter of "TGN-style, diffusion".
 
-All that is random in a step comes from the seed and the step's number, on the CPU: a training that resumes from a
-checkpoint, or on several processes, draws what it would have drawn.
+All randomness of a step comes from the seed and the step's number, on the CPU, so a training that resumes from a
+checkpoint, or runs on several processes, sees the same batches.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class TailImages:
 
     Attributes:
         latents: (N, 4, h, w), encoded once.
-        labels: (N,), the tail's indices, which are the prompts' places.
-        features: (N, F), scaled, with the space that they are of; None without conditioning.
+        labels: (N,), the tail's indices, which are also the places of the prompts.
+        features: (N, F), scaled in ``space``; both are None without conditioning.
     """
 
     latents: torch.Tensor
@@ -43,15 +43,12 @@ class TailImages:
 
 @final
 class AdapterTraining(Algorithm[tuple[int, np.ndarray], NoisedBatch]):
-    """The training of one adapter, in the learner; an epoch is ``log_every`` steps."""
+    """The training of one adapter; an epoch is ``log_every`` steps."""
 
     block = "diffusion"
 
     def __init__(self, settings: Diffusion, learner: AdapterLearner, data: TailImages, seed: int) -> None:
-        """Prepare a training.
-
-        Args:
-            seed: of the rows, noise, time steps and dropped prompts of every step.
+        """Prepare a training; ``seed`` decides the rows, noise, time steps and dropped prompts of every step.
 
         Raises:
             BackendError: the batch cannot be shared evenly among the processes.

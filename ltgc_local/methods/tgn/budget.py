@@ -1,4 +1,4 @@
-"""How many images each tail class gets, and from which real image each is generated. Pure: counts, recipe and seed."""
+"""How many images each tail class gets, and the real image that each is generated from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ltgc_local.seeding import item_seed
 
 @dataclass(frozen=True)
 class Wanted:
-    """One image to generate: ``number`` counts from 0 within the class, ``source_row`` is a row of the train split."""
+    """One image to generate: the ``number``-th of its class, from row ``source_row`` of the train split."""
 
     class_id: int
     number: int
@@ -30,12 +30,12 @@ class Member(Record):
 
     origin: Literal["original", "generated"]
     class_id: int
-    key: str  # of the train split, or "class_number_round" of a generated image
-    source: str = ""  # key of the real image that a generated one was made from
+    key: str  # of the train split, or "class_number_round" for a generated image
+    source: str = ""  # key of the real image behind a generated one
 
 
 def count_wanted(manifest: ClassManifest, settings: Merge) -> dict[int, int]:
-    """Return class id -> number of images to generate, of the tail in the order of the manifest."""
+    """Return class id -> number of images to generate, for the tail in the order of the manifest."""
     counts = [entry.num_train for entry in manifest.entries]
     goal = {"largest": max(counts), "median": int(np.median(counts)), "number": settings.images}
     return {
@@ -47,14 +47,13 @@ def count_wanted(manifest: ClassManifest, settings: Merge) -> dict[int, int]:
 
 
 def list_wanted(corpus: Corpus, manifest: ClassManifest, recipe: TgnRecipe) -> list[Wanted]:
-    """Return every image to generate, class by class: ``per_source`` of one real image, then of the next.
+    """Return every image to generate, class by class: ``per_source`` from one real image, then from the next.
 
-    The order of a class's real images is drawn by the recipe's seed; after the last one it begins again.
+    A class's real images are shuffled by the recipe's seed; after the last one the first follows again.
     """
-    wanted = []
+    wanted, per_source = [], recipe.merge.per_source
     for class_id, number in count_wanted(manifest, recipe.merge).items():
         rows = np.flatnonzero(corpus.train.labels == class_id)
         rows = np.random.default_rng(item_seed(recipe.seed, "sources", class_id)).permutation(rows)
-        for i in range(number):
-            wanted.append(Wanted(class_id, i, int(rows[i // recipe.merge.per_source % len(rows)])))
+        wanted += [Wanted(class_id, i, int(rows[i // per_source % len(rows)])) for i in range(number)]
     return wanted

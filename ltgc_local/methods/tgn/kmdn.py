@@ -1,16 +1,16 @@
-"""Train one network, or two that teach each other by turns, on labels and on the other's feature maps (KMDN).
+"""KMDN: train one network, or two that take turns to teach each other, on labels and on the other's feature maps.
 
     loss = CE(student(x), y) + feature_weight * mean((F_student(x) - F_teacher(x))^2)
 
     for epoch in 0 .. distill_epochs - 1:
         phase = epoch // distill_interval        even: the first teacher teaches the other; odd: the other way round
 
-x are the student's own images, which the teacher sees, too; the teacher is in eval mode and no gradient reaches it. The
-networks are compared by feature maps, not by logits: their classes are others. "Mutual" is so one alternation at the
-released 100 epochs of interval 50: tail teaches head on head images, then the head, informed by the tail, teaches the
-tail on tail images.
+x are the student's own images, which the teacher sees too; the teacher is in eval mode and gets no gradient. Feature
+maps are compared rather than logits, because the networks have different classes. With the released 100 epochs and
+interval 50, "mutual" means a single alternation: the tail teaches the head on head images, then the head, informed by
+the tail, teaches the tail on tail images.
 
-In a distributed run each process takes its share of the same batches; batch statistics are of that share.
+In a distributed run each process takes its share of the same batches, and batch statistics come from that share.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from ltgc_local.training.optimization import Selection, Weights
 from ltgc_local.training.sampling import Sampler, row_batches
 from ltgc_local.training.trainer import Algorithm, Epoch
 
-#: A network's accuracies on the validation images: ``all``, ``macro_f1`` and whatever else is to be noted.
+#: A network -> its measures on the validation images, such as ``all`` and ``macro_f1``.
 Validate = Callable[[torch.nn.Module], dict[str, float | None]]
 HEAD, TAIL = 0, 1  # the peers of distillation
 
 
 @dataclass(frozen=True)
 class DistillEpoch:
-    """Which network learns, from which other (None: labels alone), by which epoch's learning rate."""
+    """The network that learns, its teacher (None: labels alone), and the epoch that sets the learning rate."""
 
     student: int
     teacher: int | None
@@ -53,7 +53,7 @@ class DistillEpoch:
 
 @dataclass(frozen=True, eq=False)
 class Peer:
-    """A network with its data: ``images`` are labelled by its logits, and an epoch draws ``draws`` of them (0: N)."""
+    """A network with its data: ``images`` are labelled by its logits; an epoch samples ``draws`` of them (0: N)."""
 
     name: str
     network: Network
@@ -67,19 +67,19 @@ class Peer:
         return self.draws or len(self.images)
 
     def num_batches(self, batch_size: int, processes: int = 1) -> int:
-        """Return the batches of an epoch; a last batch that leaves a process one image is left out, for batch norm."""
+        """Return the batches per epoch, without a last one of fewer than two images per process (batch norm)."""
         whole, rest = divmod(self.epoch_size, batch_size)
         return max(1, whole + (rest >= 2 * processes))
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """Return the rows of an epoch's images, by the seed and the epoch alone."""
+        """Return the rows of an epoch's images; they depend only on the seed and the epoch."""
         seed = item_seed(seed, "order", epoch)
         return next(row_batches(self.images.labels, self.epoch_size, self.sampler, seed))
 
 
 @dataclass(frozen=True)
 class PeerBatch:
-    """A process's part of a batch: its place in the training, and its rows and pixels (B, 3, H, W) uint8."""
+    """A process's share of a batch: its place in the training, its rows and its pixels (B, 3, H, W) uint8."""
 
     epoch: int
     number: int  # of the batch in the epoch
@@ -89,7 +89,7 @@ class PeerBatch:
 
 @final
 class PeerTraining(Algorithm[tuple[int, int, np.ndarray], PeerBatch]):
-    """The training of one network by itself, or of two by each other, in place."""
+    """The training of one network alone, or of two by each other, in place."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class PeerTraining(Algorithm[tuple[int, int, np.ndarray], PeerBatch]):
         """Prepare the networks.
 
         Args:
-            block: the recipe's, whose values ``settings`` are.
+            block: the recipe's block that ``settings`` come from.
         """
         self.block, self._settings, self._peers, self._epochs = block, settings, tuple(peers), tuple(distill_epochs)
         self.batch_size, self._seed, self._feature_weight = batch_size, seed, feature_weight
@@ -120,7 +120,7 @@ class PeerTraining(Algorithm[tuple[int, int, np.ndarray], PeerBatch]):
         self._normalisation = [
             tuple(to_device(tensor, self.accelerator.device) for tensor in peer.network.normalisation) for peer in peers
         ]
-        # One for all: what has no gradient, as a teacher, is left as it is.
+        # One optimiser for all: parameters without a gradient, such as a teacher's, stay unchanged.
         parameters = [parameter for network in self._networks for parameter in network.parameters()]
         adam = torch.optim.Adam(parameters, settings.lr, weight_decay=settings.weight_decay, fused=True)
         self.optimizers = {"peers": adam}
@@ -165,7 +165,7 @@ class PeerTraining(Algorithm[tuple[int, int, np.ndarray], PeerBatch]):
         return {name: value.detach() for name, value in losses.items()}
 
     def _images(self, batch: PeerBatch) -> torch.Tensor:
-        """Return augmented, normalised images (B, 3, H, W). What is random in them depends on their place alone."""
+        """Return augmented, normalised images (B, 3, H, W); the randomness depends only on their place."""
         student = self._epochs[batch.epoch].student
         place = batch.epoch, batch.number, self.accelerator.process_index
         rng = torch.Generator().manual_seed(item_seed(self._seed_of(student), "augment", *place))
@@ -199,7 +199,7 @@ class PeerTraining(Algorithm[tuple[int, int, np.ndarray], PeerBatch]):
 
 
 def list_epochs(settings: Kmdn) -> tuple[DistillEpoch, ...]:
-    """Return what each epoch of distillation does, the head being network 0 and the tail network 1."""
+    """Return the student and the teacher of each epoch of distillation; the head is network 0, the tail 1."""
     first = TAIL if settings.first_teacher == "tail" else HEAD
     epochs = []
     for epoch in range(settings.distill_epochs):

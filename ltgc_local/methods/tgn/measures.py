@@ -1,12 +1,12 @@
-"""How generated images compare with real ones, by embeddings: kernel distance, diversity, consistency.
+"""Measures of generated images against real ones, from embeddings: kernel distance, diversity, consistency.
 
     distance   = MMD^2 unbiased, k(x, y) = (x . y / D + 1)^3            Binkowski et al. 2018 (KID)
     diversity  = mean over pairs of one class of 1 - cos
     consistency = share of images whose class is the closest text of all classes'
 
-Differs from the usual KID: the features are those of the recipe's CLIP, not of an Inception network that cannot be
-shipped. Unit rows are stretched to the length sqrt(D), so that k = (cos + 1)^3. Such distances compare rows of one
-table; they are not KIDs or FIDs of the literature.
+Differs from the usual KID: the features come from the recipe's CLIP, because the Inception network cannot be shipped.
+Unit rows are scaled to length sqrt(D), so k = (cos + 1)^3. Such distances are comparable within one table, but not with
+KIDs or FIDs in the literature.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 def kernel_distance(
     real: torch.Tensor, generated: torch.Tensor, subsets: int, subset_size: int, rng: np.random.Generator
 ) -> float | None:
-    """Return the mean over subsets of the unbiased MMD^2; None where a side has fewer than two images.
+    """Return the mean over subsets of the unbiased MMD^2; None if a side has fewer than two images.
 
     Args:
         real, generated: (N, D), (M, D) unit rows.
-        subset_size: images of a subset, or as many as the smaller side has.
+        subset_size: images per subset, limited to the size of the smaller side.
     """
     size = min(subset_size, len(real), len(generated))
     if size < 2:
@@ -48,7 +48,7 @@ def _mmd(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def diversity(rows: torch.Tensor) -> float | None:
-    """Return the mean of 1 - cos over all pairs of unit rows (N, D); None of fewer than two."""
+    """Return the mean of 1 - cos over all pairs of unit rows (N, D); None for fewer than two."""
     size = len(rows)
     if size < 2:
         return None
@@ -57,7 +57,7 @@ def diversity(rows: torch.Tensor) -> float | None:
 
 
 def consistency(rows: torch.Tensor, texts: torch.Tensor, class_id: int) -> float | None:
-    """Return the percent of unit rows (N, D) that are closest to row ``class_id`` of ``texts`` (C, D)."""
+    """Return the percentage of unit rows (N, D) that are closest to row ``class_id`` of ``texts`` (C, D)."""
     if not len(rows):
         return None
     return float(100 * ((rows @ texts.T).argmax(1) == class_id).double().mean())

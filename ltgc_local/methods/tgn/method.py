@@ -1,4 +1,4 @@
-"""TGN as the core sees it, and TGN-style by diffusion."""
+"""TGN as the core sees it, with its diffusion variant."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def find_tail(corpus: Corpus, recipe: TgnRecipe) -> list[int]:
 
 
 def count_budget(corpus: Corpus, recipe: TgnRecipe) -> dict[int, int]:
-    """Return what ``merge`` asks for of each tail class."""
+    """Return how many images ``merge`` wants for each tail class."""
     return count_wanted(_manifest(corpus, recipe), recipe.merge)
 
 
 def list_untrained(recipe: TgnRecipe) -> tuple[str, ...]:
-    """Return the architectures that start at random numbers, where no card names weights."""
+    """Return the architectures that start from random weights because no card names any."""
     if recipe.models.backbone is not None:
         return ()
     return tuple(dict.fromkeys((recipe.kmdn.architecture, recipe.classifier.architecture)))

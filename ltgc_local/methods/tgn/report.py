@@ -1,10 +1,8 @@
-"""What only TGN's report has: the networks before and after distillation, the budget, measures of the images."""
+"""TGN's part of the report: the networks before and after distillation, the budget, measures of the images."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,51 +20,8 @@ from ltgc_local.runs.generated import GeneratedRow
 DISTILL = "kmdn/distill"
 
 
-@dataclass(frozen=True)
-class NetworkRow:
-    """One of KMDN's networks on the test images of its own classes, in percent."""
-
-    side: str
-    training: str  # alone, or distilled
-    accuracy: float | None
-    macro_f1: float | None
-
-
-@dataclass(frozen=True)
-class NetworkClass:
-    """One class under its side's network: (accuracy, F1) alone and, if there was distillation, afterwards."""
-
-    name: str
-    side: str
-    figures: tuple[tuple[float | None, float | None], ...]
-
-
-@dataclass(frozen=True)
-class Distillation:
-    """What the section of the networks shows. ``num_head`` and ``num_tail`` count classes."""
-
-    num_head: int
-    num_tail: int
-    networks: tuple[NetworkRow, ...]
-    classes: tuple[NetworkClass, ...]
-    panels: tuple[Panel, ...]
-
-    @property
-    def is_distilled(self) -> bool:
-        return any(row.training == "distilled" for row in self.networks)
-
-
-@dataclass(frozen=True)
-class Generated:
-    """What the section of the images shows; ``measures`` is None where nothing was measured."""
-
-    how: str
-    budget: tuple[dict[str, Any], ...]
-    measures: dict[str, Any] | None
-
-
 class TgnReport(MethodReport[TgnRecipe]):
-    """TGN's words and sections, also of its style by diffusion."""
+    """TGN's words and sections, including those of its diffusion variant."""
 
     name = "tgn"
     templates = Path(__file__).parent
@@ -87,18 +42,14 @@ class TgnReport(MethodReport[TgnRecipe]):
         self, run: RunDirectory, recipe: TgnRecipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
     ) -> tuple[Section, ...]:
         distillation = _read_distillation(run, steps)
-        generated = Generated(
-            _describe_generation(recipe),
-            tuple(run.value("merge", "classes")),
-            run.value("measure", "measures") if "measure" in steps else None,
-        )
-        described = LtgcReport().sections(run, recipe, corpus, steps, tail) if "extend" in steps else ()
-        networks = [dataclasses.asdict(row) for row in distillation.networks]
-        figures = {"budget": list(generated.budget), "measures": generated.measures}
+        networks = {"networks": distillation["networks"]}
+        measures = run.value("measure", "measures") if "measure" in steps else None
+        figures = {"budget": run.value("merge", "classes"), "measures": measures}
+        facts = {"how": _describe_generation(recipe), **figures}
         return (
-            Section("distillation", "Distillation", "distillation.html", distillation, {"networks": networks}),
-            *described,
-            Section("generated", "Generated images", "generated.html", generated, figures),
+            Section("distillation", "Distillation", "distillation.html", distillation, networks),
+            *(LtgcReport().sections(run, recipe, corpus, steps, tail) if "extend" in steps else ()),
+            Section("generated", "Generated images", "generated.html", facts, figures),
         )
 
     def assessment(self, recipe: TgnRecipe) -> Assessment | None:
@@ -125,7 +76,7 @@ class TgnReport(MethodReport[TgnRecipe]):
 
 
 def describe_test(recipe: DiffusionRecipe) -> str:
-    """Say in words what an image must do to be accepted."""
+    """Say what an image must do to be accepted."""
     settings = recipe.diffusion
     by_clip = "CLIP finds its class's prompt the closest of all classes'"
     by_network = f"the tail network gives its class at least {settings.accept_probability:g} among the tail classes"
@@ -134,7 +85,7 @@ def describe_test(recipe: DiffusionRecipe) -> str:
 
 
 def describe_acceptance(score: Acceptance) -> str:
-    """Say in which round an image was generated and what its judges said, in lines short enough for a caption."""
+    """Say in which round an image was generated and how it was judged, in lines short enough for a caption."""
     ranked = [] if score.rank is None else [f"CLIP rank {score.rank}"]
     likely = [] if score.probability is None else [f"tail network {score.probability:.2f}"]
     return "\n".join([f"round {score.round}", *ranked, *likely])
@@ -142,12 +93,10 @@ def describe_acceptance(score: Acceptance) -> str:
 
 def _describe_generation(recipe: TgnRecipe) -> str:
     if isinstance(recipe, GanRecipe):
-        released = recipe.cdtg.behaviour == "released"
-        return f"with a share r = {recipe.cdtg.r} of noise." + (
-            " The generator was trained as the released code trains it: text and class losses do not reach it."
-            if released
-            else ""
-        )
+        text = f"with a share r = {recipe.cdtg.r} of noise."
+        if recipe.cdtg.behaviour == "released":
+            text += " The generator was trained as the released code trains it: text and class losses do not reach it."
+        return text
     assert isinstance(recipe, DiffusionRecipe)
     settings = recipe.diffusion
     steered = (
@@ -163,45 +112,52 @@ def _describe_generation(recipe: TgnRecipe) -> str:
     return f"by SDXL with a LoRA on the tail classes: this is TGN-style, not the paper's generator. {steered}; {start}."
 
 
-def _read_distillation(run: RunDirectory, steps: Sequence[str]) -> Distillation:
-    manifest = read_manifest(run)
+def _read_distillation(run: RunDirectory, steps: Sequence[str]) -> dict[str, Any]:
+    """Return the section's facts: KMDN's networks on the test images of their own classes, overall and by class."""
+    sides = read_manifest(run).sides
     measured: dict[str, dict[str, Any]] = run.value("evaluate", "networks")
-    networks = tuple(
-        NetworkRow(side, training, figures["all"], figures["macro_f1"])
+    networks = [
+        {"side": side, "training": training, "accuracy": figures["all"], "macro_f1": figures["macro_f1"]}
         for side, trained in measured.items()
         for training, figures in trained.items()
-    )
-    classes = tuple(
-        NetworkClass(
-            entry.class_name,
-            side,
-            tuple(
-                (figures["per_class"].get(str(entry.class_id)), figures["f1"].get(str(entry.class_id)))
-                for figures in measured[side].values()
-            ),
-        )
-        for side, entries in (("head", manifest.head), ("tail", manifest.tail))
+    ]
+    classes = [
+        {
+            "name": entry.class_name,
+            "side": side,
+            "figures": [  # alone and, after distillation, distilled
+                (trained["per_class"].get(str(entry.class_id)), trained["f1"].get(str(entry.class_id)))
+                for trained in measured[side].values()
+            ],
+        }
+        for side, entries in sides.items()
         for entry in entries
-    )
-    return Distillation(len(manifest.head), len(manifest.tail), networks, classes, _read_panels(run, steps))
+    ]
+    return {
+        "num_head": len(sides["head"]),
+        "num_tail": len(sides["tail"]),
+        "networks": networks,
+        "is_distilled": any(network["training"] == "distilled" for network in networks),
+        "classes": classes,
+        "panels": _read_panels(run, steps),
+    }
 
 
 def _read_panels(run: RunDirectory, steps: Sequence[str]) -> tuple[Panel, ...]:
-    """Read the networks' histories: class loss, feature loss and validation macro F1 by epoch of each."""
+    """Draw the networks' class loss, feature loss and validation macro F1 by epoch."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for step in ("kmdn/head", "kmdn/tail", DISTILL):
         if step not in steps:
             continue
         for epoch in run.lines(step, "history"):
             curves.setdefault(f"{epoch['network']}{' distilled' if step == DISTILL else ' alone'}", []).append(epoch)
-    losses = {name: [epoch["losses"] for epoch in epochs] for name, epochs in curves.items()}
+    distilled = {name: epochs for name, epochs in curves.items() if name.endswith("distilled")}
+
+    def losses(of: dict[str, list[dict[str, Any]]], loss: str) -> dict[str, list[Any]]:
+        return {name: [epoch["losses"][loss] for epoch in epochs] for name, epochs in of.items()}
+
     scores = {name: [epoch["validation"].get("macro_f1") for epoch in epochs] for name, epochs in curves.items()}
-    found = [
-        draw_panel("Class loss", {name: [each["class_loss"] for each in epochs] for name, epochs in losses.items()}),
-        draw_panel("Validation macro F1, %", scores),
-    ]
+    found = [draw_panel("Class loss", losses(curves, "class_loss")), draw_panel("Validation macro F1, %", scores)]
     if DISTILL in steps:
-        distilled = {name: epochs for name, epochs in losses.items() if name.endswith("distilled")}
-        curve = {name: [each["feature_loss"] for each in epochs] for name, epochs in distilled.items()}
-        found.append(draw_panel("Feature loss", curve))
+        found.append(draw_panel("Feature loss", losses(distilled, "feature_loss")))
     return tuple(panel for panel in found if panel is not None)

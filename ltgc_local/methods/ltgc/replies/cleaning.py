@@ -1,4 +1,4 @@
-"""From a raw reply to plain lines: without reasoning, markup, control characters and emoji; wrapped lines joined."""
+"""Clean a raw reply into plain lines: no reasoning, markup, control characters or emoji; wrapped lines joined."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from ltgc_local.methods.ltgc.replies.template_1 import MAX_CHARACTERS, PHOTO_OF
 
 _THINK = re.compile(r"<(think(?:ing)?|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-#: Some chat templates open <think> in the prompt, so that the reply only closes it.
+#: Some chat templates open <think> in the prompt, so the reply only closes it.
 _END_OF_THINK = re.compile(r"\A.*</(?:think(?:ing)?|reasoning)>", re.DOTALL | re.IGNORECASE)
 _SPECIAL_TOKEN = re.compile(r"<\|[^|<>\n]{1,40}\|>|</?s>|\[/?INST\]")
 _TAG = re.compile(r"<(/?)(br|p|li|ul|ol|div|tr|td|b|i|em|strong|span)\s{0,4}/?>", re.IGNORECASE)
 _INLINE = frozenset(("b", "i", "em", "strong", "span"))
-_ESCAPED_LINE_END = re.compile(r"(?:\\r)?\\n(?![a-z])")  # of JSON that is read as text
+_ESCAPED_LINE_END = re.compile(r"(?:\\r)?\\n(?![a-z])")  # in JSON that is read as text
 _LINE_END = re.compile(r"\r\n?|[\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*+\n)++")
 _EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\ufe0e\ufe0f\u20e3]+")
@@ -24,12 +24,12 @@ _WORD = re.compile(r"[^\W_]")
 _PICTURE = re.compile("photo|picture|image", re.IGNORECASE)  # in every opening
 _PHOTO_OF = re.compile(PHOTO_OF, re.IGNORECASE)
 _ENDED = re.compile(r"[.!?…。！？｡．।॥؟۔][\"'`“”‘’«»*_)\]]*\Z")
-#: What may stand before a description that begins within a line: an end, and the next one's number and quotes.
+#: What may precede a description that begins within a line: an end, and its own number and quotes.
 _BEFORE_NEXT = re.compile(r"[.!?…。！？｡．।॥؟۔:;,][\"'`“”‘’«»*_)\]]*[\s\"“*'\-•]*(?:\(?\d{1,4}[.):])?[\s\"“*']*\Z")
 
 
 def clean(reply: str) -> str:
-    """Return a reply's text without reasoning, special tokens, tags, and what does not print."""
+    """Return a reply's text without reasoning, special tokens, tags and unprintable characters."""
     text = reply
     if "<" in text or "[/" in text:
         text = _END_OF_THINK.sub("", _THINK.sub(" ", text))
@@ -41,9 +41,9 @@ def clean(reply: str) -> str:
 
 
 def split_lines(text: str, class_opening: re.Pattern[str]) -> list[str]:
-    """Return the lines of a cleaned text, one description each at most, without bullets and numbers.
+    """Return the lines of a cleaned text, at most one description each, without bullets and numbers.
 
-    Quotation marks stay: they say where a description in the midst of chatter ends.
+    Quotation marks stay: they show where a description in the middle of chatter ends.
     """
     parts = (part for line in _unwrapped(text.split("\n")) for part in _split_at_openings(line, class_opening))
     lines = (_BULLET.sub("", part).strip(" \t[],") for part in parts)
@@ -57,11 +57,11 @@ def _printable(line: str) -> str:
 
 
 def _unwrapped(lines: list[str]) -> Iterator[str]:
-    """Join a line that goes on in lower case to the unended description above it."""
+    """Join a line that continues in lower case to the unfinished description above it."""
     waiting = ""
     for line in lines:
-        goes_on = line[:1].islower() and not _BULLET.match(line) and not _PHOTO_OF.match(line)
-        if waiting and goes_on and len(waiting) < 2 * MAX_CHARACTERS:
+        continues = line[:1].islower() and not _BULLET.match(line) and not _PHOTO_OF.match(line)
+        if waiting and continues and len(waiting) < 2 * MAX_CHARACTERS:
             waiting = f"{waiting} {line}"
         else:
             yield waiting
@@ -73,7 +73,7 @@ def _unwrapped(lines: list[str]) -> Iterator[str]:
 
 
 def _split_at_openings(line: str, class_opening: re.Pattern[str]) -> Iterator[str]:
-    """Split a line before each description: of the class wherever it begins, of another one after a full stop."""
+    """Split a line before each description: anywhere for this class, after a full stop for another one."""
     if not _PICTURE.search(line):
         yield line
         return
@@ -84,6 +84,6 @@ def _split_at_openings(line: str, class_opening: re.Pattern[str]) -> Iterator[st
     starts = sorted({len(line[:start].rstrip(_OPENING_QUOTES)) for start in found_at} - {0})
     first = min(starts, default=len(line))
     if starts and not _PHOTO_OF.search(line, 0, first):
-        starts = starts[1:]  # what comes before the first description is its label or chatter
+        starts = starts[1:]  # the text before the first description is its label or chatter
     for start, end in zip([0, *starts], [*starts, len(line)], strict=True):
         yield line[start:end]

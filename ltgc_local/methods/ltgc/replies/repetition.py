@@ -1,4 +1,4 @@
-"""The repetition check: a guard that scales to thousands of sentences, and what Prompt 3's reply keeps."""
+"""The repetition check: a deterministic one that scales to thousands of sentences, and Prompt 3's reply."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
 from ltgc_local.methods.ltgc.replies.template_1 import CUT_OFF
 
-#: A word, or one character of a script that sets no blanks between words.
+#: A word, or one character of a script that has no spaces between words.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 _SMALL_WORDS = frozenset(
     ("a", "an", "the", "of", "with", "in", "on", "at", "and", "or", "to", "its", "is", "are", "by", "for", "from")
@@ -19,25 +19,25 @@ _SMALL_WORDS = frozenset(
 
 
 def normal_form(sentence: str, class_name: str) -> frozenset[str]:
-    """Return the content words of a description's features and scene: no opening, class name nor small words."""
+    """Return the content words of a description, without opening, class name and small words."""
     body = sentence.removeprefix(f"A photo of the class {class_name}")
     words = map(str.casefold, _WORD.findall(unicodedata.normalize("NFKC", body)))
     return frozenset(words) - _SMALL_WORDS - {word.casefold() for word in _WORD.findall(class_name)}
 
 
 class RepetitionCheck:
-    """Remembers a class's descriptions and finds those that say the same again (beside Prompt 3; ours).
+    """Remembers a class's descriptions and finds repetitions (ours, in addition to Prompt 3).
 
-    Two descriptions repeat each other if the Jaccard similarity of their normal forms is at least ``similarity``.
-    Exact, and not all pairs: two sets of words that are so similar are of like size and share one of their few first
-    words in any fixed order (prefix filtering, Chaudhuri et al. 2006), so only those that do are compared.
+    Two descriptions repeat each other if the Jaccard similarity of their normal forms is at least ``similarity``. The
+    check is exact without comparing all pairs: two sets of words that are so similar have similar sizes and share one
+    of their first few words in any fixed order (prefix filtering, Chaudhuri et al. 2006).
     """
 
     def __init__(self, class_name: str, similarity: float) -> None:
         self._class_name = class_name
         self._similarity = similarity
         self._same: dict[frozenset[str], str] = {}
-        self._seen: dict[str, int] = {}  # word -> when it came first: a fixed order
+        self._seen: dict[str, int] = {}  # word -> its rank by first appearance, a fixed order
         self._index: defaultdict[tuple[str, int], list[frozenset[str]]] = defaultdict(list)
 
     def repeated(self, sentence: str) -> str | None:
@@ -66,14 +66,14 @@ class RepetitionCheck:
             self._index[word, len(words)].append(words)
 
     def _prefix(self, words: frozenset[str]) -> Iterator[str]:
-        """Yield the first words, of which similar sentences share one: words seen last come first, as they are rare."""
+        """Yield the first words, one of which similar sentences share; words seen last come first, as they are rare."""
         ordered = sorted(words, key=lambda word: (-self._seen.get(word, math.inf), word))
         yield from ordered[: len(words) - self._smallest(len(words)) + 1]
 
     def _smallest(self, size: int) -> int:
-        """Return the size of the smallest set, and the number of common words, that a set of ``size`` can repeat."""
+        """Return the size of the smallest set, and least number of common words, with which ``size`` words repeat."""
         smallest = math.ceil(size * self._similarity)
-        # 0.28 * 25 is above 7 in floating point, though 7 / 25 is 0.28.
+        # In floating point 0.28 * 25 is above 7, although 7 / 25 is 0.28.
         return smallest - 1 if smallest and (smallest - 1) / size >= self._similarity else smallest
 
 
@@ -87,14 +87,13 @@ def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
 def kept_by_repetition_check(
     reply: str, class_name: str, asked: Sequence[str], confirm: float = 0.0
 ) -> list[bool] | None:
-    """Say which of the ``asked`` sentences a reply to Prompt 3 keeps; None if it kept so few that it is no answer.
+    """Return which of the ``asked`` sentences a reply to Prompt 3 keeps; None if it keeps less than half of them.
 
-    The first of two equal sentences is kept. A reply that keeps less than half of the list is not believed. One that
-    was cut off leaves out nothing after the last sentence that it keeps.
+    The first of two equal sentences is kept. A reply that was cut off omits nothing after the last sentence it keeps.
 
     Args:
-        confirm: a sentence that the reply leaves out stays all the same unless it has at least this Jaccard similarity
-            with one that is kept; 0 believes the reply.
+        confirm: a sentence that the reply omits is kept anyway, unless its Jaccard similarity with a kept one is at
+            least this; 0 trusts the reply.
     """
     forms = [normal_form(sentence, class_name) for sentence in asked]
     parsed = parse_descriptions(reply, class_name)

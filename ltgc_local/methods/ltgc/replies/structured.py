@@ -1,7 +1,7 @@
-"""Descriptions as {features: […], scene: "…"}: the schema that a backend can decode by, and a tolerant reader.
+"""Descriptions as {features: […], scene: "…"}: the schema for constrained decoding, and a tolerant reader.
 
-The reader takes what models write without a constraint, too: code fences, chatter, single quotes, trailing commas, a
-reply that ends in the middle, other spellings of the keys, and tables with a column of features and one of scenes.
+The reader also accepts what models write without the constraint: code fences, chatter, single quotes, trailing commas,
+replies that are cut off, other spellings of the keys, and tables with a column of features and one of scenes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
 from ltgc_local.methods.ltgc.replies.cleaning import clean
@@ -38,7 +39,7 @@ DESCRIPTION_SCHEMA: dict[str, Any] = {
     "required": ["features", "scene"],
     "additionalProperties": False,
 }
-#: Values hold no other object, so that an object ends at the next brace; the last one may be cut off.
+#: Values contain no objects, so an object ends at the next brace; the last one may be cut off.
 _OBJECT = re.compile(r"\{[^{}]*(?:\}|\Z)")
 _STRING = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.|'(?=\w))*'(?!\w)"
 _MEMBER = re.compile(rf"[\"']([^\"'\n]{{1,40}})[\"']\s*:\s*(\[[^\[\]]*\]|{_STRING})", re.DOTALL)
@@ -47,7 +48,7 @@ _FEATURES = re.compile("feature", re.IGNORECASE)
 _SCENE = re.compile("scene|setting|location|background", re.IGNORECASE)
 _PHOTO_OF = re.compile(PHOTO_OF, re.IGNORECASE)
 
-#: What was written, and how it reads.
+#: The text of a description, and how it reads.
 Item = tuple[str, Reading]
 
 
@@ -90,7 +91,7 @@ def take_objects(text: str, class_name: str) -> tuple[list[Item], str]:
 def take_tables(text: str, class_name: str) -> tuple[list[Item], str]:
     """Read the tables in a text: return the rows under columns of features and scenes, and the text without them.
 
-    Of other tables the cell that opens as Template 1 does stays, with the cells that go on with a scene.
+    From other tables the cell that begins like Template 1 is kept, with the following cells that continue with a scene.
     """
     if "|" not in text or "|" in class_name:
         return [], text
@@ -114,7 +115,7 @@ def take_tables(text: str, class_name: str) -> tuple[list[Item], str]:
 
 
 def _read(class_name: str, features: Sequence[str], scene: str) -> Reading:
-    """Render a description, unless a part of it is one already."""
+    """Render a description, unless one of its parts already is one."""
     whole = next((part for part in (*features, scene) if opening(class_name).search(part)), "")
     return parse_sentence(whole or render(class_name, features, scene), class_name)
 
@@ -124,7 +125,7 @@ def _strings(value: str) -> list[str]:
 
 
 def _decode(quoted: str) -> str:
-    """Return a JSON or Python string's text on one line; an escape that is wrong stays as it is."""
+    """Return the text of a JSON or Python string on one line; invalid escapes stay as they are."""
     text = quoted[1:-1]
     if quoted[0] == '"' and "\\" in text:
         with suppress(ValueError):
@@ -133,9 +134,10 @@ def _decode(quoted: str) -> str:
 
 
 def _header(cells: Sequence[str]) -> tuple[int, int] | None:
-    """Return the columns of features and scenes if this row names them."""
-    features = [i for i, cell in enumerate(cells) if _FEATURES.search(cell) and len(cell) < 40]
-    scenes = [i for i, cell in enumerate(cells) if _SCENE.search(cell) and len(cell) < 40]
+    """Return the columns of features and scenes if this row is their heading."""
+    features, scenes = (
+        [i for i, cell in enumerate(cells) if name.search(cell) and len(cell) < 40] for name in (_FEATURES, _SCENE)
+    )
     return (features[0], scenes[0]) if features and scenes and features[0] != scenes[0] else None
 
 
@@ -143,9 +145,4 @@ def _row(cells: Sequence[str]) -> str:
     first = next((i for i, cell in enumerate(cells) if _PHOTO_OF.search(cell)), None)
     if first is None:
         return " ".join(cells)
-    words = [cells[first]]
-    for cell in cells[first + 1 :]:
-        if not is_scene(cell):
-            break
-        words.append(cell)
-    return " ".join(words)
+    return " ".join([cells[first], *takewhile(is_scene, cells[first + 1 :])])

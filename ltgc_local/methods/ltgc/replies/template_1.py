@@ -1,4 +1,4 @@
-"""One sentence in Template 1: reading it from a line that a model wrote, and rendering it from features and a scene."""
+"""One sentence in Template 1: parsed from a model's line, or rendered from features and a scene."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-MAX_CHARACTERS = 600  # of one description; longer is chatter, not a caption
+MAX_CHARACTERS = 600  # per description; anything longer is chatter, not a caption
 NO_OPENING = 'does not begin with "A photo of the class [y]"'
 CUT_OFF = "is cut off"
-#: The opening whatever is on the photograph. Vision models say "image" and "picture" for it, too.
+#: The opening, whatever the image shows. Vision models also call it an image or a picture.
 PHOTO_OF = r"\b(?:an?|another|one)\s+(?:photo|photograph|picture|image)\s+of\b"
 _QUOTES = "\"'`“”‘’«»„‹›「」『』《》*_\\"
 _CLOSES = {"”": "“", "»": "«"}
 _EDGES = _QUOTES + " \t[]|,;:，、；：،؛-–—…。！？｡．।॥؟۔.!?"
-#: A sentence ends at a full stop before a blank, and at other scripts' full stops even without one.
+#: A sentence ends at a full stop before a space, and at other scripts' full stops even without one.
 _END = re.compile(r"(?<![.!?…])[.!?…]++(?=[\"'`“”‘’«»*_)\]\\]*(?:\s|\Z))|[。！？｡．।॥؟۔]+")
 _ABBREVIATION = re.compile(r"(?<!\w)(?:[A-Z]|St|Dr|Mr|Mrs|Ms|Mt|No|Jr|Sr|vs|cf|ca|approx|e\.g|i\.e)\Z")
 _NEXT_NUMBER = re.compile(r"\s\(?\d{1,3}[.):]\Z")
@@ -26,7 +26,7 @@ _PREPOSITION = re.compile(
     r"behind|before|between|along|around|during|through|from|of|next to|surrounded by|as)\b",
     re.IGNORECASE,
 )
-#: The template's own words, which weak models give back, and no other.
+#: Nothing but the template's own words, which weak models repeat.
 _FILLER = re.compile(
     r"(?:\W|_|\b(?:an?|the|and|or|of|with|in|on|its|distinctive|unique|particular|specific|other|another|possible|"
     r"features?|scenes?|\d+)\b)*",
@@ -37,18 +37,17 @@ _QUOTED = {'"': '"', "“": "”", "„": "“”", "«": "»", "「": "」", "�
 
 @dataclass(frozen=True)
 class Reading:
-    """What a line says: a sentence in Template 1, or "" and the reason why there is none."""
+    """A line's sentence in Template 1, or "" and the reason why it has none."""
 
     sentence: str
     reason: str
-    is_ended: bool = True  # the model wrote a full stop: it was not cut off
+    is_ended: bool = True  # by a full stop, so it was not cut off
 
 
 def parse_sentence(line: str, class_name: str) -> Reading:
-    """Bring the first description of ``class_name`` in a line into "A photo of the class [y] ….".
+    """Rewrite the first description of ``class_name`` in a line as "A photo of the class [y] ….".
 
-    The name may be written in any case, with or without an article, in the singular or the plural; it is put as
-    ``class_name``.
+    The name may be in any case, with or without an article, singular or plural; the result has ``class_name``.
     """
     found = opening(class_name).search(line)
     if found is None:
@@ -68,7 +67,7 @@ def parse_sentence(line: str, class_name: str) -> Reading:
 
 
 def render(class_name: str, features: Sequence[str], scene: str) -> str:
-    """Render Template 1 from {features: […], scene: "…"}, what structured output holds."""
+    """Render Template 1 from the features and the scene of structured output."""
     parts = [part for part in (_END.sub(",", feature).strip(_EDGES) for feature in features) if part]
     parts = [_lower(part[5:] if part.lower().startswith("with ") else part) for part in parts]
     place = _lower(_END.sub(",", scene).strip(_EDGES))
@@ -80,12 +79,12 @@ def render(class_name: str, features: Sequence[str], scene: str) -> str:
 
 
 def _lower(text: str) -> str:
-    """Begin in lower case, unless the first word is an abbreviation."""
+    """Put the first letter in lower case, unless the first word is an abbreviation."""
     return text[:1].lower() + text[1:] if text[1:2] in " " or text[1:2].islower() else text
 
 
 def is_scene(text: str) -> bool:
-    """Return whether a text begins as a scene does: with a preposition."""
+    """Return whether a text begins like a scene, with a preposition."""
     return _PREPOSITION.match(text) is not None
 
 
@@ -101,7 +100,7 @@ def opening(class_name: str) -> re.Pattern[str]:
 
 
 def _name_pattern(class_name: str) -> str:
-    """Match a class's name however its blanks, hyphens and apostrophes are written, in the singular or the plural."""
+    """Match a class's name, singular or plural, however its spaces, hyphens and apostrophes are written."""
     *first, last = class_name.split() or [""]
     forms = sorted({last, *_other_numbers(last)}, key=len, reverse=True)
     name = r"[\s_]+".join([*map(re.escape, first), f"(?:{'|'.join(map(re.escape, forms))})"])
@@ -110,7 +109,7 @@ def _name_pattern(class_name: str) -> str:
 
 
 def _other_numbers(word: str) -> list[str]:
-    """Return what may be the plural and the singular of an English noun."""
+    """Return possible plurals and singulars of an English noun."""
     if not (word.isascii() and word[-2:].isalpha() and len(word) > 2):
         return []
     lower = word.lower()
@@ -129,14 +128,14 @@ def _other_numbers(word: str) -> list[str]:
 
 
 def _within_quotes(line: str, found: re.Match[str]) -> str:
-    """Return what follows the opening, up to the quotation mark that closes the one before the opening, if any."""
+    """Return the text after the opening, up to the mark that closes a quotation begun before it, if any."""
     closing = _QUOTED.get(line[: found.start()].rstrip()[-1:], "")
     depth = 0
     for i in range(found.end(), len(line) if closing else 0):
         if line[i] not in closing or (line[i] in "'’" and line[i + 1 : i + 2].isalnum()):
             continue
         if line[i - 1].isspace() and line[i] in "\"'":
-            depth += 1  # opens a quotation within the description
+            depth += 1  # a quotation within the description
         elif depth:
             depth -= 1
         else:
@@ -152,7 +151,7 @@ def _first_end(text: str) -> int:
 
 
 def _bare(body: str) -> str:
-    """Leave out emphasis, quotes and punctuation at both ends, and the number of the next item."""
+    """Strip emphasis, quotes and punctuation at both ends, and the number of the next item."""
     while True:
         bare = " ".join(_EMPHASIS.sub("", body).split())
         closing = bare[-1:]

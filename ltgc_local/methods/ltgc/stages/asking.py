@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from ltgc_local.backends.clip.tokens import load_token_counter
 from ltgc_local.backends.protocols import Message
 from ltgc_local.methods.ltgc.prompts import fill_form_reminder
-from ltgc_local.methods.ltgc.replies import cut_to_tokens, parse_descriptions
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.token_budget import cut_to_tokens
 from ltgc_local.methods.stage import Stage
 from ltgc_local.recipe import DescribedRecipe, LtgcRecipe
 from ltgc_local.records import Cut, Exchange, Rejected

@@ -13,7 +13,8 @@ import numpy as np
 
 from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.methods.ltgc.prompts import fill_describe
-from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA, parse_descriptions
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.structured import DESCRIPTION_SCHEMA
 from ltgc_local.methods.ltgc.stages.asking import ReplyReader, ask
 from ltgc_local.methods.stage import ChunkedStage, Stage, split
 from ltgc_local.recipe import DescribedRecipe, LtgcRecipe

@@ -18,12 +18,9 @@ from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.datasets.groups import num_extended
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.ltgc.prompts import class_sentence, fill_extend, fill_repetition
-from ltgc_local.methods.ltgc.replies import (
-    RepetitionCheck,
-    descriptions_schema,
-    kept_by_repetition_check,
-    parse_descriptions,
-)
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.repetition import RepetitionCheck, kept_by_repetition_check
+from ltgc_local.methods.ltgc.replies.structured import descriptions_schema
 from ltgc_local.methods.ltgc.stages.asking import NOTHING_FITS, ReplyReader, ask
 from ltgc_local.methods.ltgc.stages.describe import described_rows
 from ltgc_local.methods.stage import ChunkedStage, Stage, WholeStage, split

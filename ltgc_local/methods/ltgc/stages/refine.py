@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.methods.ltgc.prompts import fill_refine
-from ltgc_local.methods.ltgc.replies import DESCRIPTION_SCHEMA
+from ltgc_local.methods.ltgc.replies.structured import DESCRIPTION_SCHEMA
 from ltgc_local.methods.ltgc.stages.asking import ReplyReader, ask
 from ltgc_local.methods.stage import ChunkedStage, split
 from ltgc_local.recipe import LtgcRecipe

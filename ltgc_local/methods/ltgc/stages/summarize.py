@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from ltgc_local.backends.clip.tokens import load_token_counter
 from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.methods.ltgc.prompts import class_sentence, fill_summarize
-from ltgc_local.methods.ltgc.replies import cut_to_tokens, normal_form, parse_descriptions
+from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
+from ltgc_local.methods.ltgc.replies.repetition import normal_form
+from ltgc_local.methods.ltgc.replies.token_budget import cut_to_tokens
 from ltgc_local.methods.ltgc.stages.asking import NOTHING_FITS, ask
 from ltgc_local.methods.stage import ChunkedStage, split
 from ltgc_local.recipe import LtgcRecipe
