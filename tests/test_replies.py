@@ -79,7 +79,7 @@ def test_what_is_not_the_template_is_dropped_with_its_reason(line: str, reason: 
     assert parse_sentence(line, "bag") == Reading("", reason)
 
 
-def test_dropped_lines_are_kept_beside_the_sentences_in_order() -> None:
+def test_dropped_lines_are_kept_in_order_apart_from_the_sentences() -> None:
     reply = f"Here are two:\n1. {STRAP}\n2. A photo of the class coat with buttons.\n3) A photo of a bag in a shop."
     parsed = parse_descriptions(reply, "bag")
     assert parsed.sentences == (STRAP, "A photo of the class bag in a shop.")

@@ -86,12 +86,12 @@ def test_the_fallback_template_is_known(report: Report) -> None:
 
 def test_unparsable_lines_are_a_share_of_all_lines(report: Report) -> None:
     dress = report.sections[0].facts["texts"][0]
-    assert (dress.num_existing, dress.num_wanted, dress.num_extended, dress.num_rejected) == (17, 7, 7, 7)
-    assert dress.unparsable_share == pytest.approx(100 * 2 / (7 + 7))
+    assert [dress[f"num_{each}"] for each in ("existing", "wanted", "extended", "rejected")] == [17, 7, 7, 7]
+    assert dress["unparsable_share"] == pytest.approx(100 * 2 / (7 + 7))
 
 
 def test_reasons_are_counted_by_stage(report: Report) -> None:
-    counts = {(reason.stage, reason.text): reason.count for reason in report.sections[0].facts["reasons"]}
+    counts = {(reason["stage"], reason["text"]): reason["count"] for reason in report.sections[0].facts["reasons"]}
     assert counts["extend", "repeats another description"] == 6
     assert counts["extend", "no beginning of it fits the CLIP tokens"] == 4
     assert counts["describe", "empty reply"] == 1

@@ -23,7 +23,7 @@ def row(class_id: int, description_id: int, round_: int = 0) -> GeneratedRow:
     return GeneratedRow(class_id, description_id, round_, f"text {round_}", Path("images.parquet"), 0)
 
 
-def drawn(class_id: int, description_id: int, round_: int = 0, png: bytes = PNG) -> GeneratedImage:
+def generated(class_id: int, description_id: int, round_: int = 0, png: bytes = PNG) -> GeneratedImage:
     return GeneratedImage(png, class_id, "bag", description_id, f"text {round_}", round_, seed=0, init_image="train/7")
 
 
@@ -60,7 +60,7 @@ def test_the_stage_writes_shards_that_are_read_back_as_one(
     make_stage: Any, write_step: Any, num_images: int, sizes: list[int]
 ) -> None:
     stage = make_stage("generated", "assess.attempts=1", "draw.shard_size=3")
-    write_step(stage.run, "draw", Images("images", [drawn(1, i) for i in reversed(range(num_images))]))
+    write_step(stage.run, "draw", Images("images", [generated(1, i) for i in reversed(range(num_images))]))
     scores = [scored(1, i, 0, True, 0.5 + i / 8) for i in range(num_images)]
     write_step(stage.run, "assess/0/detect", Lines("scores", scores))
     made = run_stage(stage)
@@ -73,7 +73,7 @@ def test_the_stage_writes_shards_that_are_read_back_as_one(
 def test_what_failed_its_last_attempt_is_excluded_with_its_reason(make_stage: Any, write_step: Any) -> None:
     stage = make_stage("generated", "assess.attempts=2", "draw.shard_size=2")
     for step, round_, ids in (("draw", 0, (0, 1, 2)), ("assess/0/redraw", 1, (0, 2))):
-        write_step(stage.run, step, Images("images", [drawn(4, i, round_) for i in ids]))
+        write_step(stage.run, step, Images("images", [generated(4, i, round_) for i in ids]))
     first = [scored(4, 0, 0, False), scored(4, 1, 0, True, 0.75), scored(4, 2, 0, False)]
     write_step(stage.run, "assess/0/detect", Lines("scores", first))
     write_step(stage.run, "assess/1/detect", Lines("scores", [scored(4, 0, 1, False), scored(4, 2, 1, True)]))
@@ -86,7 +86,7 @@ def test_what_failed_its_last_attempt_is_excluded_with_its_reason(make_stage: An
 
 def test_without_assessment_images_have_no_score(make_stage: Any, write_step: Any) -> None:
     stage = make_stage("generated", "assess.enabled=false")
-    write_step(stage.run, "draw", Images("images", [drawn(1, 0)]))
+    write_step(stage.run, "draw", Images("images", [generated(1, 0)]))
     run_stage(stage)
     (image,) = stage.run.images("generated")
     assert image.score != image.score  # NaN
@@ -97,15 +97,17 @@ def test_classes_that_get_no_image_are_named_and_the_run_goes_on(
     make_stage: Any, write_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = make_stage("generated", "assess.attempts=1", "describe.tail_below=20")
-    refused, without = stage.tail
-    write_step(stage.run, "draw", Images("images", [drawn(refused, 0), drawn(refused, 1)]))
-    write_step(stage.run, "assess/0/detect", Lines("scores", [scored(refused, i, 0, accepted=False) for i in range(2)]))
+    rejected, without = stage.tail
+    write_step(stage.run, "draw", Images("images", [generated(rejected, 0), generated(rejected, 1)]))
+    write_step(
+        stage.run, "assess/0/detect", Lines("scores", [scored(rejected, i, 0, accepted=False) for i in range(2)])
+    )
     with caplog.at_level(logging.WARNING):
         run_stage(stage)
     names = stage.corpus.class_names
     assert [record.getMessage() for record in caplog.records] == [
         f"generated: no image was generated for 1 of the 2 tail classes: {names[without]!r}",
-        f"generated: every image was rejected for 1 of the 2 tail classes: {names[refused]!r}",
+        f"generated: every image was rejected for 1 of the 2 tail classes: {names[rejected]!r}",
     ]
     assert stage.run.images("generated") == []
     assert len(stage.run.records("generated", "excluded", Rejected)) == 2
@@ -117,7 +119,7 @@ def test_memory_holds_a_shard_however_many_images_there_are(make_stage: Any, wri
     png = encode_png(Image.fromarray(noise))  # 197 kB
     facts = {"items": 1, "seconds": 0.0, "peak_mib": 0}
     for number in range(20):
-        images = [drawn(1, 8 * number + i, png=png) for i in range(8)]
+        images = [generated(1, 8 * number + i, png=png) for i in range(8)]
         stage.run.write_chunk("draw", number, [Images("images", images)], facts)
     stage.run.write_manifest("draw", {}, 20, 0)
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Detect: on the shipped miniature CLIP, class by class; classes without photographs and images without a number."""
+"""Detect: on the shipped miniature CLIP, class by class; classes without real images and images without a score."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ltgc_local.runs.files import GeneratedImage, Images, Json, Lines, decode_pn
 from tests.stages.rebuilt import rebuilt
 
 
-def prepare(stage: Any, write_step: Any, photographs: Sequence[tuple[int, Image.Image]] = ()) -> list[GeneratedImage]:
-    """Write what detect reads: these drawn images, or six of two classes out of order, and every class's template."""
+def prepare(stage: Any, write_step: Any, images: Sequence[tuple[int, Image.Image]] = ()) -> list[GeneratedImage]:
+    """Write detect's inputs: these generated images, or six of two classes out of order, and every class's template."""
     names, test = stage.corpus.class_names, stage.corpus.test
-    images = photographs or [(c, test.image(10 * c + i)) for c in (4, 1) for i in (2, 0, 1)]
+    images = images or [(c, test.image(10 * c + i)) for c in (4, 1) for i in (2, 0, 1)]
     rows = [
         GeneratedImage(encode_png(image), c, names[c], i, f"A photo of the class {names[c]} {i}.", 0, i)
         for i, (c, image) in enumerate(images)
@@ -65,7 +65,7 @@ def test_the_stage_scores_every_image_of_a_class_with_the_miniature_clip(
     assert counted["photographs"] == stage.corpus.class_counts()[4]
 
 
-def test_by_percentile_about_that_share_of_the_photographs_would_be_refused(
+def test_by_percentile_about_that_share_of_the_real_images_would_be_rejected(
     make_stage: Any, write_step: Any, records_of: Any
 ) -> None:
     stage = make_stage("assess/0/detect", "assess.scorer=percentile", "assess.percentile=50")
@@ -81,7 +81,7 @@ def test_by_percentile_about_that_share_of_the_photographs_would_be_refused(
     assert ninths == pytest.approx([100 * i / 9 for i in range(10)], abs=1e-2)
 
 
-def test_a_class_without_photographs_is_judged_by_rank_and_the_log_says_so(
+def test_a_class_without_real_images_is_judged_by_rank_and_the_log_says_so(
     make_stage: Any, write_step: Any, records_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = make_stage("assess/0/detect", "assess.scorer=percentile", "assess.margin_rank=10")
@@ -118,7 +118,7 @@ class OverflowingClip:
         return features * torch.nan if self.texts else features
 
 
-def test_an_image_without_number_is_refused_and_the_others_go_on(
+def test_an_image_without_a_score_is_rejected_and_the_others_are_scored(
     make_stage: Any, write_step: Any, records_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = make_stage("assess/0/detect", "assess.percentile=0", "assess.margin_rank=10")
@@ -144,14 +144,14 @@ def test_a_tower_without_numbers_stops_the_run_and_says_what_to_type(
         stage.make_chunk(stage.chunks()[0])
 
 
-def test_nothing_drawn_is_nothing_to_score(make_stage: Any, write_step: Any) -> None:
+def test_without_generated_images_there_is_nothing_to_score(make_stage: Any, write_step: Any) -> None:
     stage = make_stage("assess/0/detect")
     write_step(stage.run, "draw", Images("images", []))
     assert stage.chunks() == []
 
 
-def drawn_with_features(make_stage: Any, write_step: Any, *overrides: str) -> Any:
-    """Draw nine images of two classes in shards of three, CLIP beside the model; return detect's stage."""
+def generated_with_features(make_stage: Any, write_step: Any, *overrides: str) -> Any:
+    """Generate nine images of two classes in shards of three, with CLIP in memory; return detect's stage."""
     small = ("draw.size_px=32", "draw.steps=1", "draw.stored_size_px=28", "draw.stored_mode=L", "draw.shard_size=3")
     options = (*small, "draw.clip_features=true", "assess.batch_size=2", *overrides)
     stage = make_stage("draw", *options)
@@ -168,11 +168,11 @@ def drawn_with_features(make_stage: Any, write_step: Any, *overrides: str) -> An
     return make_stage("assess/0/detect", *options)
 
 
-def test_what_clip_said_of_images_when_they_were_drawn_gives_the_scores_of_the_stored_images(
+def test_features_from_when_images_were_generated_give_the_scores_of_the_stored_images(
     make_stage: Any, write_step: Any, records_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within 1e-5 in float32: the batches are others."""
-    at_once = drawn_with_features(make_stage, write_step)
+    """Within 1e-5 in float32: the batches differ."""
+    at_once = generated_with_features(make_stage, write_step)
     later = make_stage("assess/0/detect", "assess.batch_size=64")
     stored = [s for chunk in later.chunks() for s in records_of(later.make_chunk(chunk), "scores")]
     monkeypatch.setattr(detect, "read_generated", lambda rows: pytest.fail("no generated image need be read again"))
@@ -187,7 +187,7 @@ def test_what_clip_said_of_images_when_they_were_drawn_gives_the_scores_of_the_s
 
 
 def test_features_that_are_missing_or_another_images_are_an_error(make_stage: Any, write_step: Any) -> None:
-    stage = drawn_with_features(make_stage, write_step)
+    stage = generated_with_features(make_stage, write_step)
     last = stage.run.folder("draw") / "features-00002.safetensors"
     chunk = stage.chunks()[1]
     last.write_bytes((last.parent / "features-00000.safetensors").read_bytes())
@@ -208,7 +208,7 @@ class FullClip:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-def test_a_clip_that_does_not_fit_beside_the_model_that_draws_says_what_to_type(make_stage: Any) -> None:
+def test_a_clip_that_does_not_fit_next_to_the_text_to_image_model_says_what_to_type(make_stage: Any) -> None:
     stage = make_stage("draw", "draw.size_px=32", "draw.steps=1", "draw.clip_features=true")
     stage = rebuilt(stage, clip=FullClip())
     with pytest.raises(BackendError, match=r"type --set draw\.clip_features=false"):

@@ -1,4 +1,4 @@
-"""Draw: what is drawn, at which size and seed, and what happens to images without content."""
+"""Draw: what is generated, at which size and seed, and what happens to images without content."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ SIZES = ("draw.size_px=16", "draw.stored_size_px=8", "draw.stored_mode=L", "draw
 
 
 class NoiseT2i:
-    """Draws noise from the seed; the first ``num_flat`` drawings of each prompt are one colour.
+    """Draws noise from the seed; the first ``num_flat`` images of each prompt are one colour.
 
-    ``sources`` holds the images that drawings started from.
+    ``sources`` holds the images that the generated ones started from.
     """
 
     def __init__(self, num_flat: int = 0) -> None:
@@ -75,7 +75,7 @@ def test_images_are_stored_at_the_originals_size_and_mode(
     assert set(np.asarray(stored).ravel()) == {100}
 
 
-def test_existing_descriptions_are_not_drawn_and_the_rest_come_by_key(make_stage: Any, write_step: Any) -> None:
+def test_existing_descriptions_get_no_image_and_the_rest_come_by_key(make_stage: Any, write_step: Any) -> None:
     stage = make_stage("draw", *SIZES, model=NoiseT2i())
     found = [described(9), described(0, "existing"), described(7), described(8), described(7, class_id=0)]
     write_step(stage.run, "extend", Lines("descriptions", found))
@@ -95,7 +95,7 @@ def test_an_image_has_its_own_seed_whatever_the_batch(make_stage: Any, batch_siz
 
 
 @pytest.mark.parametrize("num_flat", [1, MAX_FLAT_TRIES - 1])
-def test_a_flat_image_is_drawn_again_with_another_seed_that_is_recorded(make_stage: Any, num_flat: int) -> None:
+def test_a_flat_image_is_generated_again_with_another_seed_that_is_recorded(make_stage: Any, num_flat: int) -> None:
     model = NoiseT2i(num_flat)
     stage = make_stage("draw", *SIZES, model=model)
     (artefact,) = stage.make_chunk([described(3)])
@@ -145,7 +145,7 @@ def test_without_img2img_no_image_is_read_and_none_recorded(make_stage: Any) -> 
     assert (artefact.rows[0].init_image, model.sources) == ("", [])
 
 
-def test_a_class_without_training_images_is_drawn_from_noise_and_the_log_says_so(
+def test_a_class_without_training_images_starts_from_noise_and_the_log_says_so(
     make_stage: Any, write_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = NoiseT2i()

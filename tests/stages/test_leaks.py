@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NUM = {"train": 12, "val": 2, "test": 9}
 
 
-def picture(seed: int) -> Image.Image:
+def make_image(seed: int) -> Image.Image:
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 5), dtype=np.uint8)
     return Image.fromarray(coarse).resize((28, 28), Image.Resampling.BICUBIC)
 
@@ -36,14 +36,14 @@ def tree(tmp_path: Path) -> Path:
         for i in range(number):
             path = tmp_path / "images" / split / ("dog" if i % 2 else "cat") / f"{i:02d}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture(next(seeds)).save(path)
+            make_image(next(seeds)).save(path)
     return tmp_path / "images"
 
 
 def run_guard(
-    tree: Path, tmp_path: Path, drawn: list[Image.Image], *overrides: str
+    tree: Path, tmp_path: Path, generated: list[Image.Image], *overrides: str
 ) -> tuple[list[NearPair], list[Any]]:
-    """Write the drawn images as ``generated``, run both steps with the miniature CLIP, return pairs and counts."""
+    """Write the images as ``generated``, run both steps with the miniature CLIP, return pairs and counts."""
     recipe_path = tmp_path / "plain.yaml"
     recipe_path.write_text(
         f"name: plain\ndata:\n  benchmark: image_folder\n  root: {tree}\nmodels:\n  cards: {ROOT}/model_cards\n"
@@ -53,7 +53,7 @@ def run_guard(
     recipe = load_recipe(recipe_path, overrides)
     run = RunDirectory(tmp_path / "run")
     facts = {"items": 1, "seconds": 0.0, "peak_mib": 0}
-    rows = [GeneratedImage(encode_png(image), 1, "dog", i, f"text {i}", 0, 0) for i, image in enumerate(drawn)]
+    rows = [GeneratedImage(encode_png(image), 1, "dog", i, f"text {i}", 0, 0) for i, image in enumerate(generated)]
     shards = [Images(f"images-{i:05d}", rows[2 * i : 2 * i + 2]) for i in range((len(rows) + 1) // 2)]
     run.write_chunk("generated", 0, [Lines("excluded", []), *shards], facts, numbered=False)
     run.write_manifest("generated", {}, 1, 0)
@@ -69,7 +69,9 @@ def test_what_was_planted_is_found_and_nothing_else(tree: Path, tmp_path: Path) 
     train_image = Image.open(tree / "train/cat/04.png")
     brighter = train_image.point([min(255, value + 3) for value in range(256)])
     train_image.save(tree / "test/cat/99.png")  # the benchmark's own overlap
-    pairs, counts = run_guard(tree, tmp_path, [picture(5000), test_image, picture(5001), brighter, picture(5002)])
+    pairs, counts = run_guard(
+        tree, tmp_path, [make_image(5000), test_image, make_image(5001), brighter, make_image(5002)]
+    )
     found = {(p.group, p.image, p.other_group, p.other, p.equal) for p in pairs}
     assert found == {
         ("generated", "1_1_0", "test", "test/dog/03.png", True),
@@ -89,7 +91,7 @@ def test_what_was_planted_is_found_and_nothing_else(tree: Path, tmp_path: Path) 
 
 def test_embeddings_find_what_hashes_do_not(tree: Path, tmp_path: Path) -> None:
     # Bits of every hash differ in fewer than 33 at most; a cosine threshold of almost nothing makes every image near.
-    pairs, counts = run_guard(tree, tmp_path, [picture(5000)], "leaks.hash_distance=0", "leaks.cosine=0.01")
+    pairs, counts = run_guard(tree, tmp_path, [make_image(5000)], "leaks.hash_distance=0", "leaks.cosine=0.01")
     assert [c["by_hash"] for c in counts] == [0, 0, 0]
     assert [c["by_embedding"] for c in counts] == [1, 1, 12]
     assert len(pairs) == 14

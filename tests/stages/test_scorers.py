@@ -1,4 +1,4 @@
-"""The scorers, by hand: thresholds met exactly, ties, classes with one photograph or none, no number."""
+"""The scorers, by hand: thresholds met exactly, ties, classes with one real image or none, no score."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def test_cosine_compares_the_raw_cosine(make_recipe: Any) -> None:
         (75, (0.5, 0.0, 0.25), 0.375, [False, True, False]),  # half way between 0.25 and 0.5
         (100, (0.5, 0.0, 0.25), 0.5, [False, True, False]),
         (50, (0.25, 0.25, 0.25, 0.75), 0.25, [True, True, False]),  # ties
-        (5, (0.375,), 0.375, [False, True, False]),  # one photograph is every percentile
+        (5, (0.375,), 0.375, [False, True, False]),  # a single image is every percentile
         (95, (0.375,), 0.375, [False, True, False]),
     ],
 )
-def test_percentile_compares_with_the_classs_own_photographs(
+def test_percentile_compares_with_the_classs_own_images(
     make_recipe: Any, percentile: int, own: tuple[float, ...], threshold: float, accepted: list[bool]
 ) -> None:
     found = judged(make_recipe, "scorer=percentile", f"percentile={percentile}", own=own)
@@ -135,14 +135,14 @@ def test_every_scorer_measures_the_same(make_recipe: Any, asked: str) -> None:
 
 
 @pytest.mark.parametrize("asked", ["percentile", "percentile+margin"])
-def test_without_photographs_the_rank_decides_instead_of_the_percentile(make_recipe: Any, asked: str) -> None:
+def test_without_real_images_the_rank_decides_instead_of_the_percentile(make_recipe: Any, asked: str) -> None:
     found = judged(make_recipe, f"scorer={asked}", "margin_rank=2")
     assert [s.failed for s in found] == [(), ("margin",), ()]
     assert [(s.percentile, s.threshold) for s in found] == [(None, None)] * 3
 
 
 @pytest.mark.parametrize("asked", get_args(Scorer))
-def test_an_image_without_number_is_refused_whatever_is_asked(make_recipe: Any, asked: str) -> None:
+def test_an_image_without_a_score_is_rejected_by_every_scorer(make_recipe: Any, asked: str) -> None:
     judge = scorer(make_recipe, f"scorer={asked}", "percentile=0", "margin_rank=3", "threshold=-1", own=(0.1,))
     for row in ([0.1, np.nan, 0.2], [np.nan] * 3, [np.nan, 0.9, 0.1]):
         found = judge.score((1, 0, 0), np.array(row))

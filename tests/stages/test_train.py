@@ -1,4 +1,4 @@
-"""Train and evaluate as stages, on the shipped photographs and a small CLIP of transformers with random weights."""
+"""Train and evaluate as stages, on the shipped images and a small CLIP of transformers with random weights."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def same(one: Sequence[Artefact], other: Sequence[Artefact]) -> bool:
     return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
-def drawn(num: int) -> list[GeneratedImage]:
+def generated(num: int) -> list[GeneratedImage]:
     images = [encode_png(Image.new("L", (28, 28), 20 * number)) for number in range(num)]
     return [GeneratedImage(image, number % 10, "bag", number, "A bag.", 0, 0) for number, image in enumerate(images)]
 
@@ -128,7 +128,7 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
     options = ("train.select=best_val_all", "assess.enabled=false")
     contexts = {name: make_clip_context(name, *options) for name in ("train/ltgc", "train/control", "evaluate")}
     run = contexts["evaluate"].run
-    write_step(run, "generated", Images("images", drawn(30)))
+    write_step(run, "generated", Images("images", generated(30)))
     for name in ("train/ltgc", "train/control"):
         artefacts = contexts[name].make()
         history = next(artefact for artefact in artefacts if isinstance(artefact, Lines)).records
@@ -138,11 +138,11 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
     results = value_of(contexts["evaluate"].make(), "metrics")
     assert set(results) == {"zero_shot", "ltgc", "control"}
     assert all(0 <= result["all"] <= 100 and len(result["per_class"]) == 10 for result in results.values())
-    # Random weights know nothing; the control learns something of 2,480 photographs in ten steps.
+    # Random weights know nothing; the control learns something from 2,480 images in ten steps.
     assert results["control"]["all"] > results["zero_shot"]["all"]
 
 
-def test_choosing_an_epoch_by_the_test_images_is_refused(make_clip_context: MakeContext) -> None:
+def test_choosing_an_epoch_by_the_test_images_is_an_error(make_clip_context: MakeContext) -> None:
     stage = make_clip_context("train/control", "train.select=best_val_all")
     corpus = dataclasses.replace(stage.corpus, val_is_test=True)
     stage.corpus.check_selection(stage.recipe.train.select)

@@ -1,4 +1,4 @@
-"""A small TGN run on the shipped photographs: every stage but the generator's, whose images are photographs instead."""
+"""A small TGN run on the shipped images: every stage except the generator's, which real images stand in for."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class TgnRun:
         self.run.write_manifest(name, {f"reads {read}": "" for read in reads}, 1, 0.0)
 
     def generate(self) -> None:
-        """Put photographs of the validation split in the place of the images that the generator would make."""
+        """Use images of the validation split in place of generated ones."""
         corpus, manifest = self.stage("generated").corpus, read_manifest(self.run)
         prompts = {entry.class_id: entry.prompt for entry in manifest.entries}
         rows = {c: [row for row, label in enumerate(corpus.val.labels) if label == c] for c in prompts}
@@ -103,7 +103,7 @@ def start_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., TgnRun]
 
 @pytest.fixture(scope="session")
 def finished(start_run: Callable[..., TgnRun]) -> TgnRun:
-    """A run with every step done, the generator's with photographs."""
+    """A run with every step done; real images stand in for the generator's."""
     run = start_run()
     run.do("classes", "kmdn/head", "kmdn/tail", "kmdn/distill")
     run.generate()

@@ -17,7 +17,7 @@ from ltgc_local.pipeline.executors.gpus import distributed_environments
 from tests.tgn.cdtg_parts import build_trainer, build_training
 
 ROOT = Path(__file__).resolve().parents[2]
-#: The path length's pixels and ADA's changes are drawn for a process's share, and so are others in one process.
+#: The path length's pixels and ADA's changes are random per process, so they differ from those of a single process.
 OPTIONS = {"augment": "none", "path_weight": 0.0, "flip": True, "r_train_low": 0.2, "steps": 4}
 PROGRAM = """
 import os, sys

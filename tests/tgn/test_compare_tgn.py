@@ -1,4 +1,4 @@
-"""TGN's runs side by side, beside one of LTGC on the same data."""
+"""TGN's runs compared with each other and with one of LTGC on the same data."""
 
 from __future__ import annotations
 

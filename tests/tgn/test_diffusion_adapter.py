@@ -35,7 +35,7 @@ def model_with(adapter: Path | None = None) -> DiffusersSdxl:
     return DiffusersSdxl(SDXL, T2iOptions(adapter=adapter))
 
 
-def pictures(model: DiffusersSdxl, wanted: list[Drawing], settings: DrawSettings = DRAWN) -> list[np.ndarray]:
+def generate(model: DiffusersSdxl, wanted: list[Drawing], settings: DrawSettings = DRAWN) -> list[np.ndarray]:
     found = dict(model.draw(wanted, settings))
     return [np.asarray(found[i], np.int16) for i in range(len(wanted))]
 
@@ -44,7 +44,7 @@ def is_close(one: list[np.ndarray], other: list[np.ndarray], levels: int = 1) ->
     return all(np.abs(a - b).max() <= levels for a, b in zip(one, other, strict=True))
 
 
-def drawings(features: torch.Tensor | None = None, source: Image.Image | None = None) -> list[Drawing]:
+def requests(features: torch.Tensor | None = None, source: Image.Image | None = None) -> list[Drawing]:
     return [Drawing(PROMPTS[i % 2], i, source, None if features is None else features[i]) for i in range(4)]
 
 
@@ -110,7 +110,7 @@ def test_an_untrained_adapter_changes_nothing(tmp_path: Path) -> None:
     weights, facts = model_with().learner(WITH, PROMPTS).adapter()
     path = tmp_path / "adapter.safetensors"
     Tensors("adapter", weights, metadata=facts).write(path)
-    assert is_close(pictures(model_with(), drawings()), pictures(model_with(path), drawings(torch.ones(4, 6))), 0)
+    assert is_close(generate(model_with(), requests()), generate(model_with(path), requests(torch.ones(4, 6))), 0)
 
 
 def test_what_is_fused_from_the_file_predicts_what_the_learner_did(trained: Path) -> None:
@@ -128,22 +128,22 @@ def test_what_is_fused_from_the_file_predicts_what_the_learner_did(trained: Path
         added = {"text_embeds": text.pooled, "time_ids": sizes}
         found = fused._pipeline.unet(noised, t, text.hidden, added_cond_kwargs=added).sample
     assert float((found - noise).square().mean()) == pytest.approx(wanted, rel=1e-4)
-    plain = pictures(model_with(), drawings())
-    assert not is_close(plain, pictures(fused, drawings(torch.randn(4, 6)))), "it was trained and changed something"
+    plain = generate(model_with(), requests())
+    assert not is_close(plain, generate(fused, requests(torch.randn(4, 6)))), "it was trained and changed something"
 
 
 def test_features_steer_by_their_scale_and_an_image_without_them_is_not_steered(trained: Path) -> None:
     model, features = model_with(trained), 3 * torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
-    without = pictures(model, drawings())
-    assert not is_close(without, pictures(model, drawings(features)))
+    without = generate(model, requests())
+    assert not is_close(without, generate(model, requests(features)))
     off = DrawSettings(32, 3, 3.0, batch_size=8, feature_scale=0.0)
-    assert is_close(without, pictures(model, drawings(features), off), 0)
+    assert is_close(without, generate(model, requests(features), off), 0)
 
 
-def test_one_at_a_time_and_all_at_once_are_the_same_pictures(trained: Path) -> None:
+def test_one_at_a_time_and_all_at_once_are_the_same_images(trained: Path) -> None:
     model, features = model_with(trained), torch.randn(4, 6)
-    together = pictures(model, drawings(features))
-    assert is_close(together, pictures(model, drawings(features), DrawSettings(32, 3, 3.0, batch_size=1)))
+    together = generate(model, requests(features))
+    assert is_close(together, generate(model, requests(features), DrawSettings(32, 3, 3.0, batch_size=1)))
 
 
 def test_a_training_that_was_interrupted_goes_on_to_the_same_losses_and_weights(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The diffusion variant's stages on the shipped photographs: steps, lineage, the accept test, retries, the report."""
+"""The diffusion variant's stages on the shipped images: steps, lineage, the accept test, retries, the report."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def start(folder: Path, *overrides: str) -> TgnRun:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> TgnRun:
-    """A run up to its generated images, with its accept test so strict that something is refused."""
+    """A run up to its generated images, with its accept test so strict that something is rejected."""
     found = start(tmp_path_factory.mktemp("diffusion"), "diffusion.accept=clip")
     found.do(*NETWORKS, *MAKING)
     return found
@@ -78,14 +78,14 @@ def again(run: TgnRun, tmp_path: Path) -> Callable[..., TgnRun]:
     return build
 
 
-def drawn(run: TgnRun, step: str) -> list[GeneratedImage]:
+def generated(run: TgnRun, step: str) -> list[GeneratedImage]:
     return run.run.images(step)
 
 
 def test_every_wanted_image_is_drawn_with_its_class_and_the_real_image_behind_it(run: TgnRun) -> None:
     stage = run.stage("diffusion/0/draw")
     wanted = list_wanted(stage.corpus, read_manifest(run.run), run.recipe)
-    rows = drawn(run, "diffusion/0/draw")
+    rows = generated(run, "diffusion/0/draw")
     assert len(wanted) == len(rows) > 0
     keys = stage.corpus.train.keys
     expected = {(w.class_id, w.number): keys[w.source_row] for w in wanted}
@@ -94,18 +94,18 @@ def test_every_wanted_image_is_drawn_with_its_class_and_the_real_image_behind_it
     assert {decode_png(row.image).size for row in rows} == {(28, 28)} and decode_png(rows[0].image).mode == "L"
 
 
-def test_what_was_refused_is_drawn_again_from_other_noise_and_left_out_after_the_last_attempt(
+def test_what_was_rejected_is_generated_again_from_other_noise_and_left_out_after_the_last_attempt(
     run: TgnRun,
 ) -> None:
     scores = [run.run.records(f"diffusion/{i}/accept", "scores", Acceptance) for i in range(2)]
-    firsts, seconds = (drawn(run, f"diffusion/{i}/draw") for i in range(2))
-    refused = {s.key[:2] for s in scores[0] if not s.accepted}
-    assert refused, "the small model misses some; else this test shows nothing"
-    assert {row.key[:2] for row in seconds} == refused and all(row.round == 1 for row in seconds)
+    firsts, seconds = (generated(run, f"diffusion/{i}/draw") for i in range(2))
+    rejected = {s.key[:2] for s in scores[0] if not s.accepted}
+    assert rejected, "the small model misses some; else this test shows nothing"
+    assert {row.key[:2] for row in seconds} == rejected and all(row.round == 1 for row in seconds)
     first = {row.key[:2]: row for row in firsts}
     for row in seconds:
         assert row.image != first[row.key[:2]].image and row.init_image == first[row.key[:2]].init_image
-    kept = {row.key for row in drawn(run, "generated")}
+    kept = {row.key for row in generated(run, "generated")}
     assert kept == {s.key for part in scores for s in part if s.accepted}
     excluded = run.run.records("generated", "excluded", Rejected)
     last = [s for s in scores[1] if not s.accepted]
@@ -116,8 +116,8 @@ def test_what_was_refused_is_drawn_again_from_other_noise_and_left_out_after_the
 def test_merge_says_how_many_were_wanted_and_made(run: TgnRun) -> None:
     run.do("merge")
     classes = run.run.value("merge", "classes")
-    assert sum(each["wanted"] for each in classes) == len(drawn(run, "diffusion/0/draw"))
-    assert sum(each["generated"] for each in classes) == len(drawn(run, "generated"))
+    assert sum(each["wanted"] for each in classes) == len(generated(run, "diffusion/0/draw"))
+    assert sum(each["generated"] for each in classes) == len(generated(run, "generated"))
     assert all(each["generated"] <= each["wanted"] for each in classes)
 
 
@@ -126,10 +126,10 @@ def test_a_unet_in_fp8_draws_and_is_whole_while_its_adapter_trains(run: TgnRun, 
     stage = other.stage("diffusion/0/draw")
     (artefact,) = stage.make_chunk(stage.chunks()[0])
     assert isinstance(artefact, Images) and "Fp8Linear" in kinds_of(stage.model._pipeline.unet)
-    rows = {row.key: row for row in drawn(run, "diffusion/0/draw")}
+    rows = {row.key: row for row in generated(run, "diffusion/0/draw")}
     for row in artefact.rows:
         found, whole = (np.asarray(decode_png(each.image), np.int16) for each in (row, rows[row.key]))
-        assert np.abs(found - whole).mean() < 8, "nearly the same picture, with the adapter and the features"
+        assert np.abs(found - whole).mean() < 8, "nearly the same image, with the adapter and the features"
     assert "Fp8Linear" not in kinds_of(other.stage("diffusion/train").model._pipeline.unet)
 
 
@@ -142,7 +142,7 @@ def test_an_image_does_not_depend_on_shards_and_batches(run: TgnRun, again: Call
     stage = other.stage("diffusion/0/draw")
     (artefact,) = stage.make_chunk(stage.chunks()[1])
     assert isinstance(artefact, Images)
-    rows = {row.key: row for row in drawn(run, "diffusion/0/draw")}
+    rows = {row.key: row for row in generated(run, "diffusion/0/draw")}
     for row in artefact.rows:
         same = rows[row.key]
         assert replace(row, image=b"", score=0.0) == replace(same, image=b"", score=0.0)

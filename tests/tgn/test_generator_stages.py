@@ -1,4 +1,4 @@
-"""The stages of the generator on the shipped photographs: what they write, lineage, shards, seeds, the worker's way."""
+"""The stages of the generator on the shipped images: files, lineage, shards, seeds, resuming."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_an_image_is_the_same_whatever_batch_and_shard_it_is_in(tiny: TgnRun, ro
         assert np.abs(difference).max() <= 1  # rounding: a convolution of 3 images may add in another order
 
 
-def test_the_worker_goes_on_where_shards_are_missing(start_tiny: Callable[..., TgnRun], tiny: TgnRun) -> None:
+def test_the_worker_resumes_where_shards_are_missing(start_tiny: Callable[..., TgnRun], tiny: TgnRun) -> None:
     run = start_tiny()
     shutil.copytree(tiny.run.folder("cdtg/train"), run.run.folder("cdtg/train"))
     run_step(run.run.root, "generated", 0, 2)
@@ -154,7 +154,7 @@ def test_the_worker_goes_on_where_shards_are_missing(start_tiny: Callable[..., T
 
 
 def test_r_decides_how_much_an_image_has_of_its_source(tiny: TgnRun) -> None:
-    def pictures(r: float, seed: int) -> list[bytes]:
+    def generated(r: float, seed: int) -> list[bytes]:
         cdtg = tiny.recipe.cdtg.model_copy(update={"r": r, "style_mixing": 0.0})
         run = TgnRun(tiny.recipe.model_copy(update={"cdtg": cdtg, "seed": seed}), tiny.run)
         stage = run.stage("generated")
@@ -166,9 +166,9 @@ def test_r_decides_how_much_an_image_has_of_its_source(tiny: TgnRun) -> None:
         assert isinstance(artefact, Images)
         return [image.image for image in artefact.rows]
 
-    one, other = pictures(1.0, 0)
+    one, other = generated(1.0, 0)
     assert one == other  # noise alone: the real image does not matter
-    one, other = pictures(0.0, 0)
+    one, other = generated(0.0, 0)
     assert one != other
 
 
@@ -217,7 +217,7 @@ def test_the_released_behaviour_needs_more_than_one_value_a_map(start_tiny: Call
         run.do("cdtg/train")
 
 
-def test_a_step_that_was_killed_goes_on_from_its_checkpoint(
+def test_a_killed_step_resumes_from_its_checkpoint(
     start_tiny: Callable[..., TgnRun], tiny: TgnRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = start_tiny("cdtg.checkpoint_minutes=0")

@@ -162,11 +162,11 @@ def test_it_stays_in_eval_mode_unless_the_batchs_statistics_are_asked_for(images
     tail = tail_network()
     alone = tail(images[:1])[0]
     tail.train()
-    assert torch.allclose(tail(images)[0][:1], alone, atol=1e-5)  # what stands beside an image changes nothing
+    assert torch.allclose(tail(images)[0][:1], alone, atol=1e-5)  # the rest of the batch changes nothing
     tail.use_batch_statistics()
     assert not torch.allclose(tail(images)[0][:1], alone, atol=1e-3)
 
 
-def test_pictures_are_made_square_and_coloured() -> None:
+def test_images_become_square_and_rgb() -> None:
     shown = SquareResize(16)(Image.new("L", (30, 10), 128))
     assert (shown.size, shown.mode) == ((16, 16), "RGB")

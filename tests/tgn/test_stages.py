@@ -1,4 +1,4 @@
-"""TGN's stages one after the other on the shipped photographs, as files show them."""
+"""TGN's stages in order on the shipped images, judged by their files."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ def test_each_network_is_measured_alone_and_distilled_on_its_own_classes(finishe
     assert 0 < found["head"]["alone"]["all"] <= 100
 
 
-def test_the_measures_stand_beside_those_of_real_images(finished: TgnRun) -> None:
+def test_the_measures_come_with_those_of_real_images(finished: TgnRun) -> None:
     found = finished.run.value("measure", "measures")
     assert [row["class_name"] for row in found["classes"]] == list(TAIL)
     coat = found["classes"][-1]
     assert (coat["real"]["images"], coat["generated"]["images"]) == (10, 20)
     assert found["classes"][0]["generated"]["images"] == 0 and found["classes"][0]["kernel_distance"] is None
-    # The "generated" images are photographs here: nearly as diverse, and the CLIP knows most of them.
+    # The "generated" images are real here: nearly as diverse, and CLIP recognises most of them.
     assert 0.5 < coat["generated"]["diversity"] / coat["real"]["diversity"] < 2
     assert found["summary"]["features"] == "miniature-vit"
     assert abs(found["summary"]["kernel_distance"]) < 0.5

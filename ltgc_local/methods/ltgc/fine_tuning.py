@@ -73,8 +73,8 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
 
     def step(self, step: int, batch: tuple[int, Batch, Pixels]) -> Mapping[str, torch.Tensor]:
         accelerator, settings = self.accelerator, self._settings
-        epoch, drawn, pixels = batch
-        images, targets = self._data.tensors(drawn, pixels, *self._normalisation)
+        epoch, sampled, pixels = batch
+        images, targets = self._data.tensors(sampled, pixels, *self._normalisation)
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
         parts = list(zip(*(t[mine].chunk(settings.accumulation_steps) for t in (images, targets)), strict=True))
         num = sum(len(part) for part, _ in parts)

@@ -19,11 +19,11 @@ TRAIN = StageSpec("ltgc.stages.train:TrainStage", "distributed")
 EVALUATE = StageSpec("ltgc.stages.evaluate:EvaluateStage")
 
 TAIL = "describe.tail_below"
-BUDGET = ("extend.max_clip_tokens", "models.t2i")  # how many CLIP tokens, and whose tokenizer counts them
+BUDGET = ("extend.max_clip_tokens", "models.t2i")  # the limit on CLIP tokens, and the model whose tokenizer counts
 
 
 def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
-    """Return LTGC's steps, the control's, and what measures both."""
+    """Return the steps of LTGC and its control, and those that measure both."""
     steps = text = _descriptions(recipe)
     co_resident: Role | None = "clip" if recipe.draw.clip_features else None
     draws = [Step("draw", DRAW, {"descriptions": (text[-1],)}, "t2i", ("draw",), co_resident=co_resident)]
@@ -63,7 +63,7 @@ def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
 
 
 def _descriptions(recipe: LtgcRecipe) -> list[Step]:
-    """Return the steps up to the list that is drawn: the models' words, or the bare template."""
+    """Return the steps up to the list of descriptions: the models' words, or the bare template."""
     if recipe.extend.source == "template":
         settings = ("extend.source", "extend.max_descriptions", "describe.max_images_per_class", TAIL)
         return [Step("extend", TEMPLATE_LIST, {}, None, settings)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,13 +56,9 @@ class LtgcReport(MethodReport[LtgcRecipe]):
     def sections(
         self, run: RunDirectory, recipe: Recipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
     ) -> tuple[Section, ...]:
-        texts = read_class_texts(run, corpus.class_names, corpus.class_counts(), tail) if "extend" in steps else ()
+        texts = read_class_texts(run, corpus.class_names, corpus.class_counts(), tail) if "extend" in steps else []
         reasons = count_reasons(run, steps)
-        figures = {
-            "descriptions": [dataclasses.asdict(row) | {"unparsable_share": row.unparsable_share} for row in texts],
-            "rejected": [dataclasses.asdict(reason) for reason in reasons],
-        }
-        facts = {"texts": texts, "reasons": reasons}
+        facts, figures = {"texts": texts, "reasons": reasons}, {"descriptions": texts, "rejected": reasons}
         return (Section("descriptions", "Descriptions", "descriptions.html", facts, figures),)
 
     def assessment(self, recipe: LtgcRecipe) -> Assessment | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from ltgc_local.records import Rejected
 from ltgc_local.runs.directory import RunDirectory
@@ -20,36 +20,6 @@ UNPARSABLE = (
 )
 
 
-@dataclass(frozen=True)
-class ClassTexts:
-    """The description list of one tail class: M_y, N_y wanted and reached, and how often Prompt 2 was asked."""
-
-    class_id: int
-    name: str
-    num_existing: int
-    num_wanted: int
-    num_extended: int
-    num_asks: int
-    num_rejected: int
-    num_unparsable: int
-
-    @property
-    def unparsable_share(self) -> float | None:
-        """The percentage of the language model's lines for the class that are not in the template."""
-        lines = self.num_extended + self.num_rejected
-        return 100 * self.num_unparsable / lines if lines else None
-
-
-@dataclass(frozen=True)
-class Reason:
-    """How often one step rejected a sentence for one reason."""
-
-    stage: str
-    text: str
-    count: int
-    unparsable: bool
-
-
 def is_unparsable(reason: str) -> bool:
     """Return whether a sentence was rejected for its form, not for what it says."""
     return reason.startswith(UNPARSABLE)
@@ -57,8 +27,12 @@ def is_unparsable(reason: str) -> bool:
 
 def read_class_texts(
     run: RunDirectory, class_names: Sequence[str], class_counts: Mapping[int, int], tail: Sequence[int]
-) -> tuple[ClassTexts, ...]:
-    """Return the lists of the tail classes, the class with the most training images first."""
+) -> list[dict[str, Any]]:
+    """Return facts about the list of each tail class, the class with the most training images first.
+
+    They are M_y (``num_existing``), N_y wanted and reached (``num_wanted``, ``num_extended``), how often Prompt 2 was
+    asked, and the lines that were rejected or, with their percentage of all lines, not in the template.
+    """
     summary = {name: counted for chunk in run.values("extend", "summary") for name, counted in chunk.items()}
     rejected: defaultdict[int, list[str]] = defaultdict(list)
     for record in run.records("extend", "rejected", Rejected):
@@ -67,22 +41,32 @@ def read_class_texts(
     for class_id in sorted(tail, key=lambda c: (-class_counts[c], class_names[c])):
         name, reasons = class_names[class_id], rejected[class_id]
         counted = summary.get(name, {"existing": 0, "extended": 0, "missing": 0, "asks": 0})
-        wanted = counted["extended"] + counted["missing"]
-        unparsable = sum(map(is_unparsable, reasons))
-        numbers = (counted["existing"], wanted, counted["extended"], counted["asks"], len(reasons), unparsable)
-        rows.append(ClassTexts(class_id, name, *numbers))
-    return tuple(rows)
+        num_lines, num_unparsable = counted["extended"] + len(reasons), sum(map(is_unparsable, reasons))
+        rows.append(
+            {
+                "class_id": class_id,
+                "name": name,
+                "num_existing": counted["existing"],
+                "num_wanted": counted["extended"] + counted["missing"],
+                "num_extended": counted["extended"],
+                "num_asks": counted["asks"],
+                "num_rejected": len(reasons),
+                "num_unparsable": num_unparsable,
+                "unparsable_share": 100 * num_unparsable / num_lines if num_lines else None,
+            }
+        )
+    return rows
 
 
-def count_reasons(run: RunDirectory, steps: Sequence[str]) -> tuple[Reason, ...]:
+def count_reasons(run: RunDirectory, steps: Sequence[str]) -> list[dict[str, Any]]:
     """Count the sentences that describe, extend and refine rejected, by step and reason, most frequent first."""
     counts: dict[str, Counter[str]] = {"describe": Counter(), "extend": Counter(), "refine": Counter()}
     for step in steps:
         stage = step.rpartition("/")[2]
         if stage in counts:
             counts[stage].update(r.reason for r in run.records(step, "rejected", Rejected))
-    return tuple(
-        Reason(stage, text, count, is_unparsable(text))
+    return [
+        {"stage": stage, "text": text, "count": count, "unparsable": is_unparsable(text)}
         for stage, found in counts.items()
         for text, count in found.most_common()
-    )
+    ]

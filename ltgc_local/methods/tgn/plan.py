@@ -25,7 +25,7 @@ DEVICE = "models.device"
 
 
 def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
-    """Return TGN's steps, the control's, and what measures both."""
+    """Return the steps of TGN and its control, and those that measure both."""
     backbone: Role | None = "backbone" if recipe.models.backbone else None
     classes = Step("classes", CLASS_MANIFEST, {}, None, ("split",))
     manifest: Inputs = {"classes": (classes,)}
@@ -52,7 +52,7 @@ def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
     learning = ("classifier", DEVICE)
     arms = [Step("train/tgn", TRAIN_CLASSIFIER, {"merged": (merge,), **images}, backbone, learning, arm="tgn")]
     if recipe.classifier.control:
-        as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # which say how many steps those are
+        as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # these decide the number of steps
         arms.append(Step("train/control", TRAIN_CLASSIFIER, {}, backbone, (*learning, *as_many), arm="control"))
     tested = ("evaluate", "kmdn.feature", DEVICE)
     evaluate = Step("evaluate", EVALUATE_NETWORKS, {**inputs, "arms": tuple(arms)}, None, tested)
@@ -68,7 +68,7 @@ def _gan(known: Inputs) -> list[Step]:
 
 
 def _diffusion(recipe: DiffusionRecipe, manifest: Inputs, tail_network: Inputs) -> list[Step]:
-    """Return the steps of "TGN-style, diffusion": the adapter, and drawing, judging and drawing again."""
+    """Return the steps of "TGN-style, diffusion": the adapter, then attempts to generate images and accept them."""
     settings = recipe.diffusion
     steps: list[Step] = []
     described: Inputs = {}

@@ -44,15 +44,9 @@ class CollectStage(ChunkedStage[Any, LastImage]):
     judgement: ClassVar[type[Score | Acceptance]]
     judged_by: ClassVar[str]  # the judge's name in the records of rejected images
 
-    @property
     @abstractmethod
-    def shard_size(self) -> int:
-        """Images per file."""
-
-    @property
-    @abstractmethod
-    def attempts(self) -> int:
-        """The most images that are generated for one description."""
+    def limits(self) -> tuple[int, int]:
+        """Return how many images a file holds, and how many are generated for a description at most."""
 
     @abstractmethod
     def explain(self, score: Any) -> str:
@@ -65,12 +59,12 @@ class CollectStage(ChunkedStage[Any, LastImage]):
         generated = (row for step in self.inputs("draws") for row in self.run.generated(step.name))
         last = [self._judged(row, scores[row.key] if judged else None) for row in choose(generated)]
         self._warn_of_classes_without_images(last)
-        return split(last, self.shard_size)
+        return split(last, self.limits()[0])
 
     def _judged(self, row: GeneratedRow, score: Score | Acceptance | None) -> LastImage:
         if score is None or score.accepted:
             return LastImage(row, None if score is None else score.cosine)
-        return LastImage(row, None, f"{self.explain(score)} (image {score.round + 1} of {self.attempts})")
+        return LastImage(row, None, f"{self.explain(score)} (image {score.round + 1} of {self.limits()[1]})")
 
     def make_chunk(self, chunk: Sequence[LastImage]) -> list[Artefact]:
         """Return the images of a chunk that train, with their cosines, and the list of those that were excluded."""
@@ -108,13 +102,8 @@ class CollectAssessedStage(CollectStage):
     recipe: LtgcRecipe
     judgement, judged_by = Score, "assess"
 
-    @property
-    def shard_size(self) -> int:
-        return self.recipe.draw.shard_size
-
-    @property
-    def attempts(self) -> int:
-        return self.recipe.assess.attempts
+    def limits(self) -> tuple[int, int]:
+        return self.recipe.draw.shard_size, self.recipe.assess.attempts
 
     def explain(self, score: Score) -> str:
         return explain(score, self.recipe.assess, self.corpus.class_names)

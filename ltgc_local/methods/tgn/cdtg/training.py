@@ -125,12 +125,12 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         if settings.flip:
             mirrored = torch.rand(len(rows), generator=self._rng, device=self.device) < 0.5
             images = mirror(images, mirrored)
-        images, labels = self._mine(images), self._mine(labels)
+        images, labels = images[self._share], labels[self._share]
         features = None
         if self._features is not None:
-            features = self._features.take(images, rows[self._share], self._mine(mirrored))
+            features = self._features.take(images, rows[self._share], mirrored[self._share])
         with self._autocast():
-            fakes = self._generate(*self._drawn(labels, features))
+            fakes = self._generate(*self._inputs(labels, features))
         losses = self._discriminator_step(images, fakes.detach(), labels)
         if settings.r1_weight and step % settings.r1_every == 0:
             losses |= self._r1_step(images, labels)
@@ -184,7 +184,7 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         return losses
 
     def _path_step(self, labels: torch.Tensor, features: torch.Tensor | None) -> Losses:
-        random, labels, features, r = self._drawn(labels, features)
+        random, labels, features, r = self._inputs(labels, features)
         styles = self.generator.styles(random, labels, features, r)
         with differentiable_twice():
             images = self.generator.generator.synthesise(styles, random.maps)
@@ -196,7 +196,7 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         self._descend("generator", weight * penalty)
         return {"path_length": lengths.mean()}
 
-    def _drawn(
+    def _inputs(
         self, labels: torch.Tensor, features: torch.Tensor | None
     ) -> tuple[Randomness, torch.Tensor, torch.Tensor | None, torch.Tensor]:
         """Return the generator's inputs for a batch; each process draws all the randomness and takes its share."""
@@ -204,14 +204,12 @@ class CdtgTraining(Algorithm[np.ndarray, tuple[np.ndarray, torch.Tensor]]):
         random = self.generator.draw(num, settings.style_mixing, self._rng)
         low = settings.r_train if settings.r_train_low is None else settings.r_train_low
         r = low + (settings.r_train - low) * torch.rand(num, 1, generator=self._rng, device=self.device)
-        return random.part(self._share), labels, features, self._mine(r)
+        return random.part(self._share), labels, features, r[self._share]
 
     @property
     def _share(self) -> slice:
+        """This process's part of a batch."""
         return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-
-    def _mine(self, batch: torch.Tensor) -> torch.Tensor:
-        return batch[self._share]
 
     def _augmented(self, images: torch.Tensor) -> torch.Tensor:
         with torch.autocast(self.device.type, enabled=False):  # which would round colours to bfloat16

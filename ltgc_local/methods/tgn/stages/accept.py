@@ -112,13 +112,8 @@ class CollectAcceptedStage(CollectStage):
     recipe: DiffusionRecipe
     judgement, judged_by = Acceptance, "accept"
 
-    @property
-    def shard_size(self) -> int:
-        return self.recipe.diffusion.shard_size
-
-    @property
-    def attempts(self) -> int:
-        return self.recipe.diffusion.attempts
+    def limits(self) -> tuple[int, int]:
+        return self.recipe.diffusion.shard_size, self.recipe.diffusion.attempts
 
     def explain(self, score: Acceptance) -> str:
         return score.reason
