@@ -121,14 +121,14 @@ class PlainTraining(CdtgTraining):
         labels = torch.from_numpy(self._data.labels[rows]).to(self.device)
         with torch.no_grad():
             features = self._tail_network.features(images)
-            fakes = self.generator(*self._drawn(labels, features))
+            fakes = self.generator(*self._inputs(labels, features))
         real_logits = self.discriminator(self._augmented(images), labels)
         fake_logits = self.discriminator(self._augmented(fakes), labels)
         self.ada.count(real_logits)
         self._descend("discriminator", discriminator_loss(real_logits, fake_logits))
         if step % settings.r1_every == 0:
             self._r1_step(images, labels)
-        self._generator_step(self.generator(*self._drawn(labels, features)), labels)
+        self._generator_step(self.generator(*self._inputs(labels, features)), labels)
         if settings.path_weight and step % settings.path_every == 0:
             few = slice(0, max(1, len(labels) // settings.path_batch_shrink))
             self._path_step(labels[few], features[few])

@@ -1,4 +1,4 @@
-"""Answers: the class name that a reply means, however it is written, or the reason why there is none."""
+"""Answers: the class that a reply names, however it is written, or the reason why it names none."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def test_near_duplicates_repeat_from_the_threshold_on(similarity: float, repeats
     assert check.repeated(sentence("w1 w2 w4")) == (sentence("w1 w2 w3") if repeats else None)
 
 
-def test_exactly_at_a_threshold_that_is_no_binary_fraction_repeats() -> None:
+def test_exactly_at_a_threshold_that_is_not_a_binary_fraction_repeats() -> None:
     # 7 common of 25 in all: 7/25 is 0.28, though 0.28 * 25 in floating point is 7.000000000000001.
     one = " ".join(f"c{i}" for i in range(7))
     more = " ".join(f"d{i}" for i in range(18))
@@ -145,6 +145,6 @@ def test_of_two_similar_sentences_that_are_both_left_out_one_stays() -> None:
     assert kept_by_repetition_check(reply, "ankle boot", asked, 0.5) == [True, False, True, True]
 
 
-def test_prose_is_no_answer() -> None:
+def test_prose_is_not_an_answer() -> None:
     asked = [sentence("a zip"), sentence("laces")]
     assert kept_by_repetition_check("All of them are different, well done!", "ankle boot", asked) is None

@@ -1,6 +1,6 @@
-"""A stage's stage on the shipped data, with what earlier steps wrote; and models that follow a script.
+"""Stages on the shipped data, with files of earlier steps; and models that follow a script.
 
-The scripts stand for models that misbehave, which no miniature does on command.
+The scripts stand for models that misbehave, which no miniature does on demand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A stage again, with other data or with models of the test's own."""
+"""Rebuild a stage with other data or with a test's own models."""
 
 from __future__ import annotations
 

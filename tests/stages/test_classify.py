@@ -1,4 +1,4 @@
-"""Classify: the vision-language model asked for the class of test images, and what its answers are worth."""
+"""Classify: asking the vision-language model for the class of test images, and scoring its answers."""
 
 from __future__ import annotations
 

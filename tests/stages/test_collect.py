@@ -1,4 +1,4 @@
-"""Collect: of each description the image of its last attempt, if that was accepted; one shard in memory at a time."""
+"""Collect: the image of each description's last attempt, if it was accepted; one shard in memory at a time."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_without_assessment_images_have_no_score(make_stage: Any, write_step: An
     assert stage.run.records("generated", "excluded", Rejected) == []
 
 
-def test_classes_that_get_no_image_are_named_and_the_run_goes_on(
+def test_classes_that_get_no_image_are_named_and_the_run_continues(
     make_stage: Any, write_step: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = make_stage("generated", "assess.attempts=1", "describe.tail_below=20")

@@ -208,7 +208,7 @@ def test_the_last_or_the_original_text_is_refined(refine_with: Any, refine_from:
 
 
 @pytest.mark.parametrize("reply", ["", "I would rather not.", "A photo of the class {name} with " + "word" * 90 + "."])
-def test_a_refinement_that_is_no_use_leaves_the_text_and_its_reason(
+def test_a_useless_refinement_keeps_the_text_and_is_recorded_with_its_reason(
     refine_with: Any, records_of: Any, reply: str
 ) -> None:
     stage, artefacts, _ = refine_with(lambda prompt: reply.replace("{name}", context_name(prompt)))

@@ -1,4 +1,4 @@
-"""The list without a model: the template as often as the extended list would be long, and a plan that needs no vlm."""
+"""The list without a model: as many templates as the extended list would have, and a plan that needs no vlm."""
 
 from __future__ import annotations
 

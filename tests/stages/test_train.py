@@ -98,7 +98,7 @@ def test_large_splits_are_mapped_from_files_that_the_arms_share_and_train_the_sa
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.npy")} == times
 
 
-def test_a_killed_step_goes_on_from_its_checkpoint(
+def test_a_killed_step_resumes_from_its_checkpoint(
     make_clip_context: MakeContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ("train.checkpoint_minutes=0", "train.select=best_val_few", "train.lora_dropout=0.2")

@@ -1,4 +1,4 @@
-"""The smallest CDTG that is whole: 16 px, real networks of random weights, the miniature CLIP, eight images a class."""
+"""The smallest complete CDTG: 16 px, real networks of random weights, the miniature CLIP, eight images per class."""
 
 from __future__ import annotations
 

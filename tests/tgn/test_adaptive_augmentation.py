@@ -1,4 +1,4 @@
-"""ADA: what it changes, that p = 0 changes nothing, that gradients pass, and the heuristic that moves p."""
+"""ADA: what it changes, that p = 0 changes nothing, that gradients pass, and how p is adjusted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_p_is_bounded() -> None:
     assert ada.p == 0.3
 
 
-def test_its_state_goes_on() -> None:
+def test_its_state_is_restored() -> None:
     ada, other = heuristic(), heuristic()
     ada.count(torch.ones(7, 1))
     ada.adapt(ada.signs)

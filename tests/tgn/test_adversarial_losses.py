@@ -1,4 +1,4 @@
-"""R1, the path length and the non-saturating losses against what one works out by hand."""
+"""R1, the path length and the non-saturating losses against values worked out by hand."""
 
 from __future__ import annotations
 

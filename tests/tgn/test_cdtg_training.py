@@ -81,7 +81,7 @@ def test_an_image_depends_on_its_own_seed_whatever_the_batch(trained: CdtgTraini
 
 
 @pytest.mark.parametrize("stopped_after", [1, 5, 9])
-def test_a_killed_training_goes_on_with_the_same_losses_and_weights(tmp_path: Path, stopped_after: int) -> None:
+def test_a_killed_training_resumes_with_the_same_losses_and_weights(tmp_path: Path, stopped_after: int) -> None:
     changes: dict[str, Any] = {"flip": True, "r_train_low": 0.1, "checkpoint_minutes": 0.0}
     whole, trainer = build_trainer(tmp_path / "whole.safetensors", **changes)
     trainer.run()
@@ -126,7 +126,7 @@ def test_a_checkpoint_holds_all_that_a_step_changes(tmp_path: Path) -> None:
     assert facts["step"] == 12
 
 
-def test_the_history_has_a_line_every_so_many_steps_and_one_at_the_end() -> None:
+def test_the_history_has_a_line_every_few_steps_and_one_at_the_end() -> None:
     _, trainer = build_trainer(steps=10)
     history = trainer.run()
     assert [line.step for line in history] == [4, 8, 10]
@@ -153,7 +153,7 @@ def test_the_released_behaviour_logs_its_losses_and_does_not_train_by_them() -> 
     )
 
 
-def test_a_released_file_lacks_the_fusion_map_which_is_drawn_when_it_is_loaded(tmp_path: Path) -> None:
+def test_a_released_file_lacks_the_fusion_map_which_is_random_when_it_is_loaded(tmp_path: Path) -> None:
     training = build_training()
     weights = {name: t for name, t in training.generator.state_dict().items() if not name.startswith("fusion.")}
     path = tmp_path / "generator.safetensors"

@@ -1,4 +1,4 @@
-"""Head and tail by rank of training counts, and the numbering that every step goes by."""
+"""Head and tail by rank of training counts, and the numbering that every step uses."""
 
 from __future__ import annotations
 

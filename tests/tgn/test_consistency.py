@@ -65,7 +65,7 @@ def test_each_loss_changes_what_the_generator_learns(loss: str) -> None:
         training = build_training(**{loss: weight, other: 0.0, "augment": "none"})
         labels = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
         features = training._tail_network.features(torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
-        training._generator_step(training.generator(*training._drawn(labels, features)), labels)
+        training._generator_step(training.generator(*training._inputs(labels, features)), labels)
         gradients[weight] = {
             name: p.grad.clone() for name, p in training._parameters["generator"].items() if p.grad is not None
         }

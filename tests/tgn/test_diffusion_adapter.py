@@ -146,7 +146,7 @@ def test_one_at_a_time_and_all_at_once_are_the_same_images(trained: Path) -> Non
     assert is_close(together, generate(model, requests(features), DrawSettings(32, 3, 3.0, batch_size=1)))
 
 
-def test_a_training_that_was_interrupted_goes_on_to_the_same_losses_and_weights(tmp_path: Path) -> None:
+def test_an_interrupted_training_resumes_to_the_same_losses_and_weights(tmp_path: Path) -> None:
     whole, one = train()
     checkpoint = tmp_path / "checkpoint.safetensors"
     train(checkpoint, steps=3)  # killed in the third step, before its checkpoint: the second's is there
@@ -156,7 +156,7 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_losses_and_weights(
     assert all(torch.equal(again.parameters[name], tensor) for name, tensor in whole.parameters.items())
 
 
-def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
+def test_a_file_of_something_else_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "adapter.safetensors"
     Tensors("adapter", {"x": torch.zeros(1)}).write(path)
     with pytest.raises(ArtefactError, match="not this kind of file: its metadata has no 'sdxl_adapter'"):

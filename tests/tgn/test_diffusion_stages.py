@@ -82,7 +82,7 @@ def generated(run: TgnRun, step: str) -> list[GeneratedImage]:
     return run.run.images(step)
 
 
-def test_every_wanted_image_is_drawn_with_its_class_and_the_real_image_behind_it(run: TgnRun) -> None:
+def test_every_wanted_image_is_generated_with_its_class_and_the_real_image_behind_it(run: TgnRun) -> None:
     stage = run.stage("diffusion/0/draw")
     wanted = list_wanted(stage.corpus, read_manifest(run.run), run.recipe)
     rows = generated(run, "diffusion/0/draw")
@@ -164,7 +164,7 @@ def test_r_decides_whether_the_real_image_matters(again: Callable[..., TgnRun]) 
         assert bool((one == two).all()) is is_same
 
 
-def test_img2img_starts_from_the_real_image_and_too_small_an_r_is_told(again: Callable[..., TgnRun]) -> None:
+def test_img2img_starts_from_the_real_image_and_too_small_an_r_is_an_error(again: Callable[..., TgnRun]) -> None:
     other = again("diffusion.strength=from_r", "diffusion.r=0.7", "diffusion.conditioning=none")
     stage = other.stage("diffusion/0/draw")
     assert stage.draw_settings().strength == pytest.approx(0.607, abs=0.0011)
@@ -211,7 +211,7 @@ def test_an_image_passes_by_the_test_that_is_asked_for(
         assert found.best_other == (0 if class_id == 1 else 1)
 
 
-def test_descriptions_are_drawn_in_turn_and_a_class_without_any_by_its_prompt(run: TgnRun) -> None:
+def test_descriptions_are_used_in_turn_and_a_class_without_any_uses_its_prompt(run: TgnRun) -> None:
     wanted = list_wanted(run.stage("diffusion/0/draw").corpus, read_manifest(run.run), run.recipe)[:3]
     entry = next(each for each in read_manifest(run.run).tail if each.class_id == wanted[0].class_id)
     texts = {entry.class_id: ["one", "two"]}

@@ -33,7 +33,7 @@ def test_the_distance_is_the_unbiased_mmd_of_the_cubic_kernel() -> None:
     assert kernel_distance(one, other, 100, 1000, rng()) == pytest.approx(within[0] + within[1] - 2 * across, abs=1e-6)
 
 
-def test_sets_alike_are_at_about_zero_and_others_farther_the_more_they_differ() -> None:
+def test_similar_sets_are_at_about_zero_and_different_ones_farther_away() -> None:
     real = unit_rows(400, 8, 0)
     alike, near, far = (kernel_distance(real, unit_rows(400, 8, 1, s), 20, 200, rng()) for s in (0.0, 0.7, 3.0))
     assert alike is not None and near is not None and far is not None

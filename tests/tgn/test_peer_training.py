@@ -1,4 +1,4 @@
-"""One network's training and two networks' mutual distillation: who learns, from what, and from a checkpoint on."""
+"""One network's training and two networks' mutual distillation: who learns, from what, and exact resumption."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_the_selected_epoch_teaches_and_is_kept() -> None:
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 4, 6, 9])
-def test_a_killed_training_goes_on_from_its_checkpoint_exactly(tmp_path: Path, stop_at: int) -> None:
+def test_a_killed_training_resumes_exactly_from_its_checkpoint(tmp_path: Path, stop_at: int) -> None:
     asked = settings(select="best_val_macro_f1", lr_drop_epochs=1)
     brightness = torch.full((1, 3, 16, 16), 0.5)
 

@@ -1,4 +1,4 @@
-"""The real images' maps: kept, they are those that the tail network gives; what cannot be kept is made anew."""
+"""The real images' feature maps: cached ones equal the tail network's, and those that do not fit are computed anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blur, the Haar transform and what is resampled in its space, against their definitions, pixel by pixel."""
+"""The blur, the Haar transform and resampling in Haar space, against their definitions, pixel by pixel."""
 
 from __future__ import annotations
 

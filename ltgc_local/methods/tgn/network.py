@@ -62,10 +62,10 @@ class Network:
         """Mean and std (1, 3, 1, 1)."""
         return torch.tensor(self.mean).view(1, 3, 1, 1), torch.tensor(self.std).view(1, 3, 1, 1)
 
-    def to_file(self, kind: str, weights: dict[str, torch.Tensor] | None = None) -> Tensors:
-        """Return the file that ``load_network`` reads, with the network's weights or with ``weights``."""
+    def to_file(self, kind: str) -> Tensors:
+        """Return the file that ``load_network`` reads."""
         facts = {**self.backbone.facts, "mean": self.mean, "std": self.std, "size_px": self.size_px}
-        tensors = {name: tensor.detach().cpu() for name, tensor in (weights or self.backbone.state_dict()).items()}
+        tensors = {name: tensor.detach().cpu() for name, tensor in self.backbone.state_dict().items()}
         return Tensors(kind, tensors, metadata={"network": json.dumps(facts)})
 
 
