@@ -35,9 +35,9 @@ class TrainGeneratorStage(WholeStage[GanRecipe], TgnStage):
     """Trains generator and discriminator."""
 
     def make(self) -> list[Artefact]:
-        settings = self.recipe.cdtg
+        settings, tail_network = self.recipe.cdtg, self.tail_network  # loaded first: it uses torch's random numbers
         if settings.behaviour == "released":
-            self.tail_network.use_batch_statistics()
+            tail_network.use_batch_statistics()
         torch.manual_seed(self.seed("generator"))
         generator = self._generator()
         discriminator = Discriminator(generator.widths, settings.label_fusion)
@@ -45,7 +45,7 @@ class TrainGeneratorStage(WholeStage[GanRecipe], TgnStage):
             start_from(settings.start_from, generator, discriminator)
         folder = self.run.folder(self.step.name)
         folder.mkdir(parents=True, exist_ok=True)
-        networks = (generator, discriminator, self.tail_network, self._judge())
+        networks = (generator, discriminator, tail_network, self._judge())
         training = CdtgTraining(settings, self._images, *networks, self.device, self.seed("gan"))
         sample = self._sampler(training)
 
