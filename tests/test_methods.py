@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.methods.registry import METHODS
-from ltgc_local.methods.stage import stage_class
+from ltgc_local.methods.stage import ChunkedStage, stage_class
 from ltgc_local.model_store.cards import ROLES
 from ltgc_local.pipeline.plan import build_plan, step_settings
 from ltgc_local.recipe import Recipe, load_recipe
@@ -79,6 +79,7 @@ def test_every_step_has_a_stage_and_at_most_one_model(make_recipe: MakeRecipe, o
     for step in build_plan(make_recipe(*overrides)):
         assert step.model_role is None or step.model_role in ROLES
         assert not inspect.isabstract(stage_class(step))
+        assert issubclass(stage_class(step), ChunkedStage) == (step.stage.parallel == "chunks")
 
 
 @pytest.mark.parametrize("overrides", VARIANTS)
@@ -208,6 +209,7 @@ def test_tgns_steps_read_earlier_ones_and_what_is_made_is_read(overrides: tuple[
     for step in build_plan(tgn_recipe(*overrides)):
         assert step.name not in earlier and set(step.reads) <= set(earlier)
         assert not inspect.isabstract(stage_class(step))
+        assert issubclass(stage_class(step), ChunkedStage) == (step.stage.parallel == "chunks")
         earlier.append(step.name)
     read = {name for step in build_plan(tgn_recipe(*overrides)) for name in step.reads}
     assert set(earlier) - read == {"report"}

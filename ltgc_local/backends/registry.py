@@ -51,9 +51,8 @@ def load_model(role: str, backend: str, folder: Path | None, options: ModelOptio
         ModelError: there is no such backend for the role, or the folder does not hold such a model.
         BackendError: there is not enough memory.
     """
-    load = find_backend(role, backend)
     try:
-        return load(folder, options)
+        return find_backend(role, backend)(folder, options)
     except LtgcError:
         raise
     except Exception as problem:  # a damaged folder, or another model's, makes the libraries raise every kind

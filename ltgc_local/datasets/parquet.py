@@ -99,10 +99,13 @@ def open_parquet(data: Data, name: str = "parquet", made_by: str = "") -> Corpus
                         names = parse_class_names(path, schema, data.label_column, names, "train.parquet", hint)
                     labels.append(parse_labels(path, file.read(columns=[data.label_column])[data.label_column]))
                 mtime_ns, numbers = path.stat().st_mtime_ns, range(facts.num_row_groups)
+                in_groups = [facts.row_group(number).num_rows for number in numbers]
+                if sum(in_groups) != len(labels[-1]):
+                    raise ValueError(f"{sum(in_groups)} rows by its footer, and {len(labels[-1])} labels")
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise DataError(f"{path}: {_unreadable(error)}{hint}") from error
             groups += [RowGroup(path, mtime_ns, number) for number in numbers]
-            sizes += [facts.row_group(number).num_rows for number in numbers]
+            sizes += in_groups
         starts = tuple(accumulate(sizes, initial=0))[:-1]
         keys = number_keys(split, sum(sizes))
         splits[split] = ParquetSplit(

@@ -108,7 +108,7 @@ class Stage(ABC, Generic[R]):
                 compile="none" if self.trains_model else self.recipe.t2i_compile,
                 few_step=card.few_step,
                 batch_sizes=self.run.root / "batch_sizes.json",
-                adapter=self.run.files(self.input("adapter"), "adapter")[0] if self.inputs("adapter") else None,
+                adapter=self.run.file_of(self.input("adapter"), "adapter") if self.inputs("adapter") else None,
                 text_encoders=models.text_encoders,
                 unet=None if self.trains_model else models.unet,  # float8 products have no gradient
                 tiny_decoder=card.tiny_decoder if self.recipe.t2i_decoder == "tiny" else None,

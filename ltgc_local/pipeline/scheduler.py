@@ -107,7 +107,8 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
             run_workers(run.root, step.name, _environments(step, recipe, cards), request.level, beat)
             seconds = round(time.monotonic() - start, 2)
             made_from = fingerprint(step, recipe, run, digests)
-            done = run.write_manifest(step.name, made_from, run.num_chunks(step.name), seconds)
+            num_chunks = run.num_chunks(step.name) if step.stage.parallel == "chunks" else 1
+            done = run.write_manifest(step.name, made_from, num_chunks, seconds)
             log(f"{step.name}: {done.items} items, {seconds:.1f} s, {done.peak_mib} MiB")
         if steps_to_run == steps:
             shutil.rmtree(run.decoded, ignore_errors=True)  # no longer needed; 17 GB for ImageNet-LT

@@ -25,7 +25,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any, cast  # noqa: E402
 
 from ltgc_local import __version__  # noqa: E402
-from ltgc_local.errors import BackendError, LtgcError  # noqa: E402
+from ltgc_local.errors import ArtefactError, BackendError, LtgcError  # noqa: E402
 from ltgc_local.methods.stage import ChunkedStage, Stage, WholeStage, stage_class  # noqa: E402
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory  # noqa: E402
 from ltgc_local.pipeline.executors.gpus import RENDEZVOUS  # noqa: E402
@@ -74,7 +74,8 @@ def do_work(stage: Stage, worker: int = 0, workers: int = 1) -> None:
 
 def _make_chunks(stage: ChunkedStage[Any, Any], worker: int, workers: int) -> None:
     run, step, progress = stage.run, stage.step, stage.progress
-    complete, plan = run.complete_chunks(step.name), _plan(stage, worker)
+    complete = run.complete_chunks(step.name)
+    plan = _plan(stage, worker, bool(complete))
     sizes = plan.sizes
     _review(stage, len(sizes))
     mine = range(worker, len(sizes), workers)
@@ -91,12 +92,25 @@ def _make_chunks(stage: ChunkedStage[Any, Any], worker: int, workers: int) -> No
         _review(stage, len(sizes))
 
 
-def _plan(stage: ChunkedStage[Any, Any], worker: int) -> ChunkPlan:
+def _plan(stage: ChunkedStage[Any, Any], worker: int, has_begun: bool) -> ChunkPlan:
     """Return the plan of the step's chunks, which the first worker writes and the others wait for."""
-    while (plan := stage.run.chunk_plan(stage.step.name)) is None:
+    while (plan := _written_plan(stage, has_begun)) is None:
         if worker == 0:
             return stage.run.write_chunk_plan(stage.step.name, stage.chunks(), stage.item)
         time.sleep(POLL_S)  # if the first worker fails, the launcher ends this one
+    return plan
+
+
+def _written_plan(stage: ChunkedStage[Any, Any], has_begun: bool) -> ChunkPlan | None:
+    """Return the plan that was written. A damaged one counts as none while no chunk has been made by it."""
+    try:
+        plan = stage.run.chunk_plan(stage.step.name)
+        if plan is not None and not has_begun:
+            plan.check()
+    except ArtefactError:
+        if has_begun:
+            raise
+        return None
     return plan
 
 

@@ -18,7 +18,7 @@ from pydantic import PlainSerializer, PlainValidator, SerializationInfo, TypeAda
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.regular_files import open_regular
-from ltgc_local.runs.disk import cannot_read
+from ltgc_local.runs.disk import cannot_read, make_folder
 from ltgc_local.runs.files import write_atomically
 from ltgc_local.runs.schemas import ChunkPlanFile, PlannedChunk
 from ltgc_local.runs.sealed import read_sealed, write_sealed
@@ -71,12 +71,26 @@ class ChunkPlan:
     def sizes(self) -> list[int]:
         return [chunk.items for chunk in self.chunks]
 
+    def check(self) -> None:
+        """Read every line; an ArtefactError says which one is not what was written."""
+        for number in range(len(self.chunks)):
+            self._line(number)
+
     def items(self, number: int, item: Any, files: StepFiles) -> list[Any]:
         """Read a chunk's items, which are of the type ``item``.
 
         Raises:
             ArtefactError: the plan, or a file that it names, is damaged.
         """
+        try:
+            items = list(TypeAdapter(list[item]).validate_json(self._line(number), context=files))
+        except ValueError as problem:
+            raise self._damage(f"chunk {number} does not fit this version ({problem})") from None
+        if len(items) != self.chunks[number].items:
+            raise self._damage(f"chunk {number} has {len(items)} items, where {self.chunks[number].items} were planned")
+        return items
+
+    def _line(self, number: int) -> bytes:
         path, chunk = self.folder / "plan.jsonl", self.chunks[number]
         try:
             with open_regular(path) as file:
@@ -85,11 +99,11 @@ class ChunkPlan:
         except OSError as problem:
             raise cannot_read(path, problem, self.mend) from None
         if hashlib.sha256(line).hexdigest() != chunk.sha256:
-            raise ArtefactError(f"{path}: damaged: its chunk {number} is not what was written; {self.mend}")
-        try:
-            return list(TypeAdapter(list[item]).validate_json(line, context=files))
-        except ValueError as problem:
-            raise ArtefactError(f"{path}: chunk {number} is not of this version ({problem}); {self.mend}") from None
+            raise self._damage(f"its chunk {number} is not what was written")
+        return line
+
+    def _damage(self, problem: str) -> ArtefactError:
+        return ArtefactError(f"{self.folder / 'plan.jsonl'}: damaged: {problem}; {self.mend}")
 
 
 def write_plan(folder: Path, chunks: Sequence[Sequence[Any]], item: Any, files: StepFiles) -> None:
@@ -105,7 +119,7 @@ def write_plan(folder: Path, chunks: Sequence[Sequence[Any]], item: Any, files: 
         digest = hashlib.sha256(line).hexdigest()
         planned.append({"offset": offset, "bytes": len(line), "items": len(chunk), "sha256": digest})
         offset += len(line)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomically(Planned(lines), folder / "plan.jsonl")
     write_sealed(folder / "plan.json", {"chunks": planned})
 

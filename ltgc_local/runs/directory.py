@@ -128,9 +128,11 @@ class RunDirectory:
         return read_plan(self.folder(step) / "chunks", redo(self.root, step))
 
     def num_chunks(self, step: str) -> int:
-        """Return how many chunks a step's plan has; without a plan it is one."""
+        """Return how many chunks a step's plan has."""
         plan = self.chunk_plan(step)
-        return 1 if plan is None else len(plan.chunks)
+        if plan is None:
+            raise ArtefactError(f"{self.folder(step)}: its chunks are not planned; {redo(self.root, step)}")
+        return len(plan.chunks)
 
     def write_chunk_plan(self, step: str, chunks: Sequence[Sequence[Any]], item: Any) -> ChunkPlan:
         """Write the plan of a step's chunks, whose items are of the type ``item``, and return it."""
@@ -151,6 +153,13 @@ class RunDirectory:
             more = f" (and {len(problems) - 1} more files of this step)" if len(problems) > 1 else ""
             raise ArtefactError(f"{path}: damaged: {problem}{more}; {redo(self.root, step)}")
         return [folder / name for name in names]
+
+    def file_of(self, step: str, kind: str) -> Path:
+        """Return the one file of a kind that a complete step wrote, once it was found whole."""
+        files = self.files(step, kind)
+        if not files:
+            raise ArtefactError(f"{self.folder(step)}: holds no {kind}; {redo(self.root, step)}")
+        return files[0]
 
     def find_damage(self, step: str, *, afresh: bool = False) -> list[tuple[Path, str]]:
         """Return a complete step's files that are not what was written, and what is wrong with each.
@@ -193,10 +202,7 @@ class RunDirectory:
 
     def value(self, step: str, kind: str) -> Any:
         """Read the JSON value that a one-chunk step wrote."""
-        values = self.values(step, kind)
-        if not values:
-            raise ArtefactError(f"{self.folder(step)}: holds no {kind}; {redo(self.root, step)}")
-        return values[0]
+        return self._parsed(self.file_of(step, kind), step, parse_json)
 
     def checked(self, step: str, kind: str, schema: type[Schema]) -> Schema:
         """Read the JSON value that a one-chunk step wrote, which must fit the schema."""
@@ -204,7 +210,7 @@ class RunDirectory:
         try:
             return schema.model_validate(value)
         except ValidationError as problem:
-            raise self._misfit(self.files(step, kind)[0], step, first_problem(problem)) from None
+            raise self._misfit(self.file_of(step, kind), step, first_problem(problem)) from None
 
     def _read(self, step: str, kind: str, parse: Callable[[str], list[T]]) -> list[T]:
         return [found for path in self.files(step, kind) for found in self._parsed(path, step, parse)]
@@ -246,7 +252,7 @@ class RunDirectory:
             numbered: put the chunk's number into the files' names; one-chunk stages leave it out.
         """
         folder = self.folder(step)
-        (folder / "chunks").mkdir(parents=True, exist_ok=True)
+        make_folder(folder / "chunks")
         files = {}
         for artefact in artefacts:
             stem = f"{artefact.kind}-{number:05d}" if numbered else artefact.kind

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Record
 from ltgc_local.runs.arrays import read_parquet
-from ltgc_local.runs.disk import cannot_write
+from ltgc_local.runs.disk import cannot_write, redo_file
 
 if TYPE_CHECKING:
     import torch
@@ -167,8 +167,12 @@ def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
 def read_images(paths: Iterable[Path], rows: Sequence[int] | None = None) -> list[GeneratedImage]:
     """Read image shards, in the order of ``paths``: all rows of each, or those at ``rows``."""
     columns = [name for name, _ in _columns()[0]]
-    tables = (read_parquet(path, columns) for path in paths)
-    found = (row for table in tables for row in (table if rows is None else table.take(rows)).to_pylist())
+    found: list[dict[str, Any]] = []
+    for path in paths:
+        table = read_parquet(path, columns)
+        if rows is not None and not all(0 <= row < table.num_rows for row in rows):
+            raise ArtefactError(f"{path}: has {table.num_rows} images, and others are asked for; {redo_file(path)}")
+        found += (table if rows is None else table.take(rows)).to_pylist()
     return [GeneratedImage(**(row | {"image": row["image"]["bytes"]})) for row in found]
 
 

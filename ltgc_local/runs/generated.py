@@ -15,7 +15,7 @@ from PIL import Image
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.runs.arrays import read_arrays, read_parquet
-from ltgc_local.runs.chunk_plan import StepFile
+from ltgc_local.runs.chunk_plan import StepFile, StepFiles
 from ltgc_local.runs.disk import redo_file
 from ltgc_local.runs.files import GeneratedImage, decode_png, read_images
 
@@ -61,13 +61,13 @@ def read_generated(rows: Sequence[GeneratedRow]) -> list[GeneratedImage]:
     return [found[place] for place in range(len(rows))]
 
 
-def read_features(rows: Sequence[GeneratedRow]) -> NDArray[np.float32]:
+def read_features(rows: Sequence[GeneratedRow], files: StepFiles) -> NDArray[np.float32]:
     """Read CLIP's unit rows (N, D), written next to the shards of ``rows``, in that order; all must be there."""
     wanted = {row.key for row in rows}
     found: dict[Key, NDArray[np.float32]] = {}
     for path in dict.fromkeys(row.path for row in rows):
         beside = path.with_name(path.name.replace("images", "features")).with_suffix(".safetensors")
-        written = read_arrays(beside)
+        written = read_arrays(files.file(files.name_of(beside)))
         keys = map(tuple, written["keys"].tolist())
         found |= {key: features for key, features in zip(keys, written["features"], strict=True) if key in wanted}
     for row in rows:

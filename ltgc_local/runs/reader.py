@@ -89,7 +89,7 @@ class RunReader:
 
     def predictions(self) -> dict[str, np.ndarray]:
         """Return columns (N,) about the test images: ``key``, ``label``, ``<arm>.predicted``, ``<arm>.confidence``."""
-        return read_table(self._run.files("evaluate", "predictions")[0])
+        return read_table(self._run.file_of("evaluate", "predictions"))
 
 
 def open_run(root: Path | str) -> RunReader:

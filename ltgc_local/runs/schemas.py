@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, RootModel
 
+from ltgc_local.regular_files import MAX_JSON_BYTES
+
 #: A file of a step: never a path, so it cannot be outside the step's folder.
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*\.[a-z]+$", max_length=200)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -36,9 +38,9 @@ class Chunk(RunFile):
 class PlannedChunk(RunFile):
     """A chunk's line of ``<step>/chunks/plan.jsonl``."""
 
-    offset: Count
-    bytes: Count
-    items: Count
+    offset: Annotated[int, Field(ge=0, lt=2**53)]
+    bytes: Annotated[int, Field(ge=0, le=MAX_JSON_BYTES)]
+    items: Annotated[int, Field(ge=0, le=MAX_JSON_BYTES)]
     sha256: Digest
 
 

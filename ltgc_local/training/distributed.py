@@ -34,7 +34,9 @@ def process_group(device: str, processes: int, store: str | None = None) -> Iter
     """
     meeting: dict[str, Any] = {}
     if store is not None:
-        meeting = {"init_method": f"file://{store}", "rank": int(os.environ["RANK"]), "world_size": processes}
+        # Not "file://…": a path with "#" or "?" would be cut there, and two runs could meet.
+        meeting = {"rank": int(os.environ["RANK"]), "world_size": processes}
+        meeting["store"] = dist.FileStore(store, processes)  # type: ignore[attr-defined]
     state = PartialState(cpu=resolve_device(device) == "cpu", **meeting)
     if state.num_processes != processes:
         raise BackendError(

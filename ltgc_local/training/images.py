@@ -11,6 +11,7 @@ import io
 import logging
 import multiprocessing
 import os
+import re
 import socket
 import time
 import warnings
@@ -30,11 +31,12 @@ from ltgc_local import offline
 from ltgc_local.backends.clip.pixels import Resize, to_pixels
 from ltgc_local.errors import BackendError
 from ltgc_local.prefetch import num_cpus, prefetch
-from ltgc_local.regular_files import MIB
+from ltgc_local.regular_files import MIB, open_regular
 from ltgc_local.runs.schemas import FileFacts
 from ltgc_local.runs.verify import find_damage, remember
 
 BLOCK = 256  # images that a process decodes at a time
+_DIGEST = re.compile("[0-9a-f]{64}")
 ABANDONED_S = 3600  # a temporary file that was not written to for this long belongs to a process that was killed
 
 log = logging.getLogger(__name__)
@@ -130,14 +132,18 @@ class ImageCache:
 
     def _find(self, source: Source, shape: tuple[int, ...]) -> Path | None:
         """Return the file that was made of a source, if it is whole; remove one that is damaged."""
-        size = len(_header(shape)) + int(np.prod(shape))
+        header = _header(shape)
+        size = len(header) + int(np.prod(shape))
         for path in self.folder.glob(f"{self._stem(source)}-*.npy"):
-            facts = FileFacts(bytes=size, sha256=path.stem.rpartition("-")[2])
+            digest = path.stem.rpartition("-")[2]
+            if not _DIGEST.fullmatch(digest):
+                continue  # not written by this class
+            facts = FileFacts(bytes=size, sha256=digest)
             problem = next((problem for _, problem in find_damage(self.folder, {path.name: facts})), "")
-            if not problem:
+            if not problem and _begins_with(path, header):
                 return path
-            log.warning("%s: damaged: %s; the images are decoded again", path, problem)
-            path.unlink()
+            log.warning("%s: damaged: %s; the images are decoded again", path, problem or "another header")
+            path.unlink(missing_ok=True)
         return None
 
     def _stem(self, source: Source) -> str:
@@ -196,6 +202,11 @@ def _writing(folder: Path, shape: tuple[int, ...]) -> Iterator[None]:
     except OSError as problem:
         size = np.prod(shape, dtype=float) / MIB
         raise BackendError(f"{folder}: {size:.0f} MiB of decoded images cannot be written: {problem}") from None
+
+
+def _begins_with(path: Path, header: bytes) -> bool:
+    with open_regular(path) as file:
+        return file.read(len(header)) == header
 
 
 def _header(shape: tuple[int, ...]) -> bytes:

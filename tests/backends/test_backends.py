@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,15 @@ def test_an_image_is_shrunk_to_the_bound_and_keeps_its_shape() -> None:
     assert small.size == (2000, 500)
     assert shrink(small, 1_000_000) is small
     assert shrink(Image.new("L", (1, 900)), 400).size == (1, 600)  # never thinner than a pixel
+
+
+def test_a_library_that_does_not_import_is_an_error_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delitem(sys.modules, BACKENDS["clip", "open_clip"].partition(":")[0], raising=False)
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(ModelError, match=r"cannot be loaded as a clip by open_clip: import of open_clip halted"):
+        load_model("clip", "open_clip", tmp_path, ModelOptions())
 
 
 def test_an_unknown_backend_lists_those_there_are() -> None:

@@ -108,6 +108,24 @@ def test_a_file_that_is_not_parquet_or_truncated_is_refused(root: Path) -> None:
         assert refusal(root).startswith("ROOT/test.parquet: not a Parquet file, or a damaged one: ")
 
 
+def test_a_flipped_bit_of_the_footer_never_gives_keys_without_labels(root: Path) -> None:
+    path = root / "test.parquet"
+    whole = path.read_bytes()
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    refused = 0
+    for place in range(footer, len(whole) - 8):
+        content = bytearray(whole)
+        content[place] ^= 1
+        path.write_bytes(content)
+        try:
+            test = open_parquet(Data(root=root), "tiny").test
+        except DataError:
+            refused += 1
+        else:
+            assert len(test.keys) == len(test.labels) == len(test)
+    assert refused > 10
+
+
 def test_missing_columns_and_wrong_types_are_refused(root: Path) -> None:
     table = pq.read_table(root / "train.parquet")
     pq.write_table(table.rename_columns(["picture", "label"]), root / "train.parquet")

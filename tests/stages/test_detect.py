@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from PIL import Image
 from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.methods.ltgc.prompts import class_sentence
 from ltgc_local.methods.ltgc.stages import detect
+from ltgc_local.pipeline.worker import do_work
 from ltgc_local.records import ClassTemplate, Description
 from ltgc_local.runs.files import GeneratedImage, Images, Json, Lines, decode_png, encode_png
+from ltgc_local.runs.generated import read_features
 from tests.stages.rebuilt import rebuilt
 
 
@@ -186,16 +189,43 @@ def test_features_from_when_images_were_generated_give_the_scores_of_the_stored_
     assert [(s.rank, s.best_other) for s in found] == [(s.rank, s.best_other) for s in stored]
 
 
+@pytest.mark.parametrize(("worker", "workers", "number"), [(0, 1, 0), (1, 2, 2)])
+def test_features_are_compared_with_their_sha256_after_a_resume_and_by_every_worker(
+    make_stage: Any, write_step: Any, worker: int, workers: int, number: int
+) -> None:
+    first = generated_with_features(make_stage, write_step)
+    first.run.write_chunk_plan(first.step.name, first.chunks(), first.item)  # and then it is killed
+    path = first.run.folder("draw") / f"features-{number:05d}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    stage = make_stage("assess/0/detect", "draw.clip_features=true")
+    with pytest.raises(ArtefactError, match=rf"features-{number:05d}\.safetensors: damaged: its sha256"):
+        do_work(stage, worker, workers)
+
+
 def test_features_that_are_missing_or_another_images_are_an_error(make_stage: Any, write_step: Any) -> None:
     stage = generated_with_features(make_stage, write_step)
     last = stage.run.folder("draw") / "features-00002.safetensors"
     chunk = stage.chunks()[1]
     last.write_bytes((last.parent / "features-00000.safetensors").read_bytes())
-    with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are next to it"):
+    with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: its sha256 .* --from draw"):
         stage.make_chunk(chunk)
+    with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are next to it"):
+        read_features(chunk, Unchecked())
     last.unlink()
     with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: not there; .* --from draw"):
-        stage.chunks()
+        stage.make_chunk(chunk)
+
+
+class Unchecked:
+    """Files as they are, whatever a manifest says."""
+
+    def name_of(self, path: Path) -> str:
+        return str(path)
+
+    def file(self, name: str) -> Path:
+        return Path(name)
 
 
 class FullClip:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,10 @@ with process_group("cpu", 2, os.environ["LTGC_RENDEZVOUS"]):
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_does(
-    load_clip: Callable[[], OpenClipVit], make_recipe: Callable[..., Recipe], tmp_path: Path
+    load_clip: Callable[[], OpenClipVit],
+    make_recipe: Callable[..., Recipe],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # 8 pairs a step: four a process, of which two at a time.
     options = ("train.batch_size=8", "train.epochs=2", "train.lora_rank=4", "train.real_epochs=1")
@@ -46,8 +50,11 @@ def test_two_processes_train_what_one_does(
     write_run_recipe(tmp_path, recipe)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     arguments = [sys.executable, "-c", PROGRAM, tmp_path, ROOT / "data/miniatures/clip", tmp_path]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "job#1?"))  # as a folder on a cluster may be called
+    (tmp_path / "job#1?").mkdir()
     processes = [subprocess.Popen(arguments, env=environment | rank) for rank in distributed_environments([], 2)]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    assert not (tmp_path / "job").exists()  # where a URL of that path would have led
     one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     alone = weights_of(run(load_clip(), recipe)[1].classifier)
     assert one.keys() == other.keys() == alone.keys()

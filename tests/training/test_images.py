@@ -132,6 +132,22 @@ def test_a_damaged_file_is_named_and_made_again(
     assert caplog.text == ""
 
 
+def test_other_files_among_the_decoded_ones_are_not_read(
+    source: Noise, image_cache: Callable[..., ImageCache], tmp_path: Path
+) -> None:
+    expected = image_cache(0).load(source).clone()
+    (path,) = (tmp_path / "decoded").iterdir()
+    stem, _, _ = path.stem.rpartition("-")
+    content = path.read_bytes()
+    path.rename(path.with_name(f"{stem}-copy.npy"))
+    assert torch.equal(image_cache(0).load(source), expected)
+    path.unlink()
+    signed = content.replace(b"'|u1'", b"'|i1'")  # whole by its name, and of another type
+    path.with_name(f"{stem}-{hashlib.sha256(signed).hexdigest()}.npy").write_bytes(signed)
+    found = image_cache(0).load(source)
+    assert found.dtype == torch.uint8 and torch.equal(found, expected)
+
+
 def test_a_file_that_is_cut_is_made_again(
     source: Noise, image_cache: Callable[..., ImageCache], tmp_path: Path
 ) -> None:

@@ -31,7 +31,7 @@ class TgnStage(Stage):
     def tail_network(self) -> TailNetwork:
         """The tail network, frozen: distilled, or trained alone where the recipe does not distill."""
         step = self.input("tail network")
-        path = (self.run.files(step, "tail") or self.run.files(step, "network"))[0]
+        path = self.run.file_of(step, "tail" if self.run.files(step, "tail") else "network")
         return with_channels_last(TailNetwork(load_network(path)), self.device)
 
     def decode(self, settings: Backbone | Cdtg, source: Source) -> torch.Tensor:

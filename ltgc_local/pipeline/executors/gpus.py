@@ -58,7 +58,13 @@ def distributed_environments(gpus: list[str], workers: int) -> list[dict[str, st
     if workers == 1:
         return [{}]
     seen = [each["CUDA_VISIBLE_DEVICES"] for each in share_gpus(gpus, workers, 1) if each]
-    folder = tempfile.mkdtemp(prefix="ltgc_local_")
+    try:
+        folder = tempfile.mkdtemp(prefix="ltgc_local_")
+    except OSError as problem:
+        raise BackendError(
+            f"workers that train together meet in the folder for temporary files: {problem.strerror}; set TMPDIR to a "
+            "folder on this machine that may be written to"
+        ) from problem
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shared = {
         RENDEZVOUS: os.path.join(folder, "store"),

@@ -35,10 +35,8 @@ class DetectStage(ChunkedStage[LtgcRecipe, GeneratedRow]):
     """Scores the generated images of one class per chunk, because thresholds are set per class."""
 
     def chunks(self) -> list[Sequence[GeneratedRow]]:
-        source = self.input("images")
-        if self.recipe.draw.clip_features:
-            self.run.files(source, "features")  # raises if a file is missing or cut short
-        return [list(of_class) for _, of_class in groupby(self.run.generated(source), key=lambda row: row.class_id)]
+        rows = self.run.generated(self.input("images"))
+        return [list(of_class) for _, of_class in groupby(rows, key=lambda row: row.class_id)]
 
     def make_chunk(self, chunk: Sequence[GeneratedRow]) -> list[Artefact]:
         class_id, settings = chunk[0].class_id, self.recipe.assess
@@ -113,7 +111,7 @@ class DetectStage(ChunkedStage[LtgcRecipe, GeneratedRow]):
                     of_generated.append(features @ texts.T)
                     self.progress.advance(len(features))
         if are_encoded:
-            of_generated.append(read_features(chunk) @ texts.T)
+            of_generated.append(read_features(chunk, self.run) @ texts.T)
             self.progress.advance(len(chunk))
         return np.concatenate(of_real), np.concatenate(of_generated)
 

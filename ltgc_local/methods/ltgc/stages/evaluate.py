@@ -80,7 +80,7 @@ class EvaluateStage(WholeStage[LtgcRecipe]):
             head = CosineHead(classifier.head.weight.detach(), clip.logit_scale, trainable=False)
             arms[ZERO_SHOT] = Classifier(plain, head).eval()
         for step in sorted(self.inputs("arms"), key=lambda step: step.name):
-            tensors, _ = read_tensors(self.run.files(step.name, "adapter")[0])
+            tensors, _ = read_tensors(self.run.file_of(step.name, "adapter"))
             classifier.head.weight.data.copy_(tensors.pop("head.weight"))
             load_adapter(classifier.tower, tensors)
             merged = Classifier(merge(copy.deepcopy(classifier.tower)), copy.deepcopy(classifier.head))

@@ -105,7 +105,7 @@ class DrawTailStage(ChunkedStage[DiffusionRecipe, Wanted], TgnStage, GeneratingS
 
     @cached_property
     def _space(self) -> FeatureSpace:
-        return FeatureSpace.load(self.run.files(self.input("adapter"), "features")[0])
+        return FeatureSpace.load(self.run.file_of(self.input("adapter"), "features"))
 
     def draw_settings(self) -> DrawSettings:
         """Return the settings that all images share.

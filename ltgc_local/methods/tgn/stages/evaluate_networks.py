@@ -93,7 +93,7 @@ class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
         return predict(self, reader, split, models, {PLAIN: lambda image: [resize(image)]})
 
     def _load(self, step: str, kind: str) -> Network:
-        network = load_network(self.run.files(step, kind)[0])
+        network = load_network(self.run.file_of(step, kind))
         network.backbone.to(self.device)
         return network
 

@@ -71,4 +71,4 @@ class SynthesizeStage(ChunkedStage[GanRecipe, Wanted], TgnStage):
         if self.recipe.cdtg.behaviour == "released":
             self.tail_network.use_batch_statistics()
         torch.manual_seed(self.seed("fusion"))  # for the fusion map, which the released behaviour initialises afresh
-        return load_tail_generator(self.run.files(self.input("generator"), "generator")[0], self.device)
+        return load_tail_generator(self.run.file_of(self.input("generator"), "generator"), self.device)

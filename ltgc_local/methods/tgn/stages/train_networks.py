@@ -85,7 +85,7 @@ class DistillStage(TrainNetworksStage):
     def make(self) -> list[Artefact]:
         settings, peers = self.recipe.kmdn, []
         for side in ("head", "tail"):
-            network = load_network(self.run.files(self.input(side), "network")[0])
+            network = load_network(self.run.file_of(self.input(side), "network"))
             if settings.reinit_fc:
                 torch.manual_seed(self.seed("last layer", side))
                 network.backbone.reset_classifier()
