@@ -172,6 +172,7 @@ class Watched:
     def __init__(self, root: Path) -> None:
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:  # this process is the command; its controlling terminal is the other end
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a background shell has its children ignore
             os.execv(sys.executable, [sys.executable, "-m", "ltgc_local.cli", "status", str(root), "--watch"])
         self.shown = ""
 
