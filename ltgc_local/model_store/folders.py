@@ -28,7 +28,7 @@ class NoWeightsError(ModelError):
 
 
 def model_folder(card: ModelCard) -> Path:
-    """Return the folder of the card's weights, absolute: the first in ``$LTGC_MODELS``, else beside the card."""
+    """Return the folder of the card's weights, absolute: the first in ``$LTGC_MODELS``, else next to the card."""
     places = _places(card)
     return Path(os.path.realpath(next((place for place in places if os.path.isdir(place)), places[-1])))
 

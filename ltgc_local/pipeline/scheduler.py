@@ -107,8 +107,7 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
             run_workers(run.root, step.name, _environments(step, recipe, cards), request.level, beat)
             seconds = round(time.monotonic() - start, 2)
             made_from = fingerprint(step, recipe, run, digests)
-            num_chunks = run.num_chunks(step.name) if step.stage.parallel == "chunks" else 1
-            done = run.write_manifest(step.name, made_from, num_chunks, seconds)
+            done = run.write_manifest(step.name, made_from, count_chunks(step, run), seconds)
             log(f"{step.name}: {done.items} items, {seconds:.1f} s, {done.peak_mib} MiB")
         if steps_to_run == steps:
             shutil.rmtree(run.decoded, ignore_errors=True)  # no longer needed; 17 GB for ImageNet-LT
@@ -122,6 +121,11 @@ def _must_be_made_again(step: Step, run: RunDirectory, log: Callable[[str], None
     if damaged:
         log(f"{damaged[0][0]}: {damaged[0][1]}; making it again")
     return bool(damaged)
+
+
+def count_chunks(step: Step, run: RunDirectory) -> int:
+    """Return how many chunks a step has: those of its plan, or one if its stage makes all files at once."""
+    return run.num_chunks(step.name) if step.stage.parallel == "chunks" else 1
 
 
 def make_report_again(out: Path, log: Callable[[str], None]) -> None:

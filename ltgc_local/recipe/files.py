@@ -102,7 +102,7 @@ def check_use_of_t2i(recipe: Recipe, read: ReadCards) -> Iterator[Conflict]:
     if card is None or card.role != "t2i":
         return  # reported already
     if recipe.t2i_decoder == "tiny" and card.tiny_decoder is None:
-        remedy = "remove it, or write there 'tiny_decoder: FOLDER' (see README.md beside the cards)"
+        remedy = "remove it, or write there 'tiny_decoder: FOLDER' (see README.md next to the cards)"
         yield "draw.decoder", f"'tiny', but {card.file} names none; {remedy}"
     made_for = card.few_step
     if made_for is not None and isinstance(recipe, LtgcRecipe):

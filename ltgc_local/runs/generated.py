@@ -66,8 +66,8 @@ def read_features(rows: Sequence[GeneratedRow], files: StepFiles) -> NDArray[np.
     wanted = {row.key for row in rows}
     found: dict[Key, NDArray[np.float32]] = {}
     for path in dict.fromkeys(row.path for row in rows):
-        beside = path.with_name(path.name.replace("images", "features")).with_suffix(".safetensors")
-        written = read_arrays(files.file(files.name_of(beside)))
+        file = path.with_name(path.name.replace("images", "features")).with_suffix(".safetensors")
+        written = read_arrays(files.file(files.name_of(file)))
         keys = map(tuple, written["keys"].tolist())
         found |= {key: features for key, features in zip(keys, written["features"], strict=True) if key in wanted}
     for row in rows:

@@ -105,7 +105,7 @@ def test_a_tiny_decoder_is_named_by_the_card(workplace: Path) -> None:
     asked = (workplace / "recipes/good.yaml").read_text() + "draw:\n  decoder: tiny\n"
     assert problems_of(asked) == [
         "recipes/x.yaml:11: draw.decoder: 'tiny', but {root}/cards/draw.md names none; remove it, or write there "
-        "'tiny_decoder: FOLDER' (see README.md beside the cards)"
+        "'tiny_decoder: FOLDER' (see README.md next to the cards)"
     ]
     card.write_text(card.read_text().replace("license:", "tiny_decoder: taesdxl\nlicense:", 1))
     assert load_recipe("recipes/x.yaml").draw.decoder == "tiny"

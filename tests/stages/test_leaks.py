@@ -12,6 +12,7 @@ from PIL import Image
 
 from ltgc_local.methods.stage import stage_class
 from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.pipeline.scheduler import count_chunks
 from ltgc_local.pipeline.worker import do_work
 from ltgc_local.recipe import load_recipe
 from ltgc_local.records import NearPair
@@ -60,7 +61,7 @@ def run_guard(
     for step in build_plan(recipe):
         if step.name.startswith("leaks/"):
             do_work(stage_class(step)(recipe, step, run, Progress(step.name)))
-            run.write_manifest(step.name, {}, run.num_chunks(step.name), 0)
+            run.write_manifest(step.name, {}, count_chunks(step, run), 0)
     return run.records("leaks/compare", "pairs", NearPair), run.value("leaks/compare", "counts")
 
 

@@ -12,6 +12,7 @@ from ltgc_local.methods.stage import Stage, stage_class
 from ltgc_local.methods.tgn.budget import list_wanted
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.pipeline.scheduler import count_chunks
 from ltgc_local.pipeline.worker import do_work
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.runs.directory import RunDirectory
@@ -59,7 +60,7 @@ class TgnRun:
             stage = self.stage(name)
             do_work(stage)
             fingerprint = {f"reads {read}": "" for read in stage.step.reads}
-            self.run.write_manifest(name, fingerprint, self.run.num_chunks(name), 0.0)
+            self.run.write_manifest(name, fingerprint, count_chunks(stage.step, self.run), 0.0)
 
     def write(self, name: str, artefacts: Sequence[Artefact], numbered: bool = True) -> None:
         reads = next(step.reads for step in build_plan(self.recipe) if step.name == name)
