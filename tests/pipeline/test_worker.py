@@ -37,18 +37,24 @@ def test_a_traceback_is_shown_when_it_is_asked_for_with_the_same_exit_code(
     assert capsys.readouterr().err.startswith("Traceback (most recent call last):")
 
 
-def test_workers_share_the_chunks_by_number(root: Path, make_recipe: Callable[..., Recipe]) -> None:
+@pytest.fixture
+def drawn(root: Path) -> RunDirectory:
+    """A run that has generated an image; its next step is ``generated``."""
     run = RunDirectory(root)
     images = [GeneratedImage(b"", 1, "bag", 0, "text", 0, seed=0)]
     run.write_chunk("draw", 0, [Images("images", images)], {"items": 1, "seconds": 0.0, "peak_mib": 0})
     run.write_manifest("draw", {}, 1, 0)
     run.folder("generated").mkdir()
+    return run
+
+
+def test_workers_share_the_chunks_by_number(root: Path, drawn: RunDirectory) -> None:
     assert main([str(root), "generated", "0", "2"]) == 0
-    before = (run.folder("generated") / "chunks/plan.json").stat().st_mtime_ns
+    before = (drawn.folder("generated") / "chunks/plan.json").stat().st_mtime_ns
     assert main([str(root), "generated", "1", "2"]) == 0  # the second of two has nothing to do
-    assert (run.folder("generated") / "chunks/plan.json").stat().st_mtime_ns == before
-    assert sorted(run.complete_chunks("generated")) == [0]
-    assert run.num_chunks("generated") == 1
+    assert (drawn.folder("generated") / "chunks/plan.json").stat().st_mtime_ns == before
+    assert sorted(drawn.complete_chunks("generated")) == [0]
+    assert drawn.num_chunks("generated") == 1
 
 
 LINE = (
@@ -58,13 +64,8 @@ LINE = (
 
 
 @pytest.fixture
-def planned(root: Path) -> Path:
-    """A run whose step ``generated`` is planned, and of which no chunk is complete."""
-    run = RunDirectory(root)
-    images = [GeneratedImage(b"", 1, "bag", 0, "text", 0, seed=0)]
-    run.write_chunk("draw", 0, [Images("images", images)], {"items": 1, "seconds": 0.0, "peak_mib": 0})
-    run.write_manifest("draw", {}, 1, 0)
-    run.folder("generated").mkdir()
+def planned(root: Path, drawn: RunDirectory) -> Path:
+    """The run, with the one chunk of ``generated`` planned and made."""
     assert main([str(root), "generated", "0", "1"]) == 0
     return root
 
