@@ -175,7 +175,6 @@ class EpochMetrics(Record):
     step: int  # steps done at its end
     losses: dict[str, float]  # mean of each over the epoch
     lr: float
-    images_per_second: float
     validation: dict[str, float | None]  # a classifier's accuracies in percent, by group
 
 

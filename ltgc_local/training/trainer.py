@@ -133,7 +133,6 @@ class Trainer:
         self.history: list[EpochMetrics] = []
         self._losses: dict[str, list[float]] = {}  # of this epoch
         self._unread: list[Mapping[str, torch.Tensor]] = []  # the latest of them, still on the device
-        self._seconds = 0.0  # of this epoch, in earlier processes
         if checkpoint is not None:
             self._restore(checkpoint)
         self._schedules = []
@@ -155,7 +154,7 @@ class Trainer:
         """
         algorithm = self._algorithm
         self._on_step(self.step * algorithm.batch_size)
-        self._begun = self._written = self._read = time.monotonic()
+        self._written = self._read = time.monotonic()
         read_every = READ_EVERY if self._minutes or self._checkpoint is None else 1
         draws = itertools.islice(algorithm.draws(), self.step, self._ends[-1])
         with closing(prefetch(algorithm.gather, draws, workers=AHEAD, ahead=AHEAD)) as batches:
@@ -196,23 +195,18 @@ class Trainer:
                     )
                 latest.setdefault(name, []).append(value)
                 self._losses.setdefault(name, []).append(value)
-        rate = self._rate(len(self._unread), time.monotonic() - self._read)
+        rate = round(len(self._unread) * algorithm.batch_size / (time.monotonic() - self._read), 1)
         self._unread, self._read = [], time.monotonic()
         self._tell(_means(latest) | {"lr": self._lr, "images_per_second": rate})
 
     def _end_epoch(self) -> None:
         number, epoch = len(self.history), self._algorithm.epochs[len(self.history)]
-        rate = self._rate(epoch.num_steps, self._seconds + time.monotonic() - self._begun)
         validation = self._algorithm.validate(number)
-        metrics = EpochMetrics(number, epoch.network, self.step, _means(self._losses), self._lr, rate, validation)
+        metrics = EpochMetrics(number, epoch.network, self.step, _means(self._losses), self._lr, validation)
         self._tell({f"validation/{name}": value for name, value in validation.items() if value is not None})
         self.history.append(metrics)
         self._on_epoch(metrics)
-        self._losses, self._seconds = {}, 0.0
-        self._begun = self._read = time.monotonic()
-
-    def _rate(self, steps: int, seconds: float) -> float:
-        return round(steps * self._algorithm.batch_size / seconds, 1)
+        self._losses, self._read = {}, time.monotonic()
 
     def _tell(self, metrics: Metrics) -> None:
         if metrics and self._algorithm.accelerator.is_main_process:
@@ -228,8 +222,7 @@ class Trainer:
             "losses": {name: torch.tensor(values, dtype=torch.float64) for name, values in self._losses.items()},
             "random": random_states(),
         }
-        seconds = self._seconds + time.monotonic() - self._begun
-        facts = {"step": self.step, "history": [asdict(epoch) for epoch in self.history], "seconds": seconds}
+        facts = {"step": self.step, "history": [asdict(epoch) for epoch in self.history]}
         write_checkpoint(self._checkpoint, groups, facts)
 
     def _restore(self, path: Path) -> None:
@@ -244,7 +237,7 @@ class Trainer:
         self._losses = {name: values.tolist() for name, values in groups.pop("losses", {}).items()}
         self._algorithm.load_state({g: {n: t.to(device) for n, t in tensors.items()} for g, tensors in groups.items()})
         self.history = [EpochMetrics(**epoch) for epoch in facts["history"]]
-        self.step, self._seconds = facts["step"], facts["seconds"]
+        self.step = facts["step"]
 
 
 def _means(losses: Mapping[str, list[float]]) -> dict[str, float]:

@@ -65,9 +65,7 @@ def trained_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> Callable[
         run = RunDirectory(tmp_path / name)
         for arm, values in few.items():
             measured = [{"all": 50.0, "many": 60.0, "medium": None, "few": value} for value in values]
-            history = [
-                EpochMetrics(epoch, "", 10, {"loss": 1.0}, 0.1, 9.0, groups) for epoch, groups in enumerate(measured)
-            ]
+            history = [EpochMetrics(epoch, "", 10, {"loss": 1.0}, 0.1, groups) for epoch, groups in enumerate(measured)]
             artefacts = [Lines("history", history), Json("selected", {"select": "last", "epoch": kept})]
             run.write_chunk(f"train/{arm}", 0, artefacts, {"items": 1, "seconds": 0, "peak_mib": 0}, numbered=False)
             run.write_manifest(f"train/{arm}", {}, 1, 0)

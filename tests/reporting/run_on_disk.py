@@ -284,7 +284,6 @@ class RunWriter:
                 10 * (e + 1),
                 {"loss": 2.0 / (e + 1) + gain / 10},
                 0.01,
-                900.0,
                 {"all": 70 + e + gain, "few": 50 + 3 * e + gain if few else None},
             )
             for e in range(self.recipe.train.epochs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,9 +136,9 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
     done: list[int] = []
     trainer, resumed = training_of(load_clip(), recipe, validate, path, done.append)
     assert trainer.step == killed_after
-    timeless = [replace(epoch, images_per_second=0) for epoch in trainer.run()]
+    resumed_history = trainer.run()
     assert done == [8 * killed_after] + [8] * (STEPS - killed_after)
-    assert timeless == [replace(epoch, images_per_second=0) for epoch in history]
+    assert resumed_history == history
     assert same(weights_of(resumed.classifier), weights_of(whole.classifier))
     assert resumed.selection.epoch == whole.selection.epoch
 
