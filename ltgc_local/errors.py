@@ -37,3 +37,9 @@ class BackendError(LtgcError):
     """A backend failed: out of memory, a missing package, a process that ended."""
 
     exit_code = 6
+
+
+class TryAgain(LtgcError):
+    """Nothing is wrong, but not now: a signal asked to stop, another launcher is at work, or inputs are not ready."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h

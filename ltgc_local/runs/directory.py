@@ -31,7 +31,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -310,14 +310,22 @@ class RunDirectory:
         """
         make_folder(self.root)
         with locked(self.root, say):
-            # Only this process writes here now, so the writers of temporary files are dead.
-            for folder, folders, names in os.walk(self.root):
-                if Path(folder) == self.root:
-                    folders[:] = [name for name in folders if name != "superseded"]
-                for name in names:
-                    if _TEMPORARY.fullmatch(name):
-                        Path(folder, name).unlink(missing_ok=True)
-            yield
+            self._sweep()
+            try:
+                yield
+            except BaseException:  # workers that were stopped may have left something
+                with suppress(OSError):  # a read-only disk, say, which is what went wrong
+                    self._sweep()
+                raise
+
+    def _sweep(self) -> None:
+        """Remove temporary files: only the holder of the run writes, so their writers are dead."""
+        for folder, folders, names in os.walk(self.root):
+            if Path(folder) == self.root:
+                folders[:] = [name for name in folders if name != "superseded"]
+            for name in names:
+                if _TEMPORARY.fullmatch(name):
+                    Path(folder, name).unlink(missing_ok=True)
 
 
 def _kind(name: str) -> str:

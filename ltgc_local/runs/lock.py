@@ -28,7 +28,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ltgc_local.errors import ArtefactError
+from ltgc_local.errors import TryAgain
 from ltgc_local.regular_files import MIB, read_bytes
 from ltgc_local.runs.disk import cannot_write
 
@@ -89,7 +89,7 @@ def locked(root: Path, log: Callable[[str], None]) -> Iterator[None]:
         log: called with the reason if it takes a while, because a launcher elsewhere may be dead.
 
     Raises:
-        ArtefactError: a live process holds it; or another took it over, because this one showed no sign of life.
+        TryAgain: a live process holds it; or another took it over, because this one showed no sign of life.
     """
     me = Holder.me()
     path = _acquire(root, me, log)
@@ -98,9 +98,9 @@ def locked(root: Path, log: Callable[[str], None]) -> Iterator[None]:
     heart.start()
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException:  # an interrupt, or what followed from two launchers in one run
         if lost.is_set():
-            raise ArtefactError(
+            raise TryAgain(
                 f"{root}: another launcher took this run over, because this one gave no sign of life for "
                 f"{DEAD_AFTER_S:.0f} s; when that one is done, the same command resumes"
             ) from None
@@ -130,7 +130,7 @@ def _acquire(root: Path, me: Holder, log: Callable[[str], None]) -> Path:
             tries += 1
             if tries == TRIES:
                 living = next(claim for claim in others if claim not in silent)
-                raise ArtefactError(f"{root}: {living} runs here; wait for it, or end it")
+                raise TryAgain(f"{root}: {living} runs here; wait for it, or end it")
             time.sleep(random.uniform(0.01, 0.1))
             continue
         if not told:
@@ -139,7 +139,7 @@ def _acquire(root: Path, me: Holder, log: Callable[[str], None]) -> Path:
         for claim in silent:
             seen, since = watched.get(claim.path, (claim.renewed_ns, time.monotonic()))
             if seen != claim.renewed_ns:
-                raise ArtefactError(f"{root}: {claim} runs here; wait for it, or end it")
+                raise TryAgain(f"{root}: {claim} runs here; wait for it, or end it")
             watched[claim.path] = seen, since
             if time.monotonic() - since > DEAD_AFTER_S:
                 claim.path.unlink(missing_ok=True)

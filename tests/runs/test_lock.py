@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ltgc_local.errors import ArtefactError
+from ltgc_local.errors import ArtefactError, TryAgain
 from ltgc_local.runs import lock
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.lock import Holder
@@ -51,7 +51,7 @@ def test_the_claim_is_there_while_it_is_held_and_gone_after(tmp_path: Path) -> N
     with run.locked():
         (path,) = claims(run.root)
         assert json.loads(path.read_text())["pid"] == os.getpid()
-        with pytest.raises(ArtefactError, match=f"process {os.getpid()} on .* runs here; wait for it, or end it"):
+        with pytest.raises(TryAgain, match=f"process {os.getpid()} on .* runs here; wait for it, or end it"):
             run.locked().__enter__()
         assert claims(run.root) == [path]
     assert list(run.root.iterdir()) == []
@@ -70,7 +70,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path: Path) -> 
     )
     with holder:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-        with pytest.raises(ArtefactError, match=f"process {holder.pid} on"):
+        with pytest.raises(TryAgain, match=f"process {holder.pid} on"):
             run.locked().__enter__()
         holder.send_signal(signal.SIGKILL)  # it cannot clean up
         holder.wait()
@@ -114,7 +114,7 @@ def test_a_claim_of_elsewhere_that_is_renewed_is_believed_whatever_its_clock_say
     beat = threading.Thread(target=renew)
     beat.start()
     try:
-        with pytest.raises(ArtefactError, match=f"process {os.getpid()} on elsewhere runs here"):
+        with pytest.raises(TryAgain, match=f"process {os.getpid()} on elsewhere runs here"):
             RunDirectory(tmp_path).locked().__enter__()
     finally:
         done.set()
@@ -154,7 +154,7 @@ def test_a_launcher_whose_claim_was_taken_stops(tmp_path: Path) -> None:
 
 
 def lose_the_claim(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="another launcher took this run over"), RunDirectory(tmp_path).locked():
+    with pytest.raises(TryAgain, match="another launcher took this run over"), RunDirectory(tmp_path).locked():
         for path in claims(tmp_path):
             path.unlink()
         time.sleep(10)
@@ -184,7 +184,7 @@ RACE = """
 import sys, time
 from pathlib import Path
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.errors import ArtefactError
+from ltgc_local.errors import TryAgain
 root, start = Path(sys.argv[1]), float(sys.argv[2])
 time.sleep(max(0, start - time.time()))
 try:
@@ -193,7 +193,7 @@ try:
             time.sleep(1.5)
         (root / "inside").unlink()
         print("held")
-except ArtefactError:
+except TryAgain:
     print("refused")
 """
 
