@@ -82,7 +82,7 @@ def sums(run: Path) -> dict[str, str]:
     for path in sorted(run.glob("*/**/*")):
         name = path.relative_to(run)
         if path.is_file() and not _NO_RESULT & set(name.parts):
-            found[str(name)] = hashlib.sha256(_without_times(path)).hexdigest()
+            found[str(name)] = hashlib.sha256(without_times(path)).hexdigest()
     return found
 
 
@@ -105,7 +105,7 @@ def machine() -> str:
     return f"{model}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
-def _without_times(path: Path) -> bytes:
+def without_times(path: Path) -> bytes:
     if path.suffix == ".json":
         return json.dumps(_timeless(json.loads(path.read_text()))).encode()
     if path.suffix == ".jsonl":

@@ -261,7 +261,7 @@ def test_a_damaged_recipe_of_a_run_is_exit_code_5(tmp_path: Path, content: str) 
     for command in ("status", "report", "run"):
         result = call(command, tmp_path)
         assert result.exit_code == 5
-        assert "recipe.json: damaged (it does not end with its sha256: cut short, or not written by" in result.stderr
+        assert "recipe.json: damaged: it does not end with its sha256: cut short, or not written by" in result.stderr
         assert f"type: ltgc-local run RECIPE --out {tmp_path}, with its recipe for RECIPE" in result.stderr
 
 

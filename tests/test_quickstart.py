@@ -148,8 +148,7 @@ def test_what_a_step_would_read_is_compared_when_its_worker_starts(copy: Path) -
         done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 5
     assert done.stderr == (
-        f"{path}: damaged: its sha256 is not the one that it was written with; "
-        f"type: ltgc-local run {copy} --from draw\n"
+        f"{path}: damaged: its sha256 is not the one that it was written with; type: ltgc-local repair {copy}\n"
     )
 
 
@@ -168,7 +167,7 @@ def test_a_damaged_recipe_is_written_again_by_the_command_that_the_message_gives
     before = (copy / "recipe.json").read_text()
     (copy / "recipe.json").write_text(damage)
     refused = call(f"ltgc-local status {copy}")
-    assert refused.returncode == 5 and f"{copy}/recipe.json: damaged (" in refused.stderr
+    assert refused.returncode == 5 and f"{copy}/recipe.json: damaged: " in refused.stderr
     done = call(remedy(refused.stderr))
     assert done.returncode == 0, done.stderr
     assert (copy / "recipe.json").read_text() == before
@@ -180,7 +179,7 @@ def test_damaged_facts_are_written_again_by_the_same_command(copy: Path, name: s
     (copy / name).write_text("[]")
     if name == "provenance.json":
         refused = call(f"ltgc-local compare {copy}")
-        assert refused.returncode == 5 and f"{copy}/{name}: damaged (" in refused.stderr
+        assert refused.returncode == 5 and f"{copy}/{name}: damaged: " in refused.stderr
     done = call(f"ltgc-local run {copy}")
     assert done.returncode == 0, done.stderr
     after = json.loads((copy / name).read_text())
@@ -195,8 +194,8 @@ def test_a_damaged_manifest_is_mended_by_the_command_that_the_message_gives(copy
     manifest = copy / "leaks/compare/manifest.json"
     manifest.write_text(manifest.read_text().replace('"items": 1', '"items": 2'))
     refused = call(f"ltgc-local run {copy}")
-    assert refused.returncode == 5 and f"{manifest}: damaged (" in refused.stderr
-    assert remedy(refused.stderr) == f"ltgc-local run {copy} --from leaks/compare"
+    assert refused.returncode == 5 and f"{manifest}: damaged: " in refused.stderr
+    assert remedy(refused.stderr) == f"ltgc-local repair {copy}"
     done = call(remedy(refused.stderr))
     assert done.returncode == 0, done.stderr
     assert call(f"ltgc-local status {copy} --check").returncode == 0
@@ -220,7 +219,7 @@ def test_status_and_run_say_which_files_of_a_complete_step_are_gone_or_changed(c
     shards = sorted((copy / "draw").glob("images-*.parquet"))
     shards[0].unlink()
     shards[1].write_bytes(shards[1].read_bytes()[:-1])
-    said = f"; 2 files are gone or changed, such as {shards[0].name}; type: ltgc-local run {copy} --from draw"
+    said = f"; 2 files are gone or changed, such as {shards[0].name}; type: ltgc-local repair {copy}"
     lines = call(f"ltgc-local status {copy}").stdout.splitlines()
     assert [line.startswith("draw ") for line in lines if line.endswith(said)] == [True]
     done = call(f"ltgc-local run {copy}")  # nothing reads them any more

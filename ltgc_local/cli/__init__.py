@@ -35,5 +35,14 @@ def main(traceback: bool) -> None:
         ) from None
 
 
-for _command in (checks.validate, checks.plan, runs.run, runs.status, runs.report, runs.compare, recipes.recipes):
+for _command in (
+    checks.validate,
+    checks.plan,
+    runs.run,
+    runs.status,
+    runs.repair,
+    runs.report,
+    runs.compare,
+    recipes.recipes,
+):
     main.add_command(_command)

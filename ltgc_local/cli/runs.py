@@ -132,7 +132,7 @@ def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) ->
     Example: ltgc-local status runs/quickstart --check
     """
     from ltgc_local.cli.text import status_as_text
-    from ltgc_local.pipeline.scheduler import find_all_damage
+    from ltgc_local.pipeline.damage import find_all_damage
     from ltgc_local.pipeline.status import run_status
     from ltgc_local.runs.provenance import read_run_recipe
 
@@ -159,6 +159,35 @@ def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) ->
     console.write(status_as_text(steps, run_directory))
     if check:
         console.write("all files of the complete steps are intact")
+
+
+@click.command()
+@RUN
+@click.option("--dependents", is_flag=True, help="Also redo the steps made from files that come out different.")
+def repair(run_directory: Path, dependents: bool) -> None:
+    """Make damaged and missing files of a run again, and nothing else.
+
+    Every file is compared with its sha256. The chunk that wrote a damaged one is made again, so the models and the data
+    must be there. On the same machine and libraries, files come out as they were. If they do not, the command says so
+    and names the steps that were made from the old ones.
+
+    Example: ltgc-local repair runs/quickstart
+    """
+    from ltgc_local.cli.text import repaired_as_text, stale_as_text
+    from ltgc_local.pipeline.fingerprint import StaleStep
+    from ltgc_local.pipeline.repair import redo_outdated, repair_run
+
+    again = shlex.join(["ltgc-local", "run", str(run_directory)])
+    try:
+        done = repair_run(run_directory, console.log)
+        if done.outdated and dependents:
+            redo_outdated(run_directory, [name for names in done.outdated.values() for name in names], console.log)
+    except StaleStep as stale:
+        raise ArtefactError(stale_as_text(stale, again, run_directory)) from stale
+    text = repaired_as_text(done, run_directory, dependents)
+    if done.outdated and not dependents:
+        raise ArtefactError(text)
+    console.write(text)
 
 
 @click.command()

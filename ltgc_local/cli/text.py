@@ -14,10 +14,11 @@ from ltgc_local.comparison import write_comparison
 from ltgc_local.datasets.base import Checked
 from ltgc_local.pipeline.fingerprint import StaleStep
 from ltgc_local.pipeline.preview import Figures, read_figures
+from ltgc_local.pipeline.repair import Repaired
 from ltgc_local.pipeline.status import StepStatus, describe_progress
 from ltgc_local.pipeline.sweep import Outcome
 from ltgc_local.recipe.inputs import Data
-from ltgc_local.runs.disk import redo
+from ltgc_local.runs.disk import repair
 
 SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all
 ARM_TITLES = {
@@ -82,12 +83,34 @@ def _progress(step: StepStatus, out: Path) -> str:
         return ""
     if step.state == "complete":
         facts = f"{step.items} items, {step.seconds:.1f} s, {step.peak_mib} MiB"
-        return facts + (f"; {step.problem}; {redo(out, step.name)}" if step.problem else "")
+        return facts + (f"; {step.problem}; {repair(out)}" if step.problem else "")
     facts = describe_progress(step)
     if step.state == "running":
         return facts + (f", {step.peak_mib} MiB" if step.peak_mib else "")
     first = step.problem.partition("\n")[0]
     return f"{facts}; {first + '; ' if first else ''}to resume, type: ltgc-local run {shlex.quote(str(out))}"
+
+
+def repaired_as_text(done: Repaired, out: Path, dependents: bool) -> str:
+    """Say what was repaired, and what is left to do.
+
+    Args:
+        dependents: whether the steps that were made from the old files have been redone.
+    """
+    place = shlex.quote(str(out))
+    number = "1 file was" if len(done.files) == 1 else f"{len(done.files)} files were"
+    lines = [f"{out}: {number} damaged, and made again" if done.files else f"{out}: nothing is damaged"]
+    if done.resuming:
+        lines = [f"{out}: {number} damaged; to make again what {', '.join(done.resuming)} lacks, type:"]
+        lines.append(f"  ltgc-local run {place}")
+    for step, readers in done.outdated.items():
+        how = "have been redone" if dependents else "are out of date"
+        lines.append(
+            f"{step}: is not the same as before; the steps made from the old files {how}: {', '.join(readers)}"
+        )
+    if done.outdated and not dependents:
+        lines += ["to redo them and what depends on them, type:", f"  ltgc-local repair {place} --dependents"]
+    return "\n".join(lines)
 
 
 def outcome_as_text(outcome: Outcome, to_step: str | None) -> str:

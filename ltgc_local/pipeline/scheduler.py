@@ -22,6 +22,7 @@ from ltgc_local.methods.registry import method_of
 from ltgc_local.model_store.cards import TEXT_ROLES, ModelCard, Role, find_card
 from ltgc_local.model_store.files import digest_folder, model_files
 from ltgc_local.model_store.folders import check_model_folder
+from ltgc_local.pipeline.damage import check_what_is_read
 from ltgc_local.pipeline.executors.gpus import distributed_environments, share_gpus, visible_gpus
 from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
@@ -30,7 +31,7 @@ from ltgc_local.pipeline.status import describe_change, describe_progress, read_
 from ltgc_local.recipe import Recipe, TextModels
 from ltgc_local.reporting.render import duration
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.disk import redo
+from ltgc_local.runs.disk import repair
 from ltgc_local.runs.logs import Level
 from ltgc_local.runs.progress import is_terminal
 from ltgc_local.runs.provenance import (
@@ -82,13 +83,14 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
         digests = _digests(corpus, cards, run)
         run.supersede(redone)
         _mend_facts(request, cards, digests, log)
+        check_what_is_read(steps_to_run, run)
         begun = False
         for step in steps_to_run:
             wanted = fingerprint(step, recipe, run, digests)
             if check_fingerprint(step, wanted, run):
                 if not _must_be_made_again(step, run, log):
                     if changed := describe_change(run, step.name):
-                        log(f"{step.name}: complete; {changed}; {redo(run.root, step.name)}")
+                        log(f"{step.name}: complete; {changed}; {repair(run.root)}")
                     continue
                 run.reopen(step.name)
             if not begun:  # folders are listed once per command, and only if something is left to do
@@ -141,23 +143,6 @@ def make_report_again(out: Path, log: Callable[[str], None]) -> None:
         return
     if run.manifest(report.name) is None or run.find_damage(report.name):
         run_pipeline(Request(recipe, out, shlex.join(["ltgc-local", "run", str(out)]), again=True), log)
-
-
-def find_all_damage(recipe: Recipe, out: Path) -> list[str]:
-    """Compare every file of every complete step with its sha256; return a message for each that is damaged."""
-    run, found = RunDirectory(out), []
-    for step in build_plan(recipe):
-        try:
-            damaged = run.find_damage(step.name, afresh=True)
-        except ArtefactError as problem:
-            found.append(str(problem))
-        else:
-            found += [f"{path}: damaged: {problem}; {redo(out, step.name)}" for path, problem in damaged]
-    try:
-        read_provenance_file(out)
-    except ArtefactError as problem:
-        found.append(str(problem))
-    return found
 
 
 def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -> list[dict[str, str]]:

@@ -16,9 +16,8 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import PlainSerializer, PlainValidator, SerializationInfo, TypeAdapter, ValidationInfo
 
-from ltgc_local.errors import ArtefactError
 from ltgc_local.regular_files import open_regular
-from ltgc_local.runs.disk import cannot_read, make_folder
+from ltgc_local.runs.disk import Damaged, cannot_read, make_folder
 from ltgc_local.runs.files import write_atomically
 from ltgc_local.runs.schemas import ChunkPlanFile, PlannedChunk
 from ltgc_local.runs.sealed import read_sealed, write_sealed
@@ -96,14 +95,16 @@ class ChunkPlan:
             with open_regular(path) as file:
                 file.seek(chunk.offset)
                 line = file.read(chunk.bytes)
+        except FileNotFoundError:
+            raise self._damage("not there") from None
         except OSError as problem:
             raise cannot_read(path, problem, self.mend) from None
         if hashlib.sha256(line).hexdigest() != chunk.sha256:
             raise self._damage(f"its chunk {number} is not what was written")
         return line
 
-    def _damage(self, problem: str) -> ArtefactError:
-        return ArtefactError(f"{self.folder / 'plan.jsonl'}: damaged: {problem}; {self.mend}")
+    def _damage(self, problem: str) -> Damaged:
+        return Damaged(self.folder / "plan.jsonl", problem, self.mend)
 
 
 def write_plan(folder: Path, chunks: Sequence[Sequence[Any]], item: Any, files: StepFiles) -> None:

@@ -41,7 +41,7 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
 from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, read_text
 from ltgc_local.runs.chunk_plan import ChunkPlan, read_plan, write_plan
-from ltgc_local.runs.disk import cannot_read, make_folder, redo, writing
+from ltgc_local.runs.disk import Damaged, cannot_read, make_folder, redo, repair, writing
 from ltgc_local.runs.files import Artefact, GeneratedImage, read_images, write_atomically
 from ltgc_local.runs.generated import GeneratedRow, read_rows
 from ltgc_local.runs.lock import locked
@@ -81,11 +81,11 @@ class RunDirectory:
 
     def manifest(self, step: str) -> Manifest | None:
         """Return the manifest of a complete step, or None."""
-        return read_sealed(self.folder(step) / "manifest.json", Manifest, redo(self.root, step))
+        return read_sealed(self.folder(step) / "manifest.json", Manifest, repair(self.root))
 
     def begun(self, step: str) -> dict[str, Any] | None:
         """Return the fingerprint of a step that has begun, or None."""
-        return read_object(self.folder(step) / "begun.json", redo(self.root, step))
+        return read_object(self.folder(step) / "begun.json", repair(self.root))
 
     def begin(self, step: str, fingerprint: dict[str, Any]) -> None:
         """Note what a step is made from, before it begins."""
@@ -125,7 +125,7 @@ class RunDirectory:
         Raises:
             ArtefactError: it is damaged.
         """
-        return read_plan(self.folder(step) / "chunks", redo(self.root, step))
+        return read_plan(self.folder(step) / "chunks", repair(self.root))
 
     def num_chunks(self, step: str) -> int:
         """Return how many chunks a step's plan has."""
@@ -146,12 +146,12 @@ class RunDirectory:
         manifest, folder = self.manifest(step), self.folder(step)
         if manifest is None:
             raise ArtefactError(f"{folder}: step {step} is not complete; {redo(self.root, step)}")
-        names = sorted((name for name in manifest.files if _kind(name) == kind), key=_number)
+        names = sorted((name for name in manifest.files if _kind(name) == kind), key=number_of)
         problems = list(find_damage(folder, {name: manifest.files[name] for name in names}, self._whole))
         if problems:
             path, problem = problems[0]
             more = f" (and {len(problems) - 1} more files of this step)" if len(problems) > 1 else ""
-            raise ArtefactError(f"{path}: damaged: {problem}{more}; {redo(self.root, step)}")
+            raise Damaged(path, f"{problem}{more}", repair(self.root))
         return [folder / name for name in names]
 
     def file_of(self, step: str, kind: str) -> Path:
@@ -332,7 +332,8 @@ def _kind(name: str) -> str:
     return _FILE_NAME.fullmatch(name)["kind"]  # type: ignore[index]
 
 
-def _number(name: str) -> int:
+def number_of(name: str) -> int:
+    """Return the number of the chunk that wrote a file: 0 where the stage made all files at once."""
     return int(_FILE_NAME.fullmatch(name)["number"] or 0)  # type: ignore[index]
 
 

@@ -15,6 +15,8 @@ from ltgc_local.errors import ArtefactError
 RECIPE = "recipe.json"  # what makes a folder a run directory
 #: What the system says when there is no room for a file: on the disk, in the quota, or in the largest file allowed.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What the system says where something else is in a file's place: a folder, a device, a circle of links.
+NO_FILE = (errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.EFBIG)
 _ADVICE = {
     **dict.fromkeys(NO_ROOM, "make room, then rerun the same command to resume"),
     **dict.fromkeys(
@@ -25,6 +27,19 @@ _ADVICE = {
 }
 
 
+class Damaged(ArtefactError):
+    """A file of a run is not what was written."""
+
+    def __init__(self, path: Path, problem: str, remedy: str) -> None:
+        super().__init__(f"{path}: damaged: {problem}{remedy and '; ' + remedy}")
+        self.path, self.problem = path, problem
+
+
+def repair(root: Path) -> str:
+    """Return what to type so that what is damaged in a run, and nothing else, is made again."""
+    return f"type: ltgc-local repair {shlex.quote(str(root))}"
+
+
 def redo(root: Path, step: str) -> str:
     """Return what to type so that a step of a run, and what reads it, is done again."""
     return f"type: ltgc-local run {shlex.quote(str(root))} --from {step}"
@@ -32,8 +47,18 @@ def redo(root: Path, step: str) -> str:
 
 def redo_file(path: Path) -> str:
     """Return what to type so that the step which wrote a file is done again."""
-    root = next((parent for parent in path.parents if (parent / RECIPE).is_file()), None)
+    root = _run_of(path)
     return redo(root, path.parent.relative_to(root).as_posix()) if root else "do the step again that made it"
+
+
+def repair_file(path: Path) -> str:
+    """Return what to type so that a damaged file of a run is made again."""
+    root = _run_of(path)
+    return repair(root) if root else "do the step again that made it"
+
+
+def _run_of(path: Path) -> Path | None:
+    return next((parent for parent in path.parents if (parent / RECIPE).is_file()), None)
 
 
 def make_folder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.recipe import Recipe, class_of
-from ltgc_local.runs.disk import RECIPE
+from ltgc_local.runs.disk import RECIPE, repair
 from ltgc_local.runs.schemas import ProvenanceFile
 from ltgc_local.runs.sealed import first_problem, read_object, read_sealed, write_sealed
 
@@ -47,7 +47,7 @@ def write_run_recipe(root: Path, recipe: Recipe) -> None:
 
 def read_provenance_file(root: Path) -> ProvenanceFile | None:
     """Return the run's provenance; None if it was not written."""
-    return read_sealed(root / PROVENANCE, ProvenanceFile, f"type: ltgc-local run {shlex.quote(str(root))}")
+    return read_sealed(root / PROVENANCE, ProvenanceFile, repair(root))
 
 
 def write_provenance_file(root: Path, provenance: ProvenanceFile) -> None:
@@ -64,7 +64,9 @@ def _mend(root: Path) -> str:
     with suppress(ArtefactError, ValueError):
         provenance = read_provenance_file(root)
         words = shlex.split(provenance.command) if provenance is not None else []
-    if words[:2] != ["ltgc-local", "run"] or len(words) < 3 or any(word in ("--out", "--from") for word in words):
+    is_run = words[:2] == ["ltgc-local", "run"] and len(words) > 2
+    # A run whose provenance was written again says that it was made from itself, which is no help.
+    if not is_run or Path(words[2]) == root or any(word in ("--out", "--from") for word in words):
         return f"type: ltgc-local run RECIPE --out {shlex.quote(str(root))}, with its recipe for RECIPE"
     table = next((parent for parent in root.parents if (parent / "table.json").is_file()), None)
     named = table or (root.parent if "--seeds" in words else root)  # what ``--out`` meant

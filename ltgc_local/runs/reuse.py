@@ -49,13 +49,18 @@ def take_step(step: str, source: RunDirectory, run: RunDirectory) -> None:
     assert manifest is not None, f"{source.root}: {step} is not complete"
     origin, target = source.folder(step), run.folder(step)
     chunks = [f"chunks/{number:05d}.json" for number in source.complete_chunks(step)]
-    for name in (*manifest.files, *chunks):
+    plan = [name for name in ("chunks/plan.jsonl", "chunks/plan.json") if _is_plain(origin / name)]
+    for name in (*manifest.files, *chunks, *plan):
         with writing(target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             _link(origin / name, target / name)
     remember(target, manifest.files)
     first = manifest.taken_from or str(source.root.resolve())
     write_sealed(target / "manifest.json", manifest.model_dump() | {"taken_from": first})
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _link(source: Path, target: Path) -> None:

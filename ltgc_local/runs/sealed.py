@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ltgc_local.errors import ArtefactError
 from ltgc_local.regular_files import MAX_JSON_BYTES, parse_json, read_bytes
-from ltgc_local.runs.disk import cannot_read
+from ltgc_local.runs.disk import NO_FILE, Damaged, cannot_read
 from ltgc_local.runs.files import Text, write_atomically
 
 SEAL = "sha256"
@@ -35,18 +34,20 @@ def read_object(path: Path, mend: str) -> dict[str, Any] | None:
     """Read a sealed file without its seal; None if it is missing.
 
     Args:
-        mend: what to type if it is damaged or cannot be read, for the ArtefactError.
+        mend: what to type if it is damaged or cannot be read, for the error, ``Damaged`` or another ArtefactError.
     """
     try:
         content = read_bytes(path, MAX_JSON_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as problem:
+        if problem.errno in NO_FILE:
+            raise Damaged(path, str(problem.strerror), mend) from None
         raise cannot_read(path, problem, mend) from None
     try:
         return unseal(content)
     except ValueError as problem:
-        raise ArtefactError(f"{path}: damaged ({problem}); {mend}") from None
+        raise Damaged(path, str(problem), mend) from None
 
 
 def unseal(content: bytes) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def read_sealed(path: Path, schema: type[Schema], mend: str) -> Schema | None:
     try:
         return schema.model_validate(value)
     except ValidationError as problem:
-        raise ArtefactError(f"{path}: damaged ({first_problem(problem)}); {mend}") from None
+        raise Damaged(path, first_problem(problem), mend) from None
 
 
 def first_problem(problem: ValidationError) -> str:

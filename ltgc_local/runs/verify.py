@@ -69,7 +69,7 @@ def find_damage(
 
     with ThreadPoolExecutor(min(MAX_THREADS, num_cpus()), thread_name_prefix="verify") as pool:
         problems = list(pool.map(look, wanted))
-    if found or afresh:
+    if found or (afresh and (folder / MEMORY).exists()):
         _write_memory(folder, memory | found)  # afresh, without what was remembered: a file may be damaged by now
     yield from ((folder / name, problem) for name, problem in zip(wanted, problems, strict=True) if problem)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.runs.arrays import read_tensors
+from ltgc_local.runs.disk import Damaged, repair_file
 from ltgc_local.runs.files import Tensors, write_atomically
 
 CHECKPOINT = "checkpoint.safetensors"  # of a training step, in the step's folder
@@ -38,19 +38,19 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, torch.Tensor]], dic
     """Return the tensors by group and the facts, or None where there is no checkpoint.
 
     Raises:
-        ArtefactError: it is damaged.
+        Damaged: it is not what was written; without it, the training begins anew.
     """
     if not path.is_file():
         return None
-    again = f"to train this arm from the beginning type: rm {shlex.quote(str(path))}"
+    again = repair_file(path)
     try:
         tensors, sealed = read_tensors(path, "sealed")
         facts: dict[str, Any] = sealed["facts"]
         is_whole = _digest(tensors, facts) == sealed["sha256"]
     except (ArtefactError, KeyError, TypeError) as problem:
-        raise ArtefactError(f"{path}: damaged checkpoint ({problem.__cause__ or problem}); {again}") from None
+        raise Damaged(path, str(problem.__cause__ or problem), again) from None
     if not is_whole:
-        raise ArtefactError(f"{path}: damaged checkpoint (its sha256 is not the one that it was written with); {again}")
+        raise Damaged(path, "its sha256 is not the one that it was written with", again)
     groups: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         group, _, name = key.partition("/")

@@ -22,13 +22,13 @@ from pathlib import Path
 import click
 
 from ltgc_local.errors import ArtefactError
+from ltgc_local.pipeline.damage import find_all_damage
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.pipeline.scheduler import find_all_damage
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import read_run_recipe
 
-#: Of no use to a complete step: what only a running one reads, and memories that are made anew.
-UNREAD = ("chunks", "begun.json", "verified.json", "model_digests.json", "batch_sizes.json")
+#: Memories that are made anew.
+UNREAD: tuple[str, ...] = ("verified.json", "model_digests.json", "batch_sizes.json")
 UNREAD += ("logs", "metrics.jsonl")  # for people
 
 

@@ -19,7 +19,11 @@ EMPTY_MODELS: dict[str, tuple[str, str, dict[str, object]]] = {
 @pytest.fixture
 def empty_models(tmp_path: Path) -> tuple[str, ...]:
     """Options of a recipe that name the cards ``tiny-<role>``, which are in the test's folder."""
-    cards = tmp_path / "cards"
+    return write_empty_models(tmp_path / "cards")
+
+
+def write_empty_models(cards: Path) -> tuple[str, ...]:
+    """Write the cards ``tiny-<role>`` with their folders; return the options of a recipe that name them."""
     cards.mkdir()
     for role, (family, file, content) in EMPTY_MODELS.items():
         front = f"name: tiny-{role}\nrole: {role}\nfamily: {family}\npath: {role}\nevidence: random\nlicense: MIT\n"

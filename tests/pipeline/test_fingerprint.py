@@ -207,7 +207,7 @@ def test_a_damaged_note_of_what_was_begun_names_the_step(make_recipe: MakeRecipe
     step = build_plan(recipe)[0]
     check_fingerprint(step, {}, run)
     (run.folder("describe") / "begun.json").write_text("{")
-    with pytest.raises(ArtefactError, match=r"begun\.json: damaged .* type: ltgc-local run .*/run --from describe"):
+    with pytest.raises(ArtefactError, match=r"begun\.json: damaged: .* type: ltgc-local repair .*/run"):
         check_fingerprint(step, {}, run)
 
 

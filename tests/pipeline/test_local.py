@@ -71,7 +71,7 @@ def test_a_workers_error_is_raised_with_its_kind_and_its_words_are_on_standard_e
     printed = capfd.readouterr().err
     size = len(shard.read_bytes())
     assert printed.strip() == (
-        f"{shard}: damaged: {size} bytes, where {size + 1} were written; type: ltgc-local run {run.root} --from draw"
+        f"{shard}: damaged: {size} bytes, where {size + 1} were written; type: ltgc-local repair {run.root}"
     )
     assert "Traceback" not in printed
 

@@ -17,8 +17,9 @@ from ltgc_local.cli.text import status_as_text
 from ltgc_local.comparison.read import read_run
 from ltgc_local.errors import ArtefactError, LtgcError
 from ltgc_local.methods.registry import COMPARISONS
+from ltgc_local.pipeline.damage import find_all_damage
 from ltgc_local.pipeline.preview import read_figures
-from ltgc_local.pipeline.scheduler import Request, find_all_damage, run_pipeline
+from ltgc_local.pipeline.scheduler import Request, run_pipeline
 from ltgc_local.pipeline.status import run_status
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.directory import RunDirectory

@@ -148,7 +148,7 @@ def test_a_complete_step_keeps_its_warnings_and_says_which_files_are_gone(run: R
     found = status_of(run, recipe, "extend")
     assert found.warnings == ("found nothing for 1 of 2 classes",)
     assert found.problem == "1 file is gone or changed, such as x-00000.json"
-    said = f"{found.problem}; type: ltgc-local run {run.root} --from extend"
+    said = f"{found.problem}; type: ltgc-local repair {run.root}"
     assert any(line.endswith(said) for line in call("status", run.root).stdout.splitlines())
 
 

@@ -74,7 +74,7 @@ def test_files_that_a_plan_names_are_compared_with_their_sha256(run: RunDirector
     run.write_chunk_plan("next", [run.generated("draw")], GeneratedRow)
     path = run.root / "draw/images-00000.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(ArtefactError, match=r"images-00000\.parquet: damaged.*--from draw"):
+    with pytest.raises(ArtefactError, match=r"images-00000\.parquet: damaged.*ltgc-local repair"):
         items_of(RunDirectory(run.root), "next", GeneratedRow)
 
 
@@ -92,7 +92,7 @@ def test_a_flipped_bit_is_named(run: RunDirectory, file: str, message: str) -> N
     content = bytearray(path.read_bytes())
     content[-4] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ArtefactError, match=rf"{file}: damaged.*{message}.*--from next"):
+    with pytest.raises(ArtefactError, match=rf"{file}: damaged.*{message}.*ltgc-local repair"):
         items_of(run, "next", int)
 
 

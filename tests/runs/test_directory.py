@@ -90,7 +90,7 @@ def test_a_file_that_is_cut_or_gone_names_the_step_to_redo(run: RunDirectory, ke
         path.write_bytes(path.read_bytes()[:keep])
     problem = "not there" if keep is None else f"{keep} bytes, where {size} were written"
     assert refusal(run, run.files, "extend", "rejected") == (
-        f"RUN/extend/rejected-00001.jsonl: damaged: {problem}; type: ltgc-local run RUN --from extend"
+        f"RUN/extend/rejected-00001.jsonl: damaged: {problem}; type: ltgc-local repair RUN"
     )
 
 
@@ -98,8 +98,8 @@ def test_a_file_that_is_cut_or_gone_names_the_step_to_redo(run: RunDirectory, ke
 def test_a_damaged_manifest_names_the_step_to_redo(run: RunDirectory, content: str) -> None:
     (run.folder("extend") / "manifest.json").write_text(content)
     text = refusal(run, run.manifest, "extend")
-    assert text.startswith("RUN/extend/manifest.json: damaged (")
-    assert text.endswith("type: ltgc-local run RUN --from extend")
+    assert text.startswith("RUN/extend/manifest.json: damaged: ")
+    assert text.endswith("type: ltgc-local repair RUN")
 
 
 def test_a_chunk_whose_file_was_cut_is_not_complete(run: RunDirectory) -> None:

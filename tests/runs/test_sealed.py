@@ -58,14 +58,14 @@ def test_damage_is_one_message_with_file_problem_and_remedy(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"2.5", b"3.5"))
     with pytest.raises(ArtefactError) as caught:
         read_object(path, "type: this")
-    assert str(caught.value) == (f"{path}: damaged (its sha256 is not the one that it was written with); type: this")
+    assert str(caught.value) == (f"{path}: damaged: its sha256 is not the one that it was written with; type: this")
 
 
 def test_what_is_no_regular_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.json")
     (tmp_path / "zero.json").symlink_to("/dev/zero")
     for name, kind in (("fifo", "a FIFO"), ("zero", "a device")):
-        with pytest.raises(ArtefactError, match=f"{name}.json: cannot be read: not a regular file but {kind}"):
+        with pytest.raises(ArtefactError, match=f"{name}.json: damaged: not a regular file but {kind}"):
             read_object(tmp_path / f"{name}.json", "")
 
 

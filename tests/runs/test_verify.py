@@ -50,8 +50,7 @@ def test_a_flipped_bit_is_named_with_what_to_type(tmp_path: Path, seen_before: b
     with pytest.raises(ArtefactError) as caught:
         RunDirectory(tmp_path).files("draw", "page")
     assert str(caught.value) == (
-        f"{path}: damaged: its sha256 is not the one that it was written with; "
-        f"type: ltgc-local run {tmp_path} --from draw"
+        f"{path}: damaged: its sha256 is not the one that it was written with; type: ltgc-local repair {tmp_path}"
     )
     assert len(RunDirectory(tmp_path).files("draw", "small")) == 3  # what is whole can be read
 

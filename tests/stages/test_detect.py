@@ -209,12 +209,12 @@ def test_features_that_are_missing_or_another_images_are_an_error(make_stage: An
     last = stage.run.folder("draw") / "features-00002.safetensors"
     chunk = stage.chunks()[1]
     last.write_bytes((last.parent / "features-00000.safetensors").read_bytes())
-    with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: its sha256 .* --from draw"):
+    with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: its sha256 .* ltgc-local repair"):
         stage.make_chunk(chunk)
     with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are next to it"):
         read_features(chunk, Unchecked())
     last.unlink()
-    with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: not there; .* --from draw"):
+    with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: not there; .* ltgc-local repair"):
         stage.make_chunk(chunk)
 
 

@@ -43,7 +43,5 @@ def test_every_flipped_bit_is_seen(path: Path) -> None:
         path.write_bytes(flipped)
         if content[place] == 0x20:  # a blank of the header's padding
             continue
-        with pytest.raises(
-            ArtefactError, match=f"damaged checkpoint .* to train this arm from the beginning type: rm {path}"
-        ):
+        with pytest.raises(ArtefactError, match=r"damaged: .*; do the step again that made it"):
             read_checkpoint(path)
