@@ -9,20 +9,14 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.methods.base import Step
-from ltgc_local.model_store.cards import ModelCard, Role, find_card
-from ltgc_local.pipeline.damage import CHECKPOINT, StepDamage, look_at_provenance, look_at_run, steps_read
-from ltgc_local.pipeline.executors.local import run_workers
-from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
+from ltgc_local.pipeline.damage import CHECKPOINT, StepDamage, look_at_provenance, look_at_step, steps_read
 from ltgc_local.pipeline.plan import build_plan, with_dependents
-from ltgc_local.pipeline.scheduler import Request, _digests, _environments, _write_facts, count_chunks, run_pipeline
+from ltgc_local.pipeline.scheduler import Request, run_pipeline
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.directory import RunDirectory, number_of
 from ltgc_local.runs.disk import make_folder, writing
@@ -61,16 +55,21 @@ def repair_run(out: Path, log: Callable[[str], None], level: Level = "warning") 
         LtgcError: something cannot be read, written or made. What was complete before is as it was.
     """
     recipe, run = read_run_recipe(out), RunDirectory(out)
-    with run.locked(log):
-        mender = _Mender(recipe, run, log, level)
-        files, resuming = mender.mend_provenance(), []
-        for found in look_at_run(recipe, run):  # each step is looked at when its inputs are whole
+    steps, request = build_plan(recipe), _request(recipe, out, level)
+    files, resuming = _mend_provenance(request, run, log), []
+    read = {name for step in steps for name in steps_read(step, run)}
+    for step in steps:  # each is looked at when its inputs are whole
+        with run.locked(log):
+            found = look_at_step(step, run, step.name in read)
             for path, problem in found.problems:
                 log(f"{path}: damaged: {problem}")
-            files += [path for path, _ in found.problems]
-            if found.problems and not mender.mend(found):
-                resuming.append(found.step.name)
-        return Repaired(tuple(files), tuple(resuming), _outdated(recipe, run))
+                files.append(path)
+            is_to_make = bool(found.problems) and _make_room(found, run)
+        if is_to_make:
+            _make(found, run, request, log)
+        elif found.problems and not found.was_complete:
+            resuming.append(step.name)
+    return Repaired(tuple(files), tuple(resuming), _outdated(recipe, run))
 
 
 def redo_outdated(out: Path, outdated: Iterable[str], log: Callable[[str], None], level: Level = "warning") -> None:
@@ -85,95 +84,79 @@ def redo_outdated(out: Path, outdated: Iterable[str], log: Callable[[str], None]
     run_pipeline(_request(recipe, out, level), log)
 
 
-class _Mender:
-    """Repairs a run, step by step, while it holds it."""
+def _mend_provenance(request: Request, run: RunDirectory, log: Callable[[str], None]) -> list[Path]:
+    """Write the run's provenance again if it is damaged or gone."""
+    damage = look_at_provenance(run.root)
+    if damage is None:
+        return []
+    path, problem = damage
+    log(f"{path}: damaged: {problem}")
+    with run.locked(log):
+        _put_away(path, run)
+    run_pipeline(replace(request, only=()), log)
+    return [path]
 
-    def __init__(self, recipe: Recipe, run: RunDirectory, log: Callable[[str], None], level: Level) -> None:
-        self.recipe, self.run, self.log, self.level = recipe, run, log, level
 
-    @cached_property
-    def corpus(self) -> Corpus:
-        return open_corpus(self.recipe.data)
+def _make_room(found: StepDamage, run: RunDirectory) -> bool:
+    """Put away what is damaged of a step; return whether some of it has to be made before the step is complete again.
 
-    @cached_property
-    def cards(self) -> dict[Role, ModelCard]:
-        models = self.recipe.models
-        return {role: find_card(models.cards, getattr(models, role), role) for role in self.recipe.roles}
+    Of a step that was not complete, the run makes again what is missing when it is resumed.
+    """
+    _put_away_all(found, run)
+    if found.manifest is not None and found.folder / "begun.json" in found.paths:
+        run.begin(found.step.name, found.manifest.fingerprint)
+    if not found.was_complete:
+        _remove(found.record_of(number) for number in found.lost)
+        return False
+    _write_records(found)
+    has_plan = not found.paths & {found.folder / "chunks" / name for name in PLAN}
+    return bool(found.lost) or found.manifest is None or not has_plan
 
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        return _digests(self.corpus, self.cards, self.run)
 
-    def mend_provenance(self) -> list[Path]:
-        """Write the run's provenance again if it is damaged or gone."""
-        damage = look_at_provenance(self.run.root)
-        if damage is None:
-            return []
-        self.log(f"{damage[0]}: damaged: {damage[1]}")
-        _put_away(damage[0], self.run)
-        _write_facts(_request(self.recipe, self.run.root, self.level), self.cards, self.digests)
-        return [damage[0]]
+def _write_records(found: StepDamage) -> None:
+    """Write again the records of chunks whose files are whole; items and seconds are what the others leave."""
+    manifest = found.manifest
+    if manifest is None:
+        return
+    numbers = set(range(found.num_chunks or 0)) | set(map(number_of, manifest.files))
+    gone = sorted(numbers - found.records.keys() - found.lost)
+    if not gone:
+        return
+    known = found.records.values()
+    seconds = round(max(0.0, manifest.seconds - sum(record.seconds for record in known)) / len(gone), 3)
+    left = max(0, manifest.items - sum(record.items for record in known))
+    for number in gone:
+        files = {name: dict(facts) for name, facts in manifest.files.items() if number_of(name) == number}
+        items = left // len(gone) if found.plan is None else found.plan.sizes[number]
+        facts = {"items": items, "seconds": seconds, "peak_mib": manifest.peak_mib}
+        make_folder(found.folder / "chunks")
+        write_sealed(found.record_of(number), {"files": files, **facts})
 
-    def mend(self, found: StepDamage) -> bool:
-        """Make again what is damaged of a step; return whether the step is complete."""
-        step, run = found.step, self.run
-        _put_away_all(found, run)
-        if found.begun is None and (found.manifest is None or found.folder / "begun.json" in found.paths):
-            run.begin(step.name, found.made_from or fingerprint(step, self.recipe, run, self.digests))
-        if not found.was_complete:
-            _remove(found.record_of(number) for number in found.lost)
-            return False
-        self._write_records(found)
-        has_plan = not found.paths & {found.folder / "chunks" / name for name in PLAN}
-        if found.lost or found.manifest is None or not has_plan:
-            self._make(found)
-        return True
 
-    def _write_records(self, found: StepDamage) -> None:
-        """Write again the records of chunks whose files are whole; items and seconds are what the others leave."""
-        manifest = found.manifest
-        if manifest is None:
-            return
-        numbers = set(range(found.num_chunks or 0)) | set(map(number_of, manifest.files))
-        gone = sorted(numbers - found.records.keys() - found.lost)
-        if not gone:
-            return
-        known = found.records.values()
-        seconds = round(max(0.0, manifest.seconds - sum(record.seconds for record in known)) / len(gone), 3)
-        left = max(0, manifest.items - sum(record.items for record in known))
-        for number in gone:
-            files = {name: dict(facts) for name, facts in manifest.files.items() if number_of(name) == number}
-            items = left // len(gone) if found.plan is None else found.plan.sizes[number]
-            facts = {"items": items, "seconds": seconds, "peak_mib": manifest.peak_mib}
-            make_folder(found.folder / "chunks")
-            write_sealed(found.record_of(number), {"files": files, **facts})
-
-    def _make(self, found: StepDamage) -> None:
-        """Make the lost chunks of a step, and declare it complete again."""
-        step, run = found.step, self.run
-        for each in _upstream(step):  # a stage may use settings that are only in its inputs' fingerprints
-            check_fingerprint(each, fingerprint(each, self.recipe, run, self.digests), run)
-        wanted = fingerprint(step, self.recipe, run, self.digests)
-        seconds, start = sum(record.seconds for record in found.records.values()), time.monotonic()
-        try:
+def _make(found: StepDamage, run: RunDirectory, request: Request, log: Callable[[str], None]) -> None:
+    """Make the lost chunks of a step that was complete, and declare it complete again."""
+    name = found.step.name
+    # A stage may use settings that are only in its inputs' fingerprints, so these are compared as well.
+    upstream = replace(request, only=tuple(step.name for step in _upstream(found.step)))
+    try:
+        with run.locked(log):
             _remove([found.folder / "manifest.json", *(found.record_of(number) for number in found.lost)])
-            if found.lost or found.num_chunks is None:
-                self.corpus.check_images_are_there()
-                self.log(f"{step.name}: {_what_is_made(found)} …")
-                run_workers(run.root, step.name, _environments(step, self.recipe, self.cards), self.level)
-                seconds = time.monotonic() - start
-            made = run.write_manifest(step.name, wanted, count_chunks(step, run), round(seconds, 2))
-        except BaseException:
-            if found.manifest is not None:  # as before, damage and all, which every reader notices
-                _write_again(found)
-            raise
-        if found.manifest is None:
-            self.log(f"{step.name}: its manifest was made again")
-        elif changed := sorted(name for name, _ in made.files.items() ^ found.manifest.files.items()):
-            self.log(f"{step.name}: made again, but not the same: {changed[0]} and {len(set(changed)) - 1} more files")
-        else:
+        log(f"{name}: {_what_is_made(found)} …")
+        run_pipeline(upstream, lambda line: None)
+    except BaseException:
+        if found.manifest is not None:  # as before, damage and all, which every reader notices
             _write_again(found)
-            self.log(f"{step.name}: made again, and the same as before")
+        raise
+    made = run.manifest(name)
+    if made is None or found.manifest is None:
+        log(f"{name}: complete again")
+    elif changed := sorted({file for file, _ in made.files.items() ^ found.manifest.files.items()}):
+        more = f" and {len(changed) - 1} more files" if len(changed) > 1 else ""
+        log(f"{name}: made again, but not the same: {changed[0]}{more}")
+    else:
+        with run.locked(log):
+            _write_again(found)
+        log(f"{name}: made again, and the same as before")
 
 
 def _upstream(step: Step) -> list[Step]:
@@ -192,6 +175,8 @@ def _upstream(step: Step) -> list[Step]:
 def _what_is_made(found: StepDamage) -> str:
     if found.num_chunks is None:
         return "planning its chunks again"
+    if not found.lost:
+        return "writing its manifest again"
     return f"making {len(found.lost)} of {found.num_chunks} chunks again" if found.num_chunks > 1 else "making it again"
 
 
@@ -246,4 +231,5 @@ def _outdated(recipe: Recipe, run: RunDirectory) -> dict[str, tuple[str, ...]]:
 
 
 def _request(recipe: Recipe, out: Path, level: Level) -> Request:
+    """Return the request to resume a run by its own recipe."""
     return Request(recipe, out, shlex.join(["ltgc-local", "run", str(out)]), again=True, level=level)

@@ -31,10 +31,11 @@ from ltgc_local.pipeline.status import describe_change, describe_progress, read_
 from ltgc_local.recipe import Recipe, TextModels
 from ltgc_local.reporting.render import duration
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.disk import repair
+from ltgc_local.runs.disk import RECIPE, repair
 from ltgc_local.runs.logs import Level
 from ltgc_local.runs.progress import is_terminal
 from ltgc_local.runs.provenance import (
+    PROVENANCE,
     read_provenance_file,
     read_run_recipe,
     write_provenance_file,
@@ -62,6 +63,7 @@ class Request:
     reuse: tuple[Path, ...] = ()  # run directories whose finished steps are taken where the fingerprint is equal
     again: bool = False  # the run resumes with its own recipe, so ``command`` is not what made it
     level: Level = "warning"  # the lowest level that a step's workers print to standard error
+    only: tuple[str, ...] | None = None  # the steps to run, whose inputs are complete or among them; None runs all
 
 
 def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
@@ -74,6 +76,8 @@ def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
     steps = build_plan(recipe)
     last = max(map([s.name for s in steps].index, match_steps(steps, request.to_step))) if request.to_step else None
     steps_to_run = steps if last is None else steps[: last + 1]
+    if request.only is not None:
+        steps_to_run = tuple(step for step in steps if step.name in request.only)
     redone = with_dependents(steps, match_steps(steps, request.from_step)) if request.from_step else []
     with run.locked(log):
         cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
@@ -192,13 +196,15 @@ def _mend_facts(
     request: Request, cards: Mapping[Role, ModelCard], digests: dict[str, str], log: Callable[[str], None]
 ) -> None:
     """Rewrite a run's recipe and provenance if they are damaged: this command knows what they said."""
+    if not any((request.out / name).exists() for name in (RECIPE, PROVENANCE)):
+        return  # a new run
     for read in (read_run_recipe, read_provenance_file):
-        if not (request.out / "provenance.json").exists():
-            return
         try:
-            read(request.out)
+            is_there = read(request.out) is not None
         except ArtefactError as problem:
             log(f"{problem} (written again)")
+            is_there = False
+        if not is_there:
             _write_facts(request, cards, digests)
 
 
