@@ -83,8 +83,22 @@ class Sampling:
     seed: int = 0
 
 
+@dataclass
+class TokenCount:
+    """Tokens of prompts and replies, since the model was loaded."""
+
+    read: int = 0
+    written: int = 0
+
+
 class ChatModel(Protocol):
-    """Roles ``vlm`` and ``llm``."""
+    """Roles ``vlm`` and ``llm``.
+
+    Attributes:
+        tokens: how many it has read and written.
+    """
+
+    tokens: TokenCount
 
     def reply(
         self,

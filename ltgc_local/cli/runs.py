@@ -125,25 +125,29 @@ def compare(
 @RUN
 @click.option("--json", "as_json", is_flag=True, help="Print numbers for scripts, as JSON.")
 @click.option("--check", is_flag=True, help="Also compare every file with its sha256 and name what is damaged.")
+@click.option(
+    "--exit-code", "tells", is_flag=True, help="End with 0 if the run is complete, 7 if images are missing, else 75."
+)
 @click.option("--watch", "is_watched", is_flag=True, help="Redraw every two seconds until the run is complete.")
-def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) -> None:
+def status(run_directory: Path, as_json: bool, check: bool, tells: bool, is_watched: bool) -> None:
     """Show how far a run has got.
 
     Example: ltgc-local status runs/quickstart --check
     """
-    from ltgc_local.cli.text import status_as_text
+    from ltgc_local.cli.text import status_as_dict, status_as_text
     from ltgc_local.pipeline.damage import find_all_damage
     from ltgc_local.pipeline.status import run_status
+    from ltgc_local.pipeline.summary import summarize_run
     from ltgc_local.runs.provenance import read_run_recipe
 
     recipe = read_run_recipe(run_directory)
-    if is_watched and (as_json or check or not sys.stdout.isatty()):
-        raise click.UsageError("--watch redraws a terminal: not a file or a pipe, and not with --json or --check")
+    if is_watched and (as_json or check or tells or not sys.stdout.isatty()):
+        raise click.UsageError("--watch redraws a terminal: not a file or a pipe, and with no other option")
     try:
         while is_watched:
             steps = run_status(recipe, run_directory)
             click.clear()
-            console.write(status_as_text(steps, run_directory))
+            console.write(status_as_text(steps, summarize_run(recipe, run_directory, steps), run_directory))
             if all(step.state == "complete" for step in steps):
                 return
             time.sleep(REDRAW_S)
@@ -153,12 +157,15 @@ def status(run_directory: Path, as_json: bool, check: bool, is_watched: bool) ->
     if check and (damage := find_all_damage(recipe, run_directory)):
         raise ArtefactError("\n".join(damage))
     steps = run_status(recipe, run_directory)
+    summary = summarize_run(recipe, run_directory, steps)
     if as_json:
-        console.write_json({s.name: {key: value for key, value in vars(s).items() if key != "name"} for s in steps})
-        return
-    console.write(status_as_text(steps, run_directory))
-    if check:
-        console.write("all files of the complete steps are intact")
+        console.write_json(status_as_dict(steps, summary))
+    else:
+        console.write(status_as_text(steps, summary, run_directory))
+        if check:
+            console.write("all files of the complete steps are intact")
+    if tells:
+        click.get_current_context().exit(summary.exit_code)
 
 
 @click.command()

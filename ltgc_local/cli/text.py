@@ -16,9 +16,12 @@ from ltgc_local.pipeline.fingerprint import StaleStep
 from ltgc_local.pipeline.preview import Figures, read_figures
 from ltgc_local.pipeline.repair import Repaired
 from ltgc_local.pipeline.status import StepStatus, describe_progress
+from ltgc_local.pipeline.summary import GENERATED, RunSummary
 from ltgc_local.pipeline.sweep import Outcome
 from ltgc_local.recipe.inputs import Data
+from ltgc_local.reporting.render import duration, energy, size
 from ltgc_local.runs.disk import repair
+from ltgc_local.runs.schemas import Costs
 
 SHOWN_CLASSES = 20  # in the text of a plan; the JSON has them all
 ARM_TITLES = {
@@ -68,14 +71,43 @@ def decoded_as_text(data: Data, found: Checked) -> str:
     return "\n".join(lines)
 
 
-def status_as_text(steps: Sequence[StepStatus], out: Path) -> str:
-    """Write a line per step, with its warnings below it."""
+def status_as_dict(steps: Sequence[StepStatus], summary: RunSummary) -> dict[str, Any]:
+    """Return what ``status --json`` prints: the run as a whole, and its steps by name."""
+
+    def values(status: StepStatus | RunSummary) -> dict[str, Any]:
+        return vars(status) | {"costs": status.costs.model_dump() if status.costs is not None else None}
+
+    return values(summary) | {"steps": {step.name: values(step) for step in steps}}
+
+
+def status_as_text(steps: Sequence[StepStatus], summary: RunSummary, out: Path) -> str:
+    """Write a line per step, with its warnings below it, and what the run has cost so far."""
     width = max(len(step.name) for step in steps)
     lines = []
     for step in steps:
         lines.append(f"{step.name:{width}}  {step.state:8}  {_progress(step, out)}".rstrip())
         lines += [f"{'':{width}}  warning: {warning}" for warning in step.warnings]
+    if summary.missing:
+        lines.append(
+            f"finished with {summary.missing} of {summary.wanted} images missing; the reasons are in "
+            f"{out / GENERATED}/excluded-*.jsonl, and in the warnings"
+        )
+    if summary.costs.bytes:
+        lines.append(f"costs so far: {costs_as_text(summary.costs)}")
     return "\n".join(lines)
+
+
+def costs_as_text(costs: Costs) -> str:
+    """Write costs in one line, without those that are nothing."""
+    parts = [f"{duration(costs.cpu_seconds)} of CPU time"]
+    if costs.gpu_seconds:
+        parts.append(f"{costs.gpu_seconds / 3600:.2f} GPU-hours")
+    if costs.gpu_joules is not None:
+        parts.append(f"{energy(costs.gpu_joules)} on the GPUs")
+    if costs.tokens_read:
+        parts.append(f"{costs.tokens_read:,} tokens read, {costs.tokens_written:,} written")
+    parts.append(f"{size(costs.bytes)} of files")
+    return ", ".join(parts)
 
 
 def _progress(step: StepStatus, out: Path) -> str:

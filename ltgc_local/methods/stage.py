@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, get_args, get_origin
 
 from typing_extensions import TypeVar
 
-from ltgc_local.backends.protocols import ModelOptions, T2iOptions, TextOptions
+from ltgc_local.backends.protocols import ModelOptions, T2iOptions, TextOptions, TokenCount
 from ltgc_local.backends.registry import CONSTRAINED_DECODING, backend_of, load_model
 from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.evaluation.intervals import Resampling
@@ -21,6 +21,7 @@ from ltgc_local.model_store.cards import TEXT_ROLES, ModelCard, Role, find_card
 from ltgc_local.model_store.folders import model_folder
 from ltgc_local.prefetch import num_cpus
 from ltgc_local.recipe import Recipe, T2iModels, TextModels
+from ltgc_local.runs.costs import Meter
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact
 from ltgc_local.runs.metrics import MetricsWriter
@@ -56,6 +57,7 @@ class Stage(ABC, Generic[R]):
     ) -> None:
         self.recipe, self.step, self.run, self.progress = recipe, step, run, progress
         self.metrics = metrics or MetricsWriter()  # which writes nothing
+        self.meter = Meter()
         self.corpus = corpus if corpus is not None else open_corpus(recipe.data)
         self._models = dict(models or {})
 
@@ -83,6 +85,14 @@ class Stage(ABC, Generic[R]):
         if role not in self._models:
             self._models[role] = self._load_role(role)
         return self._models[role]
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The tokens that the loaded language models have read and written."""
+        counts: list[TokenCount] = [
+            getattr(model, "tokens", TokenCount()) for role, model in self._models.items() if role in TEXT_ROLES
+        ]
+        return sum(count.read for count in counts), sum(count.written for count in counts)
 
     def _load_role(self, role: Role) -> Any:
         folder, backend = self.role_folder(role), backend_of(role, self.recipe)

@@ -184,7 +184,7 @@ def _write_again(found: StepDamage) -> None:
     """Write a step's manifest, and the records of its lost chunks, as they were."""
     assert found.manifest is not None
     for number in found.lost & found.records.keys():
-        write_sealed(found.record_of(number), found.records[number].model_dump())
+        write_sealed(found.record_of(number), found.records[number].model_dump(exclude_none=True))
     write_sealed(found.folder / "manifest.json", found.manifest.model_dump(exclude_none=True))
 
 

@@ -11,10 +11,12 @@ from typing import Literal
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.reporting.render import duration
+from ltgc_local.runs.costs import costs_of
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.lock import is_held
 from ltgc_local.runs.logs import read_messages
 from ltgc_local.runs.metrics import TAIL_BYTES, MetricsLine, metrics_path, read_metrics
+from ltgc_local.runs.schemas import Costs
 
 State = Literal["waiting", "running", "complete", "stopped"]
 MAX_WORKERS = 1000  # more in a line of metrics are not believed
@@ -32,6 +34,7 @@ class StepStatus:
         seconds: since the step was started or resumed; for a complete step the total.
         problem: what stopped it, or what is wrong with its files; empty if nothing is known.
         warnings: by the method, such as a class without images.
+        costs: of the chunks that are complete; None if they do not say.
     """
 
     name: str
@@ -44,6 +47,7 @@ class StepStatus:
     peak_mib: int | None = None
     problem: str = ""
     warnings: tuple[str, ...] = ()
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,8 @@ def _complete(run: RunDirectory, step: str) -> StepStatus | None:
     items, seconds = manifest.items, manifest.wall_seconds
     rate = items / seconds if items > 1 and seconds else None
     problem, warnings = describe_change(run, step), tuple(manifest.warnings)
-    return StepStatus(step, "complete", items, items, rate, seconds, None, manifest.peak_mib, problem, warnings)
+    peak, costs = manifest.peak_mib, manifest.costs
+    return StepStatus(step, "complete", items, items, rate, seconds, None, peak, problem, warnings, costs)
 
 
 def _incomplete(run: RunDirectory, step: str, is_next: bool) -> StepStatus:
@@ -137,12 +142,15 @@ def _incomplete(run: RunDirectory, step: str, is_next: bool) -> StepStatus:
     started = progress.started - 1 if progress is not None else 0.0  # an error from before that has been dealt with
     errors = [m.text for m in messages if m.level == "error" and m.time.timestamp() >= started]
     problem = errors[-1] if errors and not is_next else ""
+    costs = costs_of(chunks)
     if progress is None:
-        return StepStatus(step, state, sum(chunk.items for chunk in chunks), problem=problem, warnings=warnings)
+        items = sum(chunk.items for chunk in chunks)
+        return StepStatus(step, state, items, problem=problem, warnings=warnings, costs=costs)
     rate, left = (progress.rate, progress.seconds_left) if is_next else (None, None)
     return StepStatus(
-        step, state, progress.items, progress.total, rate, progress.seconds, left, progress.peak_mib, problem, warnings
-    )
+        step, state, progress.items, progress.total, rate, progress.seconds, left, progress.peak_mib, problem, warnings,
+        costs,
+    )  # fmt: skip
 
 
 def _last_line(folder: Path, worker: int) -> MetricsLine | None:

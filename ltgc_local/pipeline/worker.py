@@ -32,6 +32,7 @@ from ltgc_local.pipeline.executors.gpus import RENDEZVOUS  # noqa: E402
 from ltgc_local.pipeline.plan import build_plan  # noqa: E402
 from ltgc_local.recipe import Recipe  # noqa: E402
 from ltgc_local.runs.chunk_plan import ChunkPlan  # noqa: E402
+from ltgc_local.runs.costs import Meter  # noqa: E402
 from ltgc_local.runs.directory import RunDirectory  # noqa: E402
 from ltgc_local.runs.disk import explain  # noqa: E402
 from ltgc_local.runs.files import Artefact  # noqa: E402
@@ -57,7 +58,9 @@ def run_step(root: Path, step_name: str, worker: int, workers: int, with_bar: bo
     metrics = MetricsWriter(path, folder / "logs" / "tensorboard" if recipe.report.tensorboard else None)
     progress = Progress(step_name, lambda values: metrics.write({**values, **sharing}), with_bar=with_bar)
     with _meeting(recipe, workers) if is_distributed else nullcontext(), progress:
-        do_work(stage_class(step)(recipe, step, run, progress, metrics), worker, workers)
+        stage = stage_class(step)(recipe, step, run, progress, metrics)
+        stage.meter = Meter(workers if is_distributed else 1)
+        do_work(stage, worker, workers)
 
 
 def do_work(stage: Stage, worker: int = 0, workers: int = 1) -> None:
@@ -123,7 +126,9 @@ def _load_models(stage: Stage) -> None:
 
 def _write(stage: Stage, number: int, artefacts: list[Artefact], items: int, start: float) -> None:
     seconds, peak = round(time.monotonic() - start, 3), peak_mib()
-    facts = {"items": items, "seconds": seconds, "peak_mib": peak}
+    costs = stage.meter.read(artefacts, stage.tokens).model_dump(exclude_none=True)
+    stage.metrics.write({"chunk": number, **costs})
+    facts = {"items": items, "seconds": seconds, "peak_mib": peak, "costs": costs}
     stage.run.write_chunk(stage.step.name, number, artefacts, facts, isinstance(stage, ChunkedStage))
     log.info("%s: chunk %d: %d items, %.1f s, %d MiB", stage.step.name, number + 1, items, seconds, peak)
 

@@ -19,9 +19,10 @@ from ltgc_local.reporting.leaks import LeakGuard, read_leaks
 from ltgc_local.reporting.method_report import Assessment, MethodReport, Section
 from ltgc_local.reporting.provenance import Evidence, Timing, judge_evidence, list_steps
 from ltgc_local.reporting.verdict import Verdict, write_verdict
+from ltgc_local.runs.costs import add_costs
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import read_provenance_file
-from ltgc_local.runs.schemas import Metrics, ProvenanceFile
+from ltgc_local.runs.schemas import Costs, Metrics, ProvenanceFile
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,12 @@ class Report:
     leaks: LeakGuard | None  # None if the recipe leaves the guard out
     panels: tuple[Panel, ...]
     timings: tuple[Timing, ...]
+    costs: dict[str, Costs]  # step -> what it took, for the steps that say so
     warnings: tuple[tuple[str, str], ...]  # (step, warning)
+
+    @property
+    def total_costs(self) -> Costs:
+        return add_costs(self.costs.values())
 
     @property
     def tail(self) -> tuple[ClassRow, ...]:
@@ -115,6 +121,7 @@ def gather(
         leaks=read_leaks(run, steps, recipe, corpus, generated),
         panels=_read_panels(run, steps),
         timings=tuple(Timing(step, m.wall_seconds, m.items, m.peak_mib) for step, m in manifests.items()),
+        costs={step: m.costs for step, m in manifests.items() if m.costs is not None},
         warnings=tuple((step, text) for step, m in manifests.items() for text in m.warnings),
     )
 

@@ -38,6 +38,7 @@ def render(report: Report) -> str:
     """
     environment = page_environment(report.method.templates)
     environment.filters |= {"number": number, "signed": signed, "whole": whole, "duration": duration}
+    environment.filters |= {"size": size, "energy": energy}
     shown, provenance = len(report.galleries), report.provenance
     page = environment.get_template("report.html").render(
         report=report,
@@ -77,6 +78,10 @@ def summarize(report: Report) -> dict[str, Any]:
         "acceptance": [asdict(row) for row in report.acceptance],
         "leaks": [asdict(group.count) for group in report.leaks.groups] if report.leaks else None,
         "timings": [asdict(timing) for timing in report.timings],
+        "costs": {
+            "total": report.total_costs.model_dump(),
+            "steps": {step: costs.model_dump() for step, costs in report.costs.items()},
+        },
     } | {name: figures for section in report.sections for name, figures in section.figures.items()}
 
 
@@ -93,6 +98,20 @@ def number(value: float | None, digits: int = 1) -> str:
 def whole(value: float) -> str:
     """Write a count, or a mean of counts, with a thin space between thousands."""
     return f"{round(value):,}".replace(",", "\u202f")
+
+
+def size(count: float) -> str:
+    """Write a number of bytes: 3.2 MB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError
+
+
+def energy(joules: float | None) -> str:
+    """Write joules as watt-hours, or a dash if they are not known."""
+    return "–" if joules is None else f"{joules / 3600:.1f} Wh" if joules < 3.6e6 else f"{joules / 3.6e6:.2f} kWh"
 
 
 def duration(seconds: float) -> str:

@@ -41,6 +41,7 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_records
 from ltgc_local.regular_files import MAX_JSON_BYTES, digest_file, parse_json, read_text
 from ltgc_local.runs.chunk_plan import ChunkPlan, read_plan, write_plan
+from ltgc_local.runs.costs import costs_of
 from ltgc_local.runs.disk import Damaged, cannot_read, make_folder, redo, repair, writing
 from ltgc_local.runs.files import Artefact, GeneratedImage, read_images, write_atomically
 from ltgc_local.runs.generated import GeneratedRow, read_rows
@@ -277,6 +278,7 @@ class RunDirectory:
             items=sum(chunk.items for chunk in done),
             files={name: facts for chunk in done for name, facts in chunk.files.items()},
             warnings=read_warnings(self.folder(step)),
+            costs=costs_of(done),
         )
         self.folder(step).mkdir(parents=True, exist_ok=True)  # a step with nothing to do has written nothing
         write_sealed(self.folder(step) / "manifest.json", manifest.model_dump(exclude_none=True))

@@ -26,6 +26,28 @@ class FileFacts(RunFile):
     sha256: Digest
 
 
+class Costs(RunFile):
+    """What some work took.
+
+    Attributes:
+        cpu_seconds: of all cores, of the worker and the processes that it started; loading models included.
+        gpu_seconds: of each GPU that the worker held, whether it was busy or not.
+        gpu_joules: of these GPUs, by the driver's own counter; None where it does not tell, or where a part is unknown.
+        tokens_read: in prompts, by language models.
+        tokens_written: in their replies.
+        images: that were generated, or, of a step that chooses among them, that were kept.
+        bytes: of the files that were written.
+    """
+
+    cpu_seconds: Seconds = 0.0
+    gpu_seconds: Seconds = 0.0
+    gpu_joules: Seconds | None = None
+    tokens_read: Count = 0
+    tokens_written: Count = 0
+    images: Count = 0
+    bytes: Count = 0
+
+
 class Chunk(RunFile):
     """``<step>/chunks/00000.json``: the chunk is complete."""
 
@@ -33,6 +55,7 @@ class Chunk(RunFile):
     items: Count
     seconds: Seconds
     peak_mib: Count
+    costs: Costs | None = None
 
 
 class PlannedChunk(RunFile):
@@ -61,6 +84,7 @@ class Manifest(RunFile):
     items: Count
     files: dict[FileName, FileFacts]
     warnings: Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=100)] = []  # the method's
+    costs: Costs | None = None
     taken_from: str | None = None  # the run that made it, if it was taken from another run
 
 

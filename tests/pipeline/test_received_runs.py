@@ -21,6 +21,7 @@ from ltgc_local.pipeline.damage import find_all_damage
 from ltgc_local.pipeline.preview import read_figures
 from ltgc_local.pipeline.scheduler import Request, run_pipeline
 from ltgc_local.pipeline.status import run_status
+from ltgc_local.pipeline.summary import summarize_run
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Json
@@ -138,8 +139,9 @@ def test_whatever_a_step_in_progress_says_its_status_is_told(
     lines = [*values, dict(zip(keys, numbers, strict=True)) | {"level": "error", "text": "no"}]
     path.write_text("".join(json.dumps({"time": "0001-01-01T00:00:00Z"} | line) + "\n" for line in lines))
     with within(BUSY_S):
-        steps = run_status(read_run_recipe(run.root), run.root)
-        first = status_as_text(steps, run.root).splitlines()[0]
+        recipe = read_run_recipe(run.root)
+        steps = run_status(recipe, run.root)
+        first = status_as_text(steps, summarize_run(recipe, run.root, steps), run.root).splitlines()[0]
     assert first.split()[:2] == ["describe", "stopped"]
 
 

@@ -76,7 +76,11 @@ def test_what_is_complete_begun_and_not_begun_is_said_in_words_and_in_numbers(ru
         ["extend", f"stopped   3 items; to resume, type: ltgc-local run {run.root}"],
         ["draw", "waiting"],
     ]
-    numbers = json.loads(call("status", run.root, "--json").stdout)
+    whole = json.loads(call("status", run.root, "--json").stdout)
+    assert (whole["is_complete"], whole["missing"], whole["costs"]["bytes"] > 0) == (False, None, True)
+    numbers = whole["steps"]
+    costs = numbers["describe"].pop("costs")
+    assert costs["bytes"] == 2 and numbers["describe"].pop("name") == "describe"
     assert numbers["describe"] | {"rate": 0} == {
         "state": "complete", "items": 3, "total": 3, "rate": 0, "seconds": 2.5, "seconds_left": None, "peak_mib": 5,
         "problem": "", "warnings": [],
@@ -224,3 +228,29 @@ def test_control_c_ends_watching_with_one_line(run: RunDirectory) -> None:
         terminal.wait_for(r"no longer watching; the run is not affected\r\n")
         assert terminal.shown[before:].count("\n") == 1 and "Traceback" not in terminal.shown
         assert terminal.exit_code() == 0
+
+
+@pytest.mark.parametrize(
+    ("images", "code", "said"),
+    [
+        (None, 75, "waiting"),
+        (sum((200 - n) for n in (17, 10)), 0, "costs so far: 0.0 s of CPU time, "),
+        (369, 7, "finished with 4 of 373 images missing; the reasons are in "),
+    ],
+)
+def test_a_script_is_told_whether_a_run_is_complete_and_whether_images_are_missing(
+    tmp_path: Path, make_recipe: Callable[..., Recipe], images: int | None, code: int, said: str
+) -> None:
+    recipe = make_recipe("describe.tail_below=20", "extend.max_descriptions=200")  # dress has 17 images, coat has 10
+    run = RunDirectory(tmp_path / "run")
+    run.root.mkdir()
+    write_run_recipe(run.root, recipe)
+    for step in build_plan(recipe) if images is not None else ():
+        costs = {"costs": {"images": images}} if step.name == "generated" else {}
+        run.write_chunk(step.name, 0, [Json("made", 0)], FACTS | costs)
+        run.write_manifest(step.name, {}, 1, 0)
+    done = call("status", run.root, "--exit-code")
+    assert done.exit_code == code and said in done.stdout
+    assert call("status", run.root).exit_code == 0
+    whole = json.loads(call("status", run.root, "--json", "--exit-code").stdout)
+    assert (whole["is_complete"], whole["missing"]) == (code != 75, {75: None, 0: 0, 7: 4}[code])

@@ -15,7 +15,7 @@ import transformers
 from PIL import Image
 
 from ltgc_local.backends.images import shrink
-from ltgc_local.backends.protocols import NO_THINKING, Conversation, Sampling, TextOptions
+from ltgc_local.backends.protocols import NO_THINKING, Conversation, Sampling, TextOptions, TokenCount
 from ltgc_local.backends.text.quantised import load_quantised
 from ltgc_local.errors import BackendError
 from ltgc_local.model_store.limits import TooSlowError, time_limit
@@ -55,6 +55,7 @@ class TransformersChat:
 
     def _build(self, model: Any, parts: Any, options: TextOptions) -> None:
         self._model, self._parts, self._max_pixels = model, parts, options.max_pixels
+        self.tokens = TokenCount()
         getattr(parts, "tokenizer", parts).padding_side = "left"
 
     def reply(
@@ -75,9 +76,16 @@ class TransformersChat:
         def reply(rows: list[int]) -> list[str]:
             more = {"images": [[shown[i]] for i in rows]} if shown else {"add_special_tokens": False}
             inputs = self._parts(text=[texts[i] for i in rows], padding=True, return_tensors="pt", **more)
-            return generate(self._model, inputs, sampling, self._parts.batch_decode)
+            self.tokens.read += int(inputs["attention_mask"].sum())
+            return generate(self._model, inputs, sampling, self._decode)
 
         return reply_in_batches(lengths, self._model.device.type, reply)
+
+    def _decode(self, tokens: torch.Tensor, **arguments: Any) -> list[str]:
+        filler = getattr(self._parts, "tokenizer", self._parts).pad_token_id  # after the end of the shorter replies
+        self.tokens.written += tokens.numel() if filler is None else int((tokens != filler).sum())
+        texts: list[str] = self._parts.batch_decode(tokens, **arguments)
+        return texts
 
 
 @final

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ltgc_local import offline
 from ltgc_local.backends.images import shrink
-from ltgc_local.backends.protocols import NO_THINKING, Conversation, Sampling, TextOptions
+from ltgc_local.backends.protocols import NO_THINKING, Conversation, Sampling, TextOptions, TokenCount
 from ltgc_local.backends.text.transformers_models import with_image
 from ltgc_local.errors import BackendError
 from ltgc_local.model_store.files import read_json
@@ -36,6 +36,7 @@ class VllmLlm:
 
     def __init__(self, folder: Path, options: TextOptions) -> None:
         self._engine, self._max_pixels = load_engine(folder, options, **self.limits), options.max_pixels
+        self.tokens = TokenCount()
 
     def reply(
         self,
@@ -49,7 +50,7 @@ class VllmLlm:
             shown = [shrink(image.convert("RGB"), self._max_pixels) for image in images]
             parts = [{"type": "image_pil", "image_pil": image} for image in shown]
             messages = [with_image(turns, part) for turns, part in zip(conversations, parts, strict=True)]
-        return chat(self._engine, messages, sampling, schema)
+        return chat(self._engine, messages, sampling, schema, self.tokens)
 
 
 @final
@@ -121,7 +122,11 @@ def load_engine(folder: Path, options: TextOptions, **arguments: Any) -> Any:
 
 
 def chat(
-    engine: Any, messages: Sequence[list[dict[str, Any]]], sampling: Sampling, schema: dict[str, Any] | None
+    engine: Any,
+    messages: Sequence[list[dict[str, Any]]],
+    sampling: Sampling,
+    schema: dict[str, Any] | None,
+    tokens: TokenCount,
 ) -> list[str]:
     """Reply to each conversation; the engine batches them. The seed of each depends on its place in the list.
 
@@ -144,4 +149,6 @@ def chat(
         for position in range(len(messages))
     ]
     outputs = engine.chat(list(messages), parameters, use_tqdm=False, chat_template_kwargs=NO_THINKING)
+    tokens.read += sum(len(output.prompt_token_ids) for output in outputs)
+    tokens.written += sum(len(output.outputs[0].token_ids) for output in outputs)
     return [output.outputs[0].text for output in outputs]
