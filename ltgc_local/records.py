@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeVar
 
@@ -23,7 +22,7 @@ class Record:
     """Base of the records in JSON lines."""
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
+        return json.dumps(vars(self), ensure_ascii=False)  # fields in their order; no record holds another
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
@@ -154,6 +153,12 @@ class NearPair(Record):
     hash_distance: int  # of 64 bits
     cosine: float | None  # of the embeddings, if both images have one
 
+    @property
+    def nearness(self) -> tuple[bool, int, float, str, str]:
+        """What sorts pairs, the nearest first."""
+        cosine = -2.0 if self.cosine is None else self.cosine
+        return not self.equal, self.hash_distance, -cosine, self.image, self.other
+
 
 @dataclass(frozen=True)
 class Answer(Record):
@@ -180,4 +185,21 @@ class EpochMetrics(Record):
 
 def parse_records(record: type[R], lines: Iterable[str]) -> list[R]:
     """Parse JSON lines of one record type."""
-    return [record.from_dict(parse_json(line)) for line in lines if line.strip()]
+    return [record.from_dict(fields) for fields in parse_lines(lines)]
+
+
+def parse_lines(lines: Iterable[str]) -> list[Any]:
+    """Parse JSON lines, as one text, which takes half the time; blank ones are left out."""
+    found = [line for line in lines if line.strip()]
+    values: list[Any] = parse_json(f"[{','.join(found)}]")
+    if len(values) != len(found):
+        raise ValueError("a line is not one JSON value")
+    return values
+
+
+def parse_some(record: type[R], rows: Sequence[int], text: str) -> list[R]:
+    """Parse the records in some rows of a text of JSON lines."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not all(0 <= row < len(lines) for row in rows):
+        raise LookupError(f"it has {len(lines)} records, and others are asked for")
+    return parse_records(record, [lines[row] for row in rows])

@@ -72,7 +72,7 @@ class Step:
 #: Stages that every method shares.
 FINGERPRINT_ORIGINALS = StageSpec("stages.fingerprint_images:FingerprintOriginals", "chunks")
 FINGERPRINT_GENERATED = StageSpec("stages.fingerprint_images:FingerprintGenerated", "chunks")
-COMPARE_IMAGES = StageSpec("stages.compare_images:CompareImagesStage")
+COMPARE_IMAGES = StageSpec("stages.compare_images:CompareImagesStage", "chunks")
 REPORT = StageSpec("stages.report:ReportStage")
 
 

@@ -175,6 +175,7 @@ class ChunkedStage(Stage[R], Generic[R, Item]):
     """A stage whose work is cut into chunks, each of which is written, and lost, by itself.
 
     Items are numbers, strings or dataclasses of them: the chunks are planned once a step, and their plan is a file.
+    Of a step with a million items, an item is better a file and its rows (``runs.generated.ImageRows``).
     """
 
     item: ClassVar[Any]  # the type of the items

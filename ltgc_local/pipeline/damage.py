@@ -11,7 +11,8 @@ from ltgc_local.methods.base import Step
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.chunk_plan import ChunkPlan
-from ltgc_local.runs.directory import RunDirectory, number_of
+from ltgc_local.runs.complete_steps import number_of
+from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.disk import Damaged, repair
 from ltgc_local.runs.provenance import PROVENANCE, read_provenance_file
 from ltgc_local.runs.schemas import Chunk, FileFacts, Manifest

@@ -18,7 +18,8 @@ from ltgc_local.pipeline.damage import CHECKPOINT, StepDamage, look_at_provenanc
 from ltgc_local.pipeline.plan import build_plan, with_dependents
 from ltgc_local.pipeline.scheduler import Request, run_pipeline
 from ltgc_local.recipe import Recipe
-from ltgc_local.runs.directory import RunDirectory, number_of
+from ltgc_local.runs.complete_steps import number_of
+from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.disk import make_folder, writing
 from ltgc_local.runs.logs import Level
 from ltgc_local.runs.provenance import read_run_recipe

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ltgc_local.records import ClassTemplate
-from ltgc_local.reporting.method_report import Judged
+from ltgc_local.runs.judgements import Judgements
 
 
 @dataclass(frozen=True)
@@ -42,20 +46,22 @@ class ClassAcceptance:
 
 
 def count_acceptance(
-    scores: Sequence[Judged],
+    judged: Judgements,
     templates: Sequence[ClassTemplate],
     excluded: Mapping[int, int],
     class_names: Sequence[str],
     tail: Sequence[int],
 ) -> tuple[ClassAcceptance, ...]:
-    """Count the scores by class and round; classes in the order of ``tail``."""
-    num_rounds = max((score.round for score in scores), default=-1) + 1
-    drawn = Counter((score.class_id, score.round) for score in scores)
-    accepted = Counter((score.class_id, score.round) for score in scores if score.accepted)
-    thresholds = {score.class_id: score.threshold for score in scores}
+    """Count the judgements by class and round; classes in the order of ``tail``."""
+    classes, rounds = judged.keys[:, 0], judged.keys[:, 2]
+    num_rounds = int(rounds.max(initial=-1)) + 1
+    drawn = _count(judged.keys[:, [0, 2]])
+    accepted = _count(judged.keys[judged.accepted][:, [0, 2]])
+    last = dict(zip(classes.tolist(), judged.thresholds.tolist(), strict=True))
+    thresholds = {class_id: None if math.isnan(value) else value for class_id, value in last.items()}
     failed: dict[int, Counter[str]] = {class_id: Counter() for class_id in tail}
-    for score in scores:
-        failed[score.class_id].update(score.failed)
+    for (class_id, kind), number in _count(np.stack([classes, judged.failed], axis=1)).items():
+        failed[class_id].update(dict.fromkeys(judged.kinds[kind], number))
     texts = {template.class_id: (template.text, template.fallback) for template in templates}
     return tuple(
         ClassAcceptance(
@@ -69,6 +75,13 @@ def count_acceptance(
         )
         for c in tail
     )
+
+
+def _count(pairs: NDArray[np.int64]) -> Counter[tuple[int, ...]]:
+    """Count pairs (N, 2), in the order in which they first come."""
+    found, first, numbers = np.unique(pairs, axis=0, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return Counter(dict(zip(map(tuple, found[order].tolist()), numbers[order].tolist(), strict=True)))
 
 
 def sum_rounds(classes: Sequence[ClassAcceptance]) -> tuple[Round, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,12 @@ from ltgc_local.recipe import Recipe
 from ltgc_local.reporting.accuracy import ClassRow
 from ltgc_local.reporting.method_report import Judged, MethodReport
 from ltgc_local.reporting.pictures import Picture, data_address, spread, without_opening
+from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import GeneratedImage, decode_png
-from ltgc_local.runs.generated import GeneratedRow, Key, read_generated
+from ltgc_local.runs.generated import GeneratedRow, read_generated, read_rows
+from ltgc_local.runs.image_keys import Key
+from ltgc_local.runs.judgements import Judgements
+from ltgc_local.runs.row_index import RowIndex
 
 MAX_CLASSES = 24
 MAX_IMAGES = 900  # on one page: about 12 MB as thumbnails
@@ -41,16 +45,17 @@ class ClassGallery:
 
 @dataclass(frozen=True)
 class Sources:
-    """What the gallery is made from. ``scores`` is empty if nothing was assessed."""
+    """What the gallery is made from. ``judgements`` are none if nothing was assessed."""
 
     recipe: Recipe
     method: MethodReport
     attempts: int
     corpus: Corpus
-    all_rounds: Sequence[GeneratedRow]
-    generated: Sequence[GeneratedRow]  # what trains
-    scores: Mapping[Key, Judged]
-    real_texts: Mapping[str, str]  # by the real image's key
+    run: RunDirectory
+    all_rounds: RowIndex
+    generated: RowIndex  # what trains
+    judgements: Judgements
+    texts_of: Callable[[Container[str]], Mapping[str, str]]  # keys of real images -> their descriptions
 
 
 def images_per_class(recipe: Recipe, num_classes: int, attempts: int) -> int:
@@ -66,18 +71,19 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
     """Return the galleries of the tail classes with fewest training images, rarest first."""
     shown = sorted(tail, key=lambda row: (row.num_train, row.name))[:MAX_CLASSES]
     number = images_per_class(sources.recipe, len(shown), sources.attempts)
-    accepted = {
-        row.class_id: spread([drawn for drawn in sources.generated if drawn.class_id == row.class_id], number)
-        for row in shown
-    }
+    accepted = {row.class_id: _spread_of_class(sources.generated, row.class_id, number) for row in shown}
     missed = {row.class_id: _missed_at_first(sources, row.class_id) for row in shown}
     chains = {class_id: spread(found, number) for class_id, found in missed.items()}
-    needed = [drawn for rows in accepted.values() for drawn in rows]
-    needed += [drawn for found in chains.values() for chain in found for drawn in chain]
-    images = {image.key: image for image in read_generated(needed)}
+    drawn = np.array([key for found in chains.values() for chain in found for key in chain], np.int64).reshape(-1, 3)
+    rows = [row for index in accepted.values() for row in read_rows(index.items())]
+    rows += read_rows(sources.all_rounds.find(drawn).items())
+    images = {image.key: (row, image) for row, image in zip(rows, read_generated(rows), strict=True)}
+    judged = _judgements_of(sources, images)
+    real = {row.class_id: _rows_of_class(sources.corpus, row.class_id, number) for row in shown}
+    texts = sources.texts_of({sources.corpus.train.keys[place] for places in real.values() for place in places})
 
-    def pictures(rows: Sequence[GeneratedRow], class_name: str) -> tuple[Picture, ...]:
-        return tuple(_generated_picture(sources, row, images[row.key], class_name) for row in rows)
+    def pictures(keys: Sequence[Key], class_name: str) -> tuple[Picture, ...]:
+        return tuple(_generated_picture(sources, *images[key], judged.get(key), class_name) for key in keys)
 
     galleries = []
     for row in shown:
@@ -85,8 +91,8 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
         galleries.append(
             ClassGallery(
                 row,
-                _real_pictures(sources, row, number),
-                pictures(accepted[row.class_id], row.name),
+                _real_pictures(sources, row, real[row.class_id], texts),
+                pictures(list(map(tuple, accepted[row.class_id].keys.tolist())), row.name),
                 tuple(Chain(each, "accepted" if each[-1].state == "accepted" else "excluded") for each in found),
                 len(missed[row.class_id]),
             )
@@ -94,30 +100,54 @@ def build_galleries(sources: Sources, tail: Sequence[ClassRow]) -> tuple[ClassGa
     return tuple(galleries)
 
 
-def _missed_at_first(sources: Sources, class_id: int) -> list[list[GeneratedRow]]:
-    """Return the rounds of each description whose first image was not accepted."""
-    rounds: dict[int, list[GeneratedRow]] = defaultdict(list)
-    for drawn in sources.all_rounds:
-        if drawn.class_id == class_id and drawn.key in sources.scores:
-            rounds[drawn.description_id].append(drawn)
-    chains = [sorted(chain, key=lambda drawn: drawn.round) for _, chain in sorted(rounds.items())]
-    return [chain for chain in chains if not sources.scores[chain[0].key].accepted]
+def _spread_of_class(index: RowIndex, class_id: int, number: int) -> RowIndex:
+    of_class = index.of_class(class_id)
+    return of_class.take(np.array(spread(range(len(of_class)), number), np.int64))
 
 
-def _real_pictures(sources: Sources, row: ClassRow, number: int) -> tuple[Picture, ...]:
+def _rows_of_class(corpus: Corpus, class_id: int, number: int) -> list[int]:
+    return spread(np.flatnonzero(corpus.train.labels == class_id).tolist(), number)
+
+
+def _missed_at_first(sources: Sources, class_id: int) -> list[list[Key]]:
+    """Return the keys, by round, of each description whose first image was not accepted."""
+    judged = sources.judgements
+    mine = judged.keys[:, 0] == class_id
+    accepted = dict(zip(map(tuple, judged.keys[mine].tolist()), judged.accepted[mine].tolist(), strict=True))
+    rounds: dict[int, list[Key]] = defaultdict(list)
+    for key in map(tuple, sources.all_rounds.of_class(class_id).keys.tolist()):
+        if key in accepted:
+            rounds[key[1]].append(key)
+    chains = [sorted(chain) for _, chain in sorted(rounds.items())]
+    return [chain for chain in chains if not accepted[chain[0]]]
+
+
+def _judgements_of(sources: Sources, keys: Iterable[Key]) -> dict[Key, Judged]:
+    """Read the judgements of some images, of those that were judged."""
+    judged, wanted = sources.judgements, set(keys)
+    shown = np.flatnonzero(np.isin(judged.keys[:, 0], list({key[0] for key in wanted})))
+    places = [place for place in shown.tolist() if tuple(judged.keys[place].tolist()) in wanted]
+    return {
+        each.key: each for each in judged.records(sources.run, np.array(places, np.int64), sources.method.judgement)
+    }
+
+
+def _real_pictures(
+    sources: Sources, row: ClassRow, rows: Sequence[int], texts: Mapping[str, str]
+) -> tuple[Picture, ...]:
     train = sources.corpus.train
-    rows = spread(np.flatnonzero(train.labels == row.class_id).tolist(), number)
     pictures = []
     for index, image in zip(rows, train.images(rows), strict=True):
         key = train.keys[index]
-        text = sources.real_texts.get(key, "")
+        text = texts.get(key, "")
         alt = f"Real image {key} of the class {row.name}" + (f", described as: {text}" if text else "")
         pictures.append(Picture(*data_address(image), alt, without_opening(text, row.name), key))
     return tuple(pictures)
 
 
-def _generated_picture(sources: Sources, row: GeneratedRow, image: GeneratedImage, class_name: str) -> Picture:
-    judged = sources.scores.get(row.key)
+def _generated_picture(
+    sources: Sources, row: GeneratedRow, image: GeneratedImage, judged: Judged | None, class_name: str
+) -> Picture:
     caption = sources.method.describe_image(row, image.init_image or "", class_name, judged, sources.recipe)
     state = "" if judged is None else "accepted" if judged.accepted else "missed"
     return Picture(*data_address(decode_png(image.image)), caption.alt, caption.text, caption.fact, state)

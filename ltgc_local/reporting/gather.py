@@ -21,7 +21,9 @@ from ltgc_local.reporting.provenance import Evidence, Timing, judge_evidence, li
 from ltgc_local.reporting.verdict import Verdict, write_verdict
 from ltgc_local.runs.costs import add_costs
 from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.judgements import Judgements
 from ltgc_local.runs.provenance import read_provenance_file
+from ltgc_local.runs.row_index import RowIndex
 from ltgc_local.runs.schemas import Costs, Metrics, ProvenanceFile
 
 
@@ -78,28 +80,29 @@ def gather(
     arms = read_arms(metrics, recipe, method)
     groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, method.groups)
     generates = "generated" in steps
-    generated = run.generated("generated") if generates else []
-    refused = run.records("generated", "excluded", Rejected) if generates else []
+    generated = run.index("generated") if generates else RowIndex.of([], [])
+    refused = run.iterate("generated", "excluded", Rejected) if generates else ()
     excluded = Counter(rejected.class_id for rejected in refused)
-    scores = method.read_scores(run, steps)
-    num_generated = Counter(row.class_id for row in generated)
+    judgements = Judgements.read(run, method.judging_steps(steps))
+    num_generated = Counter(generated.keys[:, 0].tolist())
     classes = list_classes(corpus.class_names, counts, num_generated, excluded, arms, tail, method.name)
     tail_rows = [row for row in classes if row.is_tail]
     acceptance: tuple[ClassAcceptance, ...] = ()
     if assessment:
         templates = method.read_templates(run, steps)
         by_size = [row.class_id for row in tail_rows]
-        acceptance = count_acceptance(scores, templates, excluded, corpus.class_names, by_size)
+        acceptance = count_acceptance(judgements, templates, excluded, corpus.class_names, by_size)
     provenance = read_provenance_file(run.root)
     sources = Sources(
         recipe,
         method,
         assessment.attempts if assessment else 1,
         corpus,
-        [row for step in steps if step.endswith("draw") for row in run.generated(step)],
+        run,
+        RowIndex.joined(run.index(step) for step in steps if step.endswith("draw")),
         generated,
-        {score.key: score for score in scores},
-        method.real_texts(run, steps),
+        judgements,
+        lambda keys: method.real_texts(run, steps, keys),
     )
     manifests = {step: manifest for step in steps if (manifest := run.manifest(step)) is not None}
     return Report(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from ltgc_local.datasets import Corpus
 from ltgc_local.recipe import Recipe
-from ltgc_local.records import NearPair
+from ltgc_local.records import NearPair, parse_records
 from ltgc_local.reporting.pictures import Picture, data_address
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import decode_png
-from ltgc_local.runs.generated import GeneratedRow, read_generated
+from ltgc_local.runs.generated import read_generated, read_rows
+from ltgc_local.runs.row_index import RowIndex
 
 COMPARE = "leaks/compare"
 NAMES = {"generated": "generated", "train": "training", "test": "test"}
@@ -19,7 +23,7 @@ NAMES = {"generated": "generated", "train": "training", "test": "test"}
 
 @dataclass(frozen=True)
 class LeakCount:
-    """How many images of one group have a near duplicate in another; an entry of ``leaks/compare/counts.json``."""
+    """How many images of one group have a near duplicate in another; an entry of ``leaks/compare/counts-*.json``."""
 
     images: str
     among: str
@@ -33,6 +37,28 @@ class LeakCount:
     in_all: int
     closest_hash_distance: int | None
     closest_cosine: float | None
+
+    @property
+    def groups(self) -> tuple[str, str]:
+        return self.images, self.among
+
+    def __add__(self, other: LeakCount) -> LeakCount:
+        """Return the numbers of two parts of ``images``, each looked up among all of ``among``."""
+        distances = [each.closest_hash_distance for each in (self, other) if each.closest_hash_distance is not None]
+        cosines = [each.closest_cosine for each in (self, other) if each.closest_cosine is not None]
+        return LeakCount(
+            *self.groups,
+            self.num_images + other.num_images,
+            self.num_among,
+            self.num_embedded + other.num_embedded,
+            self.num_embedded_among,
+            self.equal + other.equal,
+            self.by_hash + other.by_hash,
+            self.by_embedding + other.by_embedding,
+            self.in_all + other.in_all,
+            min(distances, default=None),
+            max(cosines, default=None),
+        )
 
     @property
     def title(self) -> str:
@@ -68,31 +94,47 @@ class LeakGuard:
 
 
 def read_leaks(
-    run: RunDirectory, steps: Sequence[str], recipe: Recipe, corpus: Corpus, generated: Sequence[GeneratedRow]
+    run: RunDirectory, steps: Sequence[str], recipe: Recipe, corpus: Corpus, generated: RowIndex
 ) -> LeakGuard | None:
     """Read the leak guard's results; None if the recipe leaves it out."""
     if COMPARE not in steps:
         return None
-    pairs = run.records(COMPARE, "pairs", NearPair)
-    rows = {"_".join(map(str, row.key)): row for row in generated}
-    groups = []
-    for count in (LeakCount(**each) for each in run.value(COMPARE, "counts")):
-        found = [pair for pair in pairs if (pair.group, pair.other_group) == (count.images, count.among)]
-        shown = tuple(_show(pair, corpus, rows) for pair in found[: recipe.report.leak_pairs])
-        groups.append(ShownPairs(count, shown, len(found)))
-    return LeakGuard(tuple(groups))
+    counts: dict[tuple[str, str], LeakCount] = {}
+    for count in (LeakCount(**each) for part in run.values(COMPARE, "counts") for each in part):
+        known = counts.get(count.groups)
+        counts[count.groups] = count if known is None else known + count
+    found: Counter[tuple[str, str]] = Counter()
+    nearest: dict[tuple[str, str], list[NearPair]] = {groups: [] for groups in counts}
+
+    def keep(pairs: Iterable[NearPair]) -> None:
+        for pair in pairs:
+            groups = pair.group, pair.other_group
+            found[groups] += 1
+            nearest[groups].append(pair)
+        for groups, all_pairs in nearest.items():
+            nearest[groups] = sorted(all_pairs, key=lambda pair: pair.nearness)[: recipe.report.leak_pairs]
+
+    for part in run.parsed(COMPARE, "pairs", lambda text: parse_records(NearPair, text.split("\n"))):
+        keep(part)
+    return LeakGuard(
+        tuple(
+            ShownPairs(count, tuple(_show(pair, corpus, generated) for pair in nearest[groups]), found[groups])
+            for groups, count in counts.items()
+        )
+    )
 
 
-def _show(pair: NearPair, corpus: Corpus, rows: Mapping[str, GeneratedRow]) -> ShownPair:
-    left = _picture(pair.group, pair.image, pair.class_id, corpus, rows)
-    right = _picture(pair.other_group, pair.other, pair.other_class_id, corpus, rows)
+def _show(pair: NearPair, corpus: Corpus, generated: RowIndex) -> ShownPair:
+    left = _picture(pair.group, pair.image, pair.class_id, corpus, generated)
+    right = _picture(pair.other_group, pair.other, pair.other_class_id, corpus, generated)
     near = "equal" if pair.equal else f"hashes differ in {pair.hash_distance} of 64 bits"
     return ShownPair((left, right), near if pair.cosine is None else f"{near} · cosine {pair.cosine:.3f}")
 
 
-def _picture(group: str, key: str, class_id: int, corpus: Corpus, rows: Mapping[str, GeneratedRow]) -> Picture:
+def _picture(group: str, key: str, class_id: int, corpus: Corpus, generated: RowIndex) -> Picture:
     if group == "generated":
-        image = decode_png(read_generated([rows[key]])[0].image)
+        found = generated.find(np.array([[int(number) for number in key.split("_")]], np.int64))
+        image = decode_png(read_generated(read_rows(found.items()))[0].image)
     else:
         part = corpus.test if group == "test" else corpus.train
         image = part.image(list(part.keys).index(key))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
@@ -59,12 +59,14 @@ class MethodReport(Generic[RecipeT]):
     """What a method adds to the report; a method overrides what it does differently.
 
     Attributes:
+        judgement: the records of the steps that judge images.
         name: the method's name, which is also the name of its arm.
         templates: the folder of its sections' templates.
         groups: the groups of classes whose accuracies are shown.
         control_hint: what to write to get a control, for a recipe without one.
     """
 
+    judgement: type[Judged] = Score
     name: str = ""
     templates: Path = Path(__file__).parent
     groups: tuple[str, ...] = ("all", *SHOTS)
@@ -89,16 +91,16 @@ class MethodReport(Generic[RecipeT]):
         """Return how images are accepted; None if every generated image trains."""
         return None
 
-    def read_scores(self, run: RunDirectory, steps: Sequence[str]) -> list[Judged]:
-        """Return the assessment of each image of each round."""
+    def judging_steps(self, steps: Sequence[str]) -> list[str]:
+        """Return those of the steps that judged images, in order."""
         return []
 
     def read_templates(self, run: RunDirectory, steps: Sequence[str]) -> list[ClassTemplate]:
         """Return the texts that images are compared with."""
         return []
 
-    def real_texts(self, run: RunDirectory, steps: Sequence[str]) -> dict[str, str]:
-        """Return the descriptions of real images, by image key."""
+    def real_texts(self, run: RunDirectory, steps: Sequence[str], keys: Container[str]) -> dict[str, str]:
+        """Return the descriptions of the real images with these keys, by key."""
         return {}
 
     def describe_image(

@@ -3,14 +3,16 @@
 <step>/chunks/plan.jsonl    a line per chunk: its items
 <step>/chunks/plan.json     each line's place, number of items and sha256; written last, so the plan is whole
 
-A worker reads the lines of its own chunks alone, however many there are.
+A worker reads the lines of its own chunks alone, however many there are. So that the plan of a million images stays
+small, an item may stand for several: it then says how many, as ``num_items``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -51,7 +53,8 @@ class Planned:
     suffix: str = "jsonl"
 
     def write(self, path: Path) -> None:
-        path.write_bytes(b"".join(self.lines))
+        with path.open("wb") as file:
+            file.writelines(self.lines)
 
 
 @dataclass(frozen=True)
@@ -82,11 +85,11 @@ class ChunkPlan:
             ArtefactError: the plan, or a file that it names, is damaged.
         """
         try:
-            items = list(TypeAdapter(list[item]).validate_json(self._line(number), context=files))
+            items = list(_adapter(item).validate_json(self._line(number), context=files))
         except ValueError as problem:
             raise self._damage(f"chunk {number} does not fit this version ({problem})") from None
-        if len(items) != self.chunks[number].items:
-            raise self._damage(f"chunk {number} has {len(items)} items, where {self.chunks[number].items} were planned")
+        if (found := count_items(items)) != self.chunks[number].items:
+            raise self._damage(f"chunk {number} has {found} items, where {self.chunks[number].items} were planned")
         return items
 
     def _line(self, number: int) -> bytes:
@@ -107,18 +110,27 @@ class ChunkPlan:
         return Damaged(self.folder / "plan.jsonl", problem, self.mend)
 
 
+@cache
+def _adapter(item: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(list[item])
+
+
+def count_items(items: Iterable[Any]) -> int:
+    """Return how many items there are, where one may stand for several."""
+    return sum(getattr(item, "num_items", 1) for item in items)
+
+
 def write_plan(folder: Path, chunks: Sequence[Sequence[Any]], item: Any, files: StepFiles) -> None:
     """Write the plan of chunks whose items are of the type ``item``.
 
     Raises:
         ArtefactError: it cannot be written.
     """
-    adapter = TypeAdapter(list[item])
-    lines = [adapter.dump_json(list(chunk), context=files) + b"\n" for chunk in chunks]
+    lines = [_adapter(item).dump_json(list(chunk), context=files) + b"\n" for chunk in chunks]
     planned, offset = [], 0
     for line, chunk in zip(lines, chunks, strict=True):
         digest = hashlib.sha256(line).hexdigest()
-        planned.append({"offset": offset, "bytes": len(line), "items": len(chunk), "sha256": digest})
+        planned.append({"offset": offset, "bytes": len(line), "items": count_items(chunk), "sha256": digest})
         offset += len(line)
     make_folder(folder)
     write_atomically(Planned(lines), folder / "plan.jsonl")

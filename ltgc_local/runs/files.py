@@ -38,14 +38,15 @@ class Artefact(Protocol):
 
 @dataclass(frozen=True)
 class Lines:
-    """Records as JSON lines."""
+    """Records as JSON lines; they may be made while they are written."""
 
     kind: str
-    records: Sequence[Record]
+    records: Iterable[Record]
     suffix: str = "jsonl"
 
     def write(self, path: Path) -> None:
-        path.write_text("".join(record.to_json() + "\n" for record in self.records), encoding="utf-8")
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(record.to_json() + "\n" for record in self.records)
 
 
 @dataclass(frozen=True)
@@ -137,15 +138,36 @@ class Images:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds, features = _columns()
-        schema = pa.schema(kinds).with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in self.rows] for name, _ in kinds[1:]}
+        schema = image_schema()
+        columns: dict[str, list[Any]] = {name: [getattr(row, name) for row in self.rows] for name in schema.names[1:]}
         names = [f"{row.class_id}_{row.description_id}_{row.round}.png" for row in self.rows]
         columns["image"] = [{"bytes": row.image, "path": name} for row, name in zip(self.rows, names, strict=True)]
         pq.write_table(pa.table(columns, schema=schema), path)
 
 
+@dataclass(frozen=True)
+class ImageTable:
+    """Generated images as ``Images``, from a pyarrow table of its columns: no object is made of an image."""
+
+    kind: str
+    table: Any
+    suffix: str = "parquet"
+
+    def write(self, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        pq.write_table(self.table.combine_chunks(), path)
+
+
 @cache  # and not at import: benchmarks run where there is no pyarrow
+def image_schema() -> Any:
+    """Return the schema of an image shard."""
+    import pyarrow as pa
+
+    kinds, features = _columns()
+    return pa.schema(kinds).with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
 def _columns() -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     import pyarrow as pa
 

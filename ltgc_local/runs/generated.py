@@ -1,4 +1,7 @@
-"""Generated images by key or row, never all in memory: a run may have hundreds of thousands, and a step needs few."""
+"""Generated images by key or row, never all in memory: a run may have a million, and a step needs few.
+
+What is known of all images of a step is a ``RowIndex``; of the images of a chunk, a list of ``GeneratedRow``.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from PIL import Image
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.runs.arrays import read_arrays, read_parquet
-from ltgc_local.runs.chunk_plan import StepFile, StepFiles
+from ltgc_local.runs.chunk_plan import StepFiles
 from ltgc_local.runs.disk import redo_file
-from ltgc_local.runs.files import GeneratedImage, decode_png, read_images
+from ltgc_local.runs.files import GeneratedImage, decode_png, image_schema, read_images
+from ltgc_local.runs.image_keys import KEY, Key, KeyNames, Keys
+from ltgc_local.runs.row_index import FileRows, RowIndex
 
-Key = tuple[int, int, int]  # class_id, description_id, round
-KEY = ["class_id", "description_id", "round"]
-CACHED_FILES = 2
+CACHED_FILES = 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class GeneratedRow:
     description_id: int
     round: int
     description: str
-    path: StepFile
+    path: Path
     row: int
     init_image: str = ""  # key of the training image that it started from; "" for noise alone
 
@@ -41,13 +44,59 @@ class GeneratedRow:
         return self.class_id, self.description_id, self.round
 
 
-def read_rows(paths: Iterable[Path]) -> list[GeneratedRow]:
-    """Read what shards say about their images, but not the images."""
-    return [
-        GeneratedRow(**fields, path=path, row=row)
-        for path in paths
-        for row, fields in enumerate(read_parquet(path, [*KEY, "description", "init_image"]).to_pylist())
-    ]
+def read_index(files: Sequence[Path]) -> RowIndex:
+    """Read the keys of the images in files, in the order of the files."""
+    return RowIndex.of(files, [read_keys(file) for file in files])
+
+
+def read_keys(path: Path) -> Keys:
+    """Return the keys (N, 3) in a file of images."""
+    return keys_of(_typed(path, read_parquet(path, KEY)))
+
+
+def keys_of(table: Any) -> Keys:
+    """Return the keys (N, 3) of a pyarrow table of images."""
+    return np.stack([table[name].to_numpy() for name in KEY], axis=1)
+
+
+def read_rows(items: Iterable[FileRows]) -> list[GeneratedRow]:
+    """Return what the files say about some images, but not the images, in the order of their keys."""
+    found = []
+    for item in items:
+        facts = take_rows(item, [*KEY, "description", "init_image"]).to_pylist()
+        found += [GeneratedRow(**each, path=item.path, row=row) for row, each in zip(item.rows, facts, strict=True)]
+    return sorted(found, key=lambda row: row.key)
+
+
+def take_rows(item: FileRows, columns: Sequence[str]) -> Any:
+    """Return columns of some rows of a file of images, as a pyarrow table."""
+    table = _read_table(item.path, tuple(columns))
+    if not all(0 <= row < table.num_rows for row in item.rows):
+        raise ArtefactError(
+            f"{item.path}: has {table.num_rows} images, and others are asked for; {redo_file(item.path)}"
+        )
+    return _typed(item.path, table.take(item.rows))
+
+
+@lru_cache(maxsize=CACHED_FILES)
+def _read_table(path: Path, columns: tuple[str, ...]) -> Any:
+    """Read a file again only if others were read since: the next chunk often has images of the same files."""
+    return read_parquet(path, columns)
+
+
+def _typed(path: Path, table: Any) -> Any:
+    """Return a table of images with the columns' types, which a received file may not have."""
+    import pyarrow as pa
+
+    schema = image_schema()
+    try:
+        found = table.select([name for name in schema.names if name in table.column_names])
+        found = found.cast(pa.schema([schema.field(name) for name in found.column_names], schema.metadata))
+    except pa.ArrowException as problem:
+        raise ArtefactError(f"{path}: damaged ({problem}); {redo_file(path)}") from problem
+    if empty := [name for name in found.column_names if found[name].null_count]:
+        raise ArtefactError(f"{path}: damaged (an image has no {empty[0]}); {redo_file(path)}")
+    return found
 
 
 def read_generated(rows: Sequence[GeneratedRow]) -> list[GeneratedImage]:
@@ -80,22 +129,20 @@ class GeneratedSplit:
     """Generated images by row, in the order of the files; labels and keys are known without decoding. It pickles."""
 
     def __init__(self, name: str, files: Sequence[Path]) -> None:
-        self.name, self.files = name, tuple(files)
-        tables = [read_parquet(file, KEY) for file in files]
-        rows = [row for table in tables for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]
-        self.labels = np.array([class_id for class_id, _, _ in rows], dtype=np.int64)  # (N,)
-        self.keys = tuple("_".join(map(str, row)) for row in rows)
-        self._starts = np.cumsum([0, *(table.num_rows for table in tables)])
+        self.name, self._index = name, read_index(files)
+        self.files = self._index.files
+        self.labels = np.ascontiguousarray(self._index.keys[:, 0])  # (N,)
+        self.keys = KeyNames(self._index.keys)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self._index)
 
     def image(self, row: int) -> Image.Image:
         """Return one image as it was generated."""
         if not 0 <= row < len(self):
             raise IndexError(f"no generated image {row}; there are {len(self)}")
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return decode_png(_read_images(self.files[number])[row - self._starts[number]].as_py()["bytes"])
+        file = self.files[self._index.numbers[row]]
+        return decode_png(_read_images(file)[int(self._index.rows[row])].as_py()["bytes"])
 
 
 @lru_cache(maxsize=CACHED_FILES)

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 from ltgc_local.errors import ArtefactError
@@ -24,12 +25,18 @@ from ltgc_local.runs.sealed import read_sealed, write_sealed
 MEMORY = "verified.json"
 REMEMBERED_FROM = MIB  # bytes
 MAX_THREADS = 16
+MAX_BLOCK = 64  # files that a thread takes at a time: handing one over costs as much as hashing a small one
 
 Stamp = list[str | int]
 
 
 def find_damage(
-    folder: Path, wanted: Mapping[str, FileFacts], known: dict[Path, Stamp] | None = None, *, afresh: bool = False
+    folder: Path,
+    wanted: Mapping[str, FileFacts],
+    known: dict[Path, Stamp] | None = None,
+    *,
+    afresh: bool = False,
+    remembers: bool = True,
 ) -> Iterator[tuple[Path, str]]:
     """Yield each file that is not what was written, and what is wrong with it.
 
@@ -37,12 +44,13 @@ def find_damage(
         wanted: name in the folder -> size and digest when it was written.
         known: files of any size that this process found whole; added to.
         afresh: hash all files, whatever is remembered.
+        remembers: use ``verified.json``; for a few files of many, reading and writing it costs more than hashing them.
 
     Raises:
         ArtefactError: a file cannot be read, which is not damage.
     """
     known = {} if known is None else known
-    memory = {} if afresh else _read_memory(folder)
+    memory = _read_memory(folder) if remembers and not afresh else {}
     found: dict[str, Stamp] = {}
 
     def look(name: str) -> str:
@@ -67,9 +75,15 @@ def find_damage(
             found[name] = stamp
         return ""
 
-    with ThreadPoolExecutor(min(MAX_THREADS, num_cpus()), thread_name_prefix="verify") as pool:
-        problems = list(pool.map(look, wanted))
-    if found or (afresh and (folder / MEMORY).exists()):
+    if len(wanted) < 2:
+        problems = list(map(look, wanted))
+    else:
+        threads, names = min(MAX_THREADS, num_cpus()), list(wanted)
+        size = min(MAX_BLOCK, -(-len(names) // (4 * threads)))
+        blocks = (names[start : start + size] for start in range(0, len(names), size))
+        with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
+            problems = list(chain.from_iterable(pool.map(lambda block: list(map(look, block)), blocks)))
+    if remembers and (found or (afresh and (folder / MEMORY).exists())):
         _write_memory(folder, memory | found)  # afresh, without what was remembered: a file may be damaged by now
     yield from ((folder / name, problem) for name, problem in zip(wanted, problems, strict=True) if problem)
 

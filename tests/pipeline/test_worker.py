@@ -57,10 +57,7 @@ def test_workers_share_the_chunks_by_number(root: Path, drawn: RunDirectory) -> 
     assert drawn.num_chunks("generated") == 1
 
 
-LINE = (
-    '[{"row":{"class_id":1,"description_id":0,"round":0,"description":"text","path":"draw/images-00000.parquet",'
-    '"row":ROW,"init_image":""},"cosine":null,"reason":""}]\n'
-)
+LINE = '[{"path":"draw/images-00000.parquet","rows":[ROW],"cosines":[null],"reasons":[""]}]\n'
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.datasets.groups import tail_classes
 from ltgc_local.evaluation.duplicates import perceptual_hashes, pixel_digests
 from ltgc_local.image_decoding import Decoded
-from ltgc_local.methods.ltgc.stages.collect import choose
 from ltgc_local.methods.stages.compare_images import ImageGroup, compare
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe, class_of
@@ -133,12 +132,11 @@ def make_group(name: str, images: Sequence[tuple[str, int, Image.Image]]) -> Ima
     bits = np.unpackbits(hashes.astype(">u8").view(np.uint8).reshape(-1, 8), axis=1)  # (N, 64)
     return ImageGroup(
         name,
-        [key for key, _, _ in images],
-        np.array([class_id for _, class_id, _ in images], dtype=np.int64),
         pixel_digests(pictures),
         hashes,
         np.arange(len(images)),
-        (bits.astype(np.float32) * 2 - 1) / 8,
+        [(bits.astype(np.float32) * 2 - 1) / 8],
+        lambda rows: [images[row][:2] for row in rows.tolist()],
     )
 
 
@@ -175,7 +173,8 @@ class RunWriter:
                 self.write_round(number)
         is_judged = self.recipe.assess.enabled
         by_key = {image.key: image for image in self.drawn}
-        last = choose(self.drawn)
+        by_round = sorted(self.drawn, key=lambda image: image.key)
+        last = list({image.key[:2]: image for image in by_round}.values())
         trains = {row.key for row in last if not is_judged or self.scores[row.key].accepted}
         accepted = [by_key[row.key] for row in last if row.key in trains]
         excluded = [

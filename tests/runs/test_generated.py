@@ -31,7 +31,7 @@ def test_rows_go_on_from_file_to_file(files: list[Path]) -> None:
     split = GeneratedSplit("generated", files)
     assert (len(split), split.name, split.files) == (5, "generated", tuple(files))
     assert split.labels.tolist() == [0, 1, 0, 1, 0]
-    assert split.keys == ("0_0_1", "1_1_1", "0_2_1", "1_3_1", "0_4_1")
+    assert tuple(split.keys) == ("0_0_1", "1_1_1", "0_2_1", "1_3_1", "0_4_1")
     assert [split.image(row).getpixel((0, 0)) for row in (4, 0, 2, 1, 3)] == [4, 0, 2, 1, 3]
 
 

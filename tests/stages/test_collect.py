@@ -13,14 +13,14 @@ from PIL import Image
 
 from ltgc_local.methods.ltgc.stages.collect import choose
 from ltgc_local.records import Rejected, Score
-from ltgc_local.runs.files import GeneratedImage, Images, Lines, encode_png
-from ltgc_local.runs.generated import GeneratedRow
+from ltgc_local.runs.files import GeneratedImage, Images, ImageTable, Lines, encode_png
+from ltgc_local.runs.row_index import RowIndex
 
 PNG = encode_png(Image.new("L", (4, 4), 7))
 
 
-def row(class_id: int, description_id: int, round_: int = 0) -> GeneratedRow:
-    return GeneratedRow(class_id, description_id, round_, f"text {round_}", Path("images.parquet"), 0)
+def index(*keys: tuple[int, int, int]) -> RowIndex:
+    return RowIndex.of([Path("images.parquet")], [np.array(keys, np.int64).reshape(-1, 3)])
 
 
 def generated(class_id: int, description_id: int, round_: int = 0, png: bytes = PNG) -> GeneratedImage:
@@ -33,15 +33,16 @@ def scored(class_id: int, description_id: int, round_: int, accepted: bool, valu
 
 
 def test_of_a_refined_description_only_the_last_image_counts() -> None:
-    assert choose([row(1, 0, 2), row(1, 0, 0), row(1, 0, 1)]) == [row(1, 0, 2)]
+    last = choose(index((1, 0, 2), (1, 0, 0), (1, 0, 1)))
+    assert (last.keys.tolist(), last.rows.tolist()) == ([[1, 0, 2]], [0])
 
 
 def test_every_description_is_chosen_once_in_whatever_order_its_images_come() -> None:
-    rows = [row(c, d, r) for c in (0, 2, 10) for d in (0, 9, 10) for r in range(1 + (c + d) % 3)]
-    last = choose(rows)
-    assert [each.key[:2] for each in last] == [(c, d) for c in (0, 2, 10) for d in (0, 9, 10)]
-    assert [each.round for each in last] == [(c + d) % 3 for c in (0, 2, 10) for d in (0, 9, 10)]
-    assert choose(rows[::-1]) == last
+    keys = [(c, d, r) for c in (0, 2, 10) for d in (0, 9, 10) for r in range(1 + (c + d) % 3)]
+    last = choose(index(*keys))
+    assert last.keys.tolist() == [[c, d, (c + d) % 3] for c in (0, 2, 10) for d in (0, 9, 10)]
+    assert choose(index(*keys[::-1])).keys.tolist() == last.keys.tolist()
+    assert len(choose(index())) == 0
 
 
 def run_stage(stage: Any) -> list[list[Any]]:
@@ -64,7 +65,7 @@ def test_the_stage_writes_shards_that_are_read_back_as_one(
     scores = [scored(1, i, 0, True, 0.5 + i / 8) for i in range(num_images)]
     write_step(stage.run, "assess/0/detect", Lines("scores", scores))
     made = run_stage(stage)
-    assert [len(a.rows) for artefacts in made for a in artefacts if isinstance(a, Images)] == sizes
+    assert [len(a.table) for artefacts in made for a in artefacts if isinstance(a, ImageTable)] == sizes
     back = stage.run.images("generated")
     assert [(image.key, image.score) for image in back] == [((1, i, 0), 0.5 + i / 8) for i in range(num_images)]
     assert all(image.image == PNG and image.init_image == "train/7" for image in back)
@@ -125,7 +126,7 @@ def test_memory_holds_a_shard_however_many_images_there_are(make_stage: Any, wri
     tracemalloc.start()
     for chunk in stage.chunks():
         artefacts = stage.make_chunk(chunk)
-        assert sum(len(a.rows) for a in artefacts if isinstance(a, Images)) == 8
+        assert sum(len(a.table) for a in artefacts if isinstance(a, ImageTable)) == 8
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * 8 * len(png)  # two shards, and what Python and Parquet copy on the way; all are 20

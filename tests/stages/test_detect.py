@@ -18,7 +18,7 @@ from ltgc_local.methods.ltgc.stages import detect
 from ltgc_local.pipeline.worker import do_work
 from ltgc_local.records import ClassTemplate, Description
 from ltgc_local.runs.files import GeneratedImage, Images, Json, Lines, decode_png, encode_png
-from ltgc_local.runs.generated import read_features
+from ltgc_local.runs.generated import read_features, read_rows
 from tests.stages.rebuilt import rebuilt
 
 
@@ -50,7 +50,7 @@ def test_the_stage_scores_every_image_of_a_class_with_the_miniature_clip(
     )
     rows = {row.key: row for row in prepare(stage, write_step)}
     chunks = stage.chunks()
-    assert [[image.key for image in chunk] for chunk in chunks] == [
+    assert [[row.key for row in read_rows(chunk)] for chunk in chunks] == [
         [(1, 3, 0), (1, 4, 0), (1, 5, 0)],
         [(4, 0, 0), (4, 1, 0), (4, 2, 0)],
     ]
@@ -212,7 +212,7 @@ def test_features_that_are_missing_or_another_images_are_an_error(make_stage: An
     with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: its sha256 .* ltgc-local repair"):
         stage.make_chunk(chunk)
     with pytest.raises(ArtefactError, match=r"no features of its image \(4, \d, 0\) are next to it"):
-        read_features(chunk, Unchecked())
+        read_features(read_rows(chunk), Unchecked())
     last.unlink()
     with pytest.raises(ArtefactError, match=r"features-00002\.safetensors: damaged: not there; .* ltgc-local repair"):
         stage.make_chunk(chunk)
@@ -242,4 +242,4 @@ def test_a_clip_that_does_not_fit_next_to_the_text_to_image_model_says_what_to_t
     stage = make_stage("draw", "draw.size_px=32", "draw.steps=1", "draw.clip_features=true")
     stage = rebuilt(stage, clip=FullClip())
     with pytest.raises(BackendError, match=r"type --set draw\.clip_features=false"):
-        stage.make_chunk([Description(1, 0, 0, "A photo of the class bag.", "extended")])
+        stage.draw([Description(1, 0, 0, "A photo of the class bag.", "extended")])

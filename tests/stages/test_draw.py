@@ -80,13 +80,15 @@ def test_existing_descriptions_get_no_image_and_the_rest_come_by_key(make_stage:
     found = [described(9), described(0, "existing"), described(7), described(8), described(7, class_id=0)]
     write_step(stage.run, "extend", Lines("descriptions", found))
     chunks = stage.chunks()
-    assert [[d.key for d in chunk] for chunk in chunks] == [[(0, 7, 0), (1, 7, 0), (1, 8, 0)], [(1, 9, 0)]]
+    assert [[item.rows for item in chunk] for chunk in chunks] == [[(4, 2, 3)], [(0,)]]
+    made = [[row.key for row in artefact.rows] for chunk in chunks for artefact in stage.make_chunk(chunk)]
+    assert made == [[(0, 7, 0), (1, 7, 0), (1, 8, 0)], [(1, 9, 0)]]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_an_image_has_its_own_seed_whatever_the_batch(make_stage: Any, batch_size: int) -> None:
     stage = make_stage("draw", *SIZES, f"draw.batch_size={batch_size}", model=NoiseT2i())
-    (artefact,) = stage.make_chunk([described(i) for i in range(5)])
+    (artefact,) = stage.draw([described(i) for i in range(5)])
     rows = artefact.rows
     assert [row.seed for row in rows] == [item_seed(0, "draw", 1, i, 0) for i in range(5)]
     for row in rows:
@@ -98,7 +100,7 @@ def test_an_image_has_its_own_seed_whatever_the_batch(make_stage: Any, batch_siz
 def test_a_flat_image_is_generated_again_with_another_seed_that_is_recorded(make_stage: Any, num_flat: int) -> None:
     model = NoiseT2i(num_flat)
     stage = make_stage("draw", *SIZES, model=model)
-    (artefact,) = stage.make_chunk([described(3)])
+    (artefact,) = stage.draw([described(3)])
     assert len(model.calls) == num_flat + 1
     assert len({seed for _, seed in model.calls}) == num_flat + 1
     assert artefact.rows[0].seed == model.calls[-1][1]
@@ -109,7 +111,7 @@ def test_a_description_that_is_always_flat_says_what_to_type(make_stage: Any) ->
     model = NoiseT2i(99)
     stage = make_stage("draw", *SIZES, model=model)
     with pytest.raises(BackendError, match=r"draw: 3 images of .* one flat colour: .* --set models\.dtype=bfloat16"):
-        stage.make_chunk([described(3)])
+        stage.draw([described(3)])
     assert len(model.calls) == 3
 
 
@@ -121,7 +123,7 @@ def test_img2img_starts_from_training_images_of_the_class_that_are_recorded(make
     model = NoiseT2i()
     stage = make_stage("draw", *IMG2IMG, f"draw.batch_size={batch_size}", model=model)
     wanted = [described(i, class_id=c) for c in (1, 4) for i in range(6)]
-    (artefact,) = stage.make_chunk(wanted)
+    (artefact,) = stage.draw(wanted)
     train = stage.corpus.train
     rows = {key: row for row, key in enumerate(train.keys)}
     sources = [rows[image.init_image] for image in artefact.rows]
@@ -141,7 +143,7 @@ def test_every_round_may_start_from_another_image(make_stage: Any) -> None:
 def test_without_img2img_no_image_is_read_and_none_recorded(make_stage: Any) -> None:
     model = NoiseT2i()
     stage = make_stage("draw", *SIZES, model=model)
-    (artefact,) = stage.make_chunk([described(0)])
+    (artefact,) = stage.draw([described(0)])
     assert (artefact.rows[0].init_image, model.sources) == ("", [])
 
 
@@ -170,7 +172,7 @@ def test_a_class_without_training_images_starts_from_noise_and_the_log_says_so(
 def test_a_flat_image_is_started_again_from_another_one(make_stage: Any) -> None:
     model = NoiseT2i(num_flat=1)
     stage = make_stage("draw", *IMG2IMG, model=model)
-    (artefact,) = stage.make_chunk([described(3)])
+    (artefact,) = stage.draw([described(3)])
     row = stage.source_row(described(3), attempt=1)
     assert row is not None and row != stage.source_row(described(3))
     assert artefact.rows[0].init_image == stage.corpus.train.keys[row]
@@ -184,7 +186,7 @@ def test_img2img_by_the_miniature_is_the_same_in_every_batch_and_nearer_the_sour
 
     def pixels(*overrides: str) -> tuple[list[np.ndarray], list[str]]:
         stage = make_stage("draw", *small, *overrides)
-        (artefact,) = stage.make_chunk(wanted)
+        (artefact,) = stage.draw(wanted)
         images = [np.asarray(decode_png(row.image), dtype=int) for row in artefact.rows]
         return images, [row.init_image for row in artefact.rows]
 
@@ -210,7 +212,7 @@ def test_a_recipe_that_asks_for_the_tiny_decoder_8_bit_and_fp8_draws_with_them(m
     (tmp_path / "cards/miniature-sdxl.md").write_text(card, encoding="utf-8")
     asked = ("draw.size_px=32", "draw.steps=2", "draw.decoder=tiny", "models.text_encoders=8bit", "models.unet=fp8")
     stage = make_stage("draw", f"models.cards={tmp_path / 'cards'}", *asked)
-    (artefact,) = stage.make_chunk([described(0), described(1)])
+    (artefact,) = stage.draw([described(0), described(1)])
     assert len(artefact.rows) == 2
     assert type(stage.model._vae._decoder).__name__ == "AutoencoderTiny"
     for part, kind in (("text_encoder", "Linear8bitLt"), ("unet", "Fp8Linear")):

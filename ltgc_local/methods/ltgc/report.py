@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,16 @@ class LtgcReport(MethodReport[LtgcRecipe]):
         )
         return Assessment(text, settings.attempts, "refined and generated again")
 
-    def read_scores(self, run: RunDirectory, steps: Sequence[str]) -> list[Judged]:
-        return [score for step in steps if step.endswith("detect") for score in run.records(step, "scores", Score)]
+    def judging_steps(self, steps: Sequence[str]) -> list[str]:
+        return [step for step in steps if step.endswith("detect")]
 
     def read_templates(self, run: RunDirectory, steps: Sequence[str]) -> list[ClassTemplate]:
         step = "assess/template"
         return run.records(step, "templates", ClassTemplate) if step in steps else []
 
-    def real_texts(self, run: RunDirectory, steps: Sequence[str]) -> dict[str, str]:
-        found = run.records("describe", "descriptions", Description) if "describe" in steps else []
-        return {description.image_key: description.text for description in found}
+    def real_texts(self, run: RunDirectory, steps: Sequence[str], keys: Container[str]) -> dict[str, str]:
+        found = run.iterate("describe", "descriptions", Description) if "describe" in steps else ()
+        return {description.image_key: description.text for description in found if description.image_key in keys}
 
     def describe_image(
         self, row: GeneratedRow, made_from: str, class_name: str, judged: Judged | None, recipe: LtgcRecipe

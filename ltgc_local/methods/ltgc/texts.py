@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,14 +34,15 @@ def read_class_texts(
     asked, and the lines that were rejected or, with their percentage of all lines, not in the template.
     """
     summary = {name: counted for chunk in run.values("extend", "summary") for name, counted in chunk.items()}
-    rejected: defaultdict[int, list[str]] = defaultdict(list)
-    for record in run.records("extend", "rejected", Rejected):
-        rejected[record.class_id].append(record.reason)
+    rejected: Counter[tuple[int, bool]] = Counter(
+        (record.class_id, is_unparsable(record.reason)) for record in run.iterate("extend", "rejected", Rejected)
+    )
     rows = []
     for class_id in sorted(tail, key=lambda c: (-class_counts[c], class_names[c])):
-        name, reasons = class_names[class_id], rejected[class_id]
+        name, num_unparsable = class_names[class_id], rejected[class_id, True]
+        num_rejected = num_unparsable + rejected[class_id, False]
         counted = summary.get(name, {"existing": 0, "extended": 0, "missing": 0, "asks": 0})
-        num_lines, num_unparsable = counted["extended"] + len(reasons), sum(map(is_unparsable, reasons))
+        num_lines = counted["extended"] + num_rejected
         rows.append(
             {
                 "class_id": class_id,
@@ -50,7 +51,7 @@ def read_class_texts(
                 "num_wanted": counted["extended"] + counted["missing"],
                 "num_extended": counted["extended"],
                 "num_asks": counted["asks"],
-                "num_rejected": len(reasons),
+                "num_rejected": num_rejected,
                 "num_unparsable": num_unparsable,
                 "unparsable_share": 100 * num_unparsable / num_lines if num_lines else None,
             }
@@ -64,7 +65,7 @@ def count_reasons(run: RunDirectory, steps: Sequence[str]) -> list[dict[str, Any
     for step in steps:
         stage = step.rpartition("/")[2]
         if stage in counts:
-            counts[stage].update(r.reason for r in run.records(step, "rejected", Rejected))
+            counts[stage].update(r.reason for r in run.iterate(step, "rejected", Rejected))
     return [
         {"stage": stage, "text": text, "count": count, "unparsable": is_unparsable(text)}
         for stage, found in counts.items()

@@ -6,7 +6,7 @@ Test images are looked at only to compare them; nothing that is trained reads wh
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -20,41 +20,53 @@ from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.duplicates import perceptual_hashes, pixel_digests
 from ltgc_local.methods.stage import ChunkedStage, split
 from ltgc_local.prefetch import map_batches
+from ltgc_local.runs.arrays import count_rows
 from ltgc_local.runs.chunk_plan import StepFile
 from ltgc_local.runs.files import Artefact, Tensors, decode_png, read_images
-from ltgc_local.runs.generated import read_rows
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class ImagePlace:
-    """One image: a row of the split ``train`` or ``test``, or of a file of generated images."""
+class ImageSpan:
+    """Images next to each other: rows of the split ``train`` or ``test``, or of a file of generated images.
+
+    Attributes:
+        end: the row after the last.
+        embedded: the rows whose images are embedded; None for all.
+    """
 
     group: str
-    row: int
     path: StepFile | None
-    embed: bool
+    start: int
+    end: int
+    embedded: tuple[int, ...] | None = None
+
+    @property
+    def num_items(self) -> int:
+        return self.end - self.start
 
 
-class FingerprintStage(ChunkedStage[Any, ImagePlace]):
-    """Fingerprints images wherever they are; the subclasses say which."""
+class FingerprintStage(ChunkedStage[Any, ImageSpan]):
+    """Fingerprints images wherever they are; the subclasses say which. A chunk is one span."""
 
-    def make_chunk(self, chunk: Sequence[ImagePlace]) -> list[Artefact]:
-        group, path = chunk[0].group, chunk[0].path
+    def make_chunk(self, chunk: Sequence[ImageSpan]) -> list[Artefact]:
+        (span,) = chunk
+        group, path = span.group, span.path
         drawn = read_images([path]) if path is not None else []
         part = self.corpus.test if group == "test" else self.corpus.train
         model: ClipModel = self.model
+        places = range(len(drawn) if path is not None else len(part))[span.start : span.end]
+        is_embedded = set(places if span.embedded is None else span.embedded)
 
-        def look_at(block: Sequence[ImagePlace]) -> tuple[Array, Array, list[Array]]:
-            rows = [place.row for place in block]
-            images = [decode_png(drawn[row].image) for row in rows] if drawn else part.images(rows)
-            chosen = [image for image, place in zip(images, block, strict=True) if place.embed]
+        def look_at(block: Sequence[int]) -> tuple[Array, Array, list[Array]]:
+            images = [decode_png(drawn[row].image) for row in block] if drawn else part.images(block)
+            chosen = [image for image, row in zip(images, block, strict=True) if row in is_embedded]
             return pixel_digests(images), perceptual_hashes(images), [to_pixels(chosen, model.resize)] if chosen else []
 
         digests, hashes, embeddings = [], [], []
         with closing(
-            map_batches(look_at, split(chunk, self.recipe.leaks.batch_size), self.decode_threads, model.device)
+            map_batches(look_at, split(places, self.recipe.leaks.batch_size), self.decode_threads, model.device)
         ) as batches:
             for blocks in batches:
                 digests += [digest for digest, _, _ in blocks]
@@ -65,7 +77,7 @@ class FingerprintStage(ChunkedStage[Any, ImagePlace]):
         tensors = {
             "digest": torch.from_numpy(np.concatenate(digests)),  # (N, 16) uint8
             "hash": torch.from_numpy(np.concatenate(hashes).view(np.int64)),  # (N,)
-            "is_embedded": torch.tensor([place.embed for place in chunk]),  # (N,) bool
+            "is_embedded": torch.tensor([row in is_embedded for row in places]),  # (N,) bool
         }
         if embeddings:
             tensors["embedding"] = torch.cat(embeddings)  # (M, D) float16, of those that are embedded
@@ -75,22 +87,25 @@ class FingerprintStage(ChunkedStage[Any, ImagePlace]):
 class FingerprintOriginals(FingerprintStage):
     """Fingerprints training and test images; of many a seeded sample is embedded."""
 
-    def chunks(self) -> list[Sequence[ImagePlace]]:
+    def chunks(self) -> list[Sequence[ImageSpan]]:
         settings = self.recipe.leaks
-        chunks: list[Sequence[ImagePlace]] = []
+        chunks: list[Sequence[ImageSpan]] = []
         for part in (self.corpus.train, self.corpus.test):
-            sample: Container[int] = range(len(part))
+            sample: Array | None = None
             if settings.max_embedded is not None and len(part) > settings.max_embedded:
                 rng = np.random.default_rng(self.seed("leaks", part.name))
-                sample = set(rng.choice(len(part), settings.max_embedded, replace=False).tolist())
-            places = [ImagePlace(part.name, row, None, row in sample) for row in range(len(part))]
-            chunks += split(places, settings.shard_size)
+                sample = np.sort(rng.choice(len(part), settings.max_embedded, replace=False))
+            for rows in split(range(len(part)), settings.shard_size):
+                start, end = rows[0], rows[-1] + 1
+                chosen = None if sample is None else sample[slice(*np.searchsorted(sample, [start, end]))]
+                embedded = None if chosen is None else tuple(chosen.tolist())
+                chunks.append([ImageSpan(part.name, None, start, end, embedded)])
         return chunks
 
 
 class FingerprintGenerated(FingerprintStage):
     """Fingerprints generated images, a file of them at a time."""
 
-    def chunks(self) -> list[Sequence[ImagePlace]]:
+    def chunks(self) -> list[Sequence[ImageSpan]]:
         paths = self.run.files(self.input("generated"), "images")
-        return [[ImagePlace("generated", row, path, True) for row in range(len(read_rows([path])))] for path in paths]
+        return [[ImageSpan("generated", path, 0, count_rows(path))] for path in paths]

@@ -23,6 +23,7 @@ DISTILL = "kmdn/distill"
 class TgnReport(MethodReport[TgnRecipe]):
     """TGN's words and sections, including those of its diffusion variant."""
 
+    judgement = Acceptance
     name = "tgn"
     templates = Path(__file__).parent
     groups = ("all", "head", "tail", *SHOTS)
@@ -62,9 +63,8 @@ class TgnReport(MethodReport[TgnRecipe]):
         )
         return Assessment(text, recipe.diffusion.attempts, "generated again")
 
-    def read_scores(self, run: RunDirectory, steps: Sequence[str]) -> list[Judged]:
-        accepts = [step for step in steps if step.endswith("/accept")]
-        return [score for step in accepts for score in run.records(step, "scores", Acceptance)]
+    def judging_steps(self, steps: Sequence[str]) -> list[str]:
+        return [step for step in steps if step.endswith("/accept")]
 
     def describe_image(
         self, row: GeneratedRow, made_from: str, class_name: str, judged: Judged | None, recipe: TgnRecipe

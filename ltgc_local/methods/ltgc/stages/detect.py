@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,26 +26,27 @@ from ltgc_local.prefetch import map_batches, prefetch
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.records import ClassTemplate
 from ltgc_local.runs.files import Artefact, GeneratedImage, Json, Lines, decode_png
-from ltgc_local.runs.generated import GeneratedRow, read_features, read_generated
+from ltgc_local.runs.generated import GeneratedRow, read_features, read_generated, read_rows
+from ltgc_local.runs.row_index import FileRows
 
 log = logging.getLogger(__name__)
 
 
-class DetectStage(ChunkedStage[LtgcRecipe, GeneratedRow]):
+class DetectStage(ChunkedStage[LtgcRecipe, FileRows]):
     """Scores the generated images of one class per chunk, because thresholds are set per class."""
 
-    def chunks(self) -> list[Sequence[GeneratedRow]]:
-        rows = self.run.generated(self.input("images"))
-        return [list(of_class) for _, of_class in groupby(rows, key=lambda row: row.class_id)]
+    def chunks(self) -> list[Sequence[FileRows]]:
+        return [of_class.items() for of_class in self.run.index(self.input("images")).by_class()]
 
-    def make_chunk(self, chunk: Sequence[GeneratedRow]) -> list[Artefact]:
-        class_id, settings = chunk[0].class_id, self.recipe.assess
-        real, generated = self._cosines(class_id, chunk)
+    def make_chunk(self, chunk: Sequence[FileRows]) -> list[Artefact]:
+        rows = read_rows(chunk)
+        class_id, settings = rows[0].class_id, self.recipe.assess
+        real, generated = self._cosines(class_id, rows)
         own = np.sort(real[~np.isnan(real)])
         if len(real) and not len(own):
             raise _overflow("image")
         scorer = ClassScorer(settings, class_id, own)
-        scores = [scorer.score(row.key, cosines) for row, cosines in zip(chunk, generated, strict=True)]
+        scores = [scorer.score(row.key, cosines) for row, cosines in zip(rows, generated, strict=True)]
         name = self.corpus.class_names[class_id]
         if "percentile" in settings.scorer and not len(own):
             log.warning(
@@ -81,7 +82,7 @@ class DetectStage(ChunkedStage[LtgcRecipe, GeneratedRow]):
             raise _overflow("text")
         return features
 
-    def _cosines(self, class_id: int, chunk: Sequence[GeneratedRow]) -> tuple[Array, Array]:
+    def _cosines(self, class_id: int, rows: Sequence[GeneratedRow]) -> tuple[Array, Array]:
         """Return the cosines of a class's real images with its text (n_y,), and of its generated ones with all (N, C).
 
         Images are decoded and resized in threads, while a GPU encodes the previous ones. Generated images that were
@@ -98,7 +99,7 @@ class DetectStage(ChunkedStage[LtgcRecipe, GeneratedRow]):
             return to_pixels(images, model.resize)
 
         of_real, of_generated = [np.empty(0)], [np.empty((0, len(texts)))]
-        to_read = [] if are_encoded else split(chunk, size)
+        to_read = [] if are_encoded else split(rows, size)
         with (
             closing(prefetch(read_generated, to_read, workers=1, ahead=1)) as generated,
             closing(map_batches(pixels, chain(real, generated), self.decode_threads, model.device)) as decoded,
@@ -111,8 +112,8 @@ class DetectStage(ChunkedStage[LtgcRecipe, GeneratedRow]):
                     of_generated.append(features @ texts.T)
                     self.progress.advance(len(features))
         if are_encoded:
-            of_generated.append(read_features(chunk, self.run) @ texts.T)
-            self.progress.advance(len(chunk))
+            of_generated.append(read_features(rows, self.run) @ texts.T)
+            self.progress.advance(len(rows))
         return np.concatenate(of_real), np.concatenate(of_generated)
 
 

@@ -11,6 +11,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
@@ -25,8 +26,10 @@ from ltgc_local.errors import BackendError
 from ltgc_local.methods.stage import ChunkedStage, Stage, split
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.recipe.generation import Draw
-from ltgc_local.records import Description
+from ltgc_local.records import Description, parse_lines, parse_some
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Tensors, encode_png
+from ltgc_local.runs.image_keys import KEY, Keys
+from ltgc_local.runs.row_index import FileRows, RowIndex
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -78,23 +81,29 @@ class GeneratingStage(Stage, Generic[Item, Made]):
         return [made[place].result() for place in range(len(items))]
 
 
-class DrawStage(ChunkedStage[LtgcRecipe, Description], GeneratingStage[Description, Encoded]):
-    """Generates one image per description."""
+class DrawStage(ChunkedStage[LtgcRecipe, FileRows], GeneratingStage[Description, Encoded]):
+    """Generates one image per description; a chunk's items are the places of its descriptions."""
 
-    def chunks(self) -> list[Sequence[Description]]:
+    def chunks(self) -> list[Sequence[FileRows]]:
         """Return the descriptions to draw: not the existing ones, which already have a real image."""
-        found = self.run.records(self.input("descriptions"), "descriptions", Description)
-        wanted = sorted((d for d in found if d.source != "existing"), key=lambda d: d.key)
+        files = self.run.files(self.input("descriptions"), "descriptions")
+        found = [self.run.parse_file(path, _read_keys) for path in files]
+        wanted = RowIndex.of(files, [keys for keys, _ in found], [rows for _, rows in found]).sorted()
         if self.recipe.draw.img2img_strength is not None:
             with_images = set(self.corpus.train.labels.tolist())
-            for class_id in sorted({d.class_id for d in wanted} - with_images):
+            for class_id in sorted(set(np.unique(wanted.keys[:, 0]).tolist()) - with_images):
                 name = self.corpus.class_names[class_id]
                 log.warning(
                     "draw: class %r has no training image to start from; its images start from noise alone", name
                 )
-        return split(wanted, self.recipe.draw.shard_size)
+        return [part.items() for part in wanted.parts(self.recipe.draw.shard_size)]
 
-    def make_chunk(self, chunk: Sequence[Description]) -> list[Artefact]:
+    def make_chunk(self, chunk: Sequence[FileRows]) -> list[Artefact]:
+        found = [self.run.parse_file(item.path, partial(parse_some, Description, item.rows)) for item in chunk]
+        return self.draw(sorted((each for part in found for each in part), key=lambda each: each.key))
+
+    def draw(self, chunk: Sequence[Description]) -> list[Artefact]:
+        """Generate the images of some descriptions."""
         clip: ClipModel | None = self.co_resident_model  # loaded here, and not by several threads at once
         made = self.generate(chunk, draw_settings(self.recipe.draw))
         images = Images("images", [image for image, _ in made])
@@ -141,6 +150,14 @@ class DrawStage(ChunkedStage[LtgcRecipe, Description], GeneratingStage[Descripti
                 "draw.clip_features=false, or lower assess.batch_size"
             ) from problem
         return Tensors("features", {"keys": torch.tensor([row.key for row, _ in made]), "features": features})
+
+
+def _read_keys(text: str) -> tuple[Keys, np.ndarray]:
+    """Return the keys (N, 3) of the descriptions in a file that are to be drawn, and their rows (N,)."""
+    found = parse_lines(text.split("\n"))
+    rows = [row for row, each in enumerate(found) if each["source"] != "existing"]
+    keys = [[found[row][name] for name in KEY] for row in rows]
+    return np.array(keys, np.int64).reshape(-1, 3), np.array(rows, np.int64)
 
 
 def draw_settings(asked: Draw) -> DrawSettings:

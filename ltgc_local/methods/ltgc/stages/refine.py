@@ -9,10 +9,21 @@ from ltgc_local.backends.protocols import ChatModel, Sampling
 from ltgc_local.methods.ltgc.prompts import fill_refine
 from ltgc_local.methods.ltgc.replies.structured import DESCRIPTION_SCHEMA
 from ltgc_local.methods.ltgc.stages.asking import ReplyReader, ask
-from ltgc_local.methods.stage import ChunkedStage, split
+from ltgc_local.methods.stage import ChunkedStage
 from ltgc_local.recipe import LtgcRecipe
-from ltgc_local.records import Description, Score
+from ltgc_local.records import Description
 from ltgc_local.runs.files import Artefact, Lines
+from ltgc_local.runs.generated import read_rows
+from ltgc_local.runs.image_keys import by_key
+from ltgc_local.runs.judgements import Judgements
+from ltgc_local.runs.row_index import FileRows
+
+
+@dataclass(frozen=True)
+class MissedRows(FileRows):
+    """Rows of the file whose descriptions are refined, and the round in which their next images are generated."""
+
+    next_round: int
 
 
 @dataclass(frozen=True)
@@ -29,21 +40,25 @@ class Missed:
         return self.class_id, self.description_id, self.next_round
 
 
-class RefineStage(ChunkedStage[LtgcRecipe, Missed]):
+class RefineStage(ChunkedStage[LtgcRecipe, MissedRows]):
     """Rewrites the descriptions of the images that missed their class."""
 
-    def chunks(self) -> list[Sequence[Missed]]:
+    def chunks(self) -> list[Sequence[MissedRows]]:
         source = self.input("last draw" if self.recipe.assess.refine_from == "last" else "first draw")
-        texts = {(row.class_id, row.description_id): row.description for row in self.run.generated(source)}
-        missed = [
-            Missed(score.class_id, score.description_id, texts[score.class_id, score.description_id], score.round + 1)
-            for score in self.run.records(self.input("scores"), "scores", Score)
-            if not score.accepted
+        scores, images = Judgements.read(self.run, [self.input("scores")]), self.run.index(source)
+        missed = scores.keys[~scores.accepted]
+        missed = missed[by_key(missed)]
+        next_round = int(missed[0, 2]) + 1 if len(missed) else 0  # a step judges the images of one round
+        found = images.find(missed[:, :2])
+        return [
+            [MissedRows(item.path, item.rows, next_round) for item in part.items()]
+            for part in found.parts(self.recipe.draw.shard_size)
         ]
-        return split(sorted(missed, key=lambda each: each.key), self.recipe.draw.shard_size)
 
-    def make_chunk(self, chunk: Sequence[Missed]) -> list[Artefact]:
+    def make_chunk(self, items: Sequence[MissedRows]) -> list[Artefact]:
         """Write the next round's description of every missed image; if no refinement parses, the text is kept."""
+        next_round = items[0].next_round
+        chunk = [Missed(row.class_id, row.description_id, row.description, next_round) for row in read_rows(items)]
         settings, names = self.recipe.extend, self.corpus.class_names
         model: ChatModel = self.model
         is_structured = self.is_structured("llm", settings.reply_form)

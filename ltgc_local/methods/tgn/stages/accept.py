@@ -26,18 +26,20 @@ from ltgc_local.recipe import DiffusionRecipe
 from ltgc_local.recipe.diffusion import Diffusion
 from ltgc_local.records import Acceptance
 from ltgc_local.runs.files import Artefact, Json, Lines, decode_png
-from ltgc_local.runs.generated import GeneratedRow, read_generated
+from ltgc_local.runs.generated import GeneratedRow, read_generated, read_rows
+from ltgc_local.runs.row_index import FileRows
 
 
-class AcceptStage(ChunkedStage[DiffusionRecipe, GeneratedRow], TgnStage):
+class AcceptStage(ChunkedStage[DiffusionRecipe, FileRows], TgnStage):
     """Judges the images of one attempt."""
 
-    def chunks(self) -> list[Sequence[GeneratedRow]]:
-        return split(self.run.generated(self.input("images")), self.recipe.diffusion.shard_size)
+    def chunks(self) -> list[Sequence[FileRows]]:
+        parts = self.run.index(self.input("images")).parts(self.recipe.diffusion.shard_size)
+        return [part.items() for part in parts]
 
-    def make_chunk(self, chunk: Sequence[GeneratedRow]) -> list[Artefact]:
+    def make_chunk(self, chunk: Sequence[FileRows]) -> list[Artefact]:
         scores: list[Acceptance] = []
-        for batch in split(chunk, self.recipe.diffusion.accept_batch_size):
+        for batch in split(read_rows(chunk), self.recipe.diffusion.accept_batch_size):
             scores += self._judge(batch)
             self.progress.advance(len(batch))
         names = self.corpus.class_names

@@ -8,6 +8,9 @@ than wanted; ``classes`` has the numbers of each class.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.methods.stage import WholeStage
@@ -16,6 +19,10 @@ from ltgc_local.methods.tgn.classes import build_manifest
 from ltgc_local.methods.tgn.stage import TgnStage
 from ltgc_local.recipe import DiffusionRecipe, TgnRecipe
 from ltgc_local.runs.files import Artefact, Json, Lines
+from ltgc_local.runs.generated import read_rows
+from ltgc_local.runs.row_index import RowIndex
+
+ROWS = 4096  # read at once
 
 
 class ClassManifestStage(WholeStage[TgnRecipe]):
@@ -32,12 +39,8 @@ class MergeStage(WholeStage[TgnRecipe], TgnStage):
 
     def make(self) -> list[Artefact]:
         recipe, train = self.recipe, self.corpus.train
-        originals = [Member("original", int(label), key) for key, label in zip(train.keys, train.labels, strict=True)]
-        generated = [
-            Member("generated", row.class_id, "_".join(map(str, row.key)), row.init_image)
-            for row in self.run.generated(self.input("generated"))
-        ]
-        wanted, found = count_wanted(self.manifest, recipe.merge), Counter(member.class_id for member in generated)
+        generated = Generated(self.run.index(self.input("generated")))
+        wanted, found = count_wanted(self.manifest, recipe.merge), Counter(generated.index.keys[:, 0].tolist())
         sources: defaultdict[int, set[str]] = defaultdict(set)
         for member in generated:
             sources[member.class_id] |= {member.source} - {""}
@@ -58,4 +61,18 @@ class MergeStage(WholeStage[TgnRecipe], TgnStage):
             for entry in self.manifest.entries
         ]
         self.progress.advance()
-        return [Lines("list", [*originals, *generated]), Json("classes", classes)]
+        labels = zip(train.keys, train.labels.tolist(), strict=True)
+        originals = (Member("original", label, key) for key, label in labels)
+        return [Lines("list", chain(originals, generated)), Json("classes", classes)]
+
+
+@dataclass(frozen=True, eq=False)
+class Generated(Iterable[Member]):
+    """The generated images as members of the list, in the order of their keys; memory holds some of them."""
+
+    index: RowIndex
+
+    def __iter__(self) -> Iterator[Member]:
+        for part in self.index.parts(ROWS):
+            for row in read_rows(part.items()):
+                yield Member("generated", row.class_id, "_".join(map(str, row.key)), row.init_image)

@@ -124,7 +124,7 @@ class TrainClassifierStage(TrainNetworksStage):
     def merged_images(self) -> Part:
         """Return the generated images that the list of the step ``merge`` names."""
         generated = GeneratedSplit("generated", self.run.files(self.input("generated"), "images"))
-        members = {m.key for m in self.run.records(self.input("merged"), "list", Member) if m.origin == "generated"}
+        members = {m.key for m in self.run.iterate(self.input("merged"), "list", Member) if m.origin == "generated"}
         rows = [row for row, key in enumerate(generated.keys) if key in members]
         return Part("generated", generated, np.array(rows, dtype=np.int64))
 
