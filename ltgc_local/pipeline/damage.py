@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +144,11 @@ def _look_at_files(found: StepDamage) -> None:
     else:
         known = found.paths
         records = (found.record_of(number) for number in sorted(gone))
+        others = [found.folder / "begun.json"]
+        if (found.folder / "chunks/plan.jsonl").exists():  # written before it
+            others.append(found.folder / "chunks/plan.json")
         found.problems += [(path, "not there") for path in records if path not in known]
+        found.problems += [(path, "not there") for path in others if path not in known and not os.path.lexists(path)]
 
 
 def look_at_run(recipe: Recipe, run: RunDirectory) -> Iterator[StepDamage]:

@@ -222,7 +222,8 @@ class Trainer:
             "losses": {name: torch.tensor(values, dtype=torch.float64) for name, values in self._losses.items()},
             "random": random_states(),
         }
-        facts = {"step": self.step, "history": [asdict(epoch) for epoch in self.history]}
+        history = [asdict(epoch) for epoch in self.history]
+        facts = {"step": self.step, "history": history, "losses": list(self._losses)}  # tensors are sorted in a file
         write_checkpoint(self._checkpoint, groups, facts)
 
     def _restore(self, path: Path) -> None:
@@ -234,7 +235,8 @@ class Trainer:
         for name, optimizer in self._algorithm.optimizers.items():
             load_optimizer_tensors(optimizer, groups.pop(f"optimizer {name}", {}))
         set_random_states(groups.pop("random"))
-        self._losses = {name: values.tolist() for name, values in groups.pop("losses", {}).items()}
+        losses = groups.pop("losses", {})
+        self._losses = {name: losses[name].tolist() for name in facts.get("losses", losses)}
         self._algorithm.load_state({g: {n: t.to(device) for n, t in tensors.items()} for g, tensors in groups.items()})
         self.history = [EpochMetrics(**epoch) for epoch in facts["history"]]
         self.step = facts["step"]

@@ -31,7 +31,7 @@ import click
 
 from tests import golden_runs
 
-MEAN_S, MAX_S = 10.0, 45.0  # until a kill
+MAX_MEANS = 4.5  # longest time until a kill, in means
 END_S = 40.0  # for the others to end after one; a lease or a lock elsewhere is believed for 30 s
 #: Makes trainings save themselves, so that what is killed every few seconds gets on.
 OFTEN = {
@@ -73,12 +73,19 @@ class Drill:
 
     Args:
         reference: the same run, undisturbed.
+        mean_s: seconds until a kill, on average. With too few for the longest chunk, no run gets complete.
     """
 
     def __init__(
-        self, recipe: str, reference: Path, place: Path, seed: int, say: Callable[[str], None] = print
+        self,
+        recipe: str,
+        reference: Path,
+        place: Path,
+        seed: int,
+        mean_s: float = 10.0,
+        say: Callable[[str], None] = print,
     ) -> None:
-        self.recipe, self.place, self.say = recipe, place, say
+        self.recipe, self.place, self.mean_s, self.say = recipe, place, mean_s, say
         self.rng, self.tally, self.number = random.Random(seed), Tally(), 0
         self.wanted = golden_runs.sums(reference)
 
@@ -99,11 +106,11 @@ class Drill:
 
     def kill(self, number: int, signals: tuple[int, ...]) -> Tally:
         """Kill ``number`` processes, one after the other, and check each run that gets complete, the last one too."""
-        launcher = self.start()
+        launcher, by = self.start(), None
         while sum(self.tally.kills.values()) < number:
-            if self._ends_within(launcher, min(self.rng.expovariate(1 / MEAN_S), MAX_S)):
-                self._check_ended(launcher, None)
-                launcher = self.start()
+            if self._ends_within(launcher, min(self.rng.expovariate(1), MAX_MEANS) * self.mean_s):
+                self._check_ended(launcher, by)
+                launcher, by = self.start(), None
                 continue
             signal_number = self.rng.choice(signals)
             found = processes_of(launcher.pid)
@@ -116,18 +123,19 @@ class Drill:
             self.tally.kills[kind] += 1
             self.say(f"{sum(self.tally.kills.values()):4} {kind:22} {self._progress()}")
             is_launcher = victim.pid == launcher.pid
+            by = signal_number if is_launcher else -signal_number
             if self._ends_within(launcher, END_S if is_launcher else 5.0):
-                self._check_ended(launcher, signal_number if is_launcher else -signal_number)
-                launcher = self.start()
+                self._check_ended(launcher, by)
+                launcher, by = self.start(), None
             elif is_launcher:
                 self._wrong(f"the launcher still runs {END_S:.0f} s after {kind}")
                 os.killpg(launcher.pid, signal.SIGKILL)
         while self._ends_within(launcher, 1200.0):
             is_complete = launcher.returncode == 0
-            self._check_ended(launcher, None)
+            self._check_ended(launcher, by)
             if is_complete:
                 return self.tally
-            launcher = self.start()
+            launcher, by = self.start(), None
         os.killpg(launcher.pid, signal.SIGKILL)
         self._wrong("the last run did not end within 20 minutes")
         return self.tally
@@ -246,15 +254,16 @@ def make_reference(recipe: str, out: Path) -> Path:
 @click.option("--kills", default=200, show_default=True)
 @click.option("--races", default=0, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--mean", "mean_s", default=10.0, show_default=True, help="Seconds until a kill, on average.")
 @click.option("--signal", "name", type=click.Choice(["KILL", "TERM", "both"]), default="KILL", show_default=True)
 @click.option(
     "--reference", type=click.Path(path_type=Path, exists=True), help="The same run; made first if not given."
 )
-def main(recipe: str, kills: int, races: int, seed: int, name: str, reference: Path | None) -> None:
+def main(recipe: str, kills: int, races: int, seed: int, mean_s: float, name: str, reference: Path | None) -> None:
     signals = {"KILL": (signal.SIGKILL,), "TERM": (signal.SIGTERM,), "both": (signal.SIGKILL, signal.SIGTERM)}[name]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         place = Path(folder)
-        drill = Drill(recipe, reference or make_reference(recipe, place / "reference"), place, seed)
+        drill = Drill(recipe, reference or make_reference(recipe, place / "reference"), place, seed, mean_s)
         tally = drill.race(races) if races else drill.tally
         if kills:
             tally = drill.kill(sum(tally.kills.values()) + kills, signals)

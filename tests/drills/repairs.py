@@ -95,8 +95,11 @@ def repair(run: Path, place: Path, damaged: list[Path]) -> str:
     if found.returncode != 5:
         return f"not found: exit code {found.returncode}: {found.stdout}{found.stderr}"
     if missing := [path for path in damaged if f"{path}: " not in found.stderr]:
-        others = [path for path in damaged if path not in missing]
-        if not any(path.name == "recipe.json" for path in others):  # without it, the rest cannot be told
+        # Without the recipe nothing else can be told, and without plan.json nothing of the plan's lines.
+        told = [path for path in damaged if path not in missing]
+        is_hidden = any(path.name == "recipe.json" for path in told)
+        missing = [path for path in missing if path.with_suffix(".json") not in told]
+        if missing and not is_hidden:
             return f"not named: {missing[0]}: {found.stderr}"
     for _ in range(MAX_COMMANDS):
         command = command_in(found.stderr)
