@@ -89,10 +89,10 @@ def test_a_steps_settings_have_what_shapes_its_model_and_nothing_that_changes_sp
     recipe = make_recipe("models.text_encoders=8bit", "models.unet=fp8")  # null ones are in no step
     settings = {step.name: step_settings(step, recipe) for step in build_plan(recipe)}
     assert {key for key in settings["draw"] if key.startswith("models.")} == {
-        *("models.t2i", "models.device", "models.dtype", "models.text_encoders", "models.unet"),
+        *("models.t2i", "models.device", "models.dtype", "models.threads", "models.text_encoders", "models.unet"),
     }
     assert {key for key in settings["describe"] if key.startswith("models.")} == {
-        *("models.vlm", "models.device", "models.dtype", "models.quantization"),
+        *("models.vlm", "models.device", "models.dtype", "models.threads", "models.quantization"),
         *("models.max_model_len", "models.max_pixels", "models.t2i"),  # the t2i for its tokenizer
     }
     found = {key for each in settings.values() for key in each}
@@ -112,7 +112,7 @@ def test_a_null_field_is_no_setting_and_a_set_one_is(make_recipe: MakeRecipe) ->
 
 #: Keys that choose a step's model, its backend or how it is shared, and so are in no step under their own names.
 CHOOSING = {
-    *("name", "method", "generator", "models.backend", "models.tensor_parallel", "models.workers", "models.backbone"),
+    *("name", "method", "generator", "models.backend", "models.tensor_parallel", "models.backbone"),
 }
 
 

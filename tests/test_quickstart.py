@@ -251,9 +251,11 @@ def test_nothing_is_imported_from_a_folder_of_hostile_names(copy: Path, tmp_path
     assert done.returncode == 0, done.stderr
     code = (
         "import sys; sys.path[:] = [p for p in sys.path if p != sys.argv[1]]\n"  # this one was started there, too
-        "from pathlib import Path; from ltgc_local.pipeline.executors.local import run_workers; import os\n"
+        "from pathlib import Path; from ltgc_local.pipeline.executors.local import LocalExecutor, Order; import os\n"
         "os.environ['PYTHONPATH'] = os.pathsep + 'relative'\n"
-        "run_workers(Path(sys.argv[2]), 'report')"
+        "with LocalExecutor() as executor:\n"
+        "    executor.start(Order(Path(sys.argv[2]), 'report'))\n"
+        "    sys.exit(executor.wait(60)[0].code)"
     )
     (copy / "report/chunks/00000.json").unlink()
     arguments = [sys.executable, "-P", "-c", code, str(place), str(copy)]

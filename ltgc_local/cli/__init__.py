@@ -43,6 +43,7 @@ for _command in (
     runs.repair,
     runs.report,
     runs.compare,
+    runs.work,
     recipes.recipes,
 ):
     main.add_command(_command)

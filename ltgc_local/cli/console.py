@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ltgc_local import stopping
 from ltgc_local.errors import ArtefactError, BackendError, LtgcError
 from ltgc_local.out_of_memory import describe_lack, is_out_of_memory
 from ltgc_local.printable import printable
@@ -42,6 +43,9 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             log("interrupted; rerun the same command to resume")
             ctx.exit(130)
+        except stopping.Stopped as stop:
+            log("asked to stop; rerun the same command to resume")
+            ctx.exit(stop.exit_code)
 
 
 def _error_of(problem: Exception) -> LtgcError | None:

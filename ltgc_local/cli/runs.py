@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ltgc_local import stopping
 from ltgc_local.cli import console
 from ltgc_local.cli.arguments import PATH, RUN, RecipeArguments, takes_recipe
 from ltgc_local.errors import ArtefactError, RecipeError
@@ -80,6 +81,7 @@ def run(
     logger = logging.getLogger("ltgc_local")  # this process's; the steps' processes are passed the level
     before = logger.level
     logger.setLevel(level.upper())
+    stopping.listen()
     try:
         outcome = start(invocation, (lambda line: None) if quiet else console.log)
     except StaleStep as stale:
@@ -87,6 +89,26 @@ def run(
     finally:
         logger.setLevel(before)
     console.write(outcome_as_text(outcome, to_step))
+
+
+@click.command()
+@RUN
+@click.argument("step")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print what the step logs.")
+def work(run_directory: Path, step: str, quiet: bool, verbose: bool) -> None:
+    """Take part in one step of a run, beside others that do, on this node or elsewhere.
+
+    This is what a task of a cluster's job runs. The run must have been prepared. Exit code 75 means: try again later,
+    because the step's inputs are not complete, a launcher holds the run, or a signal asked to stop.
+
+    Example: srun ltgc-local work runs/quickstart draw
+    """
+    from ltgc_local.pipeline.participation import take_part
+
+    level: Level = "error" if quiet else "info" if verbose else "warning"
+    stopping.listen()
+    take_part(run_directory, step, (lambda line: None) if quiet else console.log, level)
 
 
 FORMAT = click.Choice(["markdown", "csv", "latex", "html"])

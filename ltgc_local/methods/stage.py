@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, get_args, get_origin
@@ -193,11 +193,12 @@ class ChunkedStage(Stage[R], Generic[R, Item]):
     def make_chunk(self, chunk: Sequence[Item]) -> list[Artefact]:
         """Do a chunk's work and return its files."""
 
-    def review(self, is_whole: bool) -> None:
-        """Look at the chunks that are complete, each time that one is; warn, or raise.
+    def review(self, numbers: Collection[int], is_whole: bool) -> None:
+        """Look at complete chunks: at the first, at each that was made, and at all once all are; warn, or raise.
 
         Args:
-            is_whole: whether all are complete.
+            numbers: the chunks to look at.
+            is_whole: whether these are all, so that the step is complete.
         """
 
 

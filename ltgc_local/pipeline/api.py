@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ltgc_local.methods.base import Step
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.pipeline.scheduler import Request, run_pipeline
+from ltgc_local.pipeline.preparation import Request
+from ltgc_local.pipeline.scheduler import run_pipeline
 from ltgc_local.recipe import Recipe
 from ltgc_local.recipe.loader import load_recipe as read_recipe
 from ltgc_local.runs.reader import RunReader, open_run

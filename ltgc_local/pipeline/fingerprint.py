@@ -57,16 +57,14 @@ class StaleStep(ArtefactError):
 
 
 def check_fingerprint(step: Step, wanted: dict[str, Any], run: RunDirectory) -> bool:
-    """Return whether the step is complete with this fingerprint; record the fingerprint of a step that begins.
+    """Return whether the step is complete with this fingerprint.
 
     Raises:
         StaleStep: the folder was made or begun with a different one.
     """
     manifest = run.manifest(step.name)
     found = manifest.fingerprint if manifest else run.begun(step.name)
-    if found is None:
-        run.begin(step.name, wanted)
-    elif found != wanted:
+    if found is not None and found != wanted:
         keys = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
         raise StaleStep(step.name, run, {key: (found.get(key), wanted.get(key)) for key in keys})
     return manifest is not None

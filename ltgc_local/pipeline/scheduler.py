@@ -1,137 +1,202 @@
-"""Run a recipe: complete steps are skipped, missing ones are run, and ones made with other settings are an error."""
+"""Run recipes: steps whose inputs are complete run side by side, as the machine allows.
+
+Complete steps are skipped, missing ones are run, and ones that were made with other settings are an error.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import os
-import platform
 import shlex
-import shutil
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from ltgc_local import __version__
-from ltgc_local.datasets import Corpus, open_corpus
-from ltgc_local.errors import ArtefactError
+from ltgc_local import stopping
+from ltgc_local.errors import BackendError
 from ltgc_local.methods.base import Step
-from ltgc_local.methods.registry import method_of
-from ltgc_local.model_store.cards import TEXT_ROLES, ModelCard, Role, find_card
-from ltgc_local.model_store.files import digest_folder, model_files
-from ltgc_local.model_store.folders import check_model_folder
-from ltgc_local.pipeline.damage import check_what_is_read
-from ltgc_local.pipeline.executors.gpus import distributed_environments, share_gpus, visible_gpus
-from ltgc_local.pipeline.executors.local import run_workers
-from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
-from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
-from ltgc_local.pipeline.status import describe_change, describe_progress, read_progress
-from ltgc_local.recipe import Recipe, TextModels
+from ltgc_local.pipeline.executors.local import Ended, LocalExecutor, Order, explain
+from ltgc_local.pipeline.executors.machine import this_machine, training_environments, visible_gpus
+from ltgc_local.pipeline.needs import modules_of
+from ltgc_local.pipeline.ongoing import OngoingRun, Say
+from ltgc_local.pipeline.placement import Candidate, Machine, Worker, place
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.pipeline.preparation import Request
+from ltgc_local.pipeline.status import describe_progress, read_progress
 from ltgc_local.reporting.render import duration
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.disk import RECIPE, repair
-from ltgc_local.runs.logs import Level
 from ltgc_local.runs.progress import is_terminal
-from ltgc_local.runs.provenance import (
-    PROVENANCE,
-    read_provenance_file,
-    read_run_recipe,
-    write_provenance_file,
-    write_run_recipe,
-)
-from ltgc_local.runs.reuse import find_finished, take_step
-from ltgc_local.runs.schemas import FolderDigest, ModelDigests, ModelFile, ProvenanceFile
-from ltgc_local.runs.sealed import read_sealed, write_sealed
+from ltgc_local.runs.provenance import read_run_recipe
 
-PACKAGES = (
-    "torch", "torchvision", "transformers", "diffusers", "accelerate", "open_clip_torch", "peft", "bitsandbytes",
-    "timm", "datasets", "numpy", "pillow",
-)  # fmt: skip
+TICK_S = 0.2
+HEARTBEAT_S = 60.0
+
+Key = tuple[Path, str]  # a run and its step
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for: a recipe, the run directory, which steps, and the command that repeats the request."""
-
-    recipe: Recipe
-    out: Path
-    command: str
-    from_step: str | None = None
-    to_step: str | None = None
-    reuse: tuple[Path, ...] = ()  # run directories whose finished steps are taken where the fingerprint is equal
-    again: bool = False  # the run resumes with its own recipe, so ``command`` is not what made it
-    level: Level = "warning"  # the lowest level that a step's workers print to standard error
-    only: tuple[str, ...] | None = None  # the steps to run, whose inputs are complete or among them; None runs all
-
-
-def run_pipeline(request: Request, log: Callable[[str], None]) -> None:
-    """Run the recipe's steps in order, each in processes of its own.
+def run_pipeline(request: Request, log: Say) -> None:
+    """Run a recipe's steps.
 
     Raises:
         LtgcError: of the kind that says what went wrong; complete steps are kept.
+        Stopped: a signal asked for it; chunks and checkpoints are kept too.
     """
-    recipe, run = request.recipe, RunDirectory(request.out)
-    steps = build_plan(recipe)
-    last = max(map([s.name for s in steps].index, match_steps(steps, request.to_step))) if request.to_step else None
-    steps_to_run = steps if last is None else steps[: last + 1]
-    if request.only is not None:
-        steps_to_run = tuple(step for step in steps if step.name in request.only)
-    redone = with_dependents(steps, match_steps(steps, request.from_step)) if request.from_step else []
-    with run.locked(log):
-        cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
-        corpus = open_corpus(recipe.data)
-        for key, select in recipe.selections.items():
-            corpus.check_selection(select, key)
-        digests = _digests(corpus, cards, run)
-        run.supersede(redone)
-        _mend_facts(request, cards, digests, log)
-        check_what_is_read(steps_to_run, run)
-        begun = False
-        for step in steps_to_run:
-            wanted = fingerprint(step, recipe, run, digests)
-            if check_fingerprint(step, wanted, run):
-                if not _must_be_made_again(step, run, log):
-                    if changed := describe_change(run, step.name):
-                        log(f"{step.name}: complete; {changed}; {repair(run.root)}")
-                    continue
-                run.reopen(step.name)
-            if not begun:  # folders are listed once per command, and only if something is left to do
-                corpus.check_images_are_there()
-                begun = True
-                _write_facts(request, cards, digests)
-            # A report prints its own run's recipe and provenance, which are in no fingerprint.
-            source = None if step.is_report else find_finished(step.name, wanted, request.reuse)
-            if source is not None:
-                take_step(step.name, source, run)
-                log(f"{step.name}: taken from {source.root}")
-                continue
-            start = time.monotonic()
-            log(f"{step.name} …")
-            beat = partial(_say_progress, run, step.name, start, log)
-            run_workers(run.root, step.name, _environments(step, recipe, cards), request.level, beat)
-            seconds = round(time.monotonic() - start, 2)
-            made_from = fingerprint(step, recipe, run, digests)
-            done = run.write_manifest(step.name, made_from, count_chunks(step, run), seconds)
-            log(f"{step.name}: {done.items} items, {seconds:.1f} s, {done.peak_mib} MiB")
-        if steps_to_run == steps:
-            shutil.rmtree(run.decoded, ignore_errors=True)  # no longer needed; 17 GB for ImageNet-LT
+    run_all([(request, log)])
 
 
-def _must_be_made_again(step: Step, run: RunDirectory, log: Callable[[str], None]) -> bool:
-    """Return whether a report's files are damaged or gone: no step reads them, so nothing else would notice."""
-    if not step.is_report:
-        return False
-    damaged = run.find_damage(step.name)
-    if damaged:
-        log(f"{damaged[0][0]}: {damaged[0][1]}; making it again")
-    return bool(damaged)
+def run_all(requests: Sequence[tuple[Request, Say]], machine: Machine | None = None) -> None:
+    """Run several recipes. Steps of later ones start while the earlier ones leave room.
+
+    Raises:
+        LtgcError: of the first step that fails; complete steps are kept.
+        Stopped: a signal asked for it; chunks and checkpoints are kept too.
+    """
+    first = requests[0][0].recipe
+    machine = machine or this_machine([] if first.models.device == "cpu" else visible_gpus())
+    steps = () if machine.gpus else build_plan(first)
+    imports = dict.fromkeys(module for step in steps for module in modules_of(step, first))
+    with ExitStack() as runs, LocalExecutor(tuple(imports), first.models.threads) as executor:
+        _Scheduler(executor, machine, runs, requests).run()
 
 
-def count_chunks(step: Step, run: RunDirectory) -> int:
-    """Return how many chunks a step has: those of its plan, or one if its stage makes all files at once."""
-    return run.num_chunks(step.name) if step.stage.parallel == "chunks" else 1
+@dataclass(frozen=True)
+class _Running:
+    """A worker that runs."""
+
+    run: OngoingRun
+    step: Step
+    worker: Worker[Key]
+
+
+class _Scheduler:
+    """The loop: settle what needs no work, start what fits, wait for what ends."""
+
+    def __init__(
+        self, executor: LocalExecutor, machine: Machine, runs: ExitStack, requests: Sequence[tuple[Request, Say]]
+    ) -> None:
+        self._executor, self._machine, self._runs, self._waiting = executor, machine, runs, list(requests)
+        self._open: list[OngoingRun] = []
+        self._running: dict[int, _Running] = {}  # by ticket
+        self._started: Counter[Key] = Counter()  # how many workers a step has had
+        self._interrupted: set[Key] = set()
+        self._is_told = False  # the workers were asked to stop
+        self._beaten = time.monotonic()
+
+    def run(self) -> None:
+        while self._waiting or self._open:
+            if stopping.is_asked():
+                self._stop()
+            else:
+                self._start()
+            for ended in self._executor.wait(TICK_S) if self._running else ():
+                self._end(ended)
+            self._beat()
+            for run in [each for each in self._open if each.is_done]:
+                self._open.remove(run)
+                run.close()
+
+    def _start(self) -> None:
+        """Start what fits; if all that is ready did and room is left, look at the next run."""
+        while True:
+            candidates = self._candidates()
+            workers = [running.worker for running in self._running.values()]
+            placed = place(self._machine, workers, [candidate for candidate, _, _ in candidates])
+            for candidate, run, step in candidates:
+                if new := [worker for worker in placed if worker.key == candidate.key]:
+                    self._start_workers(run, step, new)
+            is_all = all(any(worker.key == candidate.key for worker in placed) for candidate, _, _ in candidates)
+            if not self._running and candidates:
+                needs = candidates[0][0].needs
+                raise BackendError(
+                    f"step {candidates[0][2].name}: needs {needs.processes * needs.gpus} GPUs, and "
+                    f"{len(self._machine.gpus)} are visible; --set models.training_processes=1 or "
+                    "models.tensor_parallel=1 lowers the need"
+                )
+            if not (is_all and self._waiting and self._machine.has_room([r.worker for r in self._running.values()])):
+                return
+            request, say = self._waiting.pop(0)
+            run = OngoingRun(request, say, has_gpus=bool(self._machine.gpus))
+            self._open.append(self._runs.enter_context(run))
+
+    def _candidates(self) -> list[tuple[Candidate[Key], OngoingRun, Step]]:
+        """Return the steps that could use a worker: those that can start, and those with chunks that nobody makes."""
+        found = []
+        in_work = {each.run.identity(each.step) for each in self._running.values()}
+        of_step = Counter(each.worker.key for each in self._running.values())
+        for each in {each.worker.key: each for each in self._running.values()}.values():
+            key, needs, height = each.worker.key, each.worker.needs, each.worker.height
+            if (wanted := (each.run.chunks_left(each.step) or 0) - of_step[key]) > 0:
+                found.append((Candidate(key, needs, height, wanted), each.run, each.step))
+        for run in self._open:
+            for step in run.ready(in_work):
+                in_work.add(run.identity(step))
+                found.append((Candidate((run.out, step.name), run.needs(step), run.height(step)), run, step))
+        return found
+
+    def _start_workers(self, run: OngoingRun, step: Step, workers: Sequence[Worker[Key]]) -> None:
+        """Start workers of a step, or all the processes of a training."""
+        key, processes = workers[0].key, workers[0].needs.processes
+        if not any(each.worker.key == key for each in self._running.values()):
+            run.begin(step)
+            self._started[key] = 0
+        environments = training_environments(processes) if processes > 1 else [{}] * len(workers)
+        all_gpus = tuple(gpu for worker in workers for gpu in worker.gpus)
+        for worker, environment in zip(workers, environments, strict=True):
+            order = Order(
+                run.out,
+                step.name,
+                self._started[key],
+                processes,
+                run.request.level,
+                worker.needs.threads,
+                all_gpus if processes > 1 else worker.gpus,
+                environment,
+                worker.nice,
+                modules_of(step, run.recipe),
+            )
+            self._started[key] += 1
+            self._running[self._executor.start(order)] = _Running(run, step, worker)
+
+    def _end(self, ended: Ended) -> None:
+        """Take note of a worker that ended, and of its step if it was the last.
+
+        Raises:
+            LtgcError: it failed.
+        """
+        one = self._running.pop(ended.ticket)
+        key, logs = one.worker.key, one.run.run.folder(one.step.name) / "logs"
+        if ended.code == stopping.Stopped.exit_code and stopping.is_asked():
+            self._interrupted.add(key)
+        elif ended.code:
+            raise explain(one.step.name, ended.code, ended.cpu_seconds, logs)
+        if key not in self._interrupted and all(each.worker.key != key for each in self._running.values()):
+            one.run.end(one.step)
+
+    def _stop(self) -> None:
+        """Ask the workers to finish their chunks and to write their checkpoints.
+
+        Raises:
+            Stopped: all have ended.
+        """
+        if not self._is_told:
+            self._executor.signal(signal.SIGUSR1)
+            self._is_told = True
+        if not self._running:
+            raise stopping.Stopped
+
+    def _beat(self) -> None:
+        """Log the progress of what runs once a minute where no terminal shows it."""
+        if time.monotonic() - self._beaten < HEARTBEAT_S:
+            return
+        self._beaten += HEARTBEAT_S
+        if is_terminal():
+            return
+        for each in {each.worker.key: each for each in self._running.values()}.values():
+            progress, seconds = read_progress(each.run.run, each.step.name), each.run.seconds(each.step)
+            words = describe_progress(progress, seconds) if progress else f"starting for {duration(seconds)}"
+            each.run.say(f"{each.step.name}: {words}")
 
 
 def make_report_again(out: Path, log: Callable[[str], None]) -> None:
@@ -147,113 +212,3 @@ def make_report_again(out: Path, log: Callable[[str], None]) -> None:
         return
     if run.manifest(report.name) is None or run.find_damage(report.name):
         run_pipeline(Request(recipe, out, shlex.join(["ltgc-local", "run", str(out)]), again=True), log)
-
-
-def _environments(step: Step, recipe: Recipe, cards: Mapping[Role, ModelCard]) -> list[dict[str, str]]:
-    """Return the environment variables of each of the step's workers."""
-    models, role = recipe.models, step.model_role
-    gpus = [] if models.device == "cpu" else visible_gpus()
-    if step.stage.parallel == "distributed":
-        return distributed_environments(gpus, models.workers)
-    if step.stage.parallel != "chunks" or role is None:
-        return [{}]
-    each = 1
-    if role in TEXT_ROLES and isinstance(models, TextModels):
-        each = models.tensor_parallel or cards[role].tensor_parallel or 1
-    return share_gpus(gpus, models.workers, each)
-
-
-def _digests(corpus: Corpus, cards: Mapping[Role, ModelCard], run: RunDirectory) -> dict[str, str]:
-    """Return digests of the data and of each role's folder; a changed folder is hashed again."""
-    digests = {"data": corpus.digest()}
-    path = run.root / "model_digests.json"
-    known = _known_digests(path)
-    for role, card in cards.items():
-        folder = check_model_folder(card, hash_files=False)
-        stamp = hashlib.sha256(repr([(str(f), _state(f)) for f in model_files(folder)]).encode()).hexdigest()
-        if role not in known or known[role].stamp != stamp:
-            check_model_folder(card)
-            known[role] = FolderDigest(stamp=stamp, digest=digest_folder(folder))
-            write_sealed(path, {role: found.model_dump() for role, found in known.items()})
-        digests[role] = known[role].digest
-    return digests
-
-
-def _state(file: Path) -> tuple[int, ...]:
-    facts = file.stat()
-    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
-
-
-def _known_digests(path: Path) -> dict[str, FolderDigest]:
-    try:
-        known = read_sealed(path, ModelDigests, "the models are read again")
-    except ArtefactError:  # only a cache
-        return {}
-    return dict(known.root) if known is not None else {}
-
-
-def _mend_facts(
-    request: Request, cards: Mapping[Role, ModelCard], digests: dict[str, str], log: Callable[[str], None]
-) -> None:
-    """Rewrite a run's recipe and provenance if they are damaged: this command knows what they said."""
-    if not any((request.out / name).exists() for name in (RECIPE, PROVENANCE)):
-        return  # a new run
-    for read in (read_run_recipe, read_provenance_file):
-        try:
-            is_there = read(request.out) is not None
-        except ArtefactError as problem:
-            log(f"{problem} (written again)")
-            is_there = False
-        if not is_there:
-            _write_facts(request, cards, digests)
-
-
-def _write_facts(request: Request, cards: Mapping[Role, ModelCard], digests: dict[str, str]) -> None:
-    """Write the resolved recipe, and what this run was made with and where."""
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    names = method_of(request.recipe).untrained(request.recipe)  # they start at random: the report must say so
-    scratch = ModelFile(card=", ".join(names), evidence="scratch", license="", digest="")
-    untrained = {"backbone": scratch} if names else {}
-    provenance = ProvenanceFile(
-        ltgc_local=__version__,
-        date=time.strftime("%Y-%m-%d"),
-        command=_made_by(request),
-        seed=request.recipe.seed,
-        python=platform.python_version(),
-        machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        packages=versions,
-        data_digest=digests["data"],
-        models={
-            role: ModelFile(card=card.name, evidence=card.evidence, license=card.license, digest=digests[role])
-            for role, card in cards.items()
-        }
-        | untrained,
-    )
-    write_run_recipe(request.out, request.recipe)
-    write_provenance_file(request.out, provenance)
-
-
-def _made_by(request: Request) -> str:
-    """Return the command that made the run, which a run that resumes with its own recipe has recorded."""
-    if request.again:
-        try:
-            found = read_provenance_file(request.out)
-        except ArtefactError:
-            found = None
-        if found is not None:
-            return found.command
-    return request.command
-
-
-def _say_progress(run: RunDirectory, step: str, start: float, log: Callable[[str], None]) -> None:
-    """Log a step's progress where no terminal shows a bar."""
-    if is_terminal():
-        return
-    progress, seconds = read_progress(run.folder(step)), time.monotonic() - start
-    words = describe_progress(progress, seconds) if progress is not None else f"starting for {duration(seconds)}"
-    log(f"{step}: {words}")

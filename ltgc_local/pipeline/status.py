@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,8 @@ from ltgc_local.runs.metrics import TAIL_BYTES, MetricsLine, metrics_path, read_
 from ltgc_local.runs.schemas import Costs
 
 State = Literal["waiting", "running", "complete", "stopped"]
-MAX_WORKERS = 1000  # more in a line of metrics are not believed
+MAX_WORKERS = 1000  # whose metrics are read
+FRESH_S = 30.0  # a worker that has not reported for longer than another has ended
 MAX_SECONDS = 1e9  # more are not believed to be left
 
 
@@ -82,22 +83,26 @@ def run_status(recipe: Recipe, out: Path) -> tuple[StepStatus, ...]:
     return tuple(found.values())
 
 
-def read_progress(folder: Path) -> StepProgress | None:
-    """Return the progress that a step's workers reported; None before they report anything."""
-    first = _last_line(folder, 0)
-    if first is None:
+def read_progress(run: RunDirectory, step: str) -> StepProgress | None:
+    """Return the progress that a step's workers reported; None before they report anything.
+
+    The items of complete chunks are counted once, whoever made them; of the others only what living workers say counts.
+    """
+    folder = run.folder(step)
+    paths = [metrics_path(folder), *sorted((folder / "logs").glob("metrics-*.jsonl"))[:MAX_WORKERS]]
+    lines = [line for line in map(_last_line, paths) if line is not None]
+    if not lines:
         return None
-    others = [_last_line(folder, number) for number in range(1, min(MAX_WORKERS, int(first.values.get("workers", 1))))]
-    lines = [first.values, *(line.values for line in others if line is not None)]
-    seconds = first.values.get("seconds", 0.0)
-    return StepProgress(
-        int(_sum(lines, "items")),
-        int(_sum(lines, "total")),
-        _sum(lines, "items_per_second"),
-        seconds,
-        int(max(line.get("peak_mib", 0) for line in lines)),
-        first.time.timestamp() - seconds,
-    )
+    newest = max(line.time for line in lines)
+    lines = [line for line in lines if (newest - line.time).total_seconds() < FRESH_S]
+    sizes = run.chunk_sizes(step)
+    items, total = _sum(lines[:1], "items"), _sum(lines[:1], "total")
+    if sizes is not None:
+        items, total = sizes.complete + _sum(lines, "in_chunk"), sizes.total
+    started = min(line.time.timestamp() - line.values.get("seconds", 0.0) for line in lines)
+    seconds = newest.timestamp() - started
+    peak = int(max(line.values.get("peak_mib", 0) for line in lines))
+    return StepProgress(int(items), int(total), _sum(lines, "items_per_second"), seconds, peak, started)
 
 
 def describe_progress(found: StepProgress | StepStatus, after: float | None = None) -> str:
@@ -137,7 +142,7 @@ def _incomplete(run: RunDirectory, step: str, is_next: bool) -> StepStatus:
         return StepStatus(step, "waiting")
     folder = run.folder(step)
     state: State = "running" if is_next else "stopped"
-    messages, progress = read_messages(folder), read_progress(folder)
+    messages, progress = read_messages(folder), read_progress(run, step)
     warnings = tuple(message.text for message in messages if message.level == "warning")
     started = progress.started - 1 if progress is not None else 0.0  # an error from before that has been dealt with
     errors = [m.text for m in messages if m.level == "error" and m.time.timestamp() >= started]
@@ -153,10 +158,10 @@ def _incomplete(run: RunDirectory, step: str, is_next: bool) -> StepStatus:
     )  # fmt: skip
 
 
-def _last_line(folder: Path, worker: int) -> MetricsLine | None:
-    lines = read_metrics(metrics_path(folder, worker), TAIL_BYTES)
+def _last_line(path: Path) -> MetricsLine | None:
+    lines = read_metrics(path, TAIL_BYTES)
     return next((line for line in reversed(lines) if "items" in line.values), None)
 
 
-def _sum(lines: list[Mapping[str, float]], name: str) -> float:
-    return sum(line.get(name, 0) for line in lines)
+def _sum(lines: Sequence[MetricsLine], name: str) -> float:
+    return sum(line.values.get(name, 0) for line in lines)

@@ -7,23 +7,21 @@ finished steps with an equal fingerprint from the others: most rows of a table s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ltgc_local.comparison import FORMATS, Comparison, compare_runs, write_comparison
-from ltgc_local.errors import ArtefactError, RecipeError
+from ltgc_local.errors import RecipeError
 from ltgc_local.methods.registry import COMPARISONS
 from ltgc_local.pipeline.plan import build_plan, match_steps, with_dependents
-from ltgc_local.pipeline.scheduler import Request, run_pipeline
+from ltgc_local.pipeline.preparation import Request
+from ltgc_local.pipeline.scheduler import run_all, run_pipeline
 from ltgc_local.recipe import Recipe, Recipes
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Text, write_atomically
 from ltgc_local.runs.find_runs import find_runs, write_row_order
 from ltgc_local.runs.logs import Level
 from ltgc_local.runs.provenance import read_run_recipe
-from ltgc_local.runs.schemas import ModelDigests
-from ltgc_local.runs.sealed import read_sealed, write_sealed
 
 MAX_SEED, MAX_SEEDS = 2**63 - 1, 1000
 SHOWN_SEEDS = 60  # characters of wrong input that a message repeats
@@ -188,14 +186,16 @@ def run_jobs(jobs: Sequence[Job], root: Path, asked: Invocation, log: Callable[[
     """Run every job that is not complete; stop at the first failure, and resume there when called again."""
     if asked.from_step is not None:
         _supersede(jobs, asked.from_step, log)
+    outs = [job.out for job in jobs]
+    # A row that is not redone must not supply what is redone.
+    others = () if asked.from_step is not None else list_others(root, (root, *asked.reuse))
+    requests = []
     for job in jobs:
-        others = list_others(job.out, (root, *asked.reuse))
-        if asked.from_step is not None:  # a row that is not redone must not supply what is redone
-            others = tuple(run for run in others if run in {each.out for each in jobs})
-        _take_digests(job.out, others)
-        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, others, level=asked.level)
+        reuse = tuple(run for run in dict.fromkeys([*outs, *others]) if run != job.out)
+        request = Request(job.recipe, job.out, asked.command, None, asked.to_step, reuse, level=asked.level)
         name = job.out.relative_to(root)
-        run_pipeline(request, lambda line, name=name: log(f"{name}: {line}"))  # type: ignore[misc]
+        requests.append((request, lambda line, name=name: log(f"{name}: {line}")))
+    run_all(requests)
 
 
 def list_others(out: Path, folders: Sequence[Path]) -> tuple[Path, ...]:
@@ -215,14 +215,3 @@ def _supersede(jobs: Sequence[Job], from_step: str, log: Callable[[str], None]) 
         if run.root.is_dir():
             with run.locked(log):
                 run.supersede(redone)
-
-
-def _take_digests(out: Path, others: Sequence[Path]) -> None:
-    """Copy another run's cache of model digests, so that large weights are hashed once per table."""
-    known = next((run / "model_digests.json" for run in others if (run / "model_digests.json").is_file()), None)
-    if known is None or (out / known.name).exists():
-        return
-    with suppress(ArtefactError):  # only a cache: a damaged one is not taken
-        found = read_sealed(known, ModelDigests, "")
-        out.mkdir(parents=True, exist_ok=True)
-        write_sealed(out / known.name, found.model_dump() if found is not None else {})

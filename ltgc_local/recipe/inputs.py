@@ -100,10 +100,16 @@ class Models(Block):
     """Number format of the weights; ``auto`` takes the card's, or else what suits the device."""
     decode_threads: Annotated[int, Runtime()] = Field(default=0, ge=0, le=256)
     """Threads per process that decode images for clip; 0 takes one per CPU."""
-    workers: int = Field(default=1, ge=1, le=64)
-    """Processes on this machine that share the shards of a model's step, each with its own copy of the model on its own
-    GPU (or ``tensor_parallel`` GPUs), or every batch of a training. LTGC's results change only by rounding; in TGN,
-    batch statistics and augmentation are per process."""
+    threads: Annotated[int, Loads("vlm", "llm", "t2i", "clip", "backbone")] = Field(default=1, ge=1, le=1024)
+    """CPU threads that a process computes with. Sums are added in another order with another number, so results differ
+    by rounding; because the recipe sets it, they are the same on every machine. Raise it for large models on a CPU."""
+    workers: Annotated[Annotated[int, Field(ge=1, le=1024)] | Literal["auto"], Runtime()] = "auto"
+    """Most processes that share the chunks of a step, each with its own copy of the model on its own GPU (or
+    ``tensor_parallel`` GPUs); ``auto`` is one per GPU, or on a CPU as many as the cores have room for. Results do not
+    depend on it."""
+    training_processes: int = Field(default=1, ge=1, le=1024)
+    """Processes that share every batch of a training, each on its own GPU. LTGC's results change only by rounding; in
+    TGN, batch statistics and augmentation are per process."""
 
 
 class TextModels(Models):

@@ -139,10 +139,11 @@ class LtgcRecipe(Recipe):
     def conflicts(self) -> Iterator[Conflict]:
         if self.draw.clip_features and not self.assess.enabled:
             yield "draw.clip_features", "has no effect where assess.enabled is false: nothing is scored; remove it"
-        number, parts, workers = self.train.batch_size, self.train.accumulation_steps, self.models.workers
-        if workers > 1 and number % (workers * parts):
-            uneven = f"{number} pairs cannot be shared evenly by {workers} workers in {parts} parts"
-            yield "train.batch_size", f"{uneven}; write {-(-number // (workers * parts)) * workers * parts}"
+        number, parts = self.train.batch_size, self.train.accumulation_steps
+        processes = self.models.training_processes
+        if processes > 1 and number % (processes * parts):
+            uneven = f"{number} pairs cannot be shared evenly by {processes} processes in {parts} parts"
+            yield "train.batch_size", f"{uneven}; write {-(-number // (processes * parts)) * processes * parts}"
         existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
         if self.extend.source == "llm" and (problem := self.extend.problem_of_number(existing)):
             yield "extend.max_descriptions", problem
@@ -167,14 +168,14 @@ class TgnRecipe(Recipe):
     """Distance, diversity and consistency of the generated images."""
 
     def conflicts(self) -> Iterator[Conflict]:
-        fewest = 2 * self.models.workers
+        fewest = 2 * self.models.training_processes
         for path, number in (
             ("kmdn.batch_size", self.kmdn.batch_size),
             ("kmdn.distill_batch_size", self.kmdn.distill_batch_size),
             ("classifier.batch_size", self.classifier.batch_size),
         ):
             if number < fewest:
-                text = f"{number} images leave one of {self.models.workers} workers fewer than the 2 that"
+                text = f"{number} images leave one of {self.models.training_processes} processes fewer than the 2 that"
                 yield path, f"{text} batch norm needs; write {fewest}"
 
 
@@ -188,10 +189,10 @@ class GanRecipe(TgnRecipe):
 
     def conflicts(self) -> Iterator[Conflict]:
         yield from super().conflicts()
-        number, workers = self.cdtg.batch_size, self.models.workers
-        if number % workers:
-            even = -(-number // workers) * workers
-            yield "cdtg.batch_size", f"{number} images cannot be shared evenly by {workers} workers; write {even}"
+        number, processes = self.cdtg.batch_size, self.models.training_processes
+        if number % processes:
+            even = -(-number // processes) * processes
+            yield "cdtg.batch_size", f"{number} images cannot be shared evenly by {processes} processes; write {even}"
 
 
 @variant("tgn", "diffusion", "classes")

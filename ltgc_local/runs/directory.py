@@ -7,6 +7,7 @@
 <run>/draw/features-00000.safetensors  CLIP features of images-00000.parquet, by key (draw.clip_features)
 <run>/<step>/begun.json              the fingerprint of a step that has begun
 <run>/<step>/chunks/plan.json        which items each chunk has (``runs.chunk_plan``)
+<run>/<step>/chunks/00000.lease      while a worker makes chunk 0 (``runs.leases``)
 <run>/<step>/chunks/00000.json       written last in chunk 0: its files, sizes, seconds; the chunk is complete
 <run>/<step>/manifest.json           written last of all: fingerprint and files; the step is complete
 <run>/<step>/verified.json           which large files were found whole, and when (``runs.verify``)
@@ -28,8 +29,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,7 @@ from ltgc_local.runs.complete_steps import CompleteSteps, has_size, kind_of
 from ltgc_local.runs.costs import costs_of
 from ltgc_local.runs.disk import make_folder, redo, repair, writing
 from ltgc_local.runs.files import Artefact, write_atomically
+from ltgc_local.runs.leases import LEASE
 from ltgc_local.runs.lock import locked
 from ltgc_local.runs.logs import read_warnings
 from ltgc_local.runs.schemas import Chunk, Manifest
@@ -48,6 +51,14 @@ from ltgc_local.runs.sealed import read_object, read_sealed, write_sealed
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # of ``write_atomically`` and of decoding
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ChunkSizes:
+    """The items of a step's complete chunks, and of all."""
+
+    complete: int
+    total: int
 
 
 class RunDirectory(CompleteSteps):
@@ -92,26 +103,42 @@ class RunDirectory(CompleteSteps):
         assert plan is not None
         return plan
 
-    def values_so_far(self, step: str, kind: str) -> list[Any]:
-        """Read the JSON values of one kind from the complete chunks of a step that may not be complete."""
-        names = [name for chunk in self.complete_chunks(step).values() for name in chunk.files if kind_of(name) == kind]
+    def values_of(self, step: str, numbers: Collection[int], kind: str) -> list[Any]:
+        """Read the JSON values of one kind from complete chunks of a step that may not be complete."""
+        chunks = [chunk for number in sorted(numbers) if (chunk := self.complete_chunk(step, number)) is not None]
+        names = [name for chunk in chunks for name in chunk.files if kind_of(name) == kind]
         return [self.parse_file(self.folder(step) / name, parse_json) for name in names]
 
     def complete_chunks(self, step: str) -> dict[int, Chunk]:
         """Return the chunks that are complete and whose files are there, by number."""
-        chunks = {}
+        names = [path.stem for path in (self.folder(step) / "chunks").glob("*.json") if path.stem.isdecimal()]
+        found = {number: self.complete_chunk(step, number) for number in sorted(map(int, names))}
+        return {number: chunk for number, chunk in found.items() if chunk is not None}
+
+    def count_complete_chunks(self, step: str) -> int:
+        """Return how many chunks were written, by their files' names."""
+        return sum(path.stem.isdecimal() for path in (self.folder(step) / "chunks").glob("*.json"))
+
+    def chunk_sizes(self, step: str) -> ChunkSizes | None:
+        """Return how many items of a step's chunks are complete, by their files' names; None without a plan."""
+        plan = self.chunk_plan(step)
+        if plan is None:
+            return None
+        names = {path.stem for path in (self.folder(step) / "chunks").glob("*.json")}
+        sizes = plan.sizes
+        complete = sum(size for number, size in enumerate(sizes) if chunk_name(number) in names)
+        return ChunkSizes(complete, sum(sizes))
+
+    def complete_chunk(self, step: str, number: int) -> Chunk | None:
+        """Return a chunk if it is complete and its files are there."""
         folder = self.folder(step)
-        for path in (folder / "chunks").glob("*.json"):
-            if not path.stem.isdecimal():
-                continue
-            try:
-                chunk = read_sealed(path, Chunk, "the chunk is made again")
-            except ArtefactError as problem:  # cut short by a crash of the machine, say
-                log.warning("%s", problem)
-                continue
-            if chunk is not None and all(has_size(folder / name, facts) for name, facts in chunk.files.items()):
-                chunks[int(path.stem)] = chunk
-        return dict(sorted(chunks.items()))
+        try:
+            chunk = read_sealed(folder / "chunks" / f"{chunk_name(number)}.json", Chunk, "the chunk is made again")
+        except ArtefactError as problem:  # cut short by a crash of the machine, say
+            log.warning("%s", problem)
+            return None
+        is_there = chunk is not None and all(has_size(folder / name, facts) for name, facts in chunk.files.items())
+        return chunk if is_there else None
 
     def write_chunk(
         self, step: str, number: int, artefacts: list[Artefact], facts: dict[str, Any], numbered: bool = True
@@ -125,11 +152,11 @@ class RunDirectory(CompleteSteps):
         make_folder(folder / "chunks")
         files = {}
         for artefact in artefacts:
-            stem = f"{artefact.kind}-{number:05d}" if numbered else artefact.kind
+            stem = f"{artefact.kind}-{chunk_name(number)}" if numbered else artefact.kind
             path = folder / f"{stem}.{artefact.suffix}"
             write_atomically(artefact, path)
             files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
-        write_sealed(folder / "chunks" / f"{number:05d}.json", {"files": files, **facts})
+        write_sealed(folder / "chunks" / f"{chunk_name(number)}.json", {"files": files, **facts})
 
     def write_manifest(self, step: str, fingerprint: dict[str, Any], num_chunks: int, wall_seconds: float) -> Manifest:
         """Declare a step complete; refuse to where chunks are missing."""
@@ -189,11 +216,21 @@ class RunDirectory(CompleteSteps):
                     self._sweep()
                 raise
 
+    def shared(self, say: Callable[[str], None] = log.warning) -> AbstractContextManager[None]:
+        """Hold the run beside others, each of which makes what none of the others makes; refuse as ``locked``."""
+        make_folder(self.root)
+        return locked(self.root, say, is_shared=True)
+
     def _sweep(self) -> None:
-        """Remove temporary files: only the holder of the run writes, so their writers are dead."""
+        """Remove temporary files and leases: only the holder of the run writes, so their owners are dead."""
         for folder, folders, names in os.walk(self.root):
             if Path(folder) == self.root:
                 folders[:] = [name for name in folders if name != "superseded"]
             for name in names:
-                if _TEMPORARY.fullmatch(name):
+                if _TEMPORARY.fullmatch(name) or name.endswith(LEASE):
                     Path(folder, name).unlink(missing_ok=True)
+
+
+def chunk_name(number: int) -> str:
+    """Return a chunk's number as it stands in the names of its files."""
+    return f"{number:05d}"

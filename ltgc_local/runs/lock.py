@@ -48,10 +48,12 @@ class Holder(BaseModel):
     boot: str  # changes when the machine starts
     namespace: str  # of process numbers: every container has its own
     started: str  # when the process started, in the system's ticks: process numbers are reused
+    is_shared: bool = False  # it works beside others that share the run, and not beside a launcher
 
     @classmethod
-    def me(cls) -> Holder:
+    def me(cls, *, is_shared: bool = False) -> Holder:
         return cls(
+            is_shared=is_shared,
             host=socket.gethostname(),
             pid=os.getpid(),
             boot=_read_proc("/proc/sys/kernel/random/boot_id"),
@@ -82,16 +84,17 @@ class Claim:
 
 
 @contextmanager
-def locked(root: Path, log: Callable[[str], None]) -> Iterator[None]:
+def locked(root: Path, log: Callable[[str], None], *, is_shared: bool = False) -> Iterator[None]:
     """Hold a run directory.
 
     Args:
         log: called with the reason if it takes a while, because a launcher elsewhere may be dead.
+        is_shared: beside others that share it, of which each does what none of the others does.
 
     Raises:
         TryAgain: a live process holds it; or another took it over, because this one showed no sign of life.
     """
-    me = Holder.me()
+    me = Holder.me(is_shared=is_shared)
     path = _acquire(root, me, log)
     lost, done = threading.Event(), threading.Event()
     heart = threading.Thread(target=_beat, args=(path, lost, done), name="heartbeat", daemon=True)
@@ -177,7 +180,7 @@ def _others(root: Path, own: Path, me: Holder) -> list[Claim]:
             continue
         if claim.holder is not None and claim.holder.is_alive(me) is False:
             claim.path.unlink(missing_ok=True)
-        else:
+        elif claim.holder is None or not (claim.holder.is_shared and me.is_shared):
             found.append(claim)
     return found
 

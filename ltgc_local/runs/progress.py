@@ -48,7 +48,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._bar = tqdm(total=0, desc=label, disable=not (with_bar and is_terminal()), leave=False, smoothing=0.1)
         self._write = write
         self._start = self._written = time.monotonic()
-        self._done = self._total = 0
+        self._done = self._total = self._in_chunk = 0
         self._points: deque[tuple[float, int]] = deque()  # (time, items) of the latest lines
 
     @property
@@ -66,6 +66,7 @@ class Progress(AbstractContextManager["Progress"]):
     def advance(self, items: int = 1) -> None:
         self._bar.update(items)
         self._done += items
+        self._in_chunk += items
         if time.monotonic() - self._written >= LINE_S:
             self._write_line()
 
@@ -75,6 +76,10 @@ class Progress(AbstractContextManager["Progress"]):
         self._done += items
         self._points.clear()
         self._write_line()
+
+    def end_chunk(self) -> None:
+        """Begin the next chunk: from now on this one's items are known to all."""
+        self._in_chunk = 0
 
     def note(self, text: str) -> None:
         self._bar.set_postfix_str(text)
@@ -90,6 +95,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._write(
             {
                 "items": self._done,
+                "in_chunk": self._in_chunk,
                 "total": self._total,
                 "items_per_second": float(f"{rate:.4g}"),
                 "seconds": round(now - self._start, 1),

@@ -1,6 +1,6 @@
 """Processes of one machine that train together, by accelerate: each takes its share of every batch.
 
-The launcher starts them (``pipeline.executors.gpus.distributed_environments``); RANK and WORLD_SIZE tell each which it
+The launcher starts them (``pipeline.executors.machine.training_environments``); RANK and WORLD_SIZE tell each which it
 is. Whatever they make is the same in all of them, and the main process writes it.
 """
 
@@ -41,7 +41,7 @@ def process_group(device: str, processes: int, store: str | None = None) -> Iter
     if state.num_processes != processes:
         raise BackendError(
             f"{processes} processes were to train together, and accelerate sees {state.num_processes}; type "
-            "--set models.workers=1"
+            "--set models.training_processes=1"
         )
     try:
         yield

@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator
 from torch.optim.lr_scheduler import LambdaLR
 
+from ltgc_local import stopping
 from ltgc_local.errors import BackendError
 from ltgc_local.prefetch import prefetch
 from ltgc_local.records import EpochMetrics
@@ -151,7 +152,12 @@ class Trainer:
 
         Raises:
             BackendError: a loss is not finite.
+            Stopped: the process was asked to stop; a checkpoint was written.
         """
+        with stopping.polling():
+            return self._run()
+
+    def _run(self) -> list[EpochMetrics]:
         algorithm = self._algorithm
         self._on_step(self.step * algorithm.batch_size)
         self._written = self._read = time.monotonic()
@@ -163,12 +169,15 @@ class Trainer:
                 self.step += 1
                 self._on_step(algorithm.batch_size)
                 is_end = self.step == self._ends[len(self.history)]
-                if is_end or self.step == 1 or self.step % read_every == 0:
-                    self._read_losses()
+                is_alone = algorithm.accelerator.num_processes == 1  # several stop at the same step: where they read
+                if is_end or self.step == 1 or self.step % read_every == 0 or (is_alone and stopping.is_asked()):
+                    must_stop = self._read_losses()
                     if is_end:
                         self._end_epoch()
-                    if time.monotonic() - self._written >= 60 * self._minutes:
+                    if must_stop or time.monotonic() - self._written >= 60 * self._minutes:
                         self._write()
+                    if must_stop:
+                        raise stopping.Stopped
                 for schedule in self._schedules:
                     schedule.step()
         return self.history
@@ -177,15 +186,17 @@ class Trainer:
     def _lr(self) -> float:
         return float(self._schedules[0].get_last_lr()[0])
 
-    def _read_losses(self) -> None:
-        """Take the losses of the latest steps off the device.
+    def _read_losses(self) -> bool:
+        """Take the losses of the latest steps off the device; return whether a process was asked to stop.
 
         Raises:
             BackendError: one is not finite. No epoch ends and no checkpoint is written after it.
         """
         algorithm, epoch = self._algorithm, len(self.history)
-        on_device = torch.stack([loss.double() for losses in self._unread for loss in losses.values()])
-        values = iter(algorithm.accelerator.reduce(on_device, "mean").tolist())
+        on_device = [loss.double() for losses in self._unread for loss in losses.values()]
+        is_asked = torch.tensor(float(stopping.is_asked()), dtype=torch.float64, device=algorithm.accelerator.device)
+        *read, asked = algorithm.accelerator.reduce(torch.stack([*on_device, is_asked]), "mean").tolist()
+        values = iter(read)
         latest: dict[str, list[float]] = {}
         for step, losses in enumerate(self._unread, start=self.step - len(self._unread)):
             for name, value in zip(losses, values, strict=False):
@@ -198,6 +209,7 @@ class Trainer:
         rate = round(len(self._unread) * algorithm.batch_size / (time.monotonic() - self._read), 1)
         self._unread, self._read = [], time.monotonic()
         self._tell(_means(latest) | {"lr": self._lr, "images_per_second": rate})
+        return bool(asked)
 
     def _end_epoch(self) -> None:
         number, epoch = len(self.history), self._algorithm.epochs[len(self.history)]

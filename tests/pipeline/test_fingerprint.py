@@ -166,12 +166,12 @@ def test_other_weights_redo_the_steps_of_that_role_and_what_follows(make_recipe:
     assert changed(make_recipe, tmp_path / "data", digests=DIGESTS | {"data": "other"}) == everything
 
 
-def test_a_new_step_is_begun_with_its_fingerprint_and_not_done(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_step_is_complete_once_its_manifest_has_its_fingerprint(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
     step = build_plan(recipe)[0]
     wanted = fingerprint(step, recipe, run, DIGESTS)
     assert check_fingerprint(step, wanted, run) is False
-    assert (run.folder("describe") / "begun.json").is_file()
+    run.begin("describe", wanted)
     assert check_fingerprint(step, wanted, run) is False  # goes on with it
     run.write_manifest("describe", wanted, 0, 0)
     assert check_fingerprint(step, wanted, run) is True
@@ -184,7 +184,7 @@ def test_other_settings_are_an_error_that_names_key_and_commands(
     run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
     step = next(step for step in build_plan(recipe) if step.name == "assess/1/detect")
     made = fingerprint(step, recipe, run, DIGESTS)
-    check_fingerprint(step, made, run)
+    run.begin(step.name, made)
     if complete:
         run.write_manifest(step.name, made, 0, 0)
     with pytest.raises(StaleStep) as caught:
@@ -205,7 +205,7 @@ def test_other_settings_are_an_error_that_names_key_and_commands(
 def test_a_damaged_note_of_what_was_begun_names_the_step(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run, recipe = RunDirectory(tmp_path / "run"), make_recipe()
     step = build_plan(recipe)[0]
-    check_fingerprint(step, {}, run)
+    run.begin(step.name, {})
     (run.folder("describe") / "begun.json").write_text("{")
     with pytest.raises(ArtefactError, match=r"begun\.json: damaged: .* type: ltgc-local repair .*/run"):
         check_fingerprint(step, {}, run)

@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from ltgc_local.errors import BackendError, RecipeError
-from ltgc_local.pipeline.executors import local
-from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.status import StepStatus, read_progress, run_status
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import Description
@@ -24,6 +22,7 @@ from ltgc_local.runs.metrics import MetricsLine, metrics_path, read_metrics
 from ltgc_local.runs.provenance import write_run_recipe
 from ltgc_local.runs.reuse import take_step
 from tests import golden_runs
+from tests.working import run_workers
 
 MakeRecipe = Callable[..., Recipe]
 #: A language model that may write eight tokens per ask completes no sentence.
@@ -76,7 +75,7 @@ def test_metrics_grow_while_a_training_runs_and_its_log_has_times_and_levels(
 @pytest.mark.slow
 def test_redirected_output_has_a_heartbeat_and_quiet_output_has_not(tmp_path: Path) -> None:
     code = (
-        "import sys; from ltgc_local.pipeline.executors import local; local.HEARTBEAT_S = 0.3\n"
+        "import sys; from ltgc_local.pipeline import scheduler; scheduler.HEARTBEAT_S = 0.3\n"
         "from ltgc_local.cli import main; main(sys.argv[1:])"
     )
     said = {}
@@ -92,14 +91,6 @@ def test_redirected_output_has_a_heartbeat_and_quiet_output_has_not(tmp_path: Pa
     assert sum(bool(re.fullmatch(heartbeat, line)) for line in lines) >= 3
     assert any(re.fullmatch("describe: 0 of 27 items after .*", line) for line in lines)
     assert "info: describe: loading the model of role vlm" in lines
-
-
-def test_a_heartbeat_comes_as_often_as_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "HEARTBEAT_S", 0.2)
-    beats: list[float] = []
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1.5)"])
-    assert local._wait([process], lambda: beats.append(time.monotonic())) == 0
-    assert 3 <= len(beats) <= 8
 
 
 @pytest.fixture
@@ -156,10 +147,10 @@ def test_warnings_are_said_at_once_and_stay_with_the_step_wherever_it_is_taken(
     mute: Callable[..., RunDirectory], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = mute()
-    run_workers(run.root, "extend", [{}, {}])  # two workers, each with one of the classes
+    run_workers(run.root, "extend", 2)
     warning = "extend: found nothing for 2 of 2 classes: 'coat' 0, 'dress' 2"
     assert f"warning: {warning}\n" in capfd.readouterr().err
-    progress = read_progress(run.folder("extend"))
+    progress = read_progress(run, "extend")
     assert progress is not None and (progress.items, progress.total) == (2, 2)
     assert metrics_path(run.folder("extend"), 1).is_file()
     run.write_manifest("extend", {}, 2, 1.0)

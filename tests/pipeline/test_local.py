@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
-from ltgc_local.pipeline.executors.local import ERRORS, _explain, compile_cache, run_workers, safe_path
+from ltgc_local.pipeline.executors.local import ERRORS, _explain, compile_cache, safe_path
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import GeneratedImage, Images, encode_png
 from ltgc_local.runs.provenance import write_run_recipe
+from tests.working import run_workers
 
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
 
@@ -110,8 +111,8 @@ def test_a_worker_ends_when_its_launcher_is_killed(tmp_path: Path) -> None:
     """Else the same command would start a second one beside it."""
     code = (
         "import os, subprocess, sys, time\n"
-        "worker = 'import os, time; from ltgc_local.pipeline.worker import _end_with; '\n"
-        "worker += '_end_with(int(os.environ[\"L\"])); '\n"
+        "worker = 'import os, time; from ltgc_local.pipeline.worker import end_with; '\n"
+        "worker += 'end_with(int(os.environ[\"L\"])); '\n"
         "worker += 'print(os.getpid(), flush=True); time.sleep(60)'\n"
         "subprocess.Popen([sys.executable, '-c', worker], env=os.environ | {'L': str(os.getpid())})\n"
         "time.sleep(60)\n"

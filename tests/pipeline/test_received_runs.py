@@ -18,8 +18,9 @@ from ltgc_local.comparison.read import read_run
 from ltgc_local.errors import ArtefactError, LtgcError
 from ltgc_local.methods.registry import COMPARISONS
 from ltgc_local.pipeline.damage import find_all_damage
+from ltgc_local.pipeline.preparation import Request
 from ltgc_local.pipeline.preview import read_figures
-from ltgc_local.pipeline.scheduler import Request, run_pipeline
+from ltgc_local.pipeline.scheduler import run_pipeline
 from ltgc_local.pipeline.status import run_status
 from ltgc_local.pipeline.summary import summarize_run
 from ltgc_local.recipe import Recipe

@@ -14,14 +14,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ltgc_local.cli import main
-from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import ArtefactError, ModelError
-from ltgc_local.model_store.cards import find_card
 from ltgc_local.pipeline.damage import find_all_damage
 from ltgc_local.pipeline.fingerprint import StaleStep, fingerprint
 from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.pipeline.preparation import Request, look_at_inputs
 from ltgc_local.pipeline.repair import repair_run
-from ltgc_local.pipeline.scheduler import Request, _digests, run_pipeline
+from ltgc_local.pipeline.scheduler import run_pipeline
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.records import Description
 from ltgc_local.runs.directory import RunDirectory
@@ -58,9 +57,8 @@ def make_run(root: Path, recipe: Recipe) -> RunDirectory:
 
 
 def write_manifest(run: RunDirectory, recipe: Recipe, name: str, num_chunks: int = 1) -> None:
-    cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
     step = next(step for step in build_plan(recipe) if step.name == name)
-    made_from = fingerprint(step, recipe, run, _digests(open_corpus(recipe.data), cards, run))
+    made_from = fingerprint(step, recipe, run, look_at_inputs(Request(recipe, run.root, "c")).digests)
     run.begin(name, made_from)
     run.write_manifest(name, made_from, num_chunks, 0)
 

@@ -91,14 +91,15 @@ def test_what_is_complete_begun_and_not_begun_is_said_in_words_and_in_numbers(ru
 
 def test_a_step_runs_while_a_launcher_holds_the_run_and_its_workers_add_up(run: RunDirectory, recipe: Recipe) -> None:
     folder = run.folder("extend")
-    write_line(folder, 0, items=10, total=60, items_per_second=2.0, seconds=5.0, peak_mib=700, workers=2)
+    run.write_chunk_plan("extend", [[0] * 3, [0] * 97], int)  # the first of which is complete
+    write_line(folder, 0, items=10, in_chunk=10, total=100, items_per_second=2.0, seconds=5.0, peak_mib=700)
     write_line(folder, 0, step=3, loss=0.5)
-    write_line(folder, 1, items=20, total=40, items_per_second=1.0, seconds=5.0, peak_mib=900, workers=2)
-    write_line(folder, 2, items=40, total=40, items_per_second=9.0, seconds=5.0, peak_mib=100)  # of an earlier run
+    write_line(folder, 1, items=40, in_chunk=17, total=100, items_per_second=1.0, seconds=5.0, peak_mib=900)
+    write_line(folder, 2, ago=60, items=40, in_chunk=40, total=100, items_per_second=9.0, seconds=5.0)  # has ended
     with run.locked():
         found = status_of(run, recipe, "extend")
         assert (found.state, found.items, found.total, found.rate) == ("running", 30, 100, 3.0)
-        assert (found.seconds, found.peak_mib) == (5.0, 900)
+        assert found.seconds == pytest.approx(5.0, abs=0.1) and found.peak_mib == 900
         assert found.seconds_left == pytest.approx(70 / 3)
         assert "running   30 of 100 items, 3 items/s, 23.3 s left, 900 MiB" in call("status", run.root).stdout
     found = status_of(run, recipe, "extend")

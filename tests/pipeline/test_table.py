@@ -13,10 +13,9 @@ from PIL import Image
 from ltgc_local.cli.text import outcome_as_text, stale_as_text
 from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import ModelError, RecipeError
-from ltgc_local.model_store.cards import find_card
 from ltgc_local.pipeline.fingerprint import StaleStep, fingerprint
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.pipeline.scheduler import _digests
+from ltgc_local.pipeline.preparation import Request, look_at_inputs
 from ltgc_local.pipeline.sweep import Invocation, Outcome, list_jobs, list_others, parse_seeds, start
 from ltgc_local.recipe import Recipe, Recipes
 from ltgc_local.runs.directory import RunDirectory
@@ -47,11 +46,7 @@ def complete(recipe: Recipe, root: Path, up_to: str) -> RunDirectory:
     run = RunDirectory(root)
     root.mkdir(parents=True, exist_ok=True)
     write_run_recipe(root, recipe)
-    digests = _digests(
-        open_corpus(recipe.data),
-        {role: find_card(recipe.models.cards, f"tiny-{role}", role) for role in recipe.roles},
-        run,
-    )
+    digests = look_at_inputs(Request(recipe, root, "c")).digests
     labels = open_corpus(recipe.data).test.labels
     for step in build_plan(recipe):
         if step.name == "draw":
@@ -229,7 +224,8 @@ def test_a_new_seed_runs_and_the_complete_one_is_not_touched(make_table: MakeTab
     complete(recipe, root / "seed-0", "report")
     with pytest.raises(ModelError):
         start(Invocation(recipes, "c", root, seeds="0,1"), said.append)
-    assert said == ["seed-1: describe …"]  # another seed shares nothing
+    # Another seed shares nothing but what no seed shapes.
+    assert said == [f"seed-1: leaks/originals: taken from {root}/seed-0", "seed-1: describe …"]
 
 
 def test_the_run_itself_is_not_among_the_others_however_it_is_written(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,20 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ltgc_local.errors import BackendError, LtgcError, RecipeError
-from ltgc_local.methods.base import StageSpec, Step
-from ltgc_local.methods.ltgc.plan import COLLECT, DESCRIBE, DRAW, EXTEND, TRAIN
-from ltgc_local.methods.tgn.plan import DISTILL, TRAIN_GENERATOR
-from ltgc_local.model_store.cards import find_card
-from ltgc_local.pipeline.executors.gpus import RENDEZVOUS, distributed_environments, share_gpus, visible_gpus
-from ltgc_local.pipeline.executors.local import _threads, _wait, run_workers
-from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.pipeline.scheduler import _environments
+from ltgc_local.errors import LtgcError, RecipeError
+from ltgc_local.pipeline.executors.machine import RENDEZVOUS, training_environments, visible_gpus
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.records import Description, EpochMetrics, Exchange
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Lines
 from ltgc_local.runs.provenance import write_run_recipe
+from tests.working import run_workers
 
 MakeRecipe = Callable[..., Recipe]
 QUICKSTART_OF_TGN = Path(__file__).resolve().parents[2] / "recipes/tgn_quickstart.yaml"
@@ -52,47 +45,6 @@ def test_without_a_name_the_drivers_list_is_counted(tmp_path: Path, monkeypatch:
     assert visible_gpus({}) == []
 
 
-def test_each_worker_sees_its_own_gpus_of_those_that_are_visible() -> None:
-    gpus = ["2", "3", "6", "7"]
-    assert [each["CUDA_VISIBLE_DEVICES"] for each in share_gpus(gpus, 4, 1)] == gpus
-    assert [each["CUDA_VISIBLE_DEVICES"] for each in share_gpus(gpus, 2, 2)] == ["2,3", "6,7"]
-    assert share_gpus(gpus, 1, 2) == [{}]  # one worker keeps what there is
-    assert share_gpus([], 2, 1) == [{}, {}]  # on a CPU
-
-
-def test_more_workers_than_gpus_is_an_error_that_says_how_many_fit() -> None:
-    with pytest.raises(BackendError, match=r"is 4 with 2 GPUs each, but 6 .* type --set models\.workers=3"):
-        share_gpus([*"012345"], 4, 2)
-
-
-def test_a_step_has_workers_where_its_shards_are_independent(
-    make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, empty_models: tuple[str, ...], tmp_path: Path
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    card = tmp_path / "cards/tiny-llm.md"
-    card.write_text(card.read_text().replace("license:", "tensor_parallel: 2\nlicense:"))
-
-    def workers(stage: StageSpec, role: str | None, *options: str) -> list[str | None]:
-        recipe = make_recipe(*empty_models, "models.device=cuda", "models.workers=2", *options)
-        cards = {each: find_card(recipe.models.cards, f"tiny-{each}", each) for each in recipe.roles}
-        step = Step("s", stage, {}, role)  # type: ignore[arg-type]
-        return [each.get("CUDA_VISIBLE_DEVICES") for each in _environments(step, recipe, cards)]
-
-    assert workers(DESCRIBE, "vlm") == ["0", "1"]
-    assert workers(EXTEND, "llm") == ["0,1", "2,3"]  # the card asks for two GPUs
-    assert workers(EXTEND, "llm", "models.tensor_parallel=1") == ["0", "1"]  # the recipe knows better
-    assert workers(DRAW, "t2i") == ["0", "1"]
-    assert workers(TRAIN, "clip") == ["0,1", "0,1"]  # which work on every batch together, see below
-    assert workers(TRAIN_GENERATOR, "clip") == workers(DISTILL, None) == ["0,1", "0,1"]
-    assert workers(COLLECT, None) == [None]
-    assert workers(DRAW, "t2i", "models.device=cpu") == [None, None]
-
-
-def test_several_workers_share_the_cores() -> None:
-    assert _threads(1) == {}
-    assert _threads(2) == {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // 2))}
-
-
 def test_two_workers_extend_what_one_does(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """Real engines: two processes, each with its own copy of the model, and every item's own seeds."""
     recipe = make_recipe(
@@ -108,7 +60,7 @@ def test_two_workers_extend_what_one_does(make_recipe: MakeRecipe, tmp_path: Pat
         run.write_chunk("describe", 0, [Lines("descriptions", existing)], {"items": 1, "seconds": 0.0, "peak_mib": 0})
         run.write_manifest("describe", {}, 1, 0)
         run.folder("extend").mkdir()
-        run_workers(run.root, "extend", [{}] * workers)
+        run_workers(run.root, "extend", workers)
         num_chunks = run.num_chunks("extend")
         assert num_chunks >= 2
         run.write_manifest("extend", {}, num_chunks, 0)
@@ -119,33 +71,29 @@ def test_two_workers_extend_what_one_does(make_recipe: MakeRecipe, tmp_path: Pat
 
 
 def test_those_that_train_together_know_their_number_and_where_they_meet() -> None:
-    assert distributed_environments(["2", "3"], 1) == [{}]
-    found = distributed_environments(["2", "3", "6"], 2)
+    assert training_environments(1) == [{}]
+    found = training_environments(2)
     assert [each["RANK"] for each in found] == [each["LOCAL_RANK"] for each in found] == ["0", "1"]
     assert {each["WORLD_SIZE"] for each in found} == {"2"}
-    assert {each["CUDA_VISIBLE_DEVICES"] for each in found} == {"2,3"}
     (store,) = {Path(each[RENDEZVOUS]) for each in found}
     assert not store.exists() and store.parent.stat().st_mode & 0o777 == 0o700  # nobody else's, and new
-    assert "CUDA_VISIBLE_DEVICES" not in distributed_environments([], 2)[0]
-    with pytest.raises(BackendError, match=r"but 1 GPUs are visible; type --set models\.workers=1"):
-        distributed_environments(["0"], 2)
 
 
 @pytest.mark.slow
 def test_two_workers_train_what_one_does(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """Real processes that meet by accelerate, each with half of every batch: equal but for rounding."""
     found = []
-    for workers in (1, 2):
-        run = RunDirectory(tmp_path / f"{workers}")
+    for processes in (1, 2):
+        run = RunDirectory(tmp_path / f"{processes}")
         run.root.mkdir()
-        recipe = make_recipe("train.epochs=1", "train.lora_rank=4", f"models.workers={workers}")
+        recipe = make_recipe("train.epochs=1", "train.lora_rank=4", f"models.training_processes={processes}")
         write_run_recipe(run.root, recipe)
         run.folder("train/control").mkdir(parents=True)
-        step = next(step for step in build_plan(recipe) if step.name == "train/control")
-        run_workers(run.root, step.name, _environments(step, recipe, {}))
-        (chunk,) = (run.folder(step.name) / "chunks").glob("?????.json")
-        run.write_manifest(step.name, {}, 1, 0)
-        found.append((load_file(run.files(step.name, "adapter")[0]), run.records(step.name, "history", EpochMetrics)))
+        run_workers(run.root, "train/control", processes=processes)
+        (chunk,) = (run.folder("train/control") / "chunks").glob("?????.json")
+        run.write_manifest("train/control", {}, 1, 0)
+        adapter = load_file(run.files("train/control", "adapter")[0])
+        found.append((adapter, run.records("train/control", "history", EpochMetrics)))
         items = json.loads(chunk.read_text())["items"]  # the images of all batches, whoever has them
         assert items >= 1000 and items % recipe.train.batch_size == 0
     (alone, (epoch,)), (together, (same,)) = found
@@ -158,12 +106,12 @@ def test_two_workers_train_what_one_does(make_recipe: MakeRecipe, tmp_path: Path
 
 
 def test_pairs_that_workers_cannot_share_evenly_are_an_error_of_the_recipe(make_recipe: MakeRecipe) -> None:
-    with pytest.raises(RecipeError, match=r"128 pairs cannot be shared evenly by 3 workers in 1 parts; write 129"):
-        make_recipe("models.workers=3")
-    with pytest.raises(RecipeError, match=r"32 images cannot be shared evenly by 3 workers; write 33"):
-        load_recipe(QUICKSTART_OF_TGN, ["models.workers=3"])
-    with pytest.raises(RecipeError, match=r"16 images leave one of 9 workers fewer than the 2 .* write 18"):
-        load_recipe(QUICKSTART_OF_TGN, ["models.workers=9"])
+    with pytest.raises(RecipeError, match=r"128 pairs cannot be shared evenly by 3 processes in 1 parts; write 129"):
+        make_recipe("models.training_processes=3")
+    with pytest.raises(RecipeError, match=r"32 images cannot be shared evenly by 3 processes; write 33"):
+        load_recipe(QUICKSTART_OF_TGN, ["models.training_processes=3"])
+    with pytest.raises(RecipeError, match=r"16 images leave one of 9 processes fewer than the 2 .* write 18"):
+        load_recipe(QUICKSTART_OF_TGN, ["models.training_processes=9"])
 
 
 def test_processes_that_do_not_meet_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,25 +119,14 @@ def test_processes_that_do_not_meet_are_an_error(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv(name, raising=False)
     code = "from ltgc_local.training.distributed import process_group\nwith process_group('cpu', 2): pass"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "2 processes were to train together, and accelerate sees 1; type --set models.workers=1" in done.stderr
-
-
-def test_when_one_worker_fails_the_others_are_stopped_and_none_is_left() -> None:
-    failing = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.2); raise SystemExit(3)"])
-    working = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    start = time.monotonic()
-    try:
-        assert _wait([working, failing]) == 3
-        assert working.poll() is None and time.monotonic() - start < 30
-    finally:
-        working.kill()
-        working.wait()
+    said = "2 processes were to train together, and accelerate sees 1; type --set models.training_processes=1"
+    assert said in done.stderr
 
 
 def test_a_step_that_fails_in_one_of_two_workers_leaves_no_process(tmp_path: Path, make_recipe: MakeRecipe) -> None:
     write_run_recipe(tmp_path, make_recipe("assess.enabled=false"))
     with pytest.raises(LtgcError, match="step generated: failed"):
-        run_workers(tmp_path, "generated", [{}, {}])
+        run_workers(tmp_path, "generated", 2)
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     names = [Path(f"/proc/{child}/cmdline").read_text() for child in children if Path(f"/proc/{child}").exists()]
-    assert not [name for name in names if "ltgc_local.pipeline.worker" in name]
+    assert not [name for name in names if "ltgc_local.pipeline" in name]

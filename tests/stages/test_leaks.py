@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from ltgc_local.methods.stage import stage_class
+from ltgc_local.pipeline.ongoing import count_chunks
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.pipeline.scheduler import count_chunks
 from ltgc_local.pipeline.worker import do_work
 from ltgc_local.recipe import load_recipe
 from ltgc_local.records import NearPair

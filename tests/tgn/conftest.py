@@ -11,8 +11,8 @@ import pytest
 from ltgc_local.methods.stage import Stage, stage_class
 from ltgc_local.methods.tgn.budget import list_wanted
 from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.pipeline.ongoing import count_chunks
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.pipeline.scheduler import count_chunks
 from ltgc_local.pipeline.worker import do_work
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.runs.directory import RunDirectory

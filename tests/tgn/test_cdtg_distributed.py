@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.tgn.cdtg import training as cdtg_training
-from ltgc_local.pipeline.executors.gpus import distributed_environments
+from ltgc_local.pipeline.executors.machine import training_environments
 from tests.tgn.cdtg_parts import build_trainer, build_training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,9 +38,7 @@ with distributed.process_group("cpu", 2, os.environ["LTGC_RENDEZVOUS"]):
 def test_two_processes_train_what_one_does(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     arguments = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    processes = [
-        subprocess.Popen(arguments, env=environment | rank, cwd=ROOT) for rank in distributed_environments([], 2)
-    ]
+    processes = [subprocess.Popen(arguments, env=environment | rank, cwd=ROOT) for rank in training_environments(2)]
     assert [process.wait(timeout=400) for process in processes] == [0, 0]
     one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     training, trainer = build_trainer(**OPTIONS)

@@ -21,13 +21,12 @@ from ltgc_local.methods.tgn.budget import list_wanted
 from ltgc_local.methods.tgn.cdtg.tail_generator import load_tail_generator
 from ltgc_local.methods.tgn.classes import read_manifest
 from ltgc_local.methods.tgn.stages import synthesize, train_generator
-from ltgc_local.pipeline.executors.gpus import distributed_environments
-from ltgc_local.pipeline.executors.local import run_workers
 from ltgc_local.pipeline.worker import run_step
 from ltgc_local.records import EpochMetrics
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import GeneratedImage, Images, decode_png, read_images
 from tests.tgn.conftest import TgnRun
+from tests.working import run_workers
 
 TINY = (
     "cdtg.size_px=16",
@@ -136,8 +135,7 @@ def test_an_image_is_the_same_whatever_batch_and_shard_it_is_in(tiny: TgnRun, ro
 def test_the_worker_resumes_where_shards_are_missing(start_tiny: Callable[..., TgnRun], tiny: TgnRun) -> None:
     run = start_tiny()
     shutil.copytree(tiny.run.folder("cdtg/train"), run.run.folder("cdtg/train"))
-    run_step(run.run.root, "generated", 0, 2)
-    run_step(run.run.root, "generated", 1, 2)
+    run_step(run.run.root, "generated", 0, 1)
     folder = run.run.folder("generated")
     whole = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
     assert len(whole) > 2
@@ -252,11 +250,11 @@ def test_a_killed_step_resumes_from_its_checkpoint(
 @pytest.mark.slow
 def test_two_workers_train_the_networks_and_the_generator_together(start_tiny: Callable[..., TgnRun]) -> None:
     """Real processes that meet by accelerate; what a process draws for its share alone differs from one process's."""
-    run = start_tiny("models.workers=2")
+    run = start_tiny("models.training_processes=2")
     for step, kept in (("kmdn/tail", "network"), ("kmdn/distill", "tail"), ("cdtg/train", "generator")):
         shutil.rmtree(run.run.folder(step), ignore_errors=True)
         run.run.folder(step).mkdir(parents=True)
-        run_workers(run.run.root, step, distributed_environments([], 2))
+        run_workers(run.run.root, step, processes=2)
         run.run.write_manifest(step, {}, 1, 0.0)
         assert all(tensor.isfinite().all() for tensor in load_file(run.run.files(step, kept)[0]).values())
     assert [line.step for line in run.run.records("cdtg/train", "history", EpochMetrics)] == [3, 6]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
-from ltgc_local.pipeline.executors.gpus import distributed_environments
+from ltgc_local.pipeline.executors.machine import training_environments
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.provenance import write_run_recipe
 from tests.training.test_fine_tuning import run, weights_of
@@ -52,7 +52,7 @@ def test_two_processes_train_what_one_does(
     arguments = [sys.executable, "-c", PROGRAM, tmp_path, ROOT / "data/miniatures/clip", tmp_path]
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "job#1?"))  # as a folder on a cluster may be called
     (tmp_path / "job#1?").mkdir()
-    processes = [subprocess.Popen(arguments, env=environment | rank) for rank in distributed_environments([], 2)]
+    processes = [subprocess.Popen(arguments, env=environment | rank) for rank in training_environments(2)]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     assert not (tmp_path / "job").exists()  # where a URL of that path would have led
     one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))

@@ -47,10 +47,11 @@ def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
                 steps += [refine, draws[-1]]
     generated = Step("generated", COLLECT, {"draws": tuple(draws), "scores": tuple(detects)})
     leaks = leak_guard(generated) if recipe.leaks.enabled else []
-    tuning = ("train", "train:generated")
+    together = ("train", "models.training_processes")
+    tuning = (*together, "train:generated")
     arms = [Step("train/ltgc", TRAIN, {"generated": (generated,)}, "clip", tuning, arm="ltgc")]
     if recipe.train.control:
-        arms.append(Step("train/control", TRAIN, {}, "clip", ("train",), arm="control"))
+        arms.append(Step("train/control", TRAIN, {}, "clip", together, arm="control"))
     answers: list[Step] = []
     if recipe.evaluate.vlm_classifier:
         asked = ("evaluate.vlm_images_per_class", "evaluate.vlm_names_in_prompt")

@@ -21,7 +21,8 @@ MEASURE = StageSpec("tgn.stages.measure:MeasureStage")
 TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_networks:TrainClassifierStage", "distributed")
 EVALUATE_NETWORKS = StageSpec("tgn.stages.evaluate_networks:EvaluateNetworksStage")
 
-DEVICE = "models.device"
+DEVICE = ("models.device", "models.threads")
+TOGETHER = (*DEVICE, "models.training_processes")  # of a training
 
 
 def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
@@ -29,7 +30,7 @@ def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
     backbone: Role | None = "backbone" if recipe.models.backbone else None
     classes = Step("classes", CLASS_MANIFEST, {}, None, ("split",))
     manifest: Inputs = {"classes": (classes,)}
-    alone = ("kmdn", "kmdn:alone", DEVICE)
+    alone = ("kmdn", "kmdn:alone", *TOGETHER)
     head, tail = (
         Step(f"kmdn/{side}", TRAIN_ALONE, manifest, backbone, alone, options={"side": side})
         for side in ("head", "tail")
@@ -37,7 +38,7 @@ def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
     networks = [head, tail]
     inputs: Inputs = {**manifest, "head": (head,), "tail": (tail,)}
     if recipe.kmdn.distill:
-        networks.append(Step("kmdn/distill", DISTILL, inputs, None, ("kmdn", "kmdn:distill", DEVICE)))
+        networks.append(Step("kmdn/distill", DISTILL, inputs, None, ("kmdn", "kmdn:distill", *TOGETHER)))
         inputs = {**inputs, "distilled": (networks[-1],)}
     tail_network: Inputs = {"tail network": (networks[-1],)}
     known: Inputs = {**manifest, **tail_network}
@@ -49,12 +50,12 @@ def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
         measured = ("measure", "split.prompt")
         measures.append(Step("measure", MEASURE, {**manifest, **images, **tail_network}, "clip", measured))
     leaks = leak_guard(making[-1]) if recipe.leaks.enabled else []
-    learning = ("classifier", DEVICE)
+    learning = ("classifier", *TOGETHER)
     arms = [Step("train/tgn", TRAIN_CLASSIFIER, {"merged": (merge,), **images}, backbone, learning, arm="tgn")]
     if recipe.classifier.control:
         as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # these decide the number of steps
         arms.append(Step("train/control", TRAIN_CLASSIFIER, {}, backbone, (*learning, *as_many), arm="control"))
-    tested = ("evaluate", "kmdn.feature", DEVICE)
+    tested = ("evaluate", "kmdn.feature", *DEVICE)
     evaluate = Step("evaluate", EVALUATE_NETWORKS, {**inputs, "arms": tuple(arms)}, None, tested)
     report = report_on(classes, *measures, *leaks[-1:], evaluate, making[-1], merge, *arms, *networks, *making[:-1])
     return (classes, *networks, *making, merge, *measures, *leaks, *arms, evaluate, report)
@@ -62,8 +63,8 @@ def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
 
 def _gan(known: Inputs) -> list[Step]:
     """Return the steps of TGN's own generator."""
-    train = Step("cdtg/train", TRAIN_GENERATOR, known, "clip", ("cdtg", "kmdn.feature"))
-    generation = ("cdtg:generate", "kmdn.feature", "merge", DEVICE)
+    train = Step("cdtg/train", TRAIN_GENERATOR, known, "clip", ("cdtg", "kmdn.feature", "models.training_processes"))
+    generation = ("cdtg:generate", "kmdn.feature", "merge", *DEVICE)
     return [train, Step("generated", SYNTHESIZE, {**known, "generator": (train,)}, None, generation)]
 
 
@@ -92,7 +93,7 @@ def _diffusion(recipe: DiffusionRecipe, manifest: Inputs, tail_network: Inputs) 
             judges: Inputs = tail_network if settings.judges_by_tail_network else {}
             inputs = {"images": (draws[-1],), **manifest, **judges}
             clip: Role | None = "clip" if settings.judges_by_clip else None
-            judging = ("diffusion:accept", *([] if clip else [DEVICE]))
+            judging = ("diffusion:accept", *(() if clip else DEVICE))
             accepts.append(Step(f"diffusion/{attempt}/accept", ACCEPT, inputs, clip, judging))
             steps.append(accepts[-1])
     how_many = ("diffusion:collect", *(["diffusion:retry"] if accepts else []))

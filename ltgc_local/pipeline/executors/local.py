@@ -1,21 +1,29 @@
-"""Start a step's workers as processes on this machine, and wait for them."""
+"""Start workers as processes on this machine, and wait for them.
+
+A worker on the CPU is forked from a server that has imported the libraries (``fork_server``); one on a GPU is started
+afresh, as forked processes must not inherit CUDA, and waits for its order with the libraries imported.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import select
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 from ltgc_local import offline
-from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError
+from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError, TryAgain
 from ltgc_local.runs.logs import Level
 
 #: An idle OpenMP thread spins this often before it sleeps. Compared with libgomp's default, a step of TGN's generator
@@ -23,77 +31,213 @@ from ltgc_local.runs.logs import Level
 #: where two processes share the cores. LoRA training takes the same time with either.
 WAITING = {"GOMP_SPINCOUNT": "10000"}
 ERRORS: dict[int, type[LtgcError]] = {
-    kind.exit_code: kind for kind in (RecipeError, ModelError, DataError, ArtefactError, BackendError)
+    kind.exit_code: kind for kind in (RecipeError, ModelError, DataError, ArtefactError, BackendError, TryAgain)
 }
-
 
 NO_THREAD = 127  # glibc, when there is no memory for a thread's own data
 POLL_S = 0.05
-HEARTBEAT_S = 60.0
+GRACE_S = 60.0  # for a worker that was asked to stop, after which it is killed
+ORPHANS_S = 10.0  # for workers whose server was killed
 
 
-def run_workers(
-    root: Path,
-    step: str,
-    environments: Sequence[Mapping[str, str]] = ({},),
-    level: Level = "warning",
-    beat: Callable[[], None] = lambda: None,
-) -> None:
-    """Run the step to its end, with one process per entry of ``environments``. Workers print to standard error.
+@dataclass(frozen=True)
+class Order:
+    """A worker to start.
 
-    Args:
-        environments: variables that each worker has in addition to this process's, such as its GPUs.
-        level: the lowest level that a worker prints to standard error.
-        beat: called every minute while the workers run.
-
-    Raises:
-        LtgcError: of the kind that belongs to the first failing worker's exit code; the others are stopped.
+    Attributes:
+        worker: its number among the step's.
+        processes: how many train together.
+        level: the lowest level that it prints to standard error.
+        threads: CPU threads that it computes with.
+        gpus: those that it sees; none for a worker on the CPU.
+        environment: further variables.
+        nice: how much lower its priority is.
+        modules: what it imports, so that the server does it once for all.
     """
-    workers = len(environments)
-    environment = {**WAITING, **_threads(workers), **os.environ, **offline.OFFLINE_ENVIRONMENT}
+
+    root: Path
+    step: str
+    worker: int = 0
+    processes: int = 1
+    level: Level = "warning"
+    threads: int = 1
+    gpus: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    nice: int = 0
+    modules: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> list[str]:
+        """The worker's command line."""
+        return [str(self.root), self.step, str(self.worker), str(self.processes), self.level]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A worker that ended: the number that ``start`` returned, its exit code, and the CPU time that it used."""
+
+    ticket: int
+    code: int
+    cpu_seconds: float
+
+
+class LocalExecutor:
+    """Starts workers and tells which ended; a context manager, which leaves no process behind."""
+
+    def __init__(self, imports: Sequence[str] = (), threads: int = 1) -> None:
+        """Prepare; the fork server begins to import at once.
+
+        Args:
+            imports: modules that workers on the CPU will need.
+            threads: of the workers that will need them.
+        """
+        self._tickets = 0
+        self._servers: dict[int, _Server] = {}  # by the number of threads of its workers
+        self._spawned: dict[int, subprocess.Popen[bytes]] = {}
+        if imports:
+            self._server(threads).ask({"import": list(imports)})
+
+    def start(self, order: Order) -> int:
+        """Start a worker; return its ticket."""
+        self._tickets += 1
+        if order.gpus:
+            environment = _environment(order.threads) | {"CUDA_VISIBLE_DEVICES": ",".join(order.gpus)}
+            command = [sys.executable, "-P", "-m", "ltgc_local.pipeline.worker", *order.arguments]
+            self._spawned[self._tickets] = subprocess.Popen(command, env=environment | dict(order.environment))
+        else:
+            self._server(order.threads).start(self._tickets, order)
+        return self._tickets
+
+    def wait(self, timeout_s: float) -> list[Ended]:
+        """Return the workers that ended, as soon as one did; none after ``timeout_s``."""
+        due = time.monotonic() + timeout_s
+        while True:
+            pipes = {server.answers: server for server in self._servers.values()}
+            left = max(0.0, due - time.monotonic())
+            ready, _, _ = select.select(list(pipes), [], [], min(left, POLL_S) if self._spawned else left)
+            ended = [each for pipe in ready for each in pipes[pipe].read()]
+            for threads, server in list(self._servers.items()):
+                if server.is_dead:
+                    del self._servers[threads]
+            for ticket, process in list(self._spawned.items()):
+                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+                if pid:
+                    process.returncode = os.waitstatus_to_exitcode(status)
+                    del self._spawned[ticket]
+                    ended.append(Ended(ticket, process.returncode, usage.ru_utime + usage.ru_stime))
+            if ended or time.monotonic() >= due:
+                return ended
+
+    @property
+    def num_running(self) -> int:
+        """How many workers run."""
+        return len(self._spawned) + sum(len(server.running) for server in self._servers.values())
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all workers."""
+        for process in self._spawned.values():
+            process.send_signal(number)
+        for server in self._servers.values():
+            server.signal(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ask what runs to stop, wait, and end the servers; also on an interrupt."""
+        self.signal(signal.SIGTERM)
+        due = time.monotonic() + GRACE_S
+        while self.num_running and time.monotonic() < due:
+            self.wait(1.0)
+        self.signal(signal.SIGKILL)
+        while self.num_running:
+            self.wait(1.0)
+        for server in self._servers.values():
+            server.close()
+
+    def _server(self, threads: int) -> _Server:
+        if threads not in self._servers:
+            self._servers[threads] = _Server(threads)
+        return self._servers[threads]
+
+
+class _Server:
+    """The launcher's side of a fork server."""
+
+    def __init__(self, threads: int) -> None:
+        command = [sys.executable, "-P", "-m", "ltgc_local.pipeline.executors.fork_server"]
+        # Some libraries start CUDA when they are imported, and its threads; what is forked computes on the CPU.
+        environment = _environment(threads) | {"CUDA_VISIBLE_DEVICES": ""}
+        self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, self.answers = self._process.stdin, self._process.stdout
+        self._buffer = b""
+        self.running: dict[int, int | None] = {}  # ticket -> pid, once it is known
+        self.is_dead = False
+
+    def ask(self, request: dict[str, Any]) -> None:
+        with suppress(BrokenPipeError):  # it was killed: reading its answers tells
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            self._requests.flush()
+
+    def start(self, ticket: int, order: Order) -> None:
+        self.running[ticket] = None
+        facts = {"arguments": order.arguments, "environment": dict(order.environment), "nice": order.nice}
+        self.ask({"id": ticket, "modules": list(order.modules), **facts})
+
+    def read(self) -> list[Ended]:
+        """Read what the server answers; if it was killed, so were its workers."""
+        data = os.read(self.answers.fileno(), 1 << 16)
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        ended = []
+        for answer in map(json.loads, lines):
+            if "pid" in answer:
+                self.running[answer["id"]] = answer["pid"]
+            else:
+                del self.running[answer["id"]]
+                ended.append(Ended(answer["id"], answer["code"], answer["cpu_seconds"]))
+        if not data:
+            self.is_dead = True
+            code = self._process.wait()
+            self._wait_for_orphans()
+            ended += [Ended(ticket, code or -signal.SIGKILL, 0.0) for ticket in self.running]
+            self.running.clear()
+        return ended
+
+    def signal(self, number: int) -> None:
+        for ticket in self.running:
+            self.ask({"kill": ticket, "signal": number})
+
+    def close(self) -> None:
+        with suppress(BrokenPipeError):
+            self._requests.close()
+        self._process.wait()
+        self.answers.close()
+
+    def _wait_for_orphans(self) -> None:
+        """Wait for the workers of a dead server: the system ended them, and they may be writing their last."""
+        due = time.monotonic() + ORPHANS_S
+        while time.monotonic() < due and any(pid is not None and _exists(pid) for pid in self.running.values()):
+            time.sleep(POLL_S)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Return the variables of a worker, or of the server that forks it."""
+    numbers = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**WAITING, **os.environ, **numbers, **offline.OFFLINE_ENVIRONMENT}
     environment |= safe_path(environment)
     with suppress(OSError):  # no room for temporary files: torch finds a place of its own
         environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compile_cache(Path(tempfile.gettempdir()))))
-    environment["LTGC_LAUNCHER"] = str(os.getpid())  # with which the worker ends
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
-        for worker, more in enumerate(environments):
-            arguments = [str(root), step, str(worker), str(workers), level]
-            command = [sys.executable, "-P", "-m", "ltgc_local.pipeline.worker", *arguments]
-            processes.append(subprocess.Popen(command, env=environment | dict(more)))
-        code = _wait(processes, beat)
-    finally:  # also of an interrupt: no step leaves a process behind
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in processes:
-            process.wait()
-    if code:
-        raise ERRORS.get(code, BackendError)(_explain(step, code, _cpu_seconds_since(before), root / step / "logs"))
-
-
-def _wait(processes: Sequence[subprocess.Popen[bytes]], beat: Callable[[], None] = lambda: None) -> int:
-    """Return the exit code of the first process that fails, as soon as it does; 0 when all are done."""
-    due = time.monotonic() + HEARTBEAT_S
-    while True:
-        codes = [process.poll() for process in processes]
-        failed = next((code for code in codes if code), None)
-        if failed is not None:
-            return failed
-        if None not in codes:
-            return 0
-        if time.monotonic() >= due:
-            beat()
-            due += HEARTBEAT_S
-        time.sleep(POLL_S)
-
-
-def _threads(workers: int) -> dict[str, str]:
-    """Give each of several workers its share of the cores, as each would use all of them otherwise."""
-    if workers == 1:
-        return {}
-    return {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // workers))}
+    environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # read when it is imported
+    return environment | {"LTGC_LAUNCHER": str(os.getpid())}  # with which the worker ends
 
 
 def compile_cache(temporary: Path) -> Path:
@@ -119,9 +263,9 @@ def safe_path(environment: Mapping[str, str]) -> dict[str, str]:
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _cpu_seconds_since(before: resource.struct_rusage) -> float:
-    now = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+def explain(step: str, code: int, cpu_seconds: float, logs: Path) -> LtgcError:
+    """Return the error for a worker that failed, of the kind that its exit code says."""
+    return ERRORS.get(code, BackendError)(_explain(step, code, cpu_seconds, logs))
 
 
 def _explain(step: str, code: int, cpu_seconds: float, logs: Path) -> str:

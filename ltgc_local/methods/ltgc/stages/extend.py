@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -76,7 +76,7 @@ class ExtendStage(ChunkedStage[LtgcRecipe | DescribedRecipe, int]):
         files = extension.reader.files(extension.exchanges)
         return [*files, Json("summary", summary), Lines("descriptions", descriptions)]
 
-    def review(self, is_whole: bool) -> None:
+    def review(self, numbers: Collection[int], is_whole: bool) -> None:
         """Reject a class with too few descriptions as soon as its chunk is complete; at the end warn of short lists.
 
         Raises:
@@ -86,10 +86,10 @@ class ExtendStage(ChunkedStage[LtgcRecipe | DescribedRecipe, int]):
         if not (is_whole or settings.min_descriptions):
             return
         found: dict[str, dict[str, int]] = {}
-        for of_chunk in self.run.values_so_far(self.step.name, "summary"):
+        for of_chunk in self.run.values_of(self.step.name, numbers, "summary"):
             found |= of_chunk
-        numbers = {name: each["existing"] + each["extended"] for name, each in found.items()}
-        short = {name: number for name, number in numbers.items() if number < settings.min_descriptions}
+        totals = {name: each["existing"] + each["extended"] for name, each in found.items()}
+        short = {name: number for name, number in totals.items() if number < settings.min_descriptions}
         if short:
             raise BackendError(
                 f"extend: {len(short)} of {len(found)} classes have fewer than {settings.min_descriptions} "
@@ -99,10 +99,10 @@ class ExtendStage(ChunkedStage[LtgcRecipe | DescribedRecipe, int]):
                 f"extend.max_asks={2 * settings.max_asks} --from extend"
             )
         fewer = {name: each["extended"] for name, each in found.items() if each["missing"] > 0}
-        nothing = {name: numbers[name] for name, extended in fewer.items() if not extended}
+        nothing = {name: totals[name] for name, extended in fewer.items() if not extended}
         if nothing:
             log.warning("extend: found nothing for %d of %d classes: %s", len(nothing), len(found), _listed(nothing))
-        if some := {name: numbers[name] for name in fewer if name not in nothing}:
+        if some := {name: totals[name] for name in fewer if name not in nothing}:
             log.warning(
                 "extend: found fewer descriptions than the %d asked for (K_y) for %d of %d classes: %s",
                 settings.max_descriptions, len(some), len(found), _listed(some),

@@ -1,4 +1,4 @@
-"""Assign GPUs to the workers of a step; they are counted without importing a model library."""
+"""What this machine has, counted without importing a model library, and how processes that train together meet."""
 
 from __future__ import annotations
 
@@ -7,11 +7,30 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from ltgc_local.errors import BackendError
+from ltgc_local.pipeline.placement import Machine
+from ltgc_local.prefetch import num_cpus
+from ltgc_local.regular_files import MIB, read_text
 
 RENDEZVOUS = "LTGC_RENDEZVOUS"  # variable that names the file where workers that train together meet
+
+
+def this_machine(gpus: Sequence[str]) -> Machine:
+    """Return what this process may use of the machine."""
+    return Machine(num_cpus(), tuple(gpus), _memory_mib())
+
+
+def _memory_mib() -> int:
+    """Return the memory that is free for us, within the limit of our control group."""
+    fields = dict(line.split(":", 1) for line in read_text("/proc/meminfo", MIB).splitlines())
+    free = int(fields["MemAvailable"].split()[0]) // 1024
+    with suppress(OSError, ValueError):
+        limit, used = (int(read_text(f"/sys/fs/cgroup/memory.{name}", MIB)) for name in ("max", "current"))
+        free = min(free, (limit - used) // MIB)
+    return free
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
@@ -29,35 +48,16 @@ def _gpu_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("GPU ")]  # MIG slices are indented below their GPU
 
 
-def share_gpus(gpus: list[str], workers: int, each: int) -> list[dict[str, str]]:
-    """Return the environment that gives each worker ``each`` GPUs of its own.
-
-    On a machine without GPUs the workers run on the CPU. A single worker sees all GPUs.
-
-    Raises:
-        BackendError: there are GPUs, but too few.
-    """
-    if workers == 1 or not gpus:
-        return [{} for _ in range(workers)]
-    if len(gpus) < workers * each:
-        raise BackendError(
-            f"models.workers is {workers} with {each} GPUs each, but {len(gpus)} GPUs are visible; type --set "
-            f"models.workers={max(1, len(gpus) // each)}"
-        )
-    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[w * each : (w + 1) * each])} for w in range(workers)]
-
-
-def distributed_environments(gpus: list[str], workers: int) -> list[dict[str, str]]:
-    """Return the environments of workers that train together: each sees the GPUs of all, and knows its own number.
+def training_environments(processes: int) -> list[dict[str, str]]:
+    """Return the variables of processes that train together, by which each knows its number.
 
     They meet at a file, not a port: a port is only known to be free until it is released for them to use.
 
     Raises:
-        BackendError: there are GPUs, but too few.
+        BackendError: there is no folder for that file.
     """
-    if workers == 1:
+    if processes == 1:
         return [{}]
-    seen = [each["CUDA_VISIBLE_DEVICES"] for each in share_gpus(gpus, workers, 1) if each]
     try:
         folder = tempfile.mkdtemp(prefix="ltgc_local_")
     except OSError as problem:
@@ -68,8 +68,8 @@ def distributed_environments(gpus: list[str], workers: int) -> list[dict[str, st
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     shared = {
         RENDEZVOUS: os.path.join(folder, "store"),
-        "WORLD_SIZE": str(workers),
-        "LOCAL_WORLD_SIZE": str(workers),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
         "GLOO_SOCKET_IFNAME": "lo",  # else it asks which address this machine's name has
-    } | ({"CUDA_VISIBLE_DEVICES": ",".join(seen)} if seen else {})
-    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(workers)]
+    }
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]

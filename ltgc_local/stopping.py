@@ -1,0 +1,63 @@
+"""Asking a process to stop: what it has in hand is given back or saved, and the same command resumes.
+
+SIGTERM (and SIGHUP) stops at once, by an exception in the main thread; a training first finishes its step and writes a
+checkpoint. SIGUSR1, which clusters send some minutes before a job's time is over, also lets a chunk be finished.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ltgc_local.errors import TryAgain
+
+_asked = False
+_polls = False  # the code that runs looks at ``is_asked`` itself, within seconds
+
+
+class Stopped(BaseException):
+    """The process was asked to stop. Not an ``Exception``, so that nothing on the way takes it for a failure."""
+
+    exit_code = TryAgain.exit_code
+
+
+def listen() -> None:
+    """Heed the signals, in the main thread."""
+    global _asked, _polls
+    _asked = _polls = False
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, _heed)
+
+
+def is_asked() -> bool:
+    """Return whether this process was asked to stop."""
+    return _asked
+
+
+def check() -> None:
+    """Stop here if that was asked for.
+
+    Raises:
+        Stopped: it was.
+    """
+    if _asked:
+        raise Stopped
+
+
+@contextmanager
+def polling() -> Iterator[None]:
+    """Let the code in this block stop by itself, by looking at ``is_asked``; a second SIGTERM stops it all the same."""
+    global _polls
+    before, _polls = _polls, True
+    try:
+        yield
+    finally:
+        _polls = before
+
+
+def _heed(number: int, frame: object) -> None:
+    global _asked
+    is_repeated, _asked = _asked, True
+    if number != signal.SIGUSR1 and (is_repeated or not _polls):
+        raise Stopped
