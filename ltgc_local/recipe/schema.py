@@ -208,6 +208,14 @@ class DiffusionRecipe(TgnRecipe):
     def t2i_compile(self) -> Literal["none", "regional", "full"] | None:
         return self.diffusion.compile
 
+    def conflicts(self) -> Iterator[Conflict]:
+        yield from super().conflicts()
+        number, processes = self.diffusion.batch_size, self.models.training_processes
+        if number % processes:
+            even = -(-number // processes) * processes
+            text = f"{number} images cannot be shared evenly by {processes} processes; write {even}"
+            yield "diffusion.batch_size", text
+
 
 @variant("tgn", "diffusion", "descriptions")
 class DescribedRecipe(DiffusionRecipe):

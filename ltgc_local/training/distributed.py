@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,10 +49,9 @@ def process_group(device: str, processes: int, store: str | None = None) -> Iter
         state.destroy_process_group()
 
 
-def main_process_first(device: str) -> AbstractContextManager[None]:
-    """Let the main process through before the others, which then find what it wrote."""
-    first: AbstractContextManager[None] = PartialState(cpu=resolve_device(device) == "cpu").main_process_first()
-    return first
+def is_main_process(device: str) -> bool:
+    """Return whether this process writes what several make together."""
+    return bool(PartialState(cpu=resolve_device(device) == "cpu").is_main_process)
 
 
 def check_shares(block: str, batch_size: int, processes: int) -> None:

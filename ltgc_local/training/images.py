@@ -37,6 +37,7 @@ from ltgc_local.runs.verify import find_damage, remember
 
 BLOCK = 256  # images that a process decodes at a time
 _DIGEST = re.compile("[0-9a-f]{64}")
+WAIT_S = 0.5  # between looks for a file that another process makes
 ABANDONED_S = 3600  # a temporary file that was not written to for this long belongs to a process that was killed
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class ImageCache:
         folder: of the files.
         in_memory_mib: larger arrays become files.
         workers: decoding processes; 0 is one per CPU.
+        writes: whether this process makes missing files. Others wait for them to appear, and not in a collective, which
+            would give up after some minutes: decoding may take hours.
     """
 
     resize: Resize
@@ -111,6 +114,7 @@ class ImageCache:
     folder: Path
     in_memory_mib: int
     workers: int = 0
+    writes: bool = True
 
     def load(self, source: Source) -> torch.Tensor:
         """Return all images of a source, (N, 3, H, W) uint8.
@@ -124,7 +128,11 @@ class ImageCache:
         shape = (len(source), *decode_rows(source, self.resize, range(1)).shape[1:])
         if np.prod(shape, dtype=float) <= self.in_memory_mib * MIB:
             return torch.from_numpy(decode_rows(source, self.resize, range(len(source))))
-        path = self._find(source, shape) or self._write(source, shape)
+        while (path := self._find(source, shape)) is None:
+            if self.writes:
+                path = self._write(source, shape)
+                break
+            time.sleep(WAIT_S)  # if the process that writes fails, the launcher ends this one
         with warnings.catch_warnings():
             # Mapped for reading and never written: a private mapping to write to would count as memory.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from ltgc_local.comparison.read import flatten
 from ltgc_local.errors import BackendError
@@ -21,11 +22,12 @@ from ltgc_local.methods.tgn.stages import draw_tail
 from ltgc_local.methods.tgn.stages.accept import judge
 from ltgc_local.recipe import load_recipe
 from ltgc_local.recipe.diffusion import Diffusion
-from ltgc_local.records import Acceptance, Rejected
+from ltgc_local.records import Acceptance, EpochMetrics, Rejected
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import GeneratedImage, Images, decode_png
 from ltgc_local.runs.provenance import write_run_recipe
 from tests.tgn.conftest import SMALL, TgnRun
+from tests.working import run_workers
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes/tgn_diffusion_quickstart.yaml"
 TINY = (
@@ -76,6 +78,21 @@ def again(run: TgnRun, tmp_path: Path) -> Callable[..., TgnRun]:
         return other
 
     return build
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_adapter_that_one_does(run: TgnRun, again: Callable[..., TgnRun]) -> None:
+    other = again("models.training_processes=2")
+    shutil.rmtree(other.run.folder("diffusion/train"))
+    other.run.folder("diffusion/train").mkdir(parents=True)
+    run_workers(other.run.root, "diffusion/train", processes=2)
+    other.run.write_manifest("diffusion/train", {}, 1, 0.0)
+    one, two = (load_file(each.run.file_of("diffusion/train", "adapter")) for each in (run, other))
+    assert one.keys() == two.keys()
+    assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
+    losses = [each.run.records("diffusion/train", "history", EpochMetrics) for each in (run, other)]
+    for epoch, same in zip(*losses, strict=True):
+        assert same.losses == pytest.approx(epoch.losses, rel=1e-3)
 
 
 def generated(run: TgnRun, step: str) -> list[GeneratedImage]:

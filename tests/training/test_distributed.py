@@ -37,15 +37,19 @@ with process_group("cpu", 2, os.environ["LTGC_RENDEZVOUS"]):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "augmentation", [("train.blur_px=1", "train.noise=0.1"), ("train.augment=resized_crop", "train.mix_form=mask")]
+)
 def test_two_processes_train_what_one_does(
     load_clip: Callable[[], OpenClipVit],
     make_recipe: Callable[..., Recipe],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    augmentation: tuple[str, ...],
 ) -> None:
     # 8 pairs a step: four a process, of which two at a time.
     options = ("train.batch_size=8", "train.epochs=2", "train.lora_rank=4", "train.real_epochs=1")
-    options = (*options, "train.last_layer_epochs=1", "train.accumulation_steps=2")
+    options = (*options, "train.last_layer_epochs=1", "train.accumulation_steps=2", *augmentation)
     recipe = make_recipe(*options)
     write_run_recipe(tmp_path, recipe)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -7,7 +7,8 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.datasets import open_corpus
 from ltgc_local.errors import BackendError, DataError
 from ltgc_local.recipe.inputs import Data
+from ltgc_local.training import images
 from ltgc_local.training.images import BLOCK, ImageCache
 
 DATA = Path(__file__).resolve().parents[2] / "data/fashion_mnist_lt"
@@ -114,6 +116,21 @@ def test_a_file_holds_the_same_bytes_as_memory(
     assert file.stem.endswith(hashlib.sha256(file.read_bytes()).hexdigest())
     rows = torch.tensor([BLOCK + 9, 0])
     assert torch.equal(mapped[rows], in_memory[rows])
+
+
+def test_a_process_that_does_not_write_waits_for_the_one_that_does(
+    source: Noise, image_cache: Callable[..., ImageCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "WAIT_S", 0.01)
+    writer = image_cache(0)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(replace(writer, writes=False).load, source)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.3)
+        written = writer.load(source)
+        assert torch.equal(waiting.result(timeout=60), written)
+    small = replace(writer, writes=False, in_memory_mib=100)
+    assert torch.equal(small.load(source), written)  # what fits into memory, each process decodes
 
 
 @pytest.mark.parametrize("place", [5, 128 + 3000, -1], ids=["header", "array", "end"])

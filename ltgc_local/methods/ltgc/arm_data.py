@@ -18,7 +18,7 @@ from ltgc_local.backends.torch_device import to_device
 from ltgc_local.methods.ltgc.balance_mix import mix, mix_masked
 from ltgc_local.methods.ltgc.priors import class_shares, effective_prior, scaled_log
 from ltgc_local.recipe.learning import Train
-from ltgc_local.training.augment import augment
+from ltgc_local.training.augment import Share, augment
 from ltgc_local.training.images import ImageSet
 from ltgc_local.training.sampling import BalancedSampler, shuffled
 
@@ -99,20 +99,25 @@ class ArmData:
             prior = class_shares(self._labels(mixing), self.num_classes, settings.sampler == "balanced")
         return scaled_log(prior, settings.prior_scale)
 
-    def gather(self, batch: Batch, pin: bool = False) -> Pixels:
-        """Copy a batch's pixels from memory or the mapped files."""
-        return tuple(self.images.gather(rows, pin) for rows in (batch.rows, batch.others) if rows is not None)
+    def gather(self, batch: Batch, part: slice = slice(None), pin: bool = False) -> Pixels:
+        """Copy the pixels of a part of a batch, this process's, from memory or the mapped files."""
+        return tuple(self.images.gather(rows[part], pin) for rows in (batch.rows, batch.others) if rows is not None)
 
     def tensors(
-        self, batch: Batch, pixels: Pixels, mean: torch.Tensor, std: torch.Tensor
+        self, batch: Batch, pixels: Pixels, mean: torch.Tensor, std: torch.Tensor, part: slice = slice(None)
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return augmented, mixed, normalised images (B, 3, H, W) and soft targets (B, C) on ``mean``'s device."""
-        images, targets = self._augmented(batch.rows, pixels[0], mean.device)
+        """Return augmented, mixed, normalised images (B, 3, H, W) and soft targets (B, C) on ``mean``'s device.
+
+        Args:
+            pixels: as ``gather`` returned them for the same part.
+        """
+        share = Share(len(batch.rows), part)
+        images, targets = self._augmented(batch.rows, pixels[0], mean.device, share)
         if batch.others is not None and batch.lam is not None:
-            others, other_targets = self._augmented(batch.others, pixels[1], mean.device)
-            lam = to_device(torch.from_numpy(batch.lam).float(), mean.device)
+            others, other_targets = self._augmented(batch.others, pixels[1], mean.device, share)
+            lam = to_device(torch.from_numpy(batch.lam[part]).float(), mean.device)
             if self.settings.mix_form == "mask":
-                images, lam = mix_masked(images, others, lam, self.generator)
+                images, lam = mix_masked(images, others, lam, self.generator, share)
             else:
                 images = mix(images, others, lam)
             targets = mix(targets, other_targets, lam)
@@ -128,8 +133,8 @@ class ArmData:
         return lambda num: np.array([next(every) for _ in range(num)])
 
     def _augmented(
-        self, rows: np.ndarray, pixels: torch.Tensor, device: torch.device
+        self, rows: np.ndarray, pixels: torch.Tensor, device: torch.device, share: Share
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = to_device(torch.from_numpy(self.images.labels[rows]), device)
+        labels = to_device(torch.from_numpy(self.images.labels[rows[share.part]]), device)
         targets = F.one_hot(labels, self.num_classes).float()
-        return augment(to_device(pixels, device).float() / 255, self.settings, self.generator), targets
+        return augment(to_device(pixels, device).float() / 255, self.settings, self.generator, share), targets

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 
 from ltgc_local.backends.torch_device import to_device
+from ltgc_local.training.augment import Share
 
 
 def mix(one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
@@ -21,7 +22,7 @@ def mix(one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor) -> torch.Tens
 
 
 def mix_masked(
-    one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor, generator: torch.Generator
+    one: torch.Tensor, other: torch.Tensor, lam: torch.Tensor, generator: torch.Generator, share: Share | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Paste a rectangle of ``other``, with the image's aspect ratio and share 1 - lam, at a random place in ``one``.
 
@@ -32,13 +33,15 @@ def mix_masked(
         one, other: images (B, C, H, W).
         lam: (B,).
         generator: on the CPU.
+        share: which pairs of a larger batch these are; None for all of theirs.
 
     Returns:
         The images, and the share (B,) of their pixels from ``one``: lam, rounded to whole pixels.
     """
     height, width = one.shape[-2:]
     side = (1 - lam).clamp(0, 1).sqrt()  # (B,)
-    place = to_device(torch.rand(len(one), 2, generator=generator), one.device)  # (B, 2)
+    share = share or Share(len(one))
+    place = to_device(torch.rand(share.total, 2, generator=generator)[share.part], one.device)  # (B, 2)
 
     def inside(size: int, at: torch.Tensor) -> torch.Tensor:
         length = (side * size).round()

@@ -1,7 +1,7 @@
 """Fine-tune one arm: LoRA and head on mixed pairs (LTGC), or on originals alone (the control).
 
-In a distributed run every process samples the same rows and takes its share, so the number of processes does not change
-the batches.
+In a distributed run every process samples the same rows, and gathers and augments its share alone. Random numbers are
+drawn for the whole batch, so the number of processes does not change it.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
         settings = data.settings
         self._data, self._settings, self.classifier, self._validate = data, settings, classifier, validate
         self.accelerator = Accelerator(cpu=device == "cpu")
+        self._mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)  # of each batch
         self.remedy = f"--set train.lr={settings.lr / 10:g}, or --set train.warmup_steps=100"
         self.batch_size = settings.batch_size
         self.epochs = [Epoch(data.steps_per_epoch)] * settings.epochs
@@ -69,14 +70,14 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
         return self._data.batches()
 
     def gather(self, draw: tuple[int, Batch]) -> tuple[int, Batch, Pixels]:
-        return *draw, self._data.gather(draw[1], pin=self.accelerator.device.type == "cuda")
+        return *draw, self._data.gather(draw[1], self._mine, pin=self.accelerator.device.type == "cuda")
 
     def step(self, step: int, batch: tuple[int, Batch, Pixels]) -> Mapping[str, torch.Tensor]:
         accelerator, settings = self.accelerator, self._settings
         epoch, sampled, pixels = batch
-        images, targets = self._data.tensors(sampled, pixels, *self._normalisation)
-        mine = slice(accelerator.process_index, None, accelerator.num_processes)
-        parts = list(zip(*(t[mine].chunk(settings.accumulation_steps) for t in (images, targets)), strict=True))
+        mean, std = self._normalisation
+        images, targets = self._data.tensors(sampled, pixels, mean, std, self._mine)
+        parts = list(zip(*(t.chunk(settings.accumulation_steps) for t in (images, targets)), strict=True))
         num = sum(len(part) for part, _ in parts)
         log_prior = self._log_prior(epoch)
         self._model.train()

@@ -153,8 +153,8 @@ class TailNetwork(nn.Module):
         return ((images + 1) / 2 - self.mean) / self.std
 
 
-def image_cache(settings: Backbone | Cdtg, folder: Path, data: Data) -> ImageCache:
-    """Return the cache of images decoded for a network of this method."""
+def image_cache(settings: Backbone | Cdtg, folder: Path, data: Data, *, writes: bool = True) -> ImageCache:
+    """Return the cache of images decoded for a network of this method; one process of several writes it."""
     preprocessing = f"square {settings.size_px} bilinear\0{data.pixels_by}"
     resize = SquareResize(settings.size_px)
-    return ImageCache(resize, preprocessing, folder, settings.in_memory_mib, settings.decode_workers)
+    return ImageCache(resize, preprocessing, folder, settings.in_memory_mib, settings.decode_workers, writes)

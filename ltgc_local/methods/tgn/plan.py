@@ -12,7 +12,7 @@ TRAIN_ALONE = StageSpec("tgn.stages.train_networks:TrainAloneStage", "distribute
 DISTILL = StageSpec("tgn.stages.train_networks:DistillStage", "distributed")
 TRAIN_GENERATOR = StageSpec("tgn.stages.train_generator:TrainGeneratorStage", "distributed")
 SYNTHESIZE = StageSpec("tgn.stages.synthesize:SynthesizeStage", "chunks")
-TRAIN_ADAPTER = StageSpec("tgn.stages.train_adapter:TrainAdapterStage")
+TRAIN_ADAPTER = StageSpec("tgn.stages.train_adapter:TrainAdapterStage", "distributed")
 DRAW_TAIL = StageSpec("tgn.stages.draw_tail:DrawTailStage", "chunks")
 ACCEPT = StageSpec("tgn.stages.accept:AcceptStage", "chunks")
 COLLECT_ACCEPTED = StageSpec("tgn.stages.accept:CollectAcceptedStage", "chunks")
@@ -79,7 +79,7 @@ def _diffusion(recipe: DiffusionRecipe, manifest: Inputs, tail_network: Inputs) 
         steps = [describe, Step("extend", EXTEND, asked, "llm", ("extend", BUDGET[1]))]
         described = {"descriptions": (steps[-1],)}
     network: Inputs = tail_network if settings.conditioning == "features" else {}
-    learnt = ("diffusion", "diffusion:train", *(["kmdn.feature"] if network else []))
+    learnt = ("diffusion", "diffusion:train", "models.training_processes", *(["kmdn.feature"] if network else []))
     adapter = Step("diffusion/train", TRAIN_ADAPTER, {**manifest, **network}, "t2i", learnt, ("models.unet",))
     steps.append(adapter)
     draws: list[Step] = []

@@ -11,7 +11,7 @@ from ltgc_local.methods.stage import Stage
 from ltgc_local.methods.tgn.classes import ClassManifest, read_manifest
 from ltgc_local.methods.tgn.network import TailNetwork, image_cache, load_network
 from ltgc_local.recipe.tgn import Backbone, Cdtg
-from ltgc_local.training.distributed import main_process_first
+from ltgc_local.training.distributed import is_main_process
 from ltgc_local.training.images import Source
 
 
@@ -36,6 +36,5 @@ class TgnStage(Stage):
 
     def decode(self, settings: Backbone | Cdtg, source: Source) -> torch.Tensor:
         """Decode images at a network's size, (N, 3, H, W) uint8."""
-        images = image_cache(settings, self.run.decoded, self.recipe.data)
-        with main_process_first(self.recipe.models.device):  # which decodes for all
-            return images.load(source)
+        writes = is_main_process(self.recipe.models.device)
+        return image_cache(settings, self.run.decoded, self.recipe.data, writes=writes).load(source)

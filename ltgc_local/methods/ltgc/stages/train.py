@@ -18,7 +18,7 @@ from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.runs.files import Artefact, Json, Lines, Tensors
 from ltgc_local.runs.generated import GeneratedSplit
 from ltgc_local.training.classifier import Classifier, CosineHead
-from ltgc_local.training.distributed import main_process_first
+from ltgc_local.training.distributed import is_main_process
 from ltgc_local.training.images import ImageCache, ImageSet, Source
 from ltgc_local.training.lora import adapter_state, add_lora
 
@@ -37,10 +37,9 @@ class TrainStage(WholeStage[LtgcRecipe]):
         classifier = build_classifier(clip, corpus.class_names, recipe)
         mixing = settings.mixing if self.inputs("generated") else "none"  # the control reads nothing
         files = self.run.files(self.input("generated"), "images") if mixing != "none" else []
-        with main_process_first(recipe.models.device):  # which decodes for all
-            original = self._decode(corpus.train)
-            generated = self._decode(GeneratedSplit("generated", files))
-            validation = self._decode(corpus.val)
+        original = self._decode(corpus.train)
+        generated = self._decode(GeneratedSplit("generated", files))
+        validation = self._decode(corpus.val)
         data = ArmData(settings, mixing, original, generated, len(corpus.class_names), seed)
         counts = corpus.class_counts()
 
@@ -61,7 +60,7 @@ class TrainStage(WholeStage[LtgcRecipe]):
         """Decode a split at the size of CLIP's vision tower; a large one is mapped from a file in the run directory."""
         settings, clip = self.recipe.train, self.model
         preprocessing = f"{clip.preprocessing}\0{self.recipe.data.pixels_by}"
-        limits = settings.in_memory_mib, settings.decode_workers
+        limits = settings.in_memory_mib, settings.decode_workers, is_main_process(self.recipe.models.device)
         images = ImageCache(clip.resize, preprocessing, self.run.decoded, *limits).load(split)
         return ImageSet((images,), split.labels)
 
