@@ -137,10 +137,9 @@ def _look_at_files(found: StepDamage) -> None:
     gone = gone if found.was_complete else set()
     if manifest is None:
         found.lost |= gone
-        if found.was_complete and not found.problems:
-            found.problems.append(
-                (found.folder / "manifest.json", "not there, and later steps were made from this one")
-            )
+        path = found.folder / "manifest.json"
+        if found.was_complete and path not in found.paths:
+            found.problems.append((path, "not there, and later steps were made from this one"))
     else:
         known = found.paths
         records = (found.record_of(number) for number in sorted(gone))

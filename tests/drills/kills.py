@@ -32,6 +32,7 @@ import click
 from tests import golden_runs
 
 MAX_MEANS = 4.5  # longest time until a kill, in means
+MAX_WRONG = 30
 END_S = 40.0  # for the others to end after one; a lease or a lock elsewhere is believed for 30 s
 #: Makes trainings save themselves, so that what is killed every few seconds gets on.
 OFTEN = {
@@ -133,7 +134,7 @@ class Drill:
         while self._ends_within(launcher, 1200.0):
             is_complete = launcher.returncode == 0
             self._check_ended(launcher, by)
-            if is_complete:
+            if is_complete or len(self.tally.wrong) > MAX_WRONG:
                 return self.tally
             launcher, by = self.start(), None
         os.killpg(launcher.pid, signal.SIGKILL)
