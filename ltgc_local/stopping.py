@@ -12,6 +12,8 @@ from contextlib import contextmanager
 
 from ltgc_local.errors import TryAgain
 
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
 _asked = False
 _polls = False  # the code that runs looks at ``is_asked`` itself, within seconds
 
@@ -26,8 +28,9 @@ def listen() -> None:
     """Heed the signals, in the main thread."""
     global _asked, _polls
     _asked = _polls = False
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, _heed)
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup has a process ignore SIGHUP
+            signal.signal(number, _heed)
 
 
 def is_asked() -> bool:

@@ -31,6 +31,8 @@ from ltgc_local.runs.progress import is_terminal
 from ltgc_local.runs.provenance import read_run_recipe
 
 TICK_S = 0.2
+#: Exit codes of workers that were asked to stop: the last are those that were not listening yet.
+STOPPED = (stopping.Stopped.exit_code, -signal.SIGUSR1, -signal.SIGTERM)
 HEARTBEAT_S = 60.0
 
 Key = tuple[Path, str]  # a run and its step
@@ -55,7 +57,9 @@ def run_all(requests: Sequence[tuple[Request, Say]], machine: Machine | None = N
     """
     first = requests[0][0].recipe
     machine = machine or this_machine([] if first.models.device == "cpu" else visible_gpus())
-    steps = () if machine.gpus else build_plan(first)
+    out = requests[0][0].out  # what is complete there needs no libraries
+    steps = [step for step in build_plan(first) if not (out / step.name / "manifest.json").exists()]
+    steps = [] if machine.gpus else steps
     imports = dict.fromkeys(module for step in steps for module in modules_of(step, first))
     with ExitStack() as runs, LocalExecutor(tuple(imports), first.models.threads) as executor:
         _Scheduler(executor, machine, runs, requests).run()
@@ -167,7 +171,7 @@ class _Scheduler:
         """
         one = self._running.pop(ended.ticket)
         key, logs = one.worker.key, one.run.run.folder(one.step.name) / "logs"
-        if ended.code == stopping.Stopped.exit_code and stopping.is_asked():
+        if stopping.is_asked() and ended.code in STOPPED:
             self._interrupted.add(key)
         elif ended.code:
             raise explain(one.step.name, ended.code, ended.cpu_seconds, logs)

@@ -174,6 +174,13 @@ def end_with(launcher: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Be one worker; return the exit code."""
+    try:
+        return _main(arguments)
+    except stopping.Stopped:  # before its work began, or when it was done
+        return stopping.Stopped.exit_code
+
+
+def _main(arguments: list[str]) -> int:
     if launcher := os.environ.get("LTGC_LAUNCHER"):
         end_with(int(launcher))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the launcher ends this one
