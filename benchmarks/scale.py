@@ -119,6 +119,11 @@ def collect_photographs(folder: Path) -> None:
         print(f"{size / 1e6 / (time.process_time() - start):.0f} MB/s", file=sys.stderr)
 
 
+def merge(folder: Path) -> None:
+    """List the images that train TGN's classifier."""
+    do_step(folder.parent / "tgn", "merge")
+
+
 OPERATIONS: dict[str, tuple[str, Callable[..., None], tuple[Any, ...]]] = {
     # what it is called: (state of the run, what is measured, arguments)
     "resume: launcher": ("judged", launch, ()),
@@ -133,6 +138,7 @@ OPERATIONS: dict[str, tuple[str, Callable[..., None], tuple[Any, ...]]] = {
     "leak guard: plan of comparisons": ("fingerprinted", plan_chunks, ("leaks/compare",)),
     "leak guard: 65,536 images among the test images": ("fingerprinted", compare_chunk, (0,)),
     "leak guard: 65,536 images among the training images": ("fingerprinted", compare_chunk, (1,)),
+    "TGN's merge": ("fingerprinted", merge, ()),
     "report": ("trained", do_step, ("report",)),
 }
 

@@ -30,6 +30,8 @@ from ltgc_local.records import ClassTemplate, Description, EpochMetrics, NearPai
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, Lines, Tensors, encode_png
 from ltgc_local.runs.progress import Progress
+from ltgc_local.runs.provenance import write_run_recipe
+from ltgc_local.runs.reuse import take_step
 
 CLASSES, TRAIN, TEST, GENERATED = 8142, 437_513, 24_426, 1_000_000
 LARGEST, SMALLEST = 1000, 2
@@ -50,6 +52,13 @@ describe: {{tail_below: 1001, max_images_per_class: 20}}
 extend: {{max_descriptions: 143}}
 assess: {{attempts: 3}}
 train: {{select: last, epochs: 2}}
+"""
+TGN_RECIPE = """\
+name: scale_tgn
+method: tgn
+generator: diffusion
+data: {{benchmark: list_files, root: {root}}}
+models: {{cards: shipped:model_cards, t2i: miniature-sdxl, clip: miniature-vit, device: cpu}}
 """
 
 
@@ -165,6 +174,8 @@ class ScaleRun:
                 path.unlink()
         elif state != "collected":
             self.write({"fingerprinted": "leaks/compare", "trained": "report"}[state])
+            if state == "fingerprinted" and not (self.folder / "tgn").exists():
+                self.write_tgn()
 
     def _collect(self) -> None:
         step = next(step for step in build_plan(self.recipe) if step.name == "generated")
@@ -172,6 +183,19 @@ class ScaleRun:
         self.run.begin(step.name, wanted)
         do_work(stage_class(step)(self.recipe, step, self.run, Progress(step.name, with_bar=False)))
         self.run.write_manifest(step.name, wanted, self.run.num_chunks(step.name), 60.0)
+
+    def write_tgn(self) -> None:
+        """Write a run of TGN with the same images, up to its step ``merge``."""
+        path, run = self.folder / "scale_tgn.yaml", RunDirectory(self.folder / "tgn")
+        path.write_text(TGN_RECIPE.format(root=self.folder / "data"))
+        recipe = load_recipe(path)
+        run.root.mkdir(exist_ok=True)
+        write_run_recipe(run.root, recipe)
+        take_step("generated", self.run, run)
+        classes = build_plan(recipe)[0]
+        run.begin(classes.name, {})
+        do_work(stage_class(classes)(recipe, classes, run, Progress(classes.name, with_bar=False)))
+        run.write_manifest(classes.name, {}, 1, 1.0)
 
     def _chunks(self, step: str) -> Iterator[tuple[list[Artefact], int]]:
         name = step.rpartition("/")[2]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import R, parse_lines, parse_some
 from ltgc_local.runs.disk import redo_file
-from ltgc_local.runs.image_keys import Keys, match
+from ltgc_local.runs.image_keys import KEY, Keys, match
 
 if TYPE_CHECKING:
     from ltgc_local.runs.directory import RunDirectory
@@ -49,27 +50,20 @@ class Judgements:
             ArtefactError: a step is not complete, or one of its files is damaged.
         """
         kinds: dict[tuple[str, ...], int] = {}
+        keys, numbers, failed = array("q"), array("d"), array("i")  # which grow in place
 
-        def columns(text: str) -> tuple[Keys, NDArray[np.float64], list[int]]:
+        def add(text: str) -> int:
             found = parse_lines(text.split("\n"))
-            keys = [(each["class_id"], each["description_id"], each["round"]) for each in found]
-            numbers = [(_number(each["cosine"]), _number(each["threshold"])) for each in found]
-            failed = [kinds.setdefault(tuple(map(str, each["failed"])), len(kinds)) for each in found]
-            shaped = np.array(keys, np.int64).reshape(-1, 3), np.array(numbers, np.float64).reshape(-1, 2)
-            return *shaped, failed
+            keys.extend(each[name] for each in found for name in KEY)
+            numbers.extend(_number(each[name]) for each in found for name in ("cosine", "threshold"))
+            failed.extend(kinds.setdefault(tuple(map(str, each["failed"])), len(kinds)) for each in found)
+            return len(found)
 
         files = tuple(path for step in steps for path in run.files(step, "scores"))
-        parts = [run.parse_file(path, columns) for path in files]
-        numbers = np.concatenate([np.empty((0, 2)), *(part[1] for part in parts)])
-        return cls(
-            files,
-            np.cumsum([len(part[0]) for part in parts], dtype=np.int64),
-            np.concatenate([np.empty((0, 3), np.int64), *(part[0] for part in parts)]),
-            numbers[:, 0],
-            numbers[:, 1],
-            np.concatenate([np.empty(0, np.int32), *(np.array(part[2], np.int32) for part in parts)]),
-            tuple(kinds),
-        )
+        ends = np.cumsum([run.parse_file(path, add) for path in files], dtype=np.int64)
+        pairs = _as_numpy(numbers).reshape(-1, 2)
+        codes = _as_numpy(failed)
+        return cls(files, ends, _as_numpy(keys).reshape(-1, 3), pairs[:, 0], pairs[:, 1], codes, tuple(kinds))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -103,6 +97,11 @@ class Judgements:
             read = run.parse_file(self.files[number], partial(parse_some, record, rows))
             found |= zip(part.tolist(), read, strict=True)
         return [found[int(place)] for place in places.tolist()]
+
+
+def _as_numpy(numbers: array[Any]) -> NDArray[Any]:
+    kind = np.dtype(numbers.typecode)
+    return np.frombuffer(numbers, kind) if len(numbers) else np.empty(0, kind)
 
 
 def _number(value: float | None) -> float:
