@@ -11,7 +11,7 @@ import pytest
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Rejected
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import Json, Lines
+from ltgc_local.runs.files import Json, Lines, Text
 
 FACTS = {"items": 2, "seconds": 1.5, "peak_mib": 100}
 
@@ -160,3 +160,30 @@ def test_superseding_nothing_makes_no_folder(run: RunDirectory) -> None:
 @pytest.mark.parametrize("step", ["../other", "/etc", "assess/../../x"])
 def test_a_step_of_elsewhere_is_refused(run: RunDirectory, step: str) -> None:
     assert refusal(run, run.manifest, step) == f"RUN: names a step outside the run, {step!r}"
+
+
+def test_one_file_is_verified_without_reading_the_steps_others(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    for number in range(3):
+        run.write_chunk("draw", number, [Text("page", f"page {number}")], {"items": 1, "seconds": 0.0, "peak_mib": 0})
+    run.write_manifest("draw", {}, 3, 0)
+    (tmp_path / "draw/page-00001.html").write_text("damage")
+    assert run.file("draw/page-00002.html") == tmp_path / "draw/page-00002.html"
+    with pytest.raises(ArtefactError, match=r"page-00001\.html: damaged"):
+        run.file("draw/page-00001.html")
+    assert not (tmp_path / "draw/verified.json").exists()
+
+
+def test_a_manifest_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert run.manifest("draw") is None
+    run.write_chunk("draw", 0, [Text("page", "one")], {"items": 1, "seconds": 0.0, "peak_mib": 0})
+    run.write_manifest("draw", {"seed": 1}, 1, 0)
+    first, digest = run.manifest("draw"), run.digest("draw")
+    assert first is not None and run.manifest("draw") is first
+    run.write_chunk("draw", 0, [Text("page", "two")], {"items": 1, "seconds": 0.0, "peak_mib": 0})
+    run.write_manifest("draw", {"seed": 2}, 1, 0)
+    again = run.manifest("draw")
+    assert again is not None and again.fingerprint == {"seed": 2} and run.digest("draw") != digest
+    (tmp_path / "draw/manifest.json").unlink()
+    assert run.manifest("draw") is None
