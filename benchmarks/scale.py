@@ -50,10 +50,11 @@ def stage_of(folder: Path, name: str) -> Any:
 def launch(folder: Path) -> None:
     """Resume a run, up to the start of the first worker."""
     from ltgc_local.pipeline import scheduler
+    from ltgc_local.pipeline.preparation import Request
     from ltgc_local.runs.provenance import read_run_recipe
 
-    scheduler.run_workers = _stop  # type: ignore[assignment]
-    scheduler.run_pipeline(scheduler.Request(read_run_recipe(folder), folder, "ltgc-local run", again=True), print)
+    scheduler.LocalExecutor.start = _stop  # type: ignore[method-assign]
+    scheduler.run_pipeline(Request(read_run_recipe(folder), folder, "ltgc-local run", again=True), print)
 
 
 def work(folder: Path, step: str) -> None:

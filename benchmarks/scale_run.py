@@ -20,10 +20,9 @@ from PIL import Image
 from ltgc_local.datasets import Corpus, open_corpus
 from ltgc_local.methods.stage import stage_class
 from ltgc_local.methods.stages.compare_images import PAIRS
-from ltgc_local.model_store.cards import find_card
 from ltgc_local.pipeline.fingerprint import fingerprint
 from ltgc_local.pipeline.plan import build_plan
-from ltgc_local.pipeline.scheduler import Request, _digests, _write_facts
+from ltgc_local.pipeline.preparation import Request, look_at_inputs, write_facts
 from ltgc_local.pipeline.worker import do_work
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.records import ClassTemplate, Description, EpochMetrics, NearPair, Record, Rejected, Score
@@ -134,11 +133,10 @@ class ScaleRun:
 
     @cached_property
     def _digests(self) -> dict[str, str]:
-        models = self.recipe.models
-        cards = {role: find_card(models.cards, getattr(models, role), role) for role in self.recipe.roles}
-        digests = _digests(self.corpus, cards, self.run)
-        _write_facts(Request(self.recipe, self.run.root, "ltgc-local run scale.yaml"), cards, digests)
-        return digests
+        request = Request(self.recipe, self.run.root, "ltgc-local run scale.yaml")
+        inputs = look_at_inputs(request)
+        write_facts(request, inputs)
+        return inputs.digests
 
     def write(self, until: str = "report") -> None:
         """Write data and every step before ``until``; steps that are complete stay."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -38,7 +38,7 @@ class CompleteSteps:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._whole: dict[Path, Stamp] = {}  # files that this process has verified
-        self._manifests: dict[str, tuple[tuple[int, ...], Manifest]] = {}  # with what the file system said of each
+        self._read: dict[Path, tuple[tuple[int, ...], Any]] = {}  # manifests and plans, and how their files were
         self._digests: dict[str, tuple[Manifest, str]] = {}
 
     def folder(self, step: str) -> Path:
@@ -50,16 +50,20 @@ class CompleteSteps:
     def manifest(self, step: str) -> Manifest | None:
         """Return the manifest of a complete step, or None; one that was read before and has not changed is kept."""
         path = self.folder(step) / "manifest.json"
+        return self.unchanged(path, lambda: read_sealed(path, Manifest, repair(self.root)))
+
+    def unchanged(self, path: Path, read: Callable[[], T | None]) -> T | None:
+        """Return what ``read`` returned when it last read the file, or None; it reads again where the file changed."""
         state: tuple[int, ...] = ()
         with suppress(OSError):  # reading it says what is wrong
             facts = path.lstat()
             state = facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
-        known = self._manifests.get(step)
+        known = self._read.get(path)
         if known is not None and known[0] == state:
-            return known[1]
-        found = read_sealed(path, Manifest, repair(self.root))
+            return cast(T, known[1])
+        found = read()
         if found is not None:
-            self._manifests[step] = state, found
+            self._read[path] = state, found
         return found
 
     def digest(self, step: str) -> str:

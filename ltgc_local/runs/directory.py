@@ -87,7 +87,8 @@ class RunDirectory(CompleteSteps):
         Raises:
             ArtefactError: it is damaged.
         """
-        return read_plan(self.folder(step) / "chunks", repair(self.root))
+        folder = self.folder(step) / "chunks"
+        return self.unchanged(folder / "plan.json", lambda: read_plan(folder, repair(self.root)))
 
     def num_chunks(self, step: str) -> int:
         """Return how many chunks a step's plan has."""
@@ -117,17 +118,25 @@ class RunDirectory(CompleteSteps):
 
     def count_complete_chunks(self, step: str) -> int:
         """Return how many chunks were written, by their files' names."""
-        return sum(path.stem.isdecimal() for path in (self.folder(step) / "chunks").glob("*.json"))
+        return len(self._chunk_names(step))
 
     def chunk_sizes(self, step: str) -> ChunkSizes | None:
         """Return how many items of a step's chunks are complete, by their files' names; None without a plan."""
         plan = self.chunk_plan(step)
         if plan is None:
             return None
-        names = {path.stem for path in (self.folder(step) / "chunks").glob("*.json")}
+        names = self._chunk_names(step)
         sizes = plan.sizes
         complete = sum(size for number, size in enumerate(sizes) if chunk_name(number) in names)
         return ChunkSizes(complete, sum(sizes))
+
+    def _chunk_names(self, step: str) -> set[str]:
+        """List the chunks that were written; launchers and ``status`` do it often, so no path is made of a name."""
+        try:
+            names = os.listdir(self.folder(step) / "chunks")
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {name[:-5] for name in names if name.endswith(".json") and name[:-5].isdecimal()}
 
     def complete_chunk(self, step: str, number: int) -> Chunk | None:
         """Return a chunk if it is complete and its files are there."""
