@@ -14,6 +14,9 @@ from ltgc_local.errors import TryAgain
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
+#: Exit codes of workers that were asked to stop: the last are those of workers that were not listening yet.
+CODES = (TryAgain.exit_code, -signal.SIGUSR1, -signal.SIGTERM)
+
 _asked = False
 _polls = False  # the code that runs looks at ``is_asked`` itself, within seconds
 

@@ -85,10 +85,10 @@ def take_part(root: Path, step_name: str, log: Callable[[str], None], level: Lev
             return
         if run.begun(name) is None:
             run.begin(name, wanted)
-        if step.stage.parallel == "distributed":
+        is_training = step.stage.parallel == "distributed"
+        if is_training:
             _check_number(recipe, place)
-            _work(run, step, recipe, inputs, place, level)
-        elif step.stage.parallel == "chunks":
+        if step.stage.parallel == "chunks" or (is_training and place.num_tasks > 1):
             _work(run, step, recipe, inputs, place, level)
         else:
             with Leases(run.folder(name) / "chunks").hold("step") as is_mine:
@@ -141,7 +141,7 @@ def _work(run: RunDirectory, step: Step, recipe: Recipe, inputs: Inputs, place: 
                 executor.signal(signal.SIGUSR1)
                 is_told = True
             for ended in executor.wait(TICK_S):
-                if ended.code == stopping.Stopped.exit_code and is_told:
+                if is_told and ended.code in stopping.CODES:
                     raise stopping.Stopped
                 if ended.code:
                     raise explain(step.name, ended.code, ended.cpu_seconds, run.folder(step.name) / "logs")

@@ -31,8 +31,6 @@ from ltgc_local.runs.progress import is_terminal
 from ltgc_local.runs.provenance import read_run_recipe
 
 TICK_S = 0.2
-#: Exit codes of workers that were asked to stop: the last are those that were not listening yet.
-STOPPED = (stopping.Stopped.exit_code, -signal.SIGUSR1, -signal.SIGTERM)
 HEARTBEAT_S = 60.0
 
 Key = tuple[Path, str]  # a run and its step
@@ -171,7 +169,7 @@ class _Scheduler:
         """
         one = self._running.pop(ended.ticket)
         key, logs = one.worker.key, one.run.run.folder(one.step.name) / "logs"
-        if stopping.is_asked() and ended.code in STOPPED:
+        if stopping.is_asked() and ended.code in stopping.CODES:
             self._interrupted.add(key)
         elif ended.code:
             raise explain(one.step.name, ended.code, ended.cpu_seconds, logs)
