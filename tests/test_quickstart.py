@@ -322,7 +322,10 @@ def test_a_run_goes_on_without_standard_error(copy: Path) -> None:
     assert done.returncode == 0 and f"report: {copy}/report/report.html" in done.stdout
 
 
-def test_an_interrupt_is_one_line(copy: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "said", "code"), [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "asked to stop", 75)]
+)
+def test_a_signal_is_one_line_and_leaves_nothing(copy: Path, number: int, said: str, code: int) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ltgc_local.cli", "run", str(copy), "--from", "evaluate"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -331,10 +334,10 @@ def test_an_interrupt_is_one_line(copy: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.readline() == "evaluate …\n"
     time.sleep(3)  # the worker is there
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.stderr.read() == "interrupted; rerun the same command to resume\n"
-    assert process.wait() == 130
-    assert [path.name for path in copy.glob(".lock*")] == []
+    os.killpg(process.pid, number)
+    assert process.stderr.read() == f"{said}; rerun the same command to resume\n"
+    assert process.wait() == code
+    assert [path.name for path in copy.rglob("*") if re.fullmatch(r"\..*|.*\.(tmp|lease)", path.name)] == []
 
 
 def test_a_limit_of_memory_is_named_as_memory_and_one_of_time_as_time(copy: Path) -> None:

@@ -62,8 +62,8 @@ class OngoingRun(AbstractContextManager["OngoingRun"]):
             self._lock = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)  # which says so if the run was lost to another launcher
 
     def close(self) -> None:
         """Give the run up."""

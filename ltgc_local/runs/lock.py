@@ -28,9 +28,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ltgc_local.errors import TryAgain
+from ltgc_local.errors import ArtefactError, TryAgain
 from ltgc_local.regular_files import MIB, read_bytes
-from ltgc_local.runs.disk import cannot_write
+from ltgc_local.runs.disk import RECIPE, cannot_write
 
 HEARTBEAT_S = 5.0
 DEAD_AFTER_S = 30.0
@@ -92,6 +92,7 @@ def locked(root: Path, log: Callable[[str], None], *, is_shared: bool = False) -
         is_shared: beside others that share it, of which each does what none of the others does.
 
     Raises:
+        ArtefactError: it was removed.
         TryAgain: a live process holds it; or another took it over, because this one showed no sign of life.
     """
     me = Holder.me(is_shared=is_shared)
@@ -102,6 +103,11 @@ def locked(root: Path, log: Callable[[str], None], *, is_shared: bool = False) -
     try:
         yield
     except BaseException:  # an interrupt, or what followed from two launchers in one run
+        if lost.is_set() and not (root / RECIPE).exists():
+            raise ArtefactError(
+                f"{root}: was removed or replaced while the run was at work; bring it back and rerun the same command "
+                "to resume, or else the run begins anew"
+            ) from None
         if lost.is_set():
             raise TryAgain(
                 f"{root}: another launcher took this run over, because this one gave no sign of life for "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,19 @@ def test_a_complete_run_does_nothing_and_at_once(complete: tuple[Recipe, RunDire
     run_pipeline(Request(recipe, run.root, "c"), said.append)
     assert time.monotonic() - start < 5
     assert (files_of(run), said) == (before, [])
+
+
+@pytest.mark.parametrize("when", [0, 4_102_444_800], ids=["1970", "2100"])
+def test_a_clock_that_was_set_changes_nothing(complete: tuple[Recipe, RunDirectory], when: int) -> None:
+    recipe, run = complete
+    for path in run.root.rglob("*"):
+        os.utime(path, (when, when))
+    before, said = files_of(run), []
+    run_pipeline(Request(recipe, run.root, "c"), said.append)
+    assert (files_of(run), said) == (before, [])
+    assert {step.state for step in run_status(recipe, run.root)} == {"complete"}
+    with run.locked():
+        pass
 
 
 def test_decoded_images_stay_until_the_run_is_complete(complete: tuple[Recipe, RunDirectory]) -> None:

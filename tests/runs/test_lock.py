@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,7 +154,19 @@ def test_a_launcher_whose_claim_was_taken_stops(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_launcher_whose_run_was_removed_stops_and_says_so(tmp_path: Path) -> None:
+    before, run = signal.signal(signal.SIGINT, signal.default_int_handler), RunDirectory(tmp_path / "run")
+    try:
+        with pytest.raises(ArtefactError, match=r"run: was removed or replaced while"), run.locked():
+            shutil.rmtree(tmp_path / "run")
+            time.sleep(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def lose_the_claim(tmp_path: Path) -> None:
+    (tmp_path / "recipe.json").write_text("{}")
     with pytest.raises(TryAgain, match="another launcher took this run over"), RunDirectory(tmp_path).locked():
         for path in claims(tmp_path):
             path.unlink()
