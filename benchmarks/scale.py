@@ -48,11 +48,12 @@ def stage_of(folder: Path, name: str) -> Any:
 
 
 def launch(folder: Path) -> None:
-    """Resume a run, up to the start of the first worker."""
+    """Resume a run, up to the start of the first worker, without the libraries that a server imports for it."""
     from ltgc_local.pipeline import scheduler
     from ltgc_local.pipeline.preparation import Request
     from ltgc_local.runs.provenance import read_run_recipe
 
+    scheduler.modules_of = lambda step, recipe: ()
     scheduler.LocalExecutor.start = _stop  # type: ignore[method-assign]
     scheduler.run_pipeline(Request(read_run_recipe(folder), folder, "ltgc-local run", again=True), print)
 
