@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltgc_local.records import ClassTemplate
+from ltgc_local.runs.image_keys import as_numbers
 from ltgc_local.runs.judgements import Judgements
 
 
@@ -57,7 +58,8 @@ def count_acceptance(
     num_rounds = int(rounds.max(initial=-1)) + 1
     drawn = _count(judged.keys[:, [0, 2]])
     accepted = _count(judged.keys[judged.accepted][:, [0, 2]])
-    last = dict(zip(classes.tolist(), judged.thresholds.tolist(), strict=True))
+    ids, from_behind = np.unique(classes[::-1], return_index=True)
+    last = dict(zip(ids.tolist(), judged.thresholds[::-1][from_behind].tolist(), strict=True))
     thresholds = {class_id: None if math.isnan(value) else value for class_id, value in last.items()}
     failed: dict[int, Counter[str]] = {class_id: Counter() for class_id in tail}
     for (class_id, kind), number in _count(np.stack([classes, judged.failed], axis=1)).items():
@@ -79,9 +81,9 @@ def count_acceptance(
 
 def _count(pairs: NDArray[np.int64]) -> Counter[tuple[int, ...]]:
     """Count pairs (N, 2), in the order in which they first come."""
-    found, first, numbers = np.unique(pairs, axis=0, return_index=True, return_counts=True)
+    _, first, numbers = np.unique(as_numbers(pairs)[0], return_index=True, return_counts=True)
     order = np.argsort(first)
-    return Counter(dict(zip(map(tuple, found[order].tolist()), numbers[order].tolist(), strict=True)))
+    return Counter(dict(zip(map(tuple, pairs[first[order]].tolist()), numbers[order].tolist(), strict=True)))
 
 
 def sum_rounds(classes: Sequence[ClassAcceptance]) -> tuple[Round, ...]:

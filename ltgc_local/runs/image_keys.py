@@ -26,7 +26,7 @@ def match(keys: Keys, wanted: Keys) -> NDArray[np.int64]:
     Raises:
         LookupError: one is not there; of files that contradict each other.
     """
-    known, asked = _as_numbers(keys, wanted)
+    known, asked = as_numbers(keys, wanted)
     order = np.argsort(known, kind="stable")
     places = np.searchsorted(known[order], asked, side="right") - 1
     is_there = places >= 0
@@ -37,7 +37,7 @@ def match(keys: Keys, wanted: Keys) -> NDArray[np.int64]:
     return found
 
 
-def _as_numbers(*tables: Keys) -> list[NDArray[np.int64]]:
+def as_numbers(*tables: Keys) -> list[NDArray[np.int64]]:
     """Return one number for each key, in their order and equal where they are."""
     filled = [table for table in tables if len(table)]
     low = np.min([table.min(0) for table in filled], axis=0).tolist() if filled else []
