@@ -75,6 +75,12 @@ def test_the_images_that_train_open_with_datasets(finished: Path, tmp_path: Path
         line for file in (finished / "generated").glob("excluded-*.jsonl") for line in file.read_text().splitlines()
     ]
     assert len(rows) + len(excluded) == 7 + 14
+    status = call(f"ltgc-local status {finished} --json --exit-code")
+    whole = json.loads(status.stdout)
+    assert (whole["wanted"], whole["missing"]) == (7 + 14, len(excluded))
+    assert status.returncode == (7 if excluded else 0)
+    assert whole["steps"]["generated"]["costs"]["images"] == len(rows)
+    assert whole["costs"]["tokens_written"] > 100 and whole["costs"]["cpu_seconds"] > 10
 
 
 def test_the_report_is_one_page_that_needs_no_network(finished: Path) -> None:

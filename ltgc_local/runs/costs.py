@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from ltgc_local.runs.files import Artefact, Images
+from ltgc_local.runs.files import Artefact, Images, ImageTable
 from ltgc_local.runs.schemas import Chunk, Costs
 
 NVML = "libnvidia-ml.so.1"  # comes with NVIDIA's driver
@@ -72,10 +72,16 @@ class Meter:
             gpu_joules=round(self._processes * max(0.0, sum(used)), 1) if gpus and len(used) == len(gpus) else None,
             tokens_read=tokens[0] - self._tokens[0],
             tokens_written=tokens[1] - self._tokens[1],
-            images=sum(len(artefact.rows) for artefact in artefacts if isinstance(artefact, Images)),
+            images=sum(map(_count_images, artefacts)),
         )
         self._time, self._cpu, self._joules, self._tokens = now, cpu, joules, tokens
         return costs
+
+
+def _count_images(artefact: Artefact) -> int:
+    if isinstance(artefact, Images):
+        return len(artefact.rows)
+    return int(artefact.table.num_rows) if isinstance(artefact, ImageTable) else 0
 
 
 def _cpu_seconds() -> float:

@@ -7,13 +7,14 @@ import subprocess
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from ltgc_local.runs import costs
 from ltgc_local.runs.costs import Meter, add_costs, read_joules
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import GeneratedImage, Images, Json, encode_png
+from ltgc_local.runs.files import GeneratedImage, Images, ImageTable, Json, encode_png
 from ltgc_local.runs.schemas import Costs
 
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
@@ -49,6 +50,8 @@ def test_a_meter_tells_each_chunks_own_time_tokens_and_images() -> None:
     assert 0.19 < first.cpu_seconds < 2 and second.cpu_seconds < 0.1
     assert (first.tokens_read, first.tokens_written, first.images) == (100, 20, 3)
     assert (second.tokens_read, second.tokens_written, second.images) == (30, 5, 0)
+    table = pa.table({"image": [b""] * 4})
+    assert meter.read([ImageTable("images", table), Images("images", images)], (130, 25)).images == 4 + 3
     assert (first.gpu_seconds, first.gpu_joules) == (0, None)
 
 
