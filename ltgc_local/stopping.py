@@ -18,6 +18,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 CODES = (TryAgain.exit_code, -signal.SIGUSR1, -signal.SIGTERM)
 
 _asked = False
+_number: int | None = None  # of the first signal that asked
 _polls = False  # the code that runs looks at ``is_asked`` itself, within seconds
 
 
@@ -29,8 +30,8 @@ class Stopped(BaseException):
 
 def listen() -> None:
     """Heed the signals, in the main thread."""
-    global _asked, _polls
-    _asked = _polls = False
+    global _asked, _polls, _number
+    _asked, _polls, _number = False, False, None
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup has a process ignore SIGHUP
             signal.signal(number, _heed)
@@ -39,6 +40,11 @@ def listen() -> None:
 def is_asked() -> bool:
     """Return whether this process was asked to stop."""
     return _asked
+
+
+def first_signal() -> int | None:
+    """Return the signal that first asked this process to stop."""
+    return _number
 
 
 def check() -> None:
@@ -63,7 +69,8 @@ def polling() -> Iterator[None]:
 
 
 def _heed(number: int, frame: object) -> None:
-    global _asked
+    global _asked, _number
     is_repeated, _asked = _asked, True
+    _number = _number or number
     if number != signal.SIGUSR1 and (is_repeated or not _polls):
         raise Stopped

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 from ltgc_local.methods.base import Step
@@ -92,7 +93,8 @@ def _fit(machine: Machine, workers: Sequence[Worker[Key]], candidate: Candidate[
     used = {gpu for worker in workers for gpu in worker.gpus}
     free = [gpu for gpu in machine.gpus if gpu not in used]
     memory = number * needs.memory_mib + sum(worker.needs.memory_mib for worker in workers)
-    if needs.gpus * number > len(free) or (workers and memory > machine.memory_mib):
+    own_gpus = _groups(free, needs.gpus) if needs.gpus else [()] * number
+    if number > len(own_gpus) or (workers and memory > machine.memory_mib):
         return []
     if not needs.gpus and workers:
         on_cpu = [worker for worker in workers if not worker.gpus]
@@ -101,8 +103,13 @@ def _fit(machine: Machine, workers: Sequence[Worker[Key]], candidate: Candidate[
         is_background = not own and threads + _threads(on_cpu) <= OVERCOMMITMENT * machine.cores
         if ahead + threads > machine.cores and not is_background:
             return []
-    each = [tuple(free[i * needs.gpus : (i + 1) * needs.gpus]) for i in range(number)]
-    return [Worker(candidate.key, needs, candidate.height, gpus) for gpus in each]
+    return [Worker(candidate.key, needs, candidate.height, gpus) for gpus in own_gpus[:number]]
+
+
+def _groups(gpus: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """Return groups of so many GPUs, each of one node: of several nodes, ``node|number`` is a GPU's name."""
+    nodes = [tuple(group) for _, group in groupby(gpus, key=lambda gpu: gpu.rpartition("|")[0])]
+    return [node[start : start + size] for node in nodes for start in range(0, len(node) - size + 1, size)]
 
 
 def _threads(workers: Iterable[Worker[Key]]) -> int:

@@ -17,8 +17,10 @@ from pathlib import Path
 from ltgc_local import stopping
 from ltgc_local.errors import BackendError
 from ltgc_local.methods.base import Step
+from ltgc_local.pipeline.executors.allocation import find_allocation
 from ltgc_local.pipeline.executors.local import Ended, LocalExecutor, Order, explain
 from ltgc_local.pipeline.executors.machine import this_machine, training_environments, visible_gpus
+from ltgc_local.pipeline.executors.slurm import SlurmExecutor, machine_of, requeue_stopped_job
 from ltgc_local.pipeline.needs import modules_of
 from ltgc_local.pipeline.ongoing import OngoingRun, Say
 from ltgc_local.pipeline.placement import Candidate, Machine, Worker, place
@@ -53,14 +55,26 @@ def run_all(requests: Sequence[tuple[Request, Say]], machine: Machine | None = N
         LtgcError: of the first step that fails; complete steps are kept.
         Stopped: a signal asked for it; chunks and checkpoints are kept too.
     """
-    first = requests[0][0].recipe
-    machine = machine or this_machine([] if first.models.device == "cpu" else visible_gpus())
-    out = requests[0][0].out  # what is complete there needs no libraries
-    steps = [step for step in build_plan(first) if not (out / step.name / "manifest.json").exists()]
-    steps = [] if machine.gpus else steps
-    imports = dict.fromkeys(module for step in steps for module in modules_of(step, first))
-    with ExitStack() as runs, LocalExecutor(tuple(imports), first.models.threads) as executor:
-        _Scheduler(executor, machine, runs, requests).run()
+    first, allocation = requests[0][0].recipe, find_allocation()
+    use_gpus = first.models.device != "cpu"
+    machine = machine or this_machine(visible_gpus() if use_gpus else [])
+    executor: LocalExecutor | SlurmExecutor
+    if allocation is not None:
+        machine = machine_of(allocation, machine.memory_mib, use_gpus=use_gpus)
+        executor = SlurmExecutor(allocation)
+        requests[0][1](f"on {len(allocation.nodes)} nodes: {', '.join(node.name for node in allocation.nodes)}")
+    else:
+        out = requests[0][0].out  # what is complete there needs no libraries
+        steps = [step for step in build_plan(first) if not (out / step.name / "manifest.json").exists()]
+        steps = [] if machine.gpus else steps
+        imports = dict.fromkeys(module for step in steps for module in modules_of(step, first))
+        executor = LocalExecutor(tuple(imports), first.models.threads)
+    try:
+        with ExitStack() as runs, executor:
+            _Scheduler(executor, machine, runs, requests).run()
+    except stopping.Stopped:
+        requeue_stopped_job(stopping.first_signal(), requests[0][1])
+        raise
 
 
 @dataclass(frozen=True)
@@ -76,7 +90,11 @@ class _Scheduler:
     """The loop: settle what needs no work, start what fits, wait for what ends."""
 
     def __init__(
-        self, executor: LocalExecutor, machine: Machine, runs: ExitStack, requests: Sequence[tuple[Request, Say]]
+        self,
+        executor: LocalExecutor | SlurmExecutor,
+        machine: Machine,
+        runs: ExitStack,
+        requests: Sequence[tuple[Request, Say]],
     ) -> None:
         self._executor, self._machine, self._runs, self._waiting = executor, machine, runs, list(requests)
         self._open: list[OngoingRun] = []

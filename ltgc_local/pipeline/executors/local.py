@@ -101,7 +101,7 @@ class LocalExecutor:
         """Start a worker; return its ticket."""
         self._tickets += 1
         if order.gpus:
-            environment = _environment(order.threads) | {"CUDA_VISIBLE_DEVICES": ",".join(order.gpus)}
+            environment = worker_environment(order.threads) | {"CUDA_VISIBLE_DEVICES": ",".join(order.gpus)}
             command = [sys.executable, "-P", "-m", "ltgc_local.pipeline.worker", *order.arguments]
             self._spawned[self._tickets] = subprocess.Popen(command, env=environment | dict(order.environment))
         else:
@@ -167,7 +167,7 @@ class _Server:
     def __init__(self, threads: int) -> None:
         command = [sys.executable, "-P", "-m", "ltgc_local.pipeline.executors.fork_server"]
         # Some libraries start CUDA when they are imported, and its threads; what is forked computes on the CPU.
-        environment = _environment(threads) | {"CUDA_VISIBLE_DEVICES": ""}
+        environment = worker_environment(threads) | {"CUDA_VISIBLE_DEVICES": ""}
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._requests, self.answers = self._process.stdin, self._process.stdout
@@ -229,7 +229,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _environment(threads: int) -> dict[str, str]:
+def worker_environment(threads: int) -> dict[str, str]:
     """Return the variables of a worker, or of the server that forks it."""
     numbers = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
     environment = {**WAITING, **os.environ, **numbers, **offline.OFFLINE_ENVIRONMENT}
