@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ltgc_local.pipeline.ongoing import count_chunks
 from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.pipeline.preparation import Inputs, Request, look_at_inputs
 from ltgc_local.recipe import Recipe
-from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.directory import RunDirectory, chunk_name
 from ltgc_local.runs.leases import Leases
 from ltgc_local.runs.logs import Level
 from ltgc_local.runs.provenance import read_run_recipe
@@ -85,13 +86,18 @@ def take_part(root: Path, step_name: str, log: Callable[[str], None], level: Lev
             return
         if run.begun(name) is None:
             run.begin(name, wanted)
-        is_training = step.stage.parallel == "distributed"
-        if is_training:
-            _check_number(recipe, place)
-        if step.stage.parallel == "chunks" or (is_training and place.num_tasks > 1):
+        if step.stage.parallel == "chunks":
             _work(run, step, recipe, inputs, place, level)
+            while _is_left_behind(run, step):
+                _work(run, step, recipe, inputs, place, level)
         else:
-            with Leases(run.folder(name) / "chunks").hold("step") as is_mine:
+            is_training = step.stage.parallel == "distributed"
+            if is_training:
+                _check_number(recipe, place)
+            leases = Leases(run.folder(name) / "chunks")
+            with leases.hold("step") if not is_training or place.rank == 0 else nullcontext(True) as is_mine:
+                if not is_mine and place.num_tasks > 1:
+                    raise TryAgain(f"{root}: others train {name}; try again later")
                 if not is_mine:
                     log(f"{name}: another task does it")
                     return
@@ -146,6 +152,18 @@ def _work(run: RunDirectory, step: Step, recipe: Recipe, inputs: Inputs, place: 
                 if ended.code:
                     raise explain(step.name, ended.code, ended.cpu_seconds, run.folder(step.name) / "logs")
     stopping.check()
+
+
+def _is_left_behind(run: RunDirectory, step: Step) -> bool:
+    """Wait for the chunks that others make; return whether one was left, because who made it ended or was killed."""
+    leases, left = Leases(run.folder(step.name) / "chunks"), list(range(run.num_chunks(step.name)))
+    while left := [number for number in left if run.complete_chunk(step.name, number) is None]:
+        if leases.is_free(map(chunk_name, left)):
+            # Complete by now, if it is free because its maker is done.
+            return any(run.complete_chunk(step.name, number) is None for number in left)
+        stopping.check()
+        time.sleep(TICK_S)
+    return False
 
 
 def _finish(run: RunDirectory, step: Step, wanted: dict[str, object], log: Callable[[str], None]) -> None:

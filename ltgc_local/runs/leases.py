@@ -56,6 +56,10 @@ class Leases:
         """Return whether one of these leases may be had soon: it is free, or its holder shows no sign of life."""
         return any(self._is_alive(self._folder / f"{name}{LEASE}") is not True for name in names)
 
+    def is_free(self, names: Iterable[str]) -> bool:
+        """Return whether one of these leases is free, or its holder dead, as far as is known by now."""
+        return any(self._is_alive(self._folder / f"{name}{LEASE}") is False for name in names)
+
     def _take(self, path: Path) -> bool:
         while True:
             try:

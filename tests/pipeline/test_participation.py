@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ltgc_local.pipeline.preparation import Request, prepare
 from ltgc_local.pipeline.scheduler import run_pipeline
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.leases import Leases
 from ltgc_local.runs.lock import Holder
 from tests.golden_runs import sums
 
@@ -84,6 +86,20 @@ def test_tasks_without_a_launcher_make_what_one_launcher_makes(
     assert lines == ["draw: complete"]
     run_pipeline(Request(recipe, tmp_path / "local", "c", to_step="generated"), lambda line: None)
     assert sums(run.root) == sums(tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_a_task_waits_for_the_chunks_of_others_and_makes_those_that_they_leave_behind(run: RunDirectory) -> None:
+    take_part(run.root, "extend", lambda line: None)
+    with Leases(run.folder("draw") / "chunks").hold("00001") as is_mine:
+        assert is_mine  # as a task does that is then killed
+        task = start(run, "draw")
+        while run.chunk_plan("draw") is None or len(run.complete_chunks("draw")) < run.num_chunks("draw") - 1:
+            assert task.poll() is None
+            time.sleep(0.1)
+        time.sleep(1)
+        assert task.poll() is None and run.manifest("draw") is None
+    assert task.wait(60) == 0 and run.manifest("draw") is not None
 
 
 @pytest.mark.slow

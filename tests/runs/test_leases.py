@@ -63,6 +63,7 @@ def test_a_lease_from_elsewhere_is_taken_when_it_is_not_renewed_and_never_while_
             assert not is_mine
         time.sleep(0.2)
     assert worker.may_be_had(["00000"])  # not renewed since: who waits will see
+    assert not worker.is_free(["00000"]) and worker.is_free(["00000", "00001"])
     time.sleep(0.4)
     with worker.hold("00000") as is_mine:
         assert is_mine
