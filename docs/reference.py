@@ -1,12 +1,14 @@
 """Pages made from the program and the repository, while Sphinx reads them.
 
-A line ``<!-- recipe keys -->`` becomes the recipe reference, ``<!-- measurements -->`` the stored results, and
+A line ``<!-- recipe keys -->`` becomes the recipe reference, ``<!-- site profile -->`` the site profile's keys,
+``<!-- measurements -->`` the stored results, and
 "Shown from [FILE](FILE)." the text of that file: a README is a page here and a file where people look for it.
 ``{recipe-key}`` declares a key; ``{key}`` links to one, and an unknown key is a warning.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -15,8 +17,11 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
+from ltgc_local.recipe.markers import block_of
+from ltgc_local.recipe.messages import block_keys, describe_values
 from ltgc_local.recipe.reference import Key, iterate_keys
 from ltgc_local.recipe.schema import VARIANTS
+from ltgc_local.slurm.profile import Profile
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
@@ -66,6 +71,22 @@ def _about(block: str) -> str | None:
     return fields[block].annotation.__doc__
 
 
+def site_profile() -> str:
+    """Return the keys of the site profile as Markdown: a table per block."""
+    parts = []
+    for block, keys in block_keys(Profile).items():
+        model = block_of(Profile.model_fields[block]) if block else Profile
+        rows = [(name, model.model_fields[name]) for name in keys if block_of(model.model_fields[name]) is None]
+        about = f"### `{block}`\n\n{_text(model.__doc__)}" if block else "### Outside any block"
+        parts.append(f"{about}\n\n| key | value | default | meaning |\n|---|---|---|---|")
+        for name, field in rows:
+            values = _text(describe_values((block, name) if block else (name,), field)).replace("|", "\\|")
+            default = json.dumps(field.default, ensure_ascii=False)
+            parts.append(f"| `{name}` | {values} | `{default}` | {_text(field.description)} |")
+        parts.append("")
+    return "\n".join(parts).replace("---|\n\n", "---|\n")
+
+
 def measurements() -> str:
     """Return all stored benchmark results as includes, each under a heading of its own."""
     include = "```{{include}} ../benchmarks/results/{}\n:heading-offset: 1\n```\n"
@@ -109,7 +130,8 @@ def _fill(app: Sphinx, docname: str, source: list[str]) -> None:
         return _lead_links(file.read_text("utf-8"), file, page)
 
     text = _lead_links(SHOWN.sub(shown, source[0]), page, page)
-    for mark, make in {"<!-- recipe keys -->": recipe_reference, "<!-- measurements -->": measurements}.items():
+    made = {"<!-- recipe keys -->": recipe_reference, "<!-- site profile -->": site_profile}
+    for mark, make in {**made, "<!-- measurements -->": measurements}.items():
         if mark in text:
             text = text.replace(mark, make())
     source[0] = text

@@ -62,7 +62,7 @@ SMALL: dict[str, tuple[str, ...]] = {
         "diffusion.shard_size=20",
     ),
 }
-_NO_RESULT = {"report", "chunks", "logs", "superseded", "decoded"}  # folders
+_NO_RESULT = {"report", "chunks", "logs", "superseded", "decoded", "slurm"}  # folders
 _NO_RESULT |= {"manifest.json", "begun.json", "verified.json", "metrics.jsonl", "checkpoint.safetensors"}
 _OF_TIME = {"images_per_second", "seconds", "sha256", "time"}  # keys; sha256 is that of the file which holds the others
 

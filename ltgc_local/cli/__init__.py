@@ -11,7 +11,7 @@ import os  # noqa: E402 (set before every other import)
 import click  # noqa: E402
 
 from ltgc_local import __version__  # noqa: E402
-from ltgc_local.cli import checks, recipes, runs  # noqa: E402
+from ltgc_local.cli import checks, recipes, runs, slurm  # noqa: E402
 from ltgc_local.cli.console import Commands  # noqa: E402
 from ltgc_local.errors import RecipeError  # noqa: E402
 
@@ -45,5 +45,6 @@ for _command in (
     runs.compare,
     runs.work,
     recipes.recipes,
+    slurm.slurm,
 ):
     main.add_command(_command)

@@ -154,6 +154,8 @@ def compare(
 def status(run_directory: Path, as_json: bool, check: bool, tells: bool, is_watched: bool) -> None:
     """Show how far a run has got.
 
+    What the run directory holds counts. Of a run whose jobs were sent to SLURM, what SLURM says of them is shown, too.
+
     Example: ltgc-local status runs/quickstart --check
     """
     from ltgc_local.cli.text import status_as_dict, status_as_text
@@ -161,6 +163,7 @@ def status(run_directory: Path, as_json: bool, check: bool, tells: bool, is_watc
     from ltgc_local.pipeline.status import run_status
     from ltgc_local.pipeline.summary import summarize_run
     from ltgc_local.runs.provenance import read_run_recipe
+    from ltgc_local.slurm.view import jobs_of_steps
 
     recipe = read_run_recipe(run_directory)
     if is_watched and (as_json or check or tells or not sys.stdout.isatty()):
@@ -168,8 +171,9 @@ def status(run_directory: Path, as_json: bool, check: bool, tells: bool, is_watc
     try:
         while is_watched:
             steps = run_status(recipe, run_directory)
+            summary, jobs = summarize_run(recipe, run_directory, steps), jobs_of_steps(run_directory, steps)
             click.clear()
-            console.write(status_as_text(steps, summarize_run(recipe, run_directory, steps), run_directory))
+            console.write(status_as_text(steps, summary, run_directory, jobs))
             if all(step.state == "complete" for step in steps):
                 return
             time.sleep(REDRAW_S)
@@ -179,11 +183,11 @@ def status(run_directory: Path, as_json: bool, check: bool, tells: bool, is_watc
     if check and (damage := find_all_damage(recipe, run_directory)):
         raise ArtefactError("\n".join(damage))
     steps = run_status(recipe, run_directory)
-    summary = summarize_run(recipe, run_directory, steps)
+    summary, jobs = summarize_run(recipe, run_directory, steps), jobs_of_steps(run_directory, steps)
     if as_json:
-        console.write_json(status_as_dict(steps, summary))
+        console.write_json(status_as_dict(steps, summary, jobs))
     else:
-        console.write(status_as_text(steps, summary, run_directory))
+        console.write(status_as_text(steps, summary, run_directory, jobs))
         if check:
             console.write("all files of the complete steps are intact")
     if tells:

@@ -6,7 +6,7 @@ Values come in, text goes out. Every path in a command to type is quoted for the
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,22 +71,27 @@ def decoded_as_text(data: Data, found: Checked) -> str:
     return "\n".join(lines)
 
 
-def status_as_dict(steps: Sequence[StepStatus], summary: RunSummary) -> dict[str, Any]:
-    """Return what ``status --json`` prints: the run as a whole, and its steps by name."""
+def status_as_dict(steps: Sequence[StepStatus], summary: RunSummary, jobs: Mapping[str, str]) -> dict[str, Any]:
+    """Return what ``status --json`` prints: the run as a whole, and its steps by name, with what SLURM says of each."""
 
     def values(status: StepStatus | RunSummary) -> dict[str, Any]:
         return vars(status) | {"costs": status.costs.model_dump() if status.costs is not None else None}
 
-    return values(summary) | {"steps": {step.name: values(step) for step in steps}}
+    return values(summary) | {"steps": {step.name: values(step) | {"slurm": jobs.get(step.name)} for step in steps}}
 
 
-def status_as_text(steps: Sequence[StepStatus], summary: RunSummary, out: Path) -> str:
-    """Write a line per step, with its warnings below it, and what the run has cost so far."""
+def status_as_text(steps: Sequence[StepStatus], summary: RunSummary, out: Path, jobs: Mapping[str, str]) -> str:
+    """Write a line per step, with its warnings and its jobs below it, and what the run has cost so far.
+
+    Args:
+        jobs: step -> what SLURM says about its jobs.
+    """
     width = max(len(step.name) for step in steps)
     lines = []
     for step in steps:
         lines.append(f"{step.name:{width}}  {step.state:8}  {_progress(step, out)}".rstrip())
         lines += [f"{'':{width}}  warning: {warning}" for warning in step.warnings]
+        lines += [f"{'':{width}}  {jobs[step.name]}"] if step.name in jobs else []
     if summary.missing:
         lines.append(
             f"finished with {summary.missing} of {summary.wanted} images missing; the reasons are in "

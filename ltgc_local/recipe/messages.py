@@ -33,8 +33,8 @@ _KEY_CUTOFF = 0.7  # lower, and 'scale' is taken for 'sampler'
 _WRITTEN_AS: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
 
 
-def field_at(recipe: type[Recipe], loc: tuple[str, ...]) -> FieldInfo | None:
-    """Return the field of a class of recipes at ("train", "lr") or ("seed",), if it has it."""
+def field_at(recipe: type[BaseModel], loc: tuple[str, ...]) -> FieldInfo | None:
+    """Return the field of a class of recipes, or of another file, at ("train", "lr") or ("seed",), if it has it."""
     model: type[BaseModel] | None = recipe
     field = None
     for part in loc:
@@ -48,8 +48,8 @@ def is_path_field(field: FieldInfo) -> bool:
     return _unwrap(field.annotation)[0] is Path
 
 
-def block_keys(recipe: type[Recipe]) -> dict[str, list[str]]:
-    """Return the keys of each block of a class of recipes, in order; the recipe's own keys under ""."""
+def block_keys(recipe: type[BaseModel]) -> dict[str, list[str]]:
+    """Return the keys of each block of a class of recipes, or of another file, in order; its own keys under ""."""
     blocks = {name: block_of(field) for name, field in recipe.model_fields.items()}
     return {"": list(blocks)} | {name: list(block.model_fields) for name, block in blocks.items() if block is not None}
 

@@ -142,7 +142,7 @@ def test_whatever_a_step_in_progress_says_its_status_is_told(
     with within(BUSY_S):
         recipe = read_run_recipe(run.root)
         steps = run_status(recipe, run.root)
-        first = status_as_text(steps, summarize_run(recipe, run.root, steps), run.root).splitlines()[0]
+        first = status_as_text(steps, summarize_run(recipe, run.root, steps), run.root, {}).splitlines()[0]
     assert first.split()[:2] == ["describe", "stopped"]
 
 
