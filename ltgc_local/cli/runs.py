@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shlex
 import sys
@@ -150,8 +151,9 @@ def compare(
 @click.option(
     "--exit-code", "tells", is_flag=True, help="End with 0 if the run is complete, 7 if images are missing, else 75."
 )
+@click.option("--trace", type=PATH, metavar="FILE", help="Write which step ran when, for chrome://tracing or Perfetto.")
 @click.option("--watch", "is_watched", is_flag=True, help="Redraw every two seconds until the run is complete.")
-def status(run_directory: Path, as_json: bool, check: bool, tells: bool, is_watched: bool) -> None:
+def status(run_directory: Path, as_json: bool, check: bool, tells: bool, trace: Path | None, is_watched: bool) -> None:
     """Show how far a run has got.
 
     What the run directory holds counts. Of a run whose jobs were sent to SLURM, what SLURM says of them is shown, too.
@@ -163,10 +165,11 @@ def status(run_directory: Path, as_json: bool, check: bool, tells: bool, is_watc
     from ltgc_local.pipeline.status import run_status
     from ltgc_local.pipeline.summary import summarize_run
     from ltgc_local.runs.provenance import read_run_recipe
+    from ltgc_local.runs.timeline import chrome_trace
     from ltgc_local.slurm.view import jobs_of_steps
 
     recipe = read_run_recipe(run_directory)
-    if is_watched and (as_json or check or tells or not sys.stdout.isatty()):
+    if is_watched and (as_json or check or tells or trace or not sys.stdout.isatty()):
         raise click.UsageError("--watch redraws a terminal: not a file or a pipe, and with no other option")
     try:
         while is_watched:
@@ -182,6 +185,8 @@ def status(run_directory: Path, as_json: bool, check: bool, tells: bool, is_watc
         return
     if check and (damage := find_all_damage(recipe, run_directory)):
         raise ArtefactError("\n".join(damage))
+    if trace is not None:
+        console.write_file(trace, json.dumps(chrome_trace(run_directory)))
     steps = run_status(recipe, run_directory)
     summary, jobs = summarize_run(recipe, run_directory, steps), jobs_of_steps(run_directory, steps)
     if as_json:

@@ -29,6 +29,7 @@ from ltgc_local.runs.directory import RunDirectory, chunk_name
 from ltgc_local.runs.leases import Leases
 from ltgc_local.runs.logs import Level
 from ltgc_local.runs.provenance import read_run_recipe
+from ltgc_local.runs.timeline import note_worker
 
 TICK_S = 0.5
 
@@ -141,12 +142,14 @@ def _work(run: RunDirectory, step: Step, recipe: Recipe, inputs: Inputs, place: 
             modules=modules_of(step, recipe),
         )
         executor.start(order)
-        is_told = False
+        is_told, start = False, time.monotonic()
         while executor.num_running:
             if stopping.is_asked() and not is_told:
                 executor.signal(signal.SIGUSR1)
                 is_told = True
             for ended in executor.wait(TICK_S):
+                seconds = time.monotonic() - start
+                note_worker(run.root, step.name, worker, seconds, ended.cpu_seconds, ended.code)
                 if is_told and ended.code in stopping.CODES:
                     raise stopping.Stopped
                 if ended.code:

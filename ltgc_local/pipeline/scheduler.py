@@ -31,6 +31,7 @@ from ltgc_local.reporting.render import duration
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.progress import is_terminal
 from ltgc_local.runs.provenance import read_run_recipe
+from ltgc_local.runs.timeline import note_worker
 
 TICK_S = 0.2
 HEARTBEAT_S = 60.0
@@ -84,6 +85,8 @@ class _Running:
     run: OngoingRun
     step: Step
     worker: Worker[Key]
+    number: int
+    start: float
 
 
 class _Scheduler:
@@ -177,7 +180,8 @@ class _Scheduler:
                 modules_of(step, run.recipe),
             )
             self._started[key] += 1
-            self._running[self._executor.start(order)] = _Running(run, step, worker)
+            running = _Running(run, step, worker, order.worker, time.monotonic())
+            self._running[self._executor.start(order)] = running
 
     def _end(self, ended: Ended) -> None:
         """Take note of a worker that ended, and of its step if it was the last.
@@ -186,6 +190,8 @@ class _Scheduler:
             LtgcError: it failed.
         """
         one = self._running.pop(ended.ticket)
+        seconds = time.monotonic() - one.start
+        note_worker(one.run.out, one.step.name, one.number, seconds, ended.cpu_seconds, ended.code)
         key, logs = one.worker.key, one.run.run.folder(one.step.name) / "logs"
         if stopping.is_asked() and ended.code in stopping.CODES:
             self._interrupted.add(key)

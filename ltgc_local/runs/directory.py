@@ -13,6 +13,7 @@
 <run>/<step>/verified.json           which large files were found whole, and when (``runs.verify``)
 <run>/<step>/metrics.jsonl           the step's numbers while it runs (``runs.metrics``)
 <run>/<step>/logs/                   the workers' logs (``runs.logs``)
+<run>/timeline.jsonl                 which worker worked on which step, and when (``runs.timeline``)
 <run>/<training>/checkpoint.safetensors   where a killed training resumes; not needed once the step is complete
 <run>/decoded/<split>-<digest>.npy   decoded images that do not fit into memory; removed when the run is complete
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted

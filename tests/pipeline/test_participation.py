@@ -80,7 +80,7 @@ def test_tasks_without_a_launcher_make_what_one_launcher_makes(
         assert manifest is not None and manifest.items > 0, (step, said)
         assert not list(run.folder(step).rglob("*.lease"))
     logs = {path.name for path in (run.folder("draw") / "logs").glob("worker-*.log")}
-    assert logs == {"worker-00.log", "worker-01.log", "worker-02.log"}
+    assert logs and logs <= {"worker-00.log", "worker-01.log", "worker-02.log"}  # one that came too late has none
     lines: list[str] = []
     take_part(run.root, "draw", lines.append)  # a round without work ends at once
     assert lines == ["draw: complete"]
