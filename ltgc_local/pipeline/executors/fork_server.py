@@ -48,7 +48,7 @@ class ForkServer:
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
 
     def run(self) -> None:
-        """Serve until standard input is closed; then end the children."""
+        """Serve until standard input is closed. The system sends SIGTERM to the children of a process that ends."""
         while True:
             idle = 0.0 if self._modules else None
             ready, _, _ = select.select([self._requests, self._wake], [], [], idle)
@@ -61,9 +61,6 @@ class ForkServer:
                     break
             elif not ready:
                 _import(self._modules.popleft())
-        for pid in self._children:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
 
     def _read(self) -> bool:
         data = os.read(self._requests, MAX_REQUEST)
@@ -84,13 +81,14 @@ class ForkServer:
         for module in request["modules"]:
             _import(module)
         gc.freeze()  # what is there now is shared by all children, and stays so
+        server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._be_worker(request)
+            self._be_worker(request, server)
         self._children[pid] = request["id"]
         self._answer({"id": request["id"], "pid": pid})
 
-    def _be_worker(self, request: dict[str, Any]) -> None:
+    def _be_worker(self, request: dict[str, Any], server: int) -> None:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -98,7 +96,7 @@ class ForkServer:
             for descriptor in (self._requests, self._answers, self._wake):
                 os.close(descriptor)
             os.environ.update(request["environment"])
-            os.environ["LTGC_LAUNCHER"] = str(os.getppid())
+            os.environ["LTGC_LAUNCHER"] = str(server)  # with which it ends, even if that has ended already
             with suppress(OSError):
                 os.nice(request["nice"])
             code = worker.main(request["arguments"])

@@ -24,6 +24,7 @@ from typing import Any, Self
 
 from ltgc_local import offline
 from ltgc_local.errors import ArtefactError, BackendError, DataError, LtgcError, ModelError, RecipeError, TryAgain
+from ltgc_local.regular_files import MIB, read_text
 from ltgc_local.runs.logs import Level
 
 #: An idle OpenMP thread spins this often before it sleeps. Compared with libgomp's default, a step of TGN's generator
@@ -37,7 +38,6 @@ ERRORS: dict[int, type[LtgcError]] = {
 NO_THREAD = 127  # glibc, when there is no memory for a thread's own data
 POLL_S = 0.05
 GRACE_S = 60.0  # for a worker that was asked to stop, after which it is killed
-ORPHANS_S = 10.0  # for workers whose server was killed
 
 
 @dataclass(frozen=True)
@@ -144,16 +144,20 @@ class LocalExecutor:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Ask what runs to stop, wait, and end the servers; also on an interrupt."""
-        self.signal(signal.SIGTERM)
-        due = time.monotonic() + GRACE_S
-        while self.num_running and time.monotonic() < due:
-            self.wait(1.0)
-        self.signal(signal.SIGKILL)
-        while self.num_running:
-            self.wait(1.0)
+        """Ask what runs to stop, and wait; also on an interrupt."""
+        for process in self._spawned.values():
+            process.terminate()
         for server in self._servers.values():
-            server.close()
+            server.terminate()
+        due = time.monotonic() + GRACE_S
+        for process in self._spawned.values():
+            try:
+                process.wait(max(0.0, due - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for server in self._servers.values():
+            server.wait_for_workers(due)
 
     def _server(self, threads: int) -> _Server:
         if threads not in self._servers:
@@ -199,7 +203,7 @@ class _Server:
         if not data:
             self.is_dead = True
             code = self._process.wait()
-            self._wait_for_orphans()
+            self.wait_for_workers(time.monotonic() + GRACE_S)
             ended += [Ended(ticket, code or -signal.SIGKILL, 0.0) for ticket in self.running]
             self.running.clear()
         return ended
@@ -208,25 +212,31 @@ class _Server:
         for ticket in self.running:
             self.ask({"kill": ticket, "signal": number})
 
-    def close(self) -> None:
+    def terminate(self) -> None:
+        """End the server, even while it imports something; the system sends SIGTERM to its workers."""
+        self._process.terminate()
+        self._process.wait()
         with suppress(BrokenPipeError):
             self._requests.close()
-        self._process.wait()
         self.answers.close()
 
-    def _wait_for_orphans(self) -> None:
-        """Wait for the workers of a dead server: the system ended them, and they may be writing their last."""
-        due = time.monotonic() + ORPHANS_S
-        while time.monotonic() < due and any(pid is not None and _exists(pid) for pid in self.running.values()):
+    def wait_for_workers(self, due: float) -> None:
+        """Wait for the workers of a server that has ended: they were asked to stop, and may be writing their last."""
+        pids = [pid for pid in self.running.values() if pid is not None]
+        while time.monotonic() < due and any(map(_is_alive, pids)):
             time.sleep(POLL_S)
+        for pid in filter(_is_alive, pids):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
-def _exists(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
+    """Return whether a process runs; one that has ended may still be listed."""
     try:
-        os.kill(pid, 0)
-    except OSError:
+        state = read_text(f"/proc/{pid}/stat", MIB).rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
         return False
-    return True
+    return state not in ("Z", "X")
 
 
 def worker_environment(threads: int) -> dict[str, str]:
