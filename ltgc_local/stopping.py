@@ -7,6 +7,7 @@ checkpoint. SIGUSR1, which clusters send some minutes before a job's time is ove
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +18,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 #: Exit codes of workers that were asked to stop: the last are those of workers that were not listening yet.
 CODES = (TryAgain.exit_code, -signal.SIGUSR1, -signal.SIGTERM)
 
+#: Signals that follow the first one sooner are the same request: a cluster signals all processes of a job, and so a
+#: worker hears of it from its launcher too.
+SAME_REQUEST_S = 5.0
+
 _asked = False
 _number: int | None = None  # of the first signal that asked
+_since = 0.0  # when it came, or the first that was no SIGUSR1
 _polls = False  # the code that runs looks at ``is_asked`` itself, within seconds
 
 
@@ -30,8 +36,8 @@ class Stopped(BaseException):
 
 def listen() -> None:
     """Heed the signals, in the main thread."""
-    global _asked, _polls, _number
-    _asked, _polls, _number = False, False, None
+    global _asked, _polls, _number, _since
+    _asked, _polls, _number, _since = False, False, None, 0.0
     for number in SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup has a process ignore SIGHUP
             signal.signal(number, _heed)
@@ -59,7 +65,7 @@ def check() -> None:
 
 @contextmanager
 def polling() -> Iterator[None]:
-    """Let the code in this block stop by itself, by looking at ``is_asked``; a second SIGTERM stops it all the same."""
+    """Let the code in this block stop by itself, by looking at ``is_asked``; a later SIGTERM stops it."""
     global _polls
     before, _polls = _polls, True
     try:
@@ -69,8 +75,11 @@ def polling() -> Iterator[None]:
 
 
 def _heed(number: int, frame: object) -> None:
-    global _asked, _number
-    is_repeated, _asked = _asked, True
-    _number = _number or number
-    if number != signal.SIGUSR1 and (is_repeated or not _polls):
+    global _asked, _number, _since
+    is_repeated = _asked and _since > 0 and time.monotonic() - _since > SAME_REQUEST_S
+    _asked, _number = True, _number or number
+    if number == signal.SIGUSR1:
+        return
+    _since = _since or time.monotonic()
+    if is_repeated or not _polls:
         raise Stopped
