@@ -106,7 +106,7 @@ def test_a_changed_key_is_an_error_whose_command_redoes_only_what_follows(finish
     redone = run(out, "--set", "train.lr=0.004", "--from", "train")
     assert redone.returncode == 0, redone.stderr
     steps = [line.split(":")[0] for line in redone.stderr.splitlines() if "items," in line]
-    assert steps == ["train/ltgc", "train/control", "evaluate", "report"]
+    assert sorted(steps[:2]) == ["train/control", "train/ltgc"] and steps[2:] == ["evaluate", "report"]
     assert (out / "draw" / "manifest.json").stat().st_mtime_ns == drawn
     assert (out / "superseded" / "0" / "train" / "ltgc" / "manifest.json").is_file()
 
@@ -198,7 +198,7 @@ def test_damaged_facts_are_written_again_by_the_same_command(copy: Path, name: s
 
 def test_a_damaged_manifest_is_mended_by_the_command_that_the_message_gives(copy: Path) -> None:
     manifest = copy / "leaks/compare/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"items": 1', '"items": 2'))
+    manifest.write_text(re.sub(r'"items": (\d+)', r'"items": 1\1', manifest.read_text(), count=1))
     refused = call(f"ltgc-local run {copy}")
     assert refused.returncode == 5 and f"{manifest}: damaged: " in refused.stderr
     assert remedy(refused.stderr) == f"ltgc-local repair {copy}"

@@ -98,12 +98,13 @@ def run(
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print what the step logs.")
 def work(run_directory: Path, step: str, quiet: bool, verbose: bool) -> None:
-    """Take part in one step of a run, beside others that do, on this node or elsewhere.
+    """Take part in one step of a run.
 
-    This is what a task of a cluster's job runs. The run must have been prepared. Exit code 75 means: try again later,
+    This is what a task of a cluster's job runs: any number of them, on any nodes, share the step. The run must have been
+    prepared. Exit code 75 means: try again later,
     because the step's inputs are not complete, a launcher holds the run, or a signal asked to stop.
 
-    Example: srun ltgc-local work runs/quickstart draw
+    Example: ltgc-local work runs/quickstart draw
     """
     from ltgc_local.pipeline.participation import take_part
 

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FACTS = {"items": 1, "seconds": 0.0, "peak_mib": 0}
 SMALL = ("extend.source=template", "extend.max_descriptions=24", "describe.tail_below=20", "assess.enabled=false")
 SMALL += ("train.control=false", "leaks.enabled=false", "draw.shard_size=4")
-OF_TIME = {"logs", "metrics.jsonl", "verified.json", "model_digests.json"}
+OF_TIME = {"logs", "metrics.jsonl", "timeline.jsonl", "verified.json", "model_digests.json"}
 
 
 def make_run(root: Path, recipe: Recipe) -> RunDirectory:

@@ -83,7 +83,7 @@ def test_what_is_complete_begun_and_not_begun_is_said_in_words_and_in_numbers(ru
     assert costs["bytes"] == 2 and numbers["describe"].pop("name") == "describe"
     assert numbers["describe"] | {"rate": 0} == {
         "state": "complete", "items": 3, "total": 3, "rate": 0, "seconds": 2.5, "seconds_left": None, "peak_mib": 5,
-        "problem": "", "warnings": [],
+        "problem": "", "warnings": [], "slurm": None,
     }  # fmt: skip
     assert numbers["describe"]["rate"] == pytest.approx(3 / 2.5)
     assert [numbers[step]["state"] for step in ("extend", "draw")] == ["stopped", "waiting"]
