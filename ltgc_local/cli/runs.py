@@ -100,9 +100,9 @@ def run(
 def work(run_directory: Path, step: str, quiet: bool, verbose: bool) -> None:
     """Take part in one step of a run.
 
-    This is what a task of a cluster's job runs: any number of them, on any nodes, share the step. The run must have been
-    prepared. Exit code 75 means: try again later,
-    because the step's inputs are not complete, a launcher holds the run, or a signal asked to stop.
+    This is what a task of a cluster's job runs: any number of them, on any nodes, share the step. The run must have
+    been prepared. Exit code 75 means: try again later, because the step's inputs are not complete, a launcher holds the
+    run, or a signal asked to stop.
 
     Example: ltgc-local work runs/quickstart draw
     """
