@@ -72,7 +72,10 @@ def contents(run: Path) -> dict[str, bytes]:
     for path in files_of(run):
         name = path.relative_to(run).as_posix()
         is_of_time = name.startswith("report/") or "/chunks/" in name or path.name in _OF_TIME
-        found[name] = b"" if is_of_time else without_times(path)
+        try:
+            found[name] = b"" if is_of_time else without_times(path)
+        except ValueError:  # damaged, and not repaired
+            found[name] = path.read_bytes()
     return {name: content for name, content in found.items() if name != "report/begun.json"}
 
 

@@ -51,14 +51,15 @@ class PromptEncoder:
                     put(*self._on_cpu[-1])
 
     def prepare(self, prompts: Sequence[str], negative_prompt: str) -> None:
-        """Encode those of these prompts that are not known yet, and forget all others."""
-        wanted = dict.fromkeys(prompts)
-        if not self._is_zeros(negative_prompt):
-            wanted |= {negative_prompt: None}
-        self._known = {prompt: self._known[prompt] for prompt in wanted if prompt in self._known}
-        new = [prompt for prompt in wanted if prompt not in self._known]
-        if not new:
+        """Encode these prompts, unless they are those of the last call, and forget all others.
+
+        Encoding only those that are not known yet would make a chunk's last bits depend on the chunks that the same
+        worker made before: a batch of another size rounds in another way.
+        """
+        new = list(dict.fromkeys([*prompts, *([] if self._is_zeros(negative_prompt) else [negative_prompt])]))
+        if new == list(self._known):
             return
+        self._known = {}
         with self._encoders_on_device():
             for start in range(0, len(new), BATCH):
                 batch = new[start : start + BATCH]
