@@ -101,6 +101,7 @@ class _Scheduler:
     ) -> None:
         self._executor, self._machine, self._runs, self._waiting = executor, machine, runs, list(requests)
         self._open: list[OngoingRun] = []
+        self._ready: list[tuple[Candidate[Key], OngoingRun, Step]] | None = None  # None: to be looked up again
         self._running: dict[int, _Running] = {}  # by ticket
         self._started: Counter[Key] = Counter()  # how many workers a step has had
         self._interrupted: set[Key] = set()
@@ -142,21 +143,29 @@ class _Scheduler:
             request, say = self._waiting.pop(0)
             run = OngoingRun(request, say, has_gpus=bool(self._machine.gpus))
             self._open.append(self._runs.enter_context(run))
+            self._ready = None
 
     def _candidates(self) -> list[tuple[Candidate[Key], OngoingRun, Step]]:
         """Return the steps that could use a worker: those that can start, and those with chunks that nobody makes."""
         found = []
-        in_work = {each.run.identity(each.step) for each in self._running.values()}
         of_step = Counter(each.worker.key for each in self._running.values())
         for each in {each.worker.key: each for each in self._running.values()}.values():
             key, needs, height = each.worker.key, each.worker.needs, each.worker.height
             if (wanted := (each.run.chunks_left(each.step) or 0) - of_step[key]) > 0:
                 found.append((Candidate(key, needs, height, wanted), each.run, each.step))
-        for run in self._open:
-            for step in run.ready(in_work):
-                in_work.add(run.identity(step))
-                found.append((Candidate((run.out, step.name), run.needs(step), run.height(step)), run, step))
-        return found
+        return found + self._list_ready()
+
+    def _list_ready(self) -> list[tuple[Candidate[Key], OngoingRun, Step]]:
+        """Return the steps that can start; other runs are searched for them only when something has changed."""
+        if self._ready is None:
+            self._ready = []
+            in_work = {each.run.identity(each.step) for each in self._running.values()}
+            for run in self._open:
+                for step in run.ready(in_work):
+                    in_work.add(run.identity(step))
+                    candidate = Candidate((run.out, step.name), run.needs(step), run.height(step))
+                    self._ready.append((candidate, run, step))
+        return self._ready
 
     def _start_workers(self, run: OngoingRun, step: Step, workers: Sequence[Worker[Key]]) -> None:
         """Start workers of a step, or all the processes of a training."""
@@ -164,6 +173,7 @@ class _Scheduler:
         if not any(each.worker.key == key for each in self._running.values()):
             run.begin(step)
             self._started[key] = 0
+            self._ready = None
         environments = training_environments(processes) if processes > 1 else [{}] * len(workers)
         all_gpus = tuple(gpu for worker in workers for gpu in worker.gpus)
         for worker, environment in zip(workers, environments, strict=True):
@@ -199,6 +209,7 @@ class _Scheduler:
             raise explain(one.step.name, ended.code, ended.cpu_seconds, logs)
         if key not in self._interrupted and all(each.worker.key != key for each in self._running.values()):
             one.run.end(one.step)
+            self._ready = None
 
     def _stop(self) -> None:
         """Ask the workers to finish their chunks and to write their checkpoints.

@@ -68,6 +68,14 @@ class Tally:
     complete: int = 0
     wrong: list[str] = field(default_factory=list)
 
+    def say(self) -> int:
+        """Print it; return the exit code of the drill."""
+        for kind, count in sorted((self.kills + self.endings).items()):
+            print(f"{count:5} {kind}")
+        print(f"{self.complete} runs complete, {len(self.wrong)} wrong")
+        print("\n".join(self.wrong))
+        return int(bool(self.wrong))
+
 
 class Drill:
     """Runs a recipe again and again in folders under ``place``, and disturbs it.
@@ -270,11 +278,7 @@ def main(recipe: str, kills: int, races: int, seed: int, mean_s: float, name: st
         tally = drill.race(races) if races else drill.tally
         if kills:
             tally = drill.kill(sum(tally.kills.values()) + kills, signals)
-    for kind, count in sorted({**tally.kills, **tally.endings}.items()):
-        print(f"{count:5} {kind}")
-    print(f"{tally.complete} runs complete, {len(tally.wrong)} wrong")
-    print("\n".join(tally.wrong))
-    sys.exit(bool(tally.wrong))
+    sys.exit(tally.say())
 
 
 if __name__ == "__main__":

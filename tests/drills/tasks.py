@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -62,6 +61,7 @@ class TaskDrill:
         done = self._call("run", str(self.out))  # which sweeps what the killed left, and has nothing to do
         if done.wait():
             self._wrong(f"run: exit code {done.returncode}")
+        self.tally.complete = int(done.returncode == 0)
         if names := leftovers(self.out):
             self._wrong(f"left behind: {', '.join(names)}")
         return self.tally
@@ -128,11 +128,7 @@ def main(recipe: str, tasks: int, kills: int, seed: int, mean_s: float, referenc
         place = Path(folder)
         reference = reference or make_reference(recipe, place / "reference")
         tally = TaskDrill(recipe, reference, place / "run", seed, mean_s).run(tasks, kills)
-    for kind, count in sorted(Counter({**tally.kills, **tally.endings}).items()):
-        print(f"{count:5} {kind}")
-    print(f"{len(tally.wrong)} wrong")
-    print("\n".join(tally.wrong))
-    sys.exit(bool(tally.wrong))
+    sys.exit(tally.say())
 
 
 if __name__ == "__main__":
