@@ -150,7 +150,7 @@ def _work(run: RunDirectory, step: Step, recipe: Recipe, inputs: Inputs, place: 
             for ended in executor.wait(TICK_S):
                 seconds = time.monotonic() - start
                 note_worker(run.root, step.name, worker, seconds, ended.cpu_seconds, ended.code)
-                if is_told and ended.code in stopping.CODES:
+                if stopping.is_asked() and ended.code in stopping.CODES:
                     raise stopping.Stopped
                 if ended.code:
                     raise explain(step.name, ended.code, ended.cpu_seconds, run.folder(step.name) / "logs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -41,7 +43,8 @@ def run(tmp_path: Path, recipe: Recipe) -> RunDirectory:
 
 def start(run: RunDirectory, step: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "ltgc_local", "work", str(run.root), step]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={"PATH": "/usr/bin:/bin", **environment})
+    environment = {"PATH": "/usr/bin:/bin", **environment}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,24 @@ def test_a_task_waits_for_the_chunks_of_others_and_makes_those_that_they_leave_b
         time.sleep(1)
         assert task.poll() is None and run.manifest("draw") is None
     assert task.wait(60) == 0 and run.manifest("draw") is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_at_work", [False, True])
+def test_a_signal_to_all_processes_of_a_task_asks_it_to_stop_in_good_order(run: RunDirectory, is_at_work: bool) -> None:
+    """A cluster signals every process of a job step: the task, the server that forks its worker, and the worker."""
+    take_part(run.root, "extend", lambda line: None)
+    task = start(run, "draw")
+    sign = "chunks/*.lease" if is_at_work else "logs"
+    while not list(run.folder("draw").glob(sign)):
+        assert task.poll() is None
+        time.sleep(0.01)
+    os.killpg(task.pid, signal.SIGUSR1)
+    words = task.communicate()[1]
+    assert task.returncode == 75 and "ended by" not in words, words
+    assert not list(run.folder("draw").rglob("*.lease"))
+    again = start(run, "draw")
+    assert again.wait() == 0 and run.manifest("draw") is not None
 
 
 @pytest.mark.slow

@@ -137,6 +137,8 @@ def main() -> None:
     if launcher := os.environ.get("LTGC_LAUNCHER"):
         worker.end_with(int(launcher))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts all; the launcher ends this one
+    for number in (signal.SIGUSR1, signal.SIGHUP):  # which a cluster or a terminal sends to all; the workers heed them
+        signal.signal(number, lambda number, frame: None)
     requests, answers = os.dup(0), os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
