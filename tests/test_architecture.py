@@ -94,6 +94,7 @@ TGN_STEPS = (
     "methods.tgn.stages.synthesize",
     "methods.tgn.stages.measure",
     "methods.tgn.stages.evaluate_networks",
+    "methods.tgn.stages.predict_networks",
 )
 
 

@@ -56,7 +56,7 @@ from __future__ import annotations
 
 import torch
 
-from ltgc_local.evaluation.figures import columns_of, list_classes, measure_predictions
+from ltgc_local.evaluation.figures import list_classes, measure_predictions
 from ltgc_local.evaluation.predictions import Predictions
 from ltgc_local.methods.stage import WholeStage
 from ltgc_local.runs.files import Json, Table
@@ -73,9 +73,9 @@ class GuessStage(WholeStage):
         logits = torch.zeros(len(self.corpus.test), len(counts))
         logits[:, counts.index(max(counts))] = self.recipe.confidence
         predictions = Predictions(len(logits))
-        predictions.add(self.step.arm, range(len(logits)), logits)
+        predictions.add(self.step.arm, slice(None), logits)
         metrics = measure_predictions(predictions, self.corpus, self.resampling, "guess")
-        columns = Table("predictions", columns_of(predictions, self.corpus))
+        columns = Table("predictions", predictions.columns(self.corpus.test.keys, self.corpus.test.labels))
         return [Json("metrics", metrics), Json("classes", list_classes(self.corpus)), columns]
 """
 

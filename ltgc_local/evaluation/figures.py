@@ -43,11 +43,3 @@ def list_classes(corpus: Corpus) -> list[dict[str, Any]]:
         {"class_id": class_id, "name": corpus.class_names[class_id], "num_train": count, "shot": shot_of(count)}
         for class_id, count in corpus.class_counts().items()
     ]
-
-
-def columns_of(predictions: Predictions, corpus: Corpus) -> dict[str, Any]:
-    """Return what is stored for every test image: its key and label, and each arm's prediction and confidence."""
-    columns: dict[str, Any] = {"key": list(corpus.test.keys), "label": corpus.test.labels}
-    for name, predicted in predictions.predicted.items():
-        columns |= {f"{name}.predicted": predicted, f"{name}.confidence": predictions.confidence[name]}
-    return columns

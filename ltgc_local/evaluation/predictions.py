@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,9 +21,8 @@ View = Callable[[Image], list[Image]]  # one image -> the images whose logits ar
 
 
 class Images(Protocol):
-    """Images by row: a split, or a part of one."""
+    """Images by row: a split."""
 
-    def __len__(self) -> int: ...
     def images(self, rows: Iterable[int]) -> list[Image]: ...
 
 
@@ -41,27 +40,29 @@ def build_views(clip: ClipModel, recipe: LtgcRecipe) -> dict[str, View]:
 def iterate_logits(
     reader: ImageReader,
     split: Images,
+    rows: Sequence[int],
     models: Mapping[str, torch.nn.Module],
     views: Mapping[str, View],
     batch_size: int,
     decode_threads: int,
-) -> Iterator[tuple[np.ndarray, dict[tuple[str, str], torch.Tensor]]]:
-    """Yield (rows (B,), {(model, view): logits (B, C) on the CPU}) over the whole split.
+) -> Iterator[tuple[slice, dict[tuple[str, str], torch.Tensor]]]:
+    """Yield (places (B) in ``rows``, {(model, view): logits (B, C) on the CPU}) over ``rows`` of a split.
 
     Args:
         reader: the device and normalisation of the models.
     """
     mean, std = (tensor.to(reader.device) for tensor in reader.normalisation)
-    batches = [range(start, min(start + batch_size, len(split))) for start in range(0, len(split), batch_size)]
+    starts = range(0, len(rows), batch_size)
+    batches = [rows[start : start + batch_size] for start in starts]
 
-    def pixels_of(rows: Sequence[int]) -> dict[str, np.ndarray]:
-        images = split.images(rows)
+    def pixels_of(some: Sequence[int]) -> dict[str, np.ndarray]:
+        images = split.images(some)
         return {
             view: np.stack([np.asarray(i) for image in images for i in show(image)]) for view, show in views.items()
         }
 
-    for batch, blocks in zip(batches, map_batches(pixels_of, batches, decode_threads, reader.device), strict=True):
-        rows, logits = np.arange(batch.start, batch.stop), {}
+    for start, blocks in zip(starts, map_batches(pixels_of, batches, decode_threads, reader.device), strict=True):
+        places, logits = slice(start, min(start + batch_size, len(rows))), {}
         for view in views:
             arrays = np.concatenate([block[view] for block in blocks])  # (B * P, H, W, 3)
             pixels = torch.from_numpy(arrays).permute(0, 3, 1, 2)
@@ -71,26 +72,41 @@ def iterate_logits(
                     for part in torch.split(pixels, batch_size)
                 ]
                 found = torch.cat(parts).float().cpu()  # (B * P, C)
-                logits[name, view] = found.view(len(rows), -1, found.shape[-1]).mean(1)
-        yield rows, logits
+                logits[name, view] = found.view(places.stop - start, -1, found.shape[-1]).mean(1)
+        yield places, logits
 
 
 class Predictions:
-    """The predicted class and its probability for every image of a split, by the classifier's name."""
+    """The predicted class and its probability for images (N,), by the classifier's name."""
 
     def __init__(self, num_images: int) -> None:
         self._num_images = num_images
         self.predicted: dict[str, np.ndarray] = {}
         self.confidence: dict[str, np.ndarray] = {}
 
-    def add(self, name: str, rows: Sequence[int] | np.ndarray, logits: torch.Tensor) -> None:
-        """Record the predictions for ``rows`` (B,) from logits (B, C)."""
+    def add(self, name: str, places: slice, logits: torch.Tensor) -> None:
+        """Record the predictions for some of the images from their logits (B, C)."""
         if name not in self.predicted:
             self.predicted[name] = np.full(self._num_images, -1, dtype=np.int32)
             self.confidence[name] = np.zeros(self._num_images, dtype=np.float32)
         confidence, predicted = logits.softmax(-1).max(-1)
-        self.predicted[name][rows] = predicted.numpy()
-        self.confidence[name][rows] = confidence.numpy()
+        self.predicted[name][places] = predicted.numpy()
+        self.confidence[name][places] = confidence.numpy()
+
+    def columns(self, keys: Sequence[str], labels: np.ndarray) -> dict[str, Any]:
+        """Return what is stored for every image: its key and label, and each classifier's prediction and confidence."""
+        columns: dict[str, Any] = {"key": list(keys), "label": labels}
+        for name, predicted in self.predicted.items():
+            columns |= {f"{name}.predicted": predicted, f"{name}.confidence": self.confidence[name]}
+        return columns
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, np.ndarray]) -> Predictions:
+        """Return the predictions that ``columns`` stored."""
+        found = cls(len(columns["label"]))
+        for name in (key.removesuffix(".predicted") for key in columns if key.endswith(".predicted")):
+            found.predicted[name], found.confidence[name] = columns[f"{name}.predicted"], columns[f"{name}.confidence"]
+        return found
 
 
 @torch.inference_mode()

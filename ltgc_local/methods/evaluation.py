@@ -1,17 +1,41 @@
-"""What the evaluation of every method does with its classifiers on a split's images."""
+"""What the evaluation of every method does with its classifiers on the test images: predict in chunks, then measure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ltgc_local.backends.protocols import ImageReader
-from ltgc_local.evaluation.predictions import PLAIN, Images, Predictions, View, iterate_logits
+from ltgc_local.evaluation.predictions import PLAIN, Predictions, View, iterate_logits
 from ltgc_local.methods.stage import Stage
-from ltgc_local.runs.files import Tensors
+from ltgc_local.runs.arrays import read_table, read_tensors
+from ltgc_local.runs.files import Artefact, Table, Tensors
 
 Logits = Mapping[tuple[str, str], torch.Tensor]  # (classifier, view) -> (B, C)
+
+
+@dataclass(frozen=True)
+class RowSpan:
+    """Rows of a split that stand together, from ``start`` to before ``end``."""
+
+    start: int
+    end: int
+
+    @property
+    def num_items(self) -> int:
+        return self.end - self.start
+
+    @property
+    def rows(self) -> range:
+        return range(self.start, self.end)
+
+
+def spans_of(num_rows: int, size: int) -> list[Sequence[RowSpan]]:
+    """Return the rows of a split in chunks of one span."""
+    return [[RowSpan(start, min(start + size, num_rows))] for start in range(0, num_rows, size)]
 
 
 def by_classifier(key: tuple[str, str], logits: Logits) -> Iterable[tuple[str, torch.Tensor]]:
@@ -22,29 +46,47 @@ def by_classifier(key: tuple[str, str], logits: Logits) -> Iterable[tuple[str, t
 def predict(
     stage: Stage,
     reader: ImageReader,
-    split: Images,
+    rows: Sequence[int],
     models: Mapping[str, torch.nn.Module],
     views: Mapping[str, View],
     named: Callable[[tuple[str, str], Logits], Iterable[tuple[str, torch.Tensor]]] = by_classifier,
-) -> tuple[Predictions, list[Tensors]]:
-    """Run classifiers over a split, which is read once.
+) -> tuple[Predictions, dict[str, torch.Tensor]]:
+    """Run classifiers over rows of the test split, which are read once.
 
     Args:
         named: (classifier, view) and a batch's logits -> the names that predict from them, each with its logits.
 
     Returns:
-        The predictions, and the file of the plain views' logits (N, C) in float16 where ``evaluate.store_logits`` asks.
+        The predictions, and the plain views' logits (N, C) by classifier, in float16.
     """
-    settings, predictions = stage.recipe.evaluate, Predictions(len(split))
+    settings, predictions, test = stage.recipe.evaluate, Predictions(len(rows)), stage.corpus.test
     kept: dict[str, list[torch.Tensor]] = {name: [] for name in models}
-    for rows, logits in iterate_logits(reader, split, models, views, settings.batch_size, stage.decode_threads):
+    found = iterate_logits(reader, test, rows, models, views, settings.batch_size, stage.decode_threads)
+    for places, logits in found:
         for key in logits:
             for name, values in named(key, logits):
-                predictions.add(name, rows, values)
-        if settings.store_logits:
-            for name, batches in kept.items():
-                batches.append(logits[name, PLAIN].half())
-        stage.progress.advance(len(rows))
-    if not settings.store_logits:
-        return predictions, []
-    return predictions, [Tensors("logits", {name: torch.cat(batches) for name, batches in kept.items()})]
+                predictions.add(name, places, values)
+        for name, batches in kept.items():
+            batches.append(logits[name, PLAIN].half())
+        stage.progress.advance(places.stop - places.start)
+    return predictions, {name: torch.cat(batches) for name, batches in kept.items() if batches}
+
+
+def predicted_files(
+    stage: Stage, span: RowSpan, predictions: Predictions, logits: dict[str, torch.Tensor]
+) -> list[Artefact]:
+    """Return the files of a chunk of predictions; of the logits only where ``evaluate.store_logits`` asks for them."""
+    test, rows = stage.corpus.test, slice(span.start, span.end)
+    table = Table("predictions", predictions.columns(test.keys[rows], test.labels[rows]))
+    return [table, *([Tensors("logits", logits)] if stage.recipe.evaluate.store_logits else [])]
+
+
+def read_predictions(stage: Stage, step: str) -> tuple[Predictions, list[Artefact]]:
+    """Read what all chunks of a step predicted; return it, and the files that hold it together."""
+    parts = [read_table(path) for path in stage.run.files(step, "predictions")]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    files: list[Artefact] = [Table("predictions", columns)]
+    if paths := stage.run.files(step, "logits"):
+        tensors = [read_tensors(path)[0] for path in paths]
+        files.append(Tensors("logits", {name: torch.cat([part[name] for part in tensors]) for name in tensors[0]}))
+    return Predictions.of_columns(columns), files

@@ -18,7 +18,7 @@ from ltgc_local.pipeline.needs import Needs
 Key = TypeVar("Key", bound=Hashable)
 
 OVERCOMMITMENT = 2  # threads per core, counting those of low priority
-NICE_PER_STEP, MAX_NICE = 5, 19
+NICE_PER_STEP, MAX_NICE = 2, 10  # beyond, a step could stand still beside another program
 
 
 @dataclass(frozen=True)

@@ -144,18 +144,20 @@ class Evaluate(Block):
 
     batch_size: Annotated[int, Runtime()] = Field(default=256, ge=1, le=65_536)
     """Images evaluated at once."""
+    shard_size: Annotated[int, Presents(), Shapes("predict")] = Field(default=1024, ge=1, le=1_000_000)
+    """Images per file of predictions, which is what an interruption can lose."""
     interval_level: Annotated[float, Presents()] = Field(default=0.95, gt=0.5, lt=1)
     """Level of the confidence intervals. (The paper reports none.)"""
     resamples: Annotated[int, Presents()] = Field(default=2000, ge=100, le=100_000)
     """Bootstrap resamples of the test images."""
-    store_logits: Annotated[bool, Presents()] = False
+    store_logits: Annotated[bool, Presents(), Shapes("predict")] = False
     """Also store every arm's logits for every test image, 2 bytes each: 100 MB per arm for ImageNet-LT."""
 
 
 class LtgcEvaluate(Evaluate):
     """Evaluation of a CLIP: also before training, with several crops, and against a vlm."""
 
-    zero_shot: bool = True
+    zero_shot: Annotated[bool, Shapes("predict")] = True
     """Also evaluate CLIP before any training. (The paper takes these numbers from others.)"""
     vlm_classifier: bool = False
     """Also ask the vlm which class each test image shows, as for the paper's Table 3."""
@@ -164,16 +166,16 @@ class LtgcEvaluate(Evaluate):
     vlm_names_in_prompt: int = Field(default=100, ge=0, le=1_000_000)
     """With at most this many classes the prompt lists their names. With more the vlm answers freely, and if its answer
     names no class, CLIP's text tower finds the nearest name. (The paper does not say how it asked.)"""
-    five_crop: bool = False
+    five_crop: Annotated[bool, Shapes("predict")] = False
     """Also average the logits over five crops (corners and centre) of the enlarged image, as ``five_crop`` of each arm.
     LIFT gains 0.7 to 1.3 points by it."""
-    five_crop_margin: float = Field(default=0.107, gt=0, le=1)
+    five_crop_margin: Annotated[float, Shapes("predict")] = Field(default=0.107, gt=0, le=1)
     """How much the image is enlarged before cropping, as a fraction of the input size. The default is LIFT's 24 pixels
     at 224."""
-    zero_shot_weight: float | None = Field(default=None, gt=0, lt=1)
+    zero_shot_weight: Annotated[float | None, Shapes("predict")] = Field(default=None, gt=0, lt=1)
     """Also ensemble each trained arm with zero-shot CLIP, whose log-probabilities get this weight, as
     ``zero_shot_ensemble`` of the arm; null does not. Choose it on validation images, never on test images."""
-    zero_shot_prior: Literal["train", "none"] = "train"
+    zero_shot_prior: Annotated[Literal["train", "none"], Shapes("predict")] = "train"
     """The class prior that the ensemble removes from zero-shot CLIP: its mean prediction on the training images with
     all classes weighted equally (generalised logit adjustment), or none."""
 

@@ -6,6 +6,8 @@ on training images.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from PIL import Image
 
@@ -50,16 +52,25 @@ class PredictedPrior:
     """pi_zs: a classifier's average prediction, with every class of images weighted equally."""
 
     def __init__(self, num_classes: int) -> None:
-        self._sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)
-        self._counts = torch.zeros(num_classes, dtype=torch.float64)
+        self.sums = torch.zeros(num_classes, num_classes, dtype=torch.float64)  # by class, over its images
+        self.counts = torch.zeros(num_classes, dtype=torch.float64)
 
     def add(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         """Count the predictions (B, C) for images of these classes (B,)."""
-        self._sums.index_add_(0, labels, logits.softmax(-1).double())
-        self._counts += torch.bincount(labels, minlength=len(self._counts))
+        self.sums.index_add_(0, labels, logits.softmax(-1).double())
+        self.counts += torch.bincount(labels, minlength=len(self.counts))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return what was counted."""
+        return {"sums": self.sums, "counts": self.counts}
+
+    def add_state(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Add what was counted of other images."""
+        self.sums += state["sums"]
+        self.counts += state["counts"]
 
     def log(self) -> torch.Tensor:
         """Return log pi_zs (C,), over the classes that have images."""
-        seen = self._counts > 0
-        prior = (self._sums[seen] / self._counts[seen, None]).mean(0)
+        seen = self.counts > 0
+        prior = (self.sums[seen] / self.counts[seen, None]).mean(0)
         return prior.clamp_min(SMALLEST_PRIOR).log().float()

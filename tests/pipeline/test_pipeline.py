@@ -97,7 +97,12 @@ def test_from_a_step_moves_it_and_what_follows_and_keeps_the_rest(
     (run.folder("train/ltgc") / "manifest.json").write_text("{")  # damage does not stop --from
     run_pipeline(Request(recipe, run.root, "c", from_step="train", to_step="generated"), lambda line: None)
     states = {step.name: step.state for step in run_status(recipe, run.root)}
-    assert [name for name, state in states.items() if state == "waiting"] == ["train/ltgc", "evaluate", "report"]
+    assert [name for name, state in states.items() if state == "waiting"] == [
+        "train/ltgc",
+        "predict",
+        "evaluate",
+        "report",
+    ]
     assert states["draw"] == "complete"
     assert (run.root / "superseded/0/train/ltgc/made-00000.json").is_file()
     assert not run.folder("train/ltgc").exists()

@@ -16,7 +16,7 @@ from ltgc_local.recipe.files import DATA_COMMANDS
 from ltgc_local.recipe.generation import Draw
 from ltgc_local.recipe.inputs import DATA_KEYS, Data, LtgcModels
 from ltgc_local.recipe.learning import Train
-from ltgc_local.recipe.markers import Shapes, iterate_fields, marker
+from ltgc_local.recipe.markers import Presents, Shapes, iterate_fields, marker
 from ltgc_local.recipe.messages import SYNONYMS, block_keys
 from ltgc_local.recipe.reference import CHANGES, Key, iterate_keys
 from ltgc_local.recipe.schema import VARIANTS, LtgcRecipe
@@ -69,7 +69,9 @@ def test_every_required_value_has_an_example_to_type() -> None:
 def test_a_field_has_at_most_one_marker_of_what_it_changes() -> None:
     for recipe in VARIANTS.values():
         for name, field in iterate_fields(recipe):
-            assert sum(marker(field, kind) is not None for kind in (*CHANGES, Shapes)) <= 1, name
+            changes = [kind for kind in CHANGES if marker(field, kind) is not None]
+            assert len(changes) <= 1, name
+            assert not marker(field, Shapes) or changes in ([], [Presents]), name  # what is stored is stored by a step
 
 
 def test_benchmarks_are_those_of_the_registry() -> None:

@@ -70,7 +70,7 @@ def test_every_answer_is_recorded_with_what_it_was_taken_for(make_stage: Any, re
 def answered(stage: Any, write_step: Any, replies: Sequence[tuple[int, str, int | None]]) -> dict[str, Any]:
     answers = [Answer(f"test/{i}", c, reply, guess, "") for i, (c, reply, guess) in enumerate(replies)]
     write_step(stage.run, "classify", Lines("answers", answers))
-    return classify.measure_answers(stage, stage.model)
+    return classify.measure_answers(stage)
 
 
 def test_an_answer_to_the_list_that_names_no_class_is_wrong(make_stage: Any, write_step: Any) -> None:
@@ -99,7 +99,7 @@ def test_the_miniature_answers_something_about_real_images_and_is_measured(
     answers = records_of(stage.make_chunk(chunk), "answers")
     assert len(answers) == len(chunk) == 8
     write_step(stage.run, "classify", Lines("answers", answers))
-    found = classify.measure_answers(make_stage("evaluate", *ASKED), None)  # type: ignore[arg-type]
+    found = classify.measure_answers(make_stage("evaluate", *ASKED))
     correct = sum(a.predicted == a.class_id for a in answers)
     assert found["all"] == pytest.approx(100 * correct / 8)
     assert found["unnamed"] == sum(a.predicted is None for a in answers)

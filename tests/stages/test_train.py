@@ -15,6 +15,7 @@ from PIL import Image
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.clip.transformers_clip import TransformersClip
 from ltgc_local.errors import DataError, ModelError
+from ltgc_local.methods.evaluation import RowSpan
 from ltgc_local.methods.stage import Stage
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, Lines, Tensors, encode_png
 from ltgc_local.training.checkpoints import CHECKPOINT
@@ -126,7 +127,9 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
     make_clip_context: MakeContext, write_step: Callable[..., None]
 ) -> None:
     options = ("train.select=best_val_all", "assess.enabled=false")
-    contexts = {name: make_clip_context(name, *options) for name in ("train/ltgc", "train/control", "evaluate")}
+    contexts = {
+        name: make_clip_context(name, *options) for name in ("train/ltgc", "train/control", "predict", "evaluate")
+    }
     run = contexts["evaluate"].run
     write_step(run, "generated", Images("images", generated(30)))
     for name in ("train/ltgc", "train/control"):
@@ -135,6 +138,7 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
         best = max(history, key=lambda epoch: epoch.validation["all"])  # type: ignore[attr-defined]
         assert value_of(artefacts, "selected") == {"select": "best_val_all", "epoch": best.epoch}  # type: ignore[attr-defined]
         write_step(run, name, *artefacts)
+    write_step(run, "predict", *contexts["predict"].make_chunk([RowSpan(0, 10_000)]))
     results = value_of(contexts["evaluate"].make(), "metrics")
     assert set(results) == {"zero_shot", "ltgc", "control"}
     assert all(0 <= result["all"] <= 100 and len(result["per_class"]) == 10 for result in results.values())

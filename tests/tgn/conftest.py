@@ -108,5 +108,5 @@ def finished(start_run: Callable[..., TgnRun]) -> TgnRun:
     run = start_run()
     run.do("classes", "kmdn/head", "kmdn/tail", "kmdn/distill")
     run.generate()
-    run.do("merge", "measure", "train/tgn", "train/control", "evaluate", "report")
+    run.do("merge", "measure", "train/tgn", "train/control", "predict", "evaluate", "report")
     return run

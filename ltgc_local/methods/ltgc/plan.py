@@ -16,6 +16,8 @@ REFINE = StageSpec("ltgc.stages.refine:RefineStage", "chunks")
 COLLECT = StageSpec("ltgc.stages.collect:CollectAssessedStage", "chunks")
 CLASSIFY = StageSpec("ltgc.stages.classify:ClassifyStage", "chunks")
 TRAIN = StageSpec("ltgc.stages.train:TrainStage", "distributed")
+PRIOR = StageSpec("ltgc.stages.predict:PriorStage", "chunks")
+PREDICT = StageSpec("ltgc.stages.predict:PredictStage", "chunks")
 EVALUATE = StageSpec("ltgc.stages.evaluate:EvaluateStage")
 
 TAIL = "describe.tail_below"
@@ -57,10 +59,21 @@ def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
         asked = ("evaluate.vlm_images_per_class", "evaluate.vlm_names_in_prompt")
         speaking = ("describe.batch_size", "describe.max_new_tokens")
         answers.append(Step("classify", CLASSIFY, {}, "vlm", (*asked, *speaking)))
-    measured: Inputs = {"arms": tuple(arms), "answers": tuple(answers)}
-    evaluate = Step("evaluate", EVALUATE, measured, "clip", ("evaluate", TAIL))
+    predictions = _predictions(recipe, arms)
+    measured: Inputs = {"predictions": (predictions[-1],), "answers": tuple(answers)}
+    named: Role | None = "clip" if answers else None  # an answer that names no class is compared with all
+    evaluate = Step("evaluate", EVALUATE, measured, named, ("evaluate", TAIL))
     report = report_on(*leaks[-1:], evaluate, generated, *arms, *text, *draws, *detects)
-    return (*steps, generated, *leaks, *arms, *answers, evaluate, report)
+    return (*steps, generated, *leaks, *arms, *answers, *predictions, evaluate, report)
+
+
+def _predictions(recipe: LtgcRecipe, arms: list[Step]) -> list[Step]:
+    """Return the step that runs the classifiers on the test images, after the prior that an ensemble needs."""
+    priors: list[Step] = []
+    if recipe.evaluate.zero_shot_weight is not None and recipe.evaluate.zero_shot_prior != "none":
+        priors.append(Step("predict/prior", PRIOR, {}, "clip", ("evaluate.shard_size",), is_seeded=False))
+    inputs: Inputs = {"arms": tuple(arms), "prior": tuple(priors)}
+    return [*priors, Step("predict", PREDICT, inputs, "clip", ("evaluate:predict",), is_seeded=False)]
 
 
 def _descriptions(recipe: LtgcRecipe) -> list[Step]:

@@ -19,6 +19,7 @@ COLLECT_ACCEPTED = StageSpec("tgn.stages.accept:CollectAcceptedStage", "chunks")
 MERGE = StageSpec("tgn.stages.merge:MergeStage")
 MEASURE = StageSpec("tgn.stages.measure:MeasureStage")
 TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_networks:TrainClassifierStage", "distributed")
+PREDICT_NETWORKS = StageSpec("tgn.stages.predict_networks:PredictNetworksStage", "chunks")
 EVALUATE_NETWORKS = StageSpec("tgn.stages.evaluate_networks:EvaluateNetworksStage")
 
 DEVICE = ("models.device", "models.threads")
@@ -55,10 +56,11 @@ def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
     if recipe.classifier.control:
         as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # these decide the number of steps
         arms.append(Step("train/control", TRAIN_CLASSIFIER, {}, backbone, (*learning, *as_many), arm="control"))
-    tested = ("evaluate", "kmdn.feature", *DEVICE)
-    evaluate = Step("evaluate", EVALUATE_NETWORKS, {**inputs, "arms": tuple(arms)}, None, tested)
+    tested: Inputs = {**inputs, "arms": tuple(arms)}
+    predict = Step("predict", PREDICT_NETWORKS, tested, None, ("evaluate:predict", *DEVICE), is_seeded=False)
+    evaluate = Step("evaluate", EVALUATE_NETWORKS, {**manifest, "predictions": (predict,)}, None, ("evaluate",))
     report = report_on(classes, *measures, *leaks[-1:], evaluate, making[-1], merge, *arms, *networks, *making[:-1])
-    return (classes, *networks, *making, merge, *measures, *leaks, *arms, evaluate, report)
+    return (classes, *networks, *making, merge, *measures, *leaks, *arms, predict, evaluate, report)
 
 
 def _gan(known: Inputs) -> list[Step]:

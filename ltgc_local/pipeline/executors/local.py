@@ -31,6 +31,14 @@ from ltgc_local.runs.logs import Level
 #: takes 1.2 times as long on two idle cores of a virtual machine, which wakes threads slowly, but a tenth of the time
 #: where two processes share the cores. LoRA training takes the same time with either.
 WAITING = {"GOMP_SPINCOUNT": "10000"}
+#: By default glibc maps each large tensor anew and unmaps it when it is freed, so every result of an operation is a
+#: thousand page faults. Kept and in huge pages, a step of LoRA training on a CPU takes 0.78 times as long. Tensors of
+#: 64 MiB and more are still returned at once. Other systems' allocators do not read these.
+MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(64 * MIB),
+    "MALLOC_TRIM_THRESHOLD_": str(512 * MIB),
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
 ERRORS: dict[int, type[LtgcError]] = {
     kind.exit_code: kind for kind in (RecipeError, ModelError, DataError, ArtefactError, BackendError, TryAgain)
 }
@@ -242,7 +250,7 @@ def _is_alive(pid: int) -> bool:
 def worker_environment(threads: int) -> dict[str, str]:
     """Return the variables of a worker, or of the server that forks it."""
     numbers = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
-    environment = {**WAITING, **os.environ, **numbers, **offline.OFFLINE_ENVIRONMENT}
+    environment = {**WAITING, **MEMORY, **os.environ, **numbers, **offline.OFFLINE_ENVIRONMENT}
     environment |= safe_path(environment)
     with suppress(OSError):  # no room for temporary files: torch finds a place of its own
         environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compile_cache(Path(tempfile.gettempdir()))))

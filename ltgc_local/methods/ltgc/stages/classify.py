@@ -59,7 +59,7 @@ def listed_names(stage: Stage[LtgcRecipe]) -> Sequence[str]:
     return names if len(names) <= stage.recipe.evaluate.vlm_names_in_prompt else ()
 
 
-def measure_answers(stage: Stage[LtgcRecipe], clip: ClipModel) -> dict[str, Any]:
+def measure_answers(stage: Stage[LtgcRecipe]) -> dict[str, Any]:
     """Return the accuracies of the recorded answers, as ``metrics.accuracies`` does, and three counts.
 
     They are the ``images`` asked about, the answers that name no class (``unnamed``), and how many of those CLIP's text
@@ -70,6 +70,7 @@ def measure_answers(stage: Stage[LtgcRecipe], clip: ClipModel) -> dict[str, Any]
     counts = {"images": len(answers), "unnamed": int((predicted == NO_CLASS).sum()), "nearest": 0}
     free = [i for i, answer in enumerate(answers) if answer.predicted is None and answer.reply.strip()]
     if free and not listed_names(stage):
+        clip: ClipModel = stage.model
         names = clip.encode_texts([zero_shot_text(name) for name in stage.corpus.class_names])  # (C, D)
         said = clip.encode_texts([zero_shot_text(answers[i].reply.strip().rstrip(".")) for i in free])
         predicted[free] = (said @ names.T).argmax(1).numpy()

@@ -1,56 +1,42 @@
-"""Evaluate TGN: the classifiers on the test images, and KMDN's networks on the test images of their own classes.
+"""Evaluate TGN: how often the classifiers are right on the test images, and KMDN's networks on their own classes.
 
-No other step tests on them. ``metrics`` has the same form as LTGC's, plus accuracies on ``head`` and ``tail`` and F1.
-``networks`` compares each of KMDN's networks trained alone with the same one after mutual distillation.
+``metrics`` has the same form as LTGC's, plus accuracies on ``head`` and ``tail`` and F1. ``networks`` compares each of
+KMDN's networks trained alone with the same one after mutual distillation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
-from ltgc_local.evaluation.figures import columns_of, list_classes, measure_predictions
+from ltgc_local.evaluation.figures import list_classes, measure_predictions
 from ltgc_local.evaluation.intervals import accuracy_intervals
 from ltgc_local.evaluation.metrics import accuracies, f1_scores
-from ltgc_local.evaluation.predictions import PLAIN, Images, Predictions
-from ltgc_local.methods.evaluation import predict
+from ltgc_local.methods.evaluation import read_predictions
 from ltgc_local.methods.stage import WholeStage
-from ltgc_local.methods.tgn.class_data import part_of
-from ltgc_local.methods.tgn.network import Network, SquareResize, load_network
 from ltgc_local.methods.tgn.stage import TgnStage
 from ltgc_local.recipe import TgnRecipe
-from ltgc_local.runs.files import Artefact, Json, Table, Tensors
-
-
-@dataclass(frozen=True)
-class Reader:
-    """The device and the normalisation of networks that read a split together."""
-
-    device: str
-    normalisation: tuple[torch.Tensor, torch.Tensor]
+from ltgc_local.runs.arrays import read_table
+from ltgc_local.runs.files import Artefact, Json
 
 
 class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
-    """Runs every network on the test images."""
+    """Measures what was predicted."""
 
     def make(self) -> list[Artefact]:
         corpus, by_id = self.corpus, self.manifest.by_id
-        networks = {step.arm: self._load(step.name, "network") for step in self.inputs("arms")}
-        self.progress.expect(2 * len(corpus.test))
-        predictions, stored = self._predict(corpus.test, networks)
+        predictions, stored = read_predictions(self, self.input("predictions"))
         metrics = measure_predictions(predictions, corpus, self.resampling, "tgn")
         for arm, figures in metrics.items():
             figures |= self._measure_sides(predictions.predicted, arm)
+        self.progress.advance(len(corpus.test))
         classes = [each | {"is_head": by_id[each["class_id"]].is_head} for each in list_classes(corpus)]
         return [
             Json("metrics", metrics),
             Json("classes", classes),
             Json("networks", self._measure_networks()),
-            Table("predictions", columns_of(predictions, corpus)),
             *stored,
         ]
 
@@ -72,30 +58,15 @@ class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
 
     def _measure_networks(self) -> dict[str, dict[str, Any]]:
         """Return {side: {"alone" or "distilled": figures}} for KMDN's networks on the test images of their classes."""
+        parts = [read_table(path) for path in self.run.files(self.input("predictions"), "networks")]
+        labels, counts = self.corpus.test.labels, self.corpus.class_counts()
         found: dict[str, dict[str, Any]] = {}
-        for side, entries in self.manifest.sides.items():
-            networks = {"alone": self._load(self.input(side), "network")}
-            for step in self.inputs("distilled"):
-                networks["distilled"] = self._load(step.name, side)
-            ids = np.array([entry.class_id for entry in entries])
-            part = part_of(self.corpus.test, ids.tolist(), f"test-{side}")
-            predictions, _ = self._predict(part, networks)
-            counts = self.corpus.class_counts()
-            found[side] = {name: _figures(ids[predictions.predicted[name]], part.labels, counts) for name in networks}
+        for name in parts[0]:
+            side, _, network = name.partition(".")
+            mine = np.isin(labels, [entry.class_id for entry in self.manifest.sides[side]])
+            predicted = np.concatenate([part[name] for part in parts])
+            found.setdefault(side, {})[network] = _figures(predicted[mine], labels[mine], counts)
         return found
-
-    def _predict(self, split: Images, networks: Mapping[str, Network]) -> tuple[Predictions, list[Tensors]]:
-        """Run networks of one block, which read images alike, over a split."""
-        first = next(iter(networks.values()))
-        resize = SquareResize(first.size_px)
-        models = {name: network.backbone.network for name, network in networks.items()}
-        reader = Reader(self.device, first.normalisation)
-        return predict(self, reader, split, models, {PLAIN: lambda image: [resize(image)]})
-
-    def _load(self, step: str, kind: str) -> Network:
-        network = load_network(self.run.file_of(step, kind))
-        network.backbone.to(self.device)
-        return network
 
 
 def _figures(predicted: np.ndarray, labels: np.ndarray, counts: dict[int, int]) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""Predict: zero-shot CLIP, the control and LTGC on the test images, a part of which is a chunk.
+
+No other step tests on them; the leak guard looks at them only to find duplicates. ``predictions`` has every arm's
+prediction for every test image, and those of an arm's ensembles and other views under names of their own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+
+from ltgc_local.backends.protocols import ClipModel
+from ltgc_local.evaluation.predictions import PLAIN, build_views, iterate_logits
+from ltgc_local.methods.evaluation import Logits, RowSpan, predict, predicted_files, spans_of
+from ltgc_local.methods.ltgc.prompts import zero_shot_text
+from ltgc_local.methods.ltgc.stages.train import build_classifier
+from ltgc_local.methods.stage import ChunkedStage
+from ltgc_local.recipe import LtgcRecipe
+from ltgc_local.runs.arrays import read_tensors
+from ltgc_local.runs.files import Artefact, Tensors
+from ltgc_local.training.classifier import Classifier, CosineHead
+from ltgc_local.training.lora import load_adapter, merge
+from ltgc_local.training.tta import PredictedPrior, ensemble
+
+ZERO_SHOT = "zero_shot"
+ENSEMBLE = "zero_shot_ensemble"
+
+
+class PriorStage(ChunkedStage[LtgcRecipe, RowSpan]):
+    """Sums zero-shot CLIP's predictions on the training images: the prior that the ensemble takes from it."""
+
+    def chunks(self) -> list[Sequence[RowSpan]]:
+        return spans_of(len(self.corpus.train), self.recipe.evaluate.shard_size)
+
+    def make_chunk(self, chunk: Sequence[RowSpan]) -> list[Artefact]:
+        (span,) = chunk
+        settings, train, prior = self.recipe.evaluate, self.corpus.train, PredictedPrior(len(self.corpus.class_names))
+        labels = torch.from_numpy(train.labels[span.start : span.end].copy())
+        views = {PLAIN: build_views(self.model, self.recipe)[PLAIN]}
+        models, read = {ZERO_SHOT: self._zero_shot}, (settings.batch_size, self.decode_threads)
+        for places, logits in iterate_logits(self.model, train, span.rows, models, views, *read):
+            prior.add(logits[ZERO_SHOT, PLAIN], labels[places])
+            self.progress.advance(places.stop - places.start)
+        return [Tensors("sums", prior.state())]
+
+    @cached_property
+    def _zero_shot(self) -> Classifier:
+        clip: ClipModel = self.model
+        texts = clip.encode_texts([zero_shot_text(name) for name in self.corpus.class_names])
+        return zero_shot(clip, clip.visual, texts)
+
+
+class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
+    """Runs every classifier on the test images."""
+
+    def chunks(self) -> list[Sequence[RowSpan]]:
+        return spans_of(len(self.corpus.test), self.recipe.evaluate.shard_size)
+
+    def make_chunk(self, chunk: Sequence[RowSpan]) -> list[Artefact]:
+        (span,) = chunk
+        views = build_views(self.model, self.recipe)
+        predictions, logits = predict(self, self.model, span.rows, self._arms, views, self._named)
+        return predicted_files(self, span, predictions, logits)
+
+    def _named(self, key: tuple[str, str], logits: Logits) -> Iterator[tuple[str, torch.Tensor]]:
+        arm, view = key
+        yield _name(arm, view), logits[key]
+        weight = self.recipe.evaluate.zero_shot_weight
+        if weight is not None and arm != ZERO_SHOT:
+            yield _name(arm, view, ENSEMBLE), ensemble(logits[key], logits[ZERO_SHOT, view], self._log_prior, weight)
+
+    @cached_property
+    def _log_prior(self) -> torch.Tensor | None:
+        """log pi_zs of zero-shot CLIP on the training images, or None if no prior is subtracted."""
+        if not self.inputs("prior"):
+            return None
+        prior = PredictedPrior(len(self.corpus.class_names))
+        for path in self.run.files(self.input("prior"), "sums"):
+            prior.add_state(read_tensors(path)[0])
+        return prior.log()
+
+    @cached_property
+    def _arms(self) -> dict[str, torch.nn.Module]:
+        """Zero-shot CLIP, at CLIP's own temperature, and the classifier of each arm with its LoRA merged."""
+        clip: ClipModel = self.model
+        plain = copy.deepcopy(clip.visual)
+        classifier = build_classifier(clip, self.corpus.class_names, self.recipe)
+        arms: dict[str, torch.nn.Module] = {}
+        if self.recipe.evaluate.zero_shot:
+            arms[ZERO_SHOT] = zero_shot(clip, plain, classifier.head.weight.detach())
+        for step in sorted(self.inputs("arms"), key=lambda step: step.name):
+            tensors, _ = read_tensors(self.run.file_of(step.name, "adapter"))
+            classifier.head.weight.data.copy_(tensors.pop("head.weight"))
+            load_adapter(classifier.tower, tensors)
+            merged = Classifier(merge(copy.deepcopy(classifier.tower)), copy.deepcopy(classifier.head))
+            arms[step.arm] = merged.eval()
+        return arms
+
+
+def zero_shot(clip: ClipModel, tower: torch.nn.Module, texts: torch.Tensor) -> Classifier:
+    """Return CLIP's own classifier, from its tower as it came and the classes' text features (C, D)."""
+    return Classifier(tower, CosineHead(texts, clip.logit_scale, trainable=False)).to(clip.device).eval()
+
+
+def _name(arm: str, *variant: str) -> str:
+    """Return "ltgc", "ltgc.five_crop", "ltgc.five_crop+zero_shot_ensemble"."""
+    return ".".join(filter(None, (arm, "+".join(filter(None, variant)))))
