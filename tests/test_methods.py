@@ -50,7 +50,9 @@ def test_the_default_is_the_papers_figure_from_left_to_right(make_recipe: MakeRe
         ("leaks/compare", None),
         ("train/ltgc", "clip"),
         ("train/control", "clip"),
-        ("predict", "clip"),
+        ("predict/zero_shot", "clip"),
+        ("predict/control", "clip"),
+        ("predict/ltgc", "clip"),
         ("evaluate", None),
         ("report", None),
     ]
@@ -129,7 +131,9 @@ def test_tgns_steps_are_its_networks_its_generator_and_its_classifier() -> None:
         ("leaks/compare", None),
         ("train/tgn", None),
         ("train/control", None),
-        ("predict", None),
+        ("predict/kmdn", None),
+        ("predict/tgn", None),
+        ("predict/control", None),
         ("evaluate", None),
         ("report", None),
     ]
@@ -253,7 +257,9 @@ def test_without_assessment_every_drawing_trains(make_recipe: MakeRecipe) -> Non
         "leaks/compare",
         "train/ltgc",
         "train/control",
-        "predict",
+        "predict/zero_shot",
+        "predict/control",
+        "predict/ltgc",
         "evaluate",
         "report",
     ]
@@ -286,15 +292,14 @@ def test_every_row_of_table_4_is_a_recipe_whose_steps_say_what_it_does(make_reci
 def test_the_vlm_classifies_before_the_evaluation_when_it_is_asked_to(make_recipe: MakeRecipe) -> None:
     steps = {step.name: step for step in build_plan(make_recipe("evaluate.vlm_classifier=true"))}
     assert (steps["classify"].model_role, steps["classify"].reads) == ("vlm", ())
-    assert steps["predict"].reads == ("train/ltgc", "train/control")
-    assert (steps["evaluate"].model_role, steps["evaluate"].reads) == ("clip", ("predict", "classify"))
+    assert (steps["evaluate"].model_role, steps["evaluate"].reads[-1]) == ("clip", "classify")
     assert "classify" not in names(make_recipe())
 
 
 def test_a_prior_is_predicted_where_an_ensemble_needs_one(make_recipe: MakeRecipe) -> None:
     asked = "evaluate.zero_shot_weight=0.5"
     steps = {step.name: step for step in build_plan(make_recipe(asked))}
-    assert steps["predict"].reads == ("train/ltgc", "train/control", "predict/prior")
+    assert steps["predict/ltgc"].reads == ("train/ltgc", "predict/prior")
     assert steps["predict/prior"].reads == ()
     assert "predict/prior" not in names(make_recipe()) + names(make_recipe(asked, "evaluate.zero_shot_prior=none"))
 
@@ -326,7 +331,8 @@ def test_the_control_sees_no_generated_image_and_can_be_left_out(make_recipe: Ma
     steps = {step.name: step for step in build_plan(make_recipe())}
     assert steps["train/control"].reads == ()
     assert steps["train/ltgc"].reads == ("generated",)
-    assert steps["predict"].reads == ("train/ltgc", "train/control")
+    assert steps["evaluate"].reads == ("predict/zero_shot", "predict/control", "predict/ltgc")
+    assert steps["predict/ltgc"].reads == ("train/ltgc",) and not steps["predict/zero_shot"].reads
     assert "train/control" not in names(make_recipe("train.control=false"))
 
 

@@ -57,7 +57,7 @@ def test_an_unknown_step_is_a_usage_error_that_lists_them(text: str) -> None:
 def test_training_again_redoes_what_follows_and_nothing_before(make_recipe: MakeRecipe) -> None:
     steps = build_plan(make_recipe())
     redone = with_dependents(steps, match_steps(steps, "train"))
-    assert redone == ["train/ltgc", "train/control", "predict", "evaluate", "report"]
+    assert redone == ["train/ltgc", "train/control", "predict/control", "predict/ltgc", "evaluate", "report"]
 
 
 def test_settings_are_a_steps_own_blocks_the_seed_and_its_model(make_recipe: MakeRecipe) -> None:

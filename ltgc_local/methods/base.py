@@ -42,7 +42,7 @@ class Step:
         settings: a block (kmdn), a part of one (kmdn:distill), a field (kmdn.feature).
         ignores: fields of those blocks that shape other steps and not this one.
         co_resident: a second model, held in memory with the first where a recipe asks for it.
-        arm: of a training: what it is called in the figures.
+        arm: of a training and of its predictions: what it is called in the figures.
         options: what sets this step apart from others of the same stage.
         is_seeded: whether the run's seed shapes its output.
     """

@@ -75,18 +75,20 @@ def predict(
 def predicted_files(
     stage: Stage, span: RowSpan, predictions: Predictions, logits: dict[str, torch.Tensor]
 ) -> list[Artefact]:
-    """Return the files of a chunk of predictions; of the logits only where ``evaluate.store_logits`` asks for them."""
-    test, rows = stage.corpus.test, slice(span.start, span.end)
+    """Return the files of a chunk of an arm's predictions; of its logits only where ``evaluate.store_logits`` asks."""
+    test, rows, arm = stage.corpus.test, slice(span.start, span.end), stage.step.arm
     table = Table("predictions", predictions.columns(test.keys[rows], test.labels[rows]))
-    return [table, *([Tensors("logits", logits)] if stage.recipe.evaluate.store_logits else [])]
+    return [table, *([Tensors("logits", {arm: logits[arm]})] if stage.recipe.evaluate.store_logits else [])]
 
 
-def read_predictions(stage: Stage, step: str) -> tuple[Predictions, list[Artefact]]:
-    """Read what all chunks of a step predicted; return it, and the files that hold it together."""
-    parts = [read_table(path) for path in stage.run.files(step, "predictions")]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    files: list[Artefact] = [Table("predictions", columns)]
-    if paths := stage.run.files(step, "logits"):
-        tensors = [read_tensors(path)[0] for path in paths]
-        files.append(Tensors("logits", {name: torch.cat([part[name] for part in tensors]) for name in tensors[0]}))
+def read_predictions(stage: Stage) -> tuple[Predictions, list[Artefact]]:
+    """Read what all arms predicted; return it, and the files that hold it together."""
+    columns: dict[str, np.ndarray] = {}
+    logits: dict[str, torch.Tensor] = {}
+    for step in stage.inputs("predictions"):
+        parts = [read_table(path) for path in stage.run.files(step.name, "predictions")]
+        columns |= {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if paths := stage.run.files(step.name, "logits"):
+            logits[step.arm] = torch.cat([read_tensors(path)[0][step.arm] for path in paths])
+    files: list[Artefact] = [Table("predictions", columns), *([Tensors("logits", logits)] if logits else [])]
     return Predictions.of_columns(columns), files

@@ -157,7 +157,7 @@ class Evaluate(Block):
 class LtgcEvaluate(Evaluate):
     """Evaluation of a CLIP: also before training, with several crops, and against a vlm."""
 
-    zero_shot: Annotated[bool, Shapes("predict")] = True
+    zero_shot: Annotated[bool, Plans()] = True
     """Also evaluate CLIP before any training. (The paper takes these numbers from others.)"""
     vlm_classifier: bool = False
     """Also ask the vlm which class each test image shows, as for the paper's Table 3."""

@@ -78,7 +78,7 @@ def test_a_tiny_decoder_redoes_what_is_drawn_only_where_a_recipe_asks_for_it(
     assert new == {"draw.decoder": "tiny", "tiny_decoder": "t"}
 
 
-TRAIN = ["train/ltgc", "train/control", "predict", "evaluate", "report"]
+TRAIN = ["train/ltgc", "train/control", "predict/control", "predict/ltgc", "evaluate", "report"]
 
 
 #: Keys of ``train`` that only change the speed, or which steps there are.
@@ -114,7 +114,7 @@ def test_a_key_of_train_redoes_training_and_what_follows(
     before = fingerprints(make_recipe(*needed), tmp_path / "before")
     after = fingerprints(make_recipe(*needed, override), tmp_path / "after")
     of_generated = override.split("=")[0] in OF_GENERATED  # of which the control has none: it is not trained again
-    redone = [s for s in TRAIN if s != "train/control" or not of_generated]
+    redone = [s for s in TRAIN if not s.endswith("/control") or not of_generated]
     assert [name for name in before if before[name] != after[name]] == redone
 
 
@@ -127,8 +127,8 @@ def test_a_key_of_train_redoes_training_and_what_follows(
         ("extend.temperature=0.5", "extend", {"describe", "assess/template", "train/control"}),
         ("draw.steps=4", "draw", {"describe", "extend", "assess/template", "train/control"}),
         ("assess.percentile=10", "assess/0/detect", {"describe", "extend", "draw", "assess/template", "train/control"}),
-        ("evaluate.zero_shot=false", "predict", {"generated", "train/ltgc", "train/control"}),
-        ("evaluate.resamples=100", "evaluate", {"generated", "train/ltgc", "train/control", "predict"}),
+        ("evaluate.five_crop=true", "predict/zero_shot", {"generated", "train/ltgc", "train/control"}),
+        ("evaluate.resamples=100", "evaluate", {"generated", "train/ltgc", "train/control", "predict/ltgc"}),
         ("report.images_per_class=3", "report", {"generated", "train/ltgc", "evaluate"}),
     ],
 )

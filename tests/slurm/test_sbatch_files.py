@@ -43,7 +43,7 @@ def test_a_step_becomes_a_job_of_its_kind(chain: dict[str, Job]) -> None:
     assert (train.kind, train.tasks, train.nodes, train.per_node, train.gpus) == ("training", None, 2, 2, 2)
     assert (chain["generated"].kind, chain["generated"].tasks, chain["generated"].gpus) == ("cpu", 4, 0)
     assert (chain["report"].kind, chain["report"].tasks) == ("cpu", None)
-    assert (chain["predict"].kind, chain["predict"].gpus) == ("gpu", 1)
+    assert (chain["predict/ltgc"].kind, chain["predict/ltgc"].gpus) == ("gpu", 1)
     assert (chain["evaluate"].kind, chain["evaluate"].gpus) == ("cpu", 0)
     assert chain["assess/0/detect"].file == "05-assess-0-detect.sbatch"
 
@@ -64,7 +64,7 @@ def test_networks_of_tgn_need_a_gpu_though_no_card_names_them(make_recipe: MakeR
 
     recipe = load_recipe(FOLDER.parent / "tgn_dior.yaml", check_files=False)
     kinds = {job.name: job.kind for job in build_chain(build_plan(recipe), PROFILE, on_cpu=False)}
-    assert kinds["kmdn/head"] == "training" and kinds["generated"] == kinds["predict"] == "gpu"
+    assert kinds["kmdn/head"] == "training" and kinds["generated"] == kinds["predict/tgn"] == "gpu"
     assert kinds["classes"] == kinds["merge"] == kinds["evaluate"] == kinds["report"] == "cpu"
 
 
@@ -77,7 +77,7 @@ def test_a_chain_shrinks_until_it_may_be_submitted(make_recipe: MakeRecipe) -> N
     profile = PROFILE.model_copy(update={"limits": Limits(max_jobs=40)})
     jobs = build_chain(steps, profile, on_cpu=False)
     assert sum(job.tasks or 1 for job in jobs) <= 40 and max(job.tasks or 1 for job in jobs) == 2
-    with pytest.raises(RecipeError, match=r"the chain has 21 jobs, and limits\.max_jobs of the site profile is 10"):
+    with pytest.raises(RecipeError, match=r"the chain has 23 jobs, and limits\.max_jobs of the site profile is 10"):
         build_chain(steps, profile.model_copy(update={"limits": Limits(max_jobs=10)}), on_cpu=False)
 
 

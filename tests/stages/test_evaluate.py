@@ -66,7 +66,7 @@ def evaluate(make_stage: Callable[..., Stage], write_step: Callable[..., None]) 
         corpus: Corpus = stage.corpus
         fewer = replace(corpus, test=Part(corpus.test, np.arange(0, 9000, 100)))
         fewer = replace(fewer, train=Part(corpus.train, np.arange(0, len(corpus.train), 10)))
-        classifier = build_classifier(make_stage("predict", *options).model, corpus.class_names, stage.recipe)
+        classifier = build_classifier(make_stage("predict/ltgc", *options).model, corpus.class_names, stage.recipe)
         for arm, shift in (("control", 0.0), ("ltgc", 0.5)):
             head = classifier.head.weight.detach().clone()
             head[:5] *= -1 if shift else 1  # ltgc never finds the first five classes: the figures differ
@@ -128,7 +128,7 @@ def test_what_is_not_asked_for_is_not_there(evaluate: Evaluation) -> None:
 
 
 def test_zero_shot_answers_are_clips_own_whatever_the_batch(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage("predict")
+    stage = make_stage("predict/zero_shot")
     clip, test, rows = stage.model, stage.corpus.test, range(0, 9000, 100)
     texts = clip.encode_texts([f"a photo of a {name}." for name in stage.corpus.class_names])
     expected = clip.logit_scale * clip.encode_images(test.images(rows)) @ texts.T

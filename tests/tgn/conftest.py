@@ -108,5 +108,15 @@ def finished(start_run: Callable[..., TgnRun]) -> TgnRun:
     run = start_run()
     run.do("classes", "kmdn/head", "kmdn/tail", "kmdn/distill")
     run.generate()
-    run.do("merge", "measure", "train/tgn", "train/control", "predict", "evaluate", "report")
+    run.do(
+        "merge",
+        "measure",
+        "train/tgn",
+        "train/control",
+        "predict/kmdn",
+        "predict/tgn",
+        "predict/control",
+        "evaluate",
+        "report",
+    )
     return run

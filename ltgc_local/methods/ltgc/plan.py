@@ -20,6 +20,7 @@ PRIOR = StageSpec("ltgc.stages.predict:PriorStage", "chunks")
 PREDICT = StageSpec("ltgc.stages.predict:PredictStage", "chunks")
 EVALUATE = StageSpec("ltgc.stages.evaluate:EvaluateStage")
 
+ZERO_SHOT = "zero_shot"  # the arm that nothing trains
 TAIL = "describe.tail_below"
 BUDGET = ("extend.max_clip_tokens", "models.t2i")  # the limit on CLIP tokens, and the model whose tokenizer counts
 
@@ -59,21 +60,29 @@ def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
         asked = ("evaluate.vlm_images_per_class", "evaluate.vlm_names_in_prompt")
         speaking = ("describe.batch_size", "describe.max_new_tokens")
         answers.append(Step("classify", CLASSIFY, {}, "vlm", (*asked, *speaking)))
-    predictions = _predictions(recipe, arms)
-    measured: Inputs = {"predictions": (predictions[-1],), "answers": tuple(answers)}
+    priors, predictions = _predictions(recipe, arms)
+    measured: Inputs = {"predictions": tuple(predictions), "answers": tuple(answers)}
     named: Role | None = "clip" if answers else None  # an answer that names no class is compared with all
     evaluate = Step("evaluate", EVALUATE, measured, named, ("evaluate", TAIL))
     report = report_on(*leaks[-1:], evaluate, generated, *arms, *text, *draws, *detects)
-    return (*steps, generated, *leaks, *arms, *answers, *predictions, evaluate, report)
+    return (*steps, generated, *leaks, *arms, *answers, *priors, *predictions, evaluate, report)
 
 
-def _predictions(recipe: LtgcRecipe, arms: list[Step]) -> list[Step]:
-    """Return the step that runs the classifiers on the test images, after the prior that an ensemble needs."""
+def _predictions(recipe: LtgcRecipe, arms: list[Step]) -> tuple[list[Step], list[Step]]:
+    """Return the step of the prior that an ensemble needs, if any; and a step per arm, which predicts with it."""
+    settings, ensembles = ("evaluate:predict",), ("evaluate.zero_shot_weight", "evaluate.zero_shot_prior")
     priors: list[Step] = []
+    found: list[Step] = []
     if recipe.evaluate.zero_shot_weight is not None and recipe.evaluate.zero_shot_prior != "none":
         priors.append(Step("predict/prior", PRIOR, {}, "clip", ("evaluate.shard_size",), is_seeded=False))
-    inputs: Inputs = {"arms": tuple(arms), "prior": tuple(priors)}
-    return [*priors, Step("predict", PREDICT, inputs, "clip", ("evaluate:predict",), is_seeded=False)]
+    if recipe.evaluate.zero_shot:
+        found.append(
+            Step("predict/zero_shot", PREDICT, {}, "clip", settings, ensembles, arm=ZERO_SHOT, is_seeded=False)
+        )
+    for step in sorted(arms, key=lambda arm: arm.name):
+        inputs: Inputs = {"arm": (step,), "prior": tuple(priors)}
+        found.append(Step(f"predict/{step.arm}", PREDICT, inputs, "clip", settings, arm=step.arm, is_seeded=False))
+    return priors, found
 
 
 def _descriptions(recipe: LtgcRecipe) -> list[Step]:

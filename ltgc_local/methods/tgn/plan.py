@@ -19,7 +19,8 @@ COLLECT_ACCEPTED = StageSpec("tgn.stages.accept:CollectAcceptedStage", "chunks")
 MERGE = StageSpec("tgn.stages.merge:MergeStage")
 MEASURE = StageSpec("tgn.stages.measure:MeasureStage")
 TRAIN_CLASSIFIER = StageSpec("tgn.stages.train_networks:TrainClassifierStage", "distributed")
-PREDICT_NETWORKS = StageSpec("tgn.stages.predict_networks:PredictNetworksStage", "chunks")
+PREDICT_ARM = StageSpec("tgn.stages.predict_networks:PredictArmStage", "chunks")
+PREDICT_SIDES = StageSpec("tgn.stages.predict_networks:PredictSidesStage", "chunks")
 EVALUATE_NETWORKS = StageSpec("tgn.stages.evaluate_networks:EvaluateNetworksStage")
 
 DEVICE = ("models.device", "models.threads")
@@ -56,11 +57,16 @@ def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
     if recipe.classifier.control:
         as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # these decide the number of steps
         arms.append(Step("train/control", TRAIN_CLASSIFIER, {}, backbone, (*learning, *as_many), arm="control"))
-    tested: Inputs = {**inputs, "arms": tuple(arms)}
-    predict = Step("predict", PREDICT_NETWORKS, tested, None, ("evaluate:predict", *DEVICE), is_seeded=False)
-    evaluate = Step("evaluate", EVALUATE_NETWORKS, {**manifest, "predictions": (predict,)}, None, ("evaluate",))
+    predicting = ("evaluate:predict", *DEVICE)
+    predictions = [
+        Step(f"predict/{each.arm}", PREDICT_ARM, {"arm": (each,)}, None, predicting, arm=each.arm, is_seeded=False)
+        for each in arms
+    ]
+    sides = Step("predict/kmdn", PREDICT_SIDES, inputs, None, predicting, is_seeded=False)
+    measured_on: Inputs = {**manifest, "predictions": tuple(predictions), "networks": (sides,)}
+    evaluate = Step("evaluate", EVALUATE_NETWORKS, measured_on, None, ("evaluate",))
     report = report_on(classes, *measures, *leaks[-1:], evaluate, making[-1], merge, *arms, *networks, *making[:-1])
-    return (classes, *networks, *making, merge, *measures, *leaks, *arms, predict, evaluate, report)
+    return (classes, *networks, *making, merge, *measures, *leaks, *arms, sides, *predictions, evaluate, report)
 
 
 def _gan(known: Inputs) -> list[Step]:

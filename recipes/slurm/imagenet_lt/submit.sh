@@ -23,7 +23,9 @@ job_leaks_generated=$(send "--dependency=afterany:$job_generated" 14-leaks-gener
 job_leaks_compare=$(send "--dependency=afterany:$job_leaks_originals:$job_leaks_generated" 15-leaks-compare.sbatch)
 job_train_ltgc=$(send "--dependency=afterany:$job_generated" 16-train-ltgc.sbatch)
 job_train_control=$(send "--dependency=afterany:$job_prepare" 17-train-control.sbatch)
-job_predict=$(send "--dependency=afterany:$job_train_ltgc:$job_train_control" 18-predict.sbatch)
-job_evaluate=$(send "--dependency=afterany:$job_predict" 19-evaluate.sbatch)
-job_report=$(send "--dependency=afterany:$job_leaks_compare:$job_evaluate" 20-report.sbatch)
+job_predict_zero_shot=$(send "--dependency=afterany:$job_prepare" 18-predict-zero_shot.sbatch)
+job_predict_control=$(send "--dependency=afterany:$job_train_control" 19-predict-control.sbatch)
+job_predict_ltgc=$(send "--dependency=afterany:$job_train_ltgc" 20-predict-ltgc.sbatch)
+job_evaluate=$(send "--dependency=afterany:$job_predict_zero_shot:$job_predict_control:$job_predict_ltgc" 21-evaluate.sbatch)
+job_report=$(send "--dependency=afterany:$job_leaks_compare:$job_evaluate" 22-report.sbatch)
 echo "imagenet_lt: sent; the last job, report, is $job_report"

@@ -19,7 +19,7 @@ class EvaluateStage(WholeStage[LtgcRecipe]):
     """Measures what was predicted."""
 
     def make(self) -> list[Artefact]:
-        predictions, stored = read_predictions(self, self.input("predictions"))
+        predictions, stored = read_predictions(self)
         metrics = measure_predictions(predictions, self.corpus, self.resampling, "ltgc")
         if self.inputs("answers"):
             metrics["vlm_zero_shot"] = classify.measure_answers(self)

@@ -1,7 +1,7 @@
-"""Predict: zero-shot CLIP, the control and LTGC on the test images, a part of which is a chunk.
+"""Predict: an arm (zero-shot CLIP, the control, LTGC) on the test images, a part of which is a chunk.
 
-No other step tests on them; the leak guard looks at them only to find duplicates. ``predictions`` has every arm's
-prediction for every test image, and those of an arm's ensembles and other views under names of their own.
+No other step tests on them; the leak guard looks at them only to find duplicates. ``predictions`` has the arm's
+prediction for every test image, and those of its ensembles and other views under names of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.predictions import PLAIN, build_views, iterate_logits
 from ltgc_local.methods.evaluation import Logits, RowSpan, predict, predicted_files, spans_of
+from ltgc_local.methods.ltgc.plan import ZERO_SHOT
 from ltgc_local.methods.ltgc.prompts import zero_shot_text
 from ltgc_local.methods.ltgc.stages.train import build_classifier
 from ltgc_local.methods.stage import ChunkedStage
@@ -25,7 +26,6 @@ from ltgc_local.training.classifier import Classifier, CosineHead
 from ltgc_local.training.lora import load_adapter, merge
 from ltgc_local.training.tta import PredictedPrior, ensemble
 
-ZERO_SHOT = "zero_shot"
 ENSEMBLE = "zero_shot_ensemble"
 
 
@@ -54,7 +54,7 @@ class PriorStage(ChunkedStage[LtgcRecipe, RowSpan]):
 
 
 class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
-    """Runs every classifier on the test images."""
+    """Runs one arm's classifier on the test images, with zero-shot CLIP beside it where an ensemble is wanted."""
 
     def chunks(self) -> list[Sequence[RowSpan]]:
         return spans_of(len(self.corpus.test), self.recipe.evaluate.shard_size)
@@ -62,11 +62,13 @@ class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
     def make_chunk(self, chunk: Sequence[RowSpan]) -> list[Artefact]:
         (span,) = chunk
         views = build_views(self.model, self.recipe)
-        predictions, logits = predict(self, self.model, span.rows, self._arms, views, self._named)
+        predictions, logits = predict(self, self.model, span.rows, self._models_of_arm, views, self._named)
         return predicted_files(self, span, predictions, logits)
 
     def _named(self, key: tuple[str, str], logits: Logits) -> Iterator[tuple[str, torch.Tensor]]:
         arm, view = key
+        if arm != self.step.arm:
+            return
         yield _name(arm, view), logits[key]
         weight = self.recipe.evaluate.zero_shot_weight
         if weight is not None and arm != ZERO_SHOT:
@@ -83,21 +85,21 @@ class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
         return prior.log()
 
     @cached_property
-    def _arms(self) -> dict[str, torch.nn.Module]:
-        """Zero-shot CLIP, at CLIP's own temperature, and the classifier of each arm with its LoRA merged."""
+    def _models_of_arm(self) -> dict[str, torch.nn.Module]:
+        """Zero-shot CLIP, at CLIP's own temperature, if it is wanted; and the arm's classifier with its LoRA merged."""
         clip: ClipModel = self.model
+        arm = self.step.arm
+        found: dict[str, torch.nn.Module] = {}
         plain = copy.deepcopy(clip.visual)
         classifier = build_classifier(clip, self.corpus.class_names, self.recipe)
-        arms: dict[str, torch.nn.Module] = {}
-        if self.recipe.evaluate.zero_shot:
-            arms[ZERO_SHOT] = zero_shot(clip, plain, classifier.head.weight.detach())
-        for step in sorted(self.inputs("arms"), key=lambda step: step.name):
-            tensors, _ = read_tensors(self.run.file_of(step.name, "adapter"))
+        if arm == ZERO_SHOT or self.recipe.evaluate.zero_shot_weight is not None:
+            found[ZERO_SHOT] = zero_shot(clip, plain, classifier.head.weight.detach().clone())
+        if arm != ZERO_SHOT:
+            tensors, _ = read_tensors(self.run.file_of(self.input("arm"), "adapter"))
             classifier.head.weight.data.copy_(tensors.pop("head.weight"))
             load_adapter(classifier.tower, tensors)
-            merged = Classifier(merge(copy.deepcopy(classifier.tower)), copy.deepcopy(classifier.head))
-            arms[step.arm] = merged.eval()
-        return arms
+            found[arm] = Classifier(merge(classifier.tower), classifier.head).eval()
+        return found
 
 
 def zero_shot(clip: ClipModel, tower: torch.nn.Module, texts: torch.Tensor) -> Classifier:

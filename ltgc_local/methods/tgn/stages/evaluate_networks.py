@@ -27,7 +27,7 @@ class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
 
     def make(self) -> list[Artefact]:
         corpus, by_id = self.corpus, self.manifest.by_id
-        predictions, stored = read_predictions(self, self.input("predictions"))
+        predictions, stored = read_predictions(self)
         metrics = measure_predictions(predictions, corpus, self.resampling, "tgn")
         for arm, figures in metrics.items():
             figures |= self._measure_sides(predictions.predicted, arm)
@@ -58,7 +58,7 @@ class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
 
     def _measure_networks(self) -> dict[str, dict[str, Any]]:
         """Return {side: {"alone" or "distilled": figures}} for KMDN's networks on the test images of their classes."""
-        parts = [read_table(path) for path in self.run.files(self.input("predictions"), "networks")]
+        parts = [read_table(path) for path in self.run.files(self.input("networks"), "networks")]
         labels, counts = self.corpus.test.labels, self.corpus.class_counts()
         found: dict[str, dict[str, Any]] = {}
         for name in parts[0]:

@@ -1,6 +1,6 @@
-"""Predict: the classifiers on the test images, and KMDN's networks on those of their own classes; a part is a chunk.
+"""Predict: a classifier on the test images, and KMDN's networks on those of their own classes; a part is a chunk.
 
-No other step tests on them. ``predictions`` has every arm's prediction for every test image; ``networks`` has those of
+No other step tests on them. ``predictions`` has an arm's prediction for every test image; ``networks`` has those of
 KMDN's networks, as class ids, and -1 for images of the other side's classes.
 """
 
@@ -32,15 +32,45 @@ class Reader:
     normalisation: tuple[torch.Tensor, torch.Tensor]
 
 
-class PredictNetworksStage(ChunkedStage[TgnRecipe, RowSpan], TgnStage):
-    """Runs every network on the test images."""
+class PredictingStage(ChunkedStage[TgnRecipe, RowSpan], TgnStage):
+    """Runs networks on the test images."""
 
     def chunks(self) -> list[Sequence[RowSpan]]:
         return spans_of(len(self.corpus.test), self.recipe.evaluate.shard_size)
 
+    def predict(
+        self, rows: Sequence[int], networks: Mapping[str, Network]
+    ) -> tuple[Predictions, dict[str, torch.Tensor]]:
+        """Run networks of one block, which read images alike, over rows of the test split; return also the logits."""
+        first = next(iter(networks.values()))
+        resize = SquareResize(first.size_px)
+        models = {name: network.backbone.network for name, network in networks.items()}
+        reader = Reader(self.device, first.normalisation)
+        return predict(self, reader, rows, models, {PLAIN: lambda image: [resize(image)]})
+
+    def load(self, step: str, kind: str) -> Network:
+        network = load_network(self.run.file_of(step, kind))
+        network.backbone.to(self.device)
+        return network
+
+
+class PredictArmStage(PredictingStage):
+    """Runs an arm's classifier."""
+
     def make_chunk(self, chunk: Sequence[RowSpan]) -> list[Artefact]:
         (span,) = chunk
-        files = predicted_files(self, span, *self._predict(span.rows, self._arms))
+        return predicted_files(self, span, *self.predict(span.rows, self._networks))
+
+    @cached_property
+    def _networks(self) -> dict[str, Network]:
+        return {self.step.arm: self.load(self.input("arm"), "network")}
+
+
+class PredictSidesStage(PredictingStage):
+    """Runs KMDN's networks, alone and distilled, each on the images of its side."""
+
+    def make_chunk(self, chunk: Sequence[RowSpan]) -> list[Artefact]:
+        (span,) = chunk
         labels = self.corpus.test.labels[span.start : span.end]
         columns: dict[str, np.ndarray] = {}
         for side, entries in self.manifest.sides.items():
@@ -48,36 +78,17 @@ class PredictNetworksStage(ChunkedStage[TgnRecipe, RowSpan], TgnStage):
             places = np.flatnonzero(np.isin(labels, ids))
             columns |= {f"{side}.{name}": np.full(len(labels), OTHER_SIDE) for name in self._networks[side]}
             if len(places):
-                predictions, _ = self._predict((span.start + places).tolist(), self._networks[side])
+                predictions, _ = self.predict((span.start + places).tolist(), self._networks[side])
                 for name, predicted in predictions.predicted.items():
                     columns[f"{side}.{name}"][places] = ids[predicted]
-        return [*files, Table("networks", columns)]
-
-    @cached_property
-    def _arms(self) -> dict[str, Network]:
-        return {step.arm: self._load(step.name, "network") for step in self.inputs("arms")}
+        return [Table("networks", columns)]
 
     @cached_property
     def _networks(self) -> dict[str, dict[str, Network]]:
         """{side: {"alone" or "distilled": network}}."""
         found = {}
         for side in self.manifest.sides:
-            found[side] = {"alone": self._load(self.input(side), "network")}
+            found[side] = {"alone": self.load(self.input(side), "network")}
             for step in self.inputs("distilled"):
-                found[side]["distilled"] = self._load(step.name, side)
+                found[side]["distilled"] = self.load(step.name, side)
         return found
-
-    def _predict(
-        self, rows: Sequence[int], networks: Mapping[str, Network]
-    ) -> tuple[Predictions, dict[str, torch.Tensor]]:
-        """Run networks of one block, which read images alike, over rows of the test split."""
-        first = next(iter(networks.values()))
-        resize = SquareResize(first.size_px)
-        models = {name: network.backbone.network for name, network in networks.items()}
-        reader = Reader(self.device, first.normalisation)
-        return predict(self, reader, rows, models, {PLAIN: lambda image: [resize(image)]})
-
-    def _load(self, step: str, kind: str) -> Network:
-        network = load_network(self.run.file_of(step, kind))
-        network.backbone.to(self.device)
-        return network
