@@ -23,6 +23,7 @@ _WORDS = {
 _TAGS = {yaml.MappingNode: "map", yaml.SequenceNode: "seq", yaml.ScalarNode: "str"}
 _WHOLE = re.compile(r"[-+]?[0-9](_?[0-9]){0,29}")
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SPECIAL = re.compile(r"[-+]?\.inf|\.nan", re.IGNORECASE)
 _PLAIN_WORDS = (
     ("'\\t'", "a tab where YAML wants spaces"),
@@ -205,9 +206,8 @@ class _Walk:
 
     def _refuse_surrogate(self, text: str, place: Place, path: str) -> None:
         """Refuse half a character, which a text in quotes can contain: it cannot be printed or written."""
-        half = next((letter for letter in text if "\ud800" <= letter <= "\udfff"), None)
-        if half is not None:
-            self._refuse(place, path, f"a character that YAML does not allow: U+{ord(half):04X}")
+        if half := _SURROGATE.search(text):
+            self._refuse(place, path, f"a character that YAML does not allow: U+{ord(half[0]):04X}")
 
     def _refuse(self, place: Place, path: str, words: str) -> None:
         self.problems.append(Problem(place, path, words))

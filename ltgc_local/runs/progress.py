@@ -48,7 +48,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._bar = tqdm(total=0, desc=label, disable=not (with_bar and is_terminal()), leave=False, smoothing=0.1)
         self._write = write
         self._start = self._written = time.monotonic()
-        self._done = self._total = self._in_chunk = 0
+        self._done = self._total = self._in_chunk = self._written_in_chunk = 0
         self._points: deque[tuple[float, int]] = deque()  # (time, items) of the latest lines
 
     @property
@@ -78,14 +78,17 @@ class Progress(AbstractContextManager["Progress"]):
         self._write_line()
 
     def end_chunk(self) -> None:
-        """Begin the next chunk: from now on this one's items are known to all."""
+        """Begin the next chunk: from now on this one's items are known to all, so no line may go on counting them."""
         self._in_chunk = 0
+        if self._written_in_chunk:
+            self._write_line()
 
     def note(self, text: str) -> None:
         self._bar.set_postfix_str(text)
 
     def _write_line(self) -> None:
         now = self._written = time.monotonic()
+        self._written_in_chunk = self._in_chunk
         if self._done or not self._total:  # a model is being loaded until the first item
             self._points.append((now, self._done))
         while len(self._points) > 2 and self._points[1][0] < now - WINDOW_S:

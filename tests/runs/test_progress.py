@@ -77,3 +77,17 @@ def test_the_rate_is_that_of_the_last_minute(monkeypatch: pytest.MonkeyPatch) ->
             now[0] += 10
             progress.advance(10 * rate)
     assert lines[-1]["items_per_second"] == pytest.approx(20, rel=0.1)
+
+
+def test_the_items_of_a_chunk_that_is_complete_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    lines: list[dict[str, float]] = []
+    progress = Progress("draw", lambda values: lines.append(dict(values)))
+    progress.expect(20)
+    for _ in range(2):  # chunks, each with a line in it
+        for seconds in (6, 1):
+            progress.advance(5)
+            now[0] += seconds
+        progress.end_chunk()
+    assert [line["in_chunk"] for line in lines] == [0, 10, 0, 10, 0]

@@ -74,9 +74,9 @@ def test_arrays_are_split_at_the_clusters_limit() -> None:
 
 def test_a_chain_shrinks_until_it_may_be_submitted(make_recipe: MakeRecipe) -> None:
     steps = build_plan(make_recipe())
-    profile = PROFILE.model_copy(update={"limits": Limits(max_jobs=40)})
+    profile = PROFILE.model_copy(update={"limits": Limits(max_jobs=50)})
     jobs = build_chain(steps, profile, on_cpu=False)
-    assert sum(job.tasks or 1 for job in jobs) <= 40 and max(job.tasks or 1 for job in jobs) == 2
+    assert sum(job.tasks or 1 for job in jobs) <= 50 and max(job.tasks or 1 for job in jobs) == 2
     with pytest.raises(RecipeError, match=r"the chain has 23 jobs, and limits\.max_jobs of the site profile is 10"):
         build_chain(steps, profile.model_copy(update={"limits": Limits(max_jobs=10)}), on_cpu=False)
 
