@@ -27,7 +27,7 @@ from ltgc_local.pipeline.worker import do_work
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.records import ClassTemplate, Description, EpochMetrics, NearPair, Record, Rejected, Score
 from ltgc_local.runs.directory import RunDirectory
-from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, Lines, Tensors, encode_png
+from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, Lines, Table, Tensors, encode_png
 from ltgc_local.runs.progress import Progress
 from ltgc_local.runs.provenance import write_run_recipe
 from ltgc_local.runs.reuse import take_step
@@ -227,6 +227,10 @@ class ScaleRun:
         elif step.startswith("train/"):
             epochs = (EpochMetrics(e, "", 9 * e, {"loss": 1.0}, 0.01, {"all": 70.0, "few": 50.0}) for e in (0, 1))
             yield [Lines("history", list(epochs))], 1
+        elif step.startswith("predict/"):
+            test = self.corpus.test
+            columns = {"key": list(test.keys), "label": test.labels, f"{name}.predicted": test.labels.astype(np.int32)}
+            yield [Table("predictions", columns)], len(test)
         elif step == "evaluate":
             per_class = {str(c): 70.0 for c in range(self.size.classes)}
             groups = {"all": 70.0, "many": 80.0, "medium": 70.0, "few": 60.0}
