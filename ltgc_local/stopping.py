@@ -76,10 +76,11 @@ def polling() -> Iterator[None]:
 
 def _heed(number: int, frame: object) -> None:
     global _asked, _number, _since
-    is_repeated = _asked and _since > 0 and time.monotonic() - _since > SAME_REQUEST_S
     _asked, _number = True, _number or number
     if number == signal.SIGUSR1:
         return
+    is_first = not _since
     _since = _since or time.monotonic()
-    if is_repeated or not _polls:
+    # The same request again must not interrupt what cleans up after it.
+    if (is_first and not _polls) or time.monotonic() - _since > SAME_REQUEST_S:
         raise Stopped

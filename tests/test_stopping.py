@@ -46,3 +46,17 @@ def test_a_training_is_left_to_stop_by_itself_until_another_sigterm_comes_later(
         monkeypatch.setattr(stopping, "SAME_REQUEST_S", 0.0)
         with pytest.raises(stopping.Stopped):
             send(signal.SIGTERM)
+
+
+def test_the_same_request_again_does_not_interrupt_what_cleans_up_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_clean = False
+    with pytest.raises(stopping.Stopped):
+        try:
+            send(signal.SIGTERM)
+        finally:
+            send(signal.SIGTERM)
+            is_clean = True
+    assert is_clean
+    monkeypatch.setattr(stopping, "SAME_REQUEST_S", 0.0)
+    with pytest.raises(stopping.Stopped):
+        send(signal.SIGTERM)

@@ -2,7 +2,7 @@
 
 <run>/recipe.json                    the resolved recipe
 <run>/provenance.json                version, packages, machine, digests of models and data
-<run>/.lock-<host>-<pid>-<random>    while a launcher runs here (``runs.lock``)
+<run>/.lock-<host>-<pid>-<random>       while a launcher runs here (``runs.lock``)
 <run>/<step>/<kind>-00000.<suffix>   the files of chunk 0
 <run>/draw/features-00000.safetensors  CLIP features of images-00000.parquet, by key (draw.clip_features)
 <run>/<step>/begun.json              the fingerprint of a step that has begun

@@ -96,11 +96,13 @@ def locked(root: Path, log: Callable[[str], None], *, is_shared: bool = False) -
         TryAgain: a live process holds it; or another took it over, because this one showed no sign of life.
     """
     me = Holder.me(is_shared=is_shared)
-    path = _acquire(root, me, log)
+    own = _name(me)
     lost, done = threading.Event(), threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, lost, done), name="heartbeat", daemon=True)
-    heart.start()
+    heart: threading.Thread | None = None
     try:
+        path = _acquire(root, own, me, log)
+        heart = threading.Thread(target=_beat, args=(path, lost, done), name="heartbeat", daemon=True)
+        heart.start()
         yield
     except BaseException:  # an interrupt, or what followed from two launchers in one run
         if lost.is_set() and not (root / RECIPE).exists():
@@ -116,21 +118,19 @@ def locked(root: Path, log: Callable[[str], None], *, is_shared: bool = False) -
         raise
     finally:
         done.set()
-        heart.join()
+        if heart is not None and heart.is_alive():
+            heart.join()
         with suppress(OSError):  # the folder may be gone, or its file system
-            path.unlink(missing_ok=True)
+            for path in root.glob(f"{own}-*"):
+                path.unlink(missing_ok=True)
 
 
-def _acquire(root: Path, me: Holder, log: Callable[[str], None]) -> Path:
+def _acquire(root: Path, own: str, me: Holder, log: Callable[[str], None]) -> Path:
     watched: dict[Path, tuple[int, float]] = {}  # claim -> when it was renewed last, and since when it is seen so
     tries, told = 0, False
     while True:
-        path = _write_claim(root, me)
-        try:
-            others = _others(root, path, me)
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+        path = _write_claim(root, own, me)
+        others = _others(root, path, me)
         if not others:
             return path
         path.unlink(missing_ok=True)
@@ -155,9 +155,14 @@ def _acquire(root: Path, me: Holder, log: Callable[[str], None]) -> Path:
         time.sleep(random.uniform(0.2, 0.4))
 
 
-def _write_claim(root: Path, me: Holder) -> Path:
+def _name(me: Holder) -> str:
+    """Return what the names of this process's claims begin with, however often it tries, and no other's."""
     host = re.sub(r"[^A-Za-z0-9.-]", "_", me.host)[:64]
-    path = root / f".lock-{host}-{me.pid}-{secrets.token_hex(8)}"
+    return f".lock-{host}-{me.pid}-{secrets.token_hex(4)}"
+
+
+def _write_claim(root: Path, own: str, me: Holder) -> Path:
+    path = root / f"{own}-{secrets.token_hex(4)}"
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(me.model_dump_json())

@@ -109,6 +109,9 @@ def repair(run: Path, place: Path, damaged: list[Path]) -> str:
         if command is None:
             return f"no command in: {found.stderr}"
         done = call(command, place)
+        if done.returncode == 5 and command_in(done.stderr):  # it found more damage, and says what to type
+            found = done
+            continue
         if done.returncode:
             return f"{shlex.join(command)}: exit code {done.returncode}: {done.stdout}{done.stderr}"
         found = call(check, place)

@@ -47,6 +47,19 @@ def write_claim(root: Path, **changes: object) -> Path:
     return path
 
 
+@pytest.mark.parametrize("moment", ["_others", "Holder.model_dump_json"])
+def test_an_interrupt_while_it_is_claimed_leaves_no_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(f"ltgc_local.runs.lock.{moment}", interrupt)
+        RunDirectory(tmp_path).locked().__enter__()
+    assert claims(tmp_path) == []
+
+
 def test_the_claim_is_there_while_it_is_held_and_gone_after(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "a/run")
     with run.locked():
