@@ -81,9 +81,17 @@ class Train(ImageTraining):
     """Factor of the cosine before the softmax."""
     head_lr: float | None = Field(default=None, gt=0, le=10)
     """Learning rate of the head; null takes ``lr``."""
-    mixing: Annotated[Literal["balance_mix", "mixup", "union", "none"], PAPER, Shapes("generated")] = "balance_mix"
-    """BalanceMix; Mixup within the union of original and generated images; that union unmixed; or no generated images.
-    The paper compares the first three."""
+    mixing: Annotated[
+        Literal["balance_mix", "mixup", "union", "replace", "joint", "none"], PAPER, Shapes("generated")
+    ] = "balance_mix"
+    """BalanceMix; Mixup within the union of original and generated images; that union unmixed; originals, some of them
+    swapped for generated images of their class, so that no class's share changes (``replace``); part of each batch by
+    ``replace`` and the rest by BalanceMix (``joint``); or no generated images. The paper compares the first three."""
+    replace_share: Annotated[float, Shapes("generated")] = Field(default=0.5, gt=0, le=1)
+    """For ``replace`` and ``joint``: probability that a sampled original is swapped for a generated image of its class,
+    where the class has any."""
+    joint_share: Annotated[float, Shapes("generated")] = Field(default=0.75, gt=0, lt=1)
+    """For ``joint``: share of each batch that is made by ``replace``, rounded to whole images."""
     mix_form: Annotated[Literal["scalar", "mask"], Shapes("generated")] = "scalar"
     """Mix all pixels, or paste a rectangle of the second image with area 1 - lam (CutMix). The paper's bold 1 allows
     both."""
@@ -98,19 +106,30 @@ class Train(ImageTraining):
     loss: Literal["cross_entropy", "logit_adjustment", "balanced_softmax"] = "cross_entropy"
     """Soft-label cross-entropy; with the scaled log of ``prior`` added to the logits (Menon et al. 2021); or with the
     log of the class counts added (Ren et al. 2020; the same as ``logit_adjustment`` with ``prior: counts``)."""
-    prior: Literal["effective", "counts"] = "effective"
+    prior: Literal["effective", "counts", "originals"] = "effective"
     """For ``logit_adjustment``: the class frequencies in the batches, for BalanceMix q(c) = E[lam] / C
-    + (1 - E[lam]) N_c / sum(N); or the counts of the arm's images, which is right with ``sampler: instance``."""
+    + (1 - E[lam]) N_c / sum(N); the counts of the images that are sampled from, which is right with ``sampler:
+    instance``; or the shares of the originals, whatever the arm trains on. ``joint`` adjusts each of its two parts by
+    its own. With ``replace`` and ``sampler: instance`` all three are the originals' shares."""
     prior_scale: float = Field(default=1.0, ge=0, le=10)
     """For ``logit_adjustment``: factor of the log prior; less than 1 leaves the tail some advantage."""
+    mix_prior_scale: Annotated[float | None, Shapes("generated")] = Field(default=None, ge=0, le=10)
+    """For ``joint`` with ``logit_adjustment``: the same factor for the BalanceMix part; 0 trains that part with plain
+    cross-entropy, null takes ``prior_scale``."""
     sampler: Literal["balanced", "instance"] = "balanced"
-    """How the control, ``union`` and ``mixup`` sample images: a class uniformly and then one of its images, or every
-    image equally often. An epoch samples as many images as there are originals."""
+    """How the control, ``union``, ``mixup`` and ``replace`` sample images: a class uniformly and then one of its
+    images, or every image equally often. ``replace`` samples originals and then swaps them, so ``balanced`` gives every
+    class the same share. An epoch samples as many images as there are originals."""
     compile: Literal["default", "max-autotune-no-cudagraphs"] | None = None
     """torch.compile the training step in this mode: faster on a GPU after a minute or two of compiling, with slightly
     different rounding. null does not compile."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
+
+    @property
+    def num_replacing(self) -> int:
+        """How many images of a batch ``joint`` makes by ``replace``: the first ones."""
+        return round(self.joint_share * self.batch_size)
 
     def conflicts(self) -> Iterator[Conflict]:
         if self.head == "frozen_text" and self.head_lr is not None:
@@ -127,16 +146,35 @@ class Train(ImageTraining):
             yield "last_layer_epochs", f"{more}; the head trains on originals"
         if self.last_layer_epochs and self.head == "frozen_text":
             yield "last_layer_epochs", "head 'frozen_text' does not train; remove it or write 'head: text'"
-        unmixed = f"has no effect on mixing '{self.mixing}', which mixes nothing; remove it"
-        if self.mix_form == "mask" and self.mixing in ("union", "none"):
-            yield "mix_form", f"'mask' {unmixed}"
-        if self.mix_beta is not None and self.mixing in ("union", "none"):
-            yield "mix_beta", unmixed
+        yield from self._conflicts_of_mixing()
         unadjusted = f"has no effect on loss '{self.loss}'; remove it or write 'loss: logit_adjustment'"
-        if self.prior == "counts" and self.loss != "logit_adjustment":
-            yield "prior", f"'counts' {unadjusted}"
+        if self.prior != "effective" and self.loss != "logit_adjustment":
+            yield "prior", f"'{self.prior}' {unadjusted}"
         if self.prior_scale != 1 and self.loss != "logit_adjustment":
             yield "prior_scale", unadjusted
+        if self.mix_prior_scale is not None and self.loss != "logit_adjustment":
+            yield "mix_prior_scale", unadjusted
+
+    def _conflicts_of_mixing(self) -> Iterator[Conflict]:
+        if self.mixing in ("union", "replace", "none"):
+            unmixed = f"has no effect on mixing '{self.mixing}', which mixes nothing; remove it"
+            if self.mix_form == "mask":
+                yield "mix_form", f"'mask' {unmixed}"
+            if self.mix_alpha != 1:
+                yield "mix_alpha", unmixed
+            if self.mix_beta is not None:
+                yield "mix_beta", unmixed
+        other = f"has no effect on mixing '{self.mixing}'; remove it or write 'mixing: "
+        if self.replace_share != 0.5 and self.mixing not in ("replace", "joint"):
+            yield "replace_share", f"{other}replace'"
+        if self.mixing != "joint":
+            if self.joint_share != 0.75:
+                yield "joint_share", f"{other}joint'"
+            if self.mix_prior_scale is not None:
+                yield "mix_prior_scale", f"{other}joint'"
+        elif not 0 < self.num_replacing < self.batch_size:
+            parts = f"{self.num_replacing} of {self.batch_size} images, so the batch has one part"
+            yield "joint_share", f"{self.joint_share:g} is {parts}; write a number nearer to 0.5"
 
 
 class Evaluate(Block):

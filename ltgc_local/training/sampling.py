@@ -11,6 +11,27 @@ import numpy as np
 Sampler = Literal["instance", "balanced"]
 
 
+class ClassOrders:
+    """The rows of each class in shuffled order, over and over, in a new order each time."""
+
+    def __init__(self, labels: np.ndarray, rng: np.random.Generator) -> None:
+        self._rng = rng
+        by_class = np.argsort(labels, kind="stable")
+        class_ids, first = np.unique(labels[by_class], return_index=True)
+        self.class_ids: list[int] = class_ids.tolist()  # those that have images, ascending
+        self._rows = dict(zip(self.class_ids, np.split(by_class, first[1:]), strict=False))  # no labels: one empty part
+        self._orders = {class_id: rng.permutation(rows) for class_id, rows in self._rows.items()}
+        self._next = dict.fromkeys(self.class_ids, 0)
+
+    def next_of(self, class_id: int) -> int:
+        """Return the next row of a class."""
+        if self._next[class_id] == len(self._rows[class_id]):
+            self._orders[class_id] = self._rng.permutation(self._rows[class_id])
+            self._next[class_id] = 0
+        self._next[class_id] += 1
+        return int(self._orders[class_id][self._next[class_id] - 1])
+
+
 class BalancedSampler:
     """Picks a class uniformly, then the next image of that class in shuffled order, forever.
 
@@ -18,21 +39,12 @@ class BalancedSampler:
     """
 
     def __init__(self, labels: np.ndarray, rng: np.random.Generator) -> None:
-        self._rng = rng
-        rows = [np.flatnonzero(labels == class_id) for class_id in np.unique(labels)]
-        self._orders = [rng.permutation(of_class) for of_class in rows]
-        self._rows, self._next = rows, [0] * len(rows)
+        self._rng, self._orders = rng, ClassOrders(labels, rng)
 
     def take(self, num: int) -> np.ndarray:
         """Return the rows of the next ``num`` images."""
-        return np.array([self._take_one(c) for c in self._rng.integers(len(self._rows), size=num)])
-
-    def _take_one(self, class_index: int) -> int:
-        if self._next[class_index] == len(self._rows[class_index]):
-            self._orders[class_index] = self._rng.permutation(self._rows[class_index])
-            self._next[class_index] = 0
-        self._next[class_index] += 1
-        return int(self._orders[class_index][self._next[class_index] - 1])
+        class_ids = self._orders.class_ids
+        return np.array([self._orders.next_of(class_ids[c]) for c in self._rng.integers(len(class_ids), size=num)])
 
 
 def shuffled(num_rows: int, rng: np.random.Generator) -> Iterator[int]:

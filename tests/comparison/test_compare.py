@@ -231,3 +231,15 @@ def test_an_arm_says_how_pairs_are_mixed_where_that_is_not_the_default(make_reci
     assert title() == "BalanceMix, cross-entropy"
     assert title("train.mix_form=mask") == "BalanceMix by masks, cross-entropy"
     assert title("train.mix_alpha=9", "train.mix_beta=1") == "BalanceMix, generated images 10%, cross-entropy"
+    replaced = "25% of originals replaced by generated images of their class"
+    adjusted = ("train.loss=logit_adjustment", "train.sampler=instance")
+    assert title("train.mixing=replace", "train.replace_share=0.25", *adjusted) == (
+        f"{replaced}, instance sampling, logit adjustment"
+    )
+    union = title("train.mixing=union", "train.prior=originals", *adjusted)
+    assert union.endswith("one set, instance sampling, logit adjustment by the originals' shares")
+    joint = ("train.mixing=joint", "train.replace_share=0.25", "train.mix_prior_scale=0", "train.mix_form=mask")
+    assert title(*joint, *adjusted) == (
+        f"75% of each batch: {replaced}, instance sampling, logit adjustment, "
+        "the rest: BalanceMix by masks, cross-entropy"
+    )

@@ -108,8 +108,8 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
     "a choice that YAML reads as false": (
         "train:\n  mixing: no\n",
         [
-            "11: train.mixing: expected one of 'balance_mix', 'mixup', 'union', 'none'; found 'no', "
-            "which means false; did you mean 'none'?"
+            "11: train.mixing: expected one of 'balance_mix', 'mixup', 'union', 'replace', 'joint', 'none'; "
+            "found 'no', which means false; did you mean 'none'?"
         ],
     ),
     "a block for a value": ("seed: {a: 1}\n", [f"10: seed: {SEED}; found a block of keys"]),
@@ -188,6 +188,30 @@ APPENDED: dict[str, tuple[str, list[str]]] = {
             "'loss: logit_adjustment'",
             "15: train.prior_scale: has no effect on loss 'cross_entropy'; remove it or write 'loss: logit_adjustment'",
         ],
+    ),
+    "what mixes in a training that mixes nothing": (
+        "train:\n  mixing: replace\n  mix_form: mask\n  mix_alpha: 2\n  mix_beta: 2\n  prior: originals\n",
+        [
+            "12: train.mix_form: 'mask' has no effect on mixing 'replace', which mixes nothing; remove it",
+            "13: train.mix_alpha: has no effect on mixing 'replace', which mixes nothing; remove it",
+            "14: train.mix_beta: has no effect on mixing 'replace', which mixes nothing; remove it",
+            "15: train.prior: 'originals' has no effect on loss 'cross_entropy'; remove it or write "
+            "'loss: logit_adjustment'",
+        ],
+    ),
+    "shares of another mixing": (
+        "train:\n  mixing: union\n  replace_share: 0.25\n  joint_share: 0.5\n  mix_prior_scale: 0\n",
+        [
+            "12: train.replace_share: has no effect on mixing 'union'; remove it or write 'mixing: replace'",
+            "13: train.joint_share: has no effect on mixing 'union'; remove it or write 'mixing: joint'",
+            "14: train.mix_prior_scale: has no effect on mixing 'union'; remove it or write 'mixing: joint'",
+            "14: train.mix_prior_scale: has no effect on loss 'cross_entropy'; remove it or write "
+            "'loss: logit_adjustment'",
+        ],
+    ),
+    "a joint batch of one part": (
+        "train:\n  mixing: joint\n  batch_size: 4\n  joint_share: 0.9\n",
+        ["13: train.joint_share: 0.9 is 4 of 4 images, so the batch has one part; write a number nearer to 0.5"],
     ),
     "more epochs of the last layer than on originals, and of a frozen one": (
         "train:\n  head: frozen_text\n  last_layer_epochs: 2\n  real_epochs: 1\n",

@@ -42,7 +42,7 @@ def batches_of(recipe: Recipe, mixing: str = "balance_mix") -> list[Batch]:
 
 def test_an_epoch_is_as_many_pairs_as_there_are_originals_for_every_arm(make_recipe: MakeRecipe) -> None:
     recipe = make_recipe("train.batch_size=3", "train.epochs=2")
-    for mixing in ("balance_mix", "mixup", "union", "none"):
+    for mixing in ("balance_mix", "mixup", "union", "replace", "joint", "none"):
         epochs = [epoch for epoch, _ in arm_of(recipe, mixing).batches()]
         assert epochs == [0, 0, 0, 1, 1, 1]  # ceil(8 / 3) steps
 
@@ -93,7 +93,7 @@ def test_mixup_pairs_images_of_the_union_drawn_alike(make_recipe: MakeRecipe) ->
         assert np.abs(np.bincount(classes) - 800 / 3).max() < 67  # as above
 
 
-@pytest.mark.parametrize("mixing", ["balance_mix", "mixup", "union"])
+@pytest.mark.parametrize("mixing", ["balance_mix", "mixup", "union", "replace", "joint"])
 @pytest.mark.parametrize("sampler", ["balanced", "instance"])
 def test_the_last_real_epochs_see_originals_only(make_recipe: MakeRecipe, mixing: str, sampler: str) -> None:
     recipe = make_recipe("train.batch_size=4", "train.epochs=5", "train.real_epochs=3", f"train.sampler={sampler}")
@@ -109,11 +109,12 @@ def test_without_generated_images_there_is_nothing_to_mix(make_recipe: MakeRecip
     assert all(batch.others is None for _, batch in arm.batches())
 
 
-def test_the_same_seed_draws_the_same_rows_however_often_it_is_asked(make_recipe: MakeRecipe) -> None:
+@pytest.mark.parametrize("mixing", ["balance_mix", "replace", "joint"])
+def test_the_same_seed_draws_the_same_rows_however_often_it_is_asked(make_recipe: MakeRecipe, mixing: str) -> None:
     recipe = make_recipe(*SMALL)
-    arm = arm_of(recipe, seed=3)
+    arm = arm_of(recipe, mixing, seed=3)
     one, again = ([batch.rows.tolist() for _, batch in arm.batches()] for _ in range(2))
-    same, other = ([b.rows.tolist() for _, b in arm_of(recipe, seed=seed).batches()] for seed in (3, 4))
+    same, other = ([b.rows.tolist() for _, b in arm_of(recipe, mixing, seed=seed).batches()] for seed in (3, 4))
     assert one == again == same
     assert one != other
 
@@ -158,6 +159,14 @@ PRIORS = [
     ("union", ("sampler=instance",), [5 / 12, 3 / 12, 4 / 12]),
     ("mixup", ("sampler=balanced",), [1 / 3, 1 / 3, 1 / 3]),
     ("mixup", ("sampler=instance",), [5 / 12, 3 / 12, 4 / 12]),
+    ("replace", ("sampler=instance",), [5 / 8, 2 / 8, 1 / 8]),
+    ("replace", ("sampler=balanced",), [1 / 3, 1 / 3, 1 / 3]),
+    ("replace", ("sampler=balanced", "prior=counts"), [5 / 8, 2 / 8, 1 / 8]),
+    *(
+        (mixing, (f"sampler={sampler}", "prior=originals"), [5 / 8, 2 / 8, 1 / 8])
+        for mixing in ("balance_mix", "mixup", "union", "replace", "none")
+        for sampler in ("balanced", "instance")
+    ),
 ]
 
 
@@ -190,7 +199,7 @@ def test_balanced_softmax_has_the_counts_prior(make_recipe: MakeRecipe) -> None:
 
 def test_epochs_on_originals_only_have_the_originals_prior(make_recipe: MakeRecipe) -> None:
     settings = ("train.loss=logit_adjustment", "train.sampler=instance", "train.real_epochs=1", *SMALL)
-    for mixing in ("balance_mix", "union", "mixup"):
+    for mixing in ("balance_mix", "union", "mixup", "joint"):
         arm = arm_of(make_recipe(*settings), mixing)
         mixed, real = arm.log_prior(1), arm.log_prior(2)
         assert real.exp().tolist() == pytest.approx([5 / 8, 2 / 8, 1 / 8], rel=1e-5)

@@ -38,7 +38,12 @@ with process_group("cpu", 2, os.environ["LTGC_RENDEZVOUS"]):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "augmentation", [("train.blur_px=1", "train.noise=0.1"), ("train.augment=resized_crop", "train.mix_form=mask")]
+    "augmentation",
+    [
+        ("train.blur_px=1", "train.noise=0.1"),
+        ("train.augment=resized_crop", "train.mix_form=mask"),
+        ("train.mixing=joint", "train.joint_share=0.6", "train.loss=logit_adjustment", "train.noise=0.1"),
+    ],
 )
 def test_two_processes_train_what_one_does(
     load_clip: Callable[[], OpenClipVit],

@@ -46,12 +46,13 @@ def training_of(
     checkpoint: Path | None = None,
     on_step: Callable[[int], None] = lambda images: None,
 ) -> tuple[Trainer, FineTuning]:
+    """Two classes, dark and light, as originals and as generated images."""
     torch.manual_seed(0)
     texts = torch.randn(2, 96, generator=torch.Generator().manual_seed(6))
     head = CosineHead(texts, 25, trainable=recipe.train.head == "text")
     classifier = Classifier(add_lora(clip.visual, recipe, clip.lora_targets), head)
     images = dark_and_light()
-    data = ArmData(recipe.train, "balance_mix", images, images, 2, 0)
+    data = ArmData(recipe.train, recipe.train.mixing, images, images, 2, 0)
     tuning = FineTuning(data, classifier, MEAN_STD, "cpu", validate or (lambda _: {"all": 0.0}))
     return Trainer(tuning, checkpoint, recipe.train.checkpoint_minutes, on_step=on_step), tuning
 
@@ -111,7 +112,14 @@ ALL_STATE = (
 
 
 @pytest.mark.parametrize("killed_after", [1, 2, 3, 5])
-@pytest.mark.parametrize("settings", [ALL_STATE, (*SMALL, "train.checkpoint_minutes=0")])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ALL_STATE,
+        (*SMALL, "train.checkpoint_minutes=0"),
+        (*SMALL, "train.checkpoint_minutes=0", "train.mixing=joint", "train.sampler=instance"),
+    ],
+)
 def test_a_killed_training_goes_on_as_if_it_had_not_been(
     load_clip: LoadClip, make_recipe: MakeRecipe, tmp_path: Path, settings: tuple[str, ...], killed_after: int
 ) -> None:
@@ -167,6 +175,30 @@ def test_a_batch_in_parts_is_the_same_step(load_clip: LoadClip, make_recipe: Mak
     assert close(weights_of(parts.classifier), weights_of(whole.classifier))
     smaller, _ = run(load_clip(), make_recipe(*SMALL, "train.batch_size=3"))
     assert losses_of(smaller) != pytest.approx(losses_of(history), rel=1e-2)
+
+
+def test_each_image_of_a_joint_batch_is_adjusted_by_the_prior_of_its_part(
+    load_clip: LoadClip, make_recipe: MakeRecipe
+) -> None:
+    # 6 of 8 images by replace, of originals with shares 12/16 and 4/16; 2 pairs, at E[lam] 1/2 with the generated
+    # images' shares 4/16 and 12/16: 1/2 * [1, 1] / 2 + 1/2 * [1, 3] / 4 = [3/8, 5/8].
+    options = ("train.mixing=joint", "train.loss=logit_adjustment", "train.sampler=instance", "train.augment=none")
+    priors = torch.tensor([[0.75, 0.25]] * 6 + [[3 / 8, 5 / 8]] * 2)
+    found = []
+    for parts in (1, 3):
+        _, tuning = training_of(load_clip(), make_recipe(*SMALL, *options, f"train.accumulation_steps={parts}"))
+        images = tuning._data.original.parts
+        sets = [ImageSet(images, (np.arange(16) >= first).astype(np.int64)) for first in (12, 4)]
+        tuning._data = ArmData(tuning._settings, "joint", *sets, 2, 0)
+        batch = tuning.gather(next(tuning.draws()))
+        inputs, targets = tuning._data.tensors(batch[1], batch[2], *MEAN_STD)
+        with torch.no_grad():
+            adjusted = tuning.classifier(inputs).softmax(1) * priors  # softmax(z + log pi) is p * pi, normalised
+        expected = -(targets * (adjusted / adjusted.sum(1, keepdim=True)).log()).sum(1).mean()
+        loss = tuning.step(0, batch)["loss"]
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+        found.append(loss.item())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_the_moving_average_is_what_is_validated_and_kept(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:

@@ -14,7 +14,9 @@ from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.ltgc.paper import TABLES
 
 #: Settings that may differ between the runs of one 2 x 2.
-VARIED = {"name", "train.mixing", "train.sampler", "train.mix_alpha"}
+VARIED = {
+    "name", "train.mixing", "train.sampler", "train.mix_alpha", "train.replace_share", "train.joint_share",
+}  # fmt: skip
 
 
 class LtgcComparison(MethodComparison):
@@ -80,18 +82,35 @@ def _generated(settings: Mapping[str, Any]) -> list[str]:
     sampling, loss = _training(settings)
     mixing = str(settings["train.mixing"])
     real = settings.get("train.real_epochs", 0)
+    if settings.get("train.prior") == "originals":
+        loss += " by the originals' shares"
+    replaced = f"{settings.get('train.replace_share', 0):.0%} of originals replaced by generated images of their class"
+    joint = f"{settings.get('train.joint_share', 0):.0%} of each batch: {replaced}"
     words = {
         "balance_mix": ["BalanceMix", loss],
         "union": ["originals and generated as one set", sampling, loss],
         "mixup": ["Mixup over originals and generated", sampling, loss],
+        "replace": [replaced, sampling, loss],
+        "joint": [joint, sampling, loss, "the rest: BalanceMix"],
         "none": ["LoRA on originals alone", sampling, loss],
     }.get(mixing, [mixing, sampling, loss])
+    mixed = -1 if mixing == "joint" else 0  # the phrase about what is mixed
     if settings.get("train.mix_form") == "mask":
-        words[0] += " by masks"
+        words[mixed] += " by masks"
     alpha, beta = (settings.get(f"train.{key}") for key in ("mix_alpha", "mix_beta"))
     if alpha is not None and beta is not None and alpha != beta:
-        words[0] += f", {'the second image' if mixing == 'mixup' else 'generated images'} {beta / (alpha + beta):.0%}"
-    return [*words, *([f"last {real} epochs on originals"] if real else [])]
+        words[mixed] += (
+            f", {'the second image' if mixing == 'mixup' else 'generated images'} {beta / (alpha + beta):.0%}"
+        )
+    return [*words, *_loss_of_pairs(settings), *([f"last {real} epochs on originals"] if real else [])]
+
+
+def _loss_of_pairs(settings: Mapping[str, Any]) -> list[str]:
+    """Say how much of the adjustment the BalanceMix part of ``joint`` has, where it is not that of the other part."""
+    scale = settings.get("train.mix_prior_scale")
+    if scale is None:
+        return []
+    return ["cross-entropy" if scale == 0 else f"logit adjustment x {scale:g}"]
 
 
 def _upstream(settings: Mapping[str, Any]) -> list[str]:

@@ -77,12 +77,12 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
         epoch, sampled, pixels = batch
         mean, std = self._normalisation
         images, targets = self._data.tensors(sampled, pixels, mean, std, self._mine)
-        parts = list(zip(*(t.chunk(settings.accumulation_steps) for t in (images, targets)), strict=True))
-        num = sum(len(part) for part, _ in parts)
-        log_prior = self._log_prior(epoch)
+        log_priors = self._log_prior(epoch).expand(len(images), -1)  # (B, C)
+        parts = list(zip(*(t.chunk(settings.accumulation_steps) for t in (images, targets, log_priors)), strict=True))
+        num = len(images)
         self._model.train()
         total = torch.zeros((), dtype=torch.float64, device=accelerator.device)
-        for number, (part, part_targets) in enumerate(parts, start=1):
+        for number, (part, part_targets, log_prior) in enumerate(parts, start=1):
             with nullcontext() if number == len(parts) else accelerator.no_sync(self._model):
                 with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                     logits = self._model(part).float()
@@ -104,7 +104,9 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
     def _log_prior(self, epoch: int) -> torch.Tensor:
         is_real = self._data.is_real(epoch)
         if is_real not in self._log_priors:
-            self._log_priors[is_real] = self._data.log_prior(epoch).to(self.accelerator.device)
+            log_prior = self._data.log_prior(epoch)
+            mine = log_prior[self._mine] if log_prior.dim() == 2 else log_prior
+            self._log_priors[is_real] = mine.to(self.accelerator.device)
         return self._log_priors[is_real]
 
     def validate(self, epoch: int) -> dict[str, float | None]:

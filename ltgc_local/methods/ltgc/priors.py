@@ -6,11 +6,15 @@
 |---|---|---|---|
 | cross_entropy | 0 | - | LTGC states none: ours |
 | logit_adjustment, prior: effective | prior_scale | class shares in the batches (``effective_prior``) | ours |
-| logit_adjustment, prior: counts | prior_scale | n_c / sum(n) of the arm's images | Menon et al. 2021 |
+| logit_adjustment, prior: counts | prior_scale | n_c / sum(n) of the images sampled from | Menon et al. 2021 |
+| logit_adjustment, prior: originals | prior_scale | n_c / sum(n) of the originals | ours |
 | balanced_softmax | 1 | n_c (the softmax cancels their sum) | Ren et al. 2020 |
 
 Both papers add the term in training and omit it in tests. They define it for hard labels; a mixed label is an
 expectation over two of them, and the loss is linear in the label.
+
+``mixing: replace`` changes which images a class has and no class's share, so its pi is the sampler's. A batch of
+``joint`` has two parts, and each image is adjusted by the pi of its own part.
 """
 
 from __future__ import annotations

@@ -40,10 +40,13 @@ class LtgcReport(MethodReport[LtgcRecipe]):
             return "Vision-language model", detail
         sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
         loss = "" if settings.loss == "cross_entropy" else f", {settings.loss.replace('_', ' ')}"
+        replaced = f"{settings.replace_share:.0%} of originals replaced by generated images of their class"
         with_generated = {
             "balance_mix": "LoRA, BalanceMix of original and generated images",
             "mixup": f"LoRA, Mixup of original and generated images, {sampling}",
             "union": f"LoRA, original and generated images as one set, {sampling}",
+            "replace": f"LoRA, {replaced}, {sampling}",
+            "joint": f"LoRA, {settings.joint_share:.0%} of each batch: {replaced}, {sampling}; the rest: BalanceMix",
             "none": f"LoRA, {sampling}, no generated data",
         }
         titles = {
