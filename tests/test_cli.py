@@ -349,6 +349,7 @@ def test_a_table_takes_another_base_and_a_preset(table_file: Path, tmp_path: Pat
     ("words", "message"),
     [
         (["--seeds", "x"], "--seeds x: expected seeds such as 0,1,2, or how many, such as 3"),
+        (["--train-seeds", "x"], "--train-seeds x: expected seeds such as 0,1,2, or how many, such as 3"),
         (["--row", "three"], "--row three: no such row; rows: one, two"),
         (["--from", "train", "--reuse", "."], "give one of them"),
         (["--reuse", "/nowhere"], "--reuse /nowhere: no run directory there"),

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ltgc_local.datasets import open_corpus
+from ltgc_local.methods.stage import stage_class
+from ltgc_local.pipeline.plan import build_plan
+from ltgc_local.recipe import load_recipe
+from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.progress import Progress
 from ltgc_local.seeding import item_seed
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 
 NAMES = st.lists(st.text("abc0123456789_", min_size=1) | st.integers(0, 9999), max_size=4)
 
@@ -35,3 +45,14 @@ def test_the_run_seed_and_every_part_of_the_name_count() -> None:
 @given(st.integers(0, 2**63 - 1), NAMES)
 def test_seeds_fit_torch_and_numpy(run_seed: int, names: list[str | int]) -> None:
     assert 0 <= item_seed(run_seed, *names) < 2**63
+
+
+@pytest.mark.parametrize("name", ["quickstart", "tgn_quickstart", "tgn_diffusion_quickstart"])
+def test_the_trainings_that_are_evaluated_have_a_seed_of_their_own(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPES / f"{name}.yaml", ["seed=3", "train_seed=5"])
+    corpus, found = open_corpus(recipe.data), {}
+    for step in build_plan(recipe):
+        stage = stage_class(step)(recipe, step, RunDirectory(tmp_path), Progress("x"), corpus=corpus)
+        found[step.name] = next(seed for seed in (3, 5, 0) if stage.seed("item", 1) == item_seed(seed, "item", 1))
+    assert {step for step, seed in found.items() if seed == 5} == {f"train/{recipe.method}", "train/control"}
+    assert {found[step] for step in ("generated", "evaluate")} == {3}

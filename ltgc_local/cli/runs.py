@@ -29,6 +29,11 @@ REDRAW_S = 2.0
 @click.option("--from", "from_step", metavar="STEP", help="Redo this step and every step that depends on it.")
 @click.option("--to", "to_step", metavar="STEP", help="Stop after this step.")
 @click.option("--seeds", metavar="LIST", help="Seeds to run: a list (0,1,2) or a count (3).")
+@click.option(
+    "--train-seeds",
+    metavar="LIST",
+    help="Seeds of the training alone, as --seeds: all of them train on the same generated images.",
+)
 @click.option("--row", "only", multiple=True, metavar="NAME", help="Run only this row of a table; repeatable.")
 @click.option(
     "--reuse",
@@ -44,6 +49,7 @@ def run(
     from_step: str | None,
     to_step: str | None,
     seeds: str | None,
+    train_seeds: str | None,
     only: tuple[str, ...],
     reuse: tuple[Path, ...],
     quiet: bool,
@@ -65,7 +71,8 @@ def run(
     recipe = asked.recipe
     is_run = (recipe / "recipe.json").is_file()
     loaded = recipes_of_run(recipe) if is_run else asked.load()
-    changes = [str(word) for word in (*asked.overrides, *asked.presets, *only, asked.base, seeds) if word]
+    given_words = (*asked.overrides, *asked.presets, *only, asked.base, seeds, train_seeds)
+    changes = [str(word) for word in given_words if word]
     if is_run and changes:
         raise RecipeError(
             f"{changes[0]}: {recipe} is a run, which has its own recipe; give a recipe to change something"
@@ -73,12 +80,12 @@ def run(
     out = recipe if is_run and out is None else out
     # Without --out, which a remedy adds itself, and --reuse, which --from refuses.
     options = {"--set": asked.overrides, "--preset": asked.presets, "--base": (asked.base,), "--seeds": (seeds,)}
-    options |= {"--row": only, "--to": (to_step,)}
+    options |= {"--train-seeds": (train_seeds,), "--row": only, "--to": (to_step,)}
     given = [str(word) for name, values in options.items() for value in values if value for word in (name, value)]
     command = shlex.join(["ltgc-local", "run", str(recipe), *given])
     again = is_run and out is not None and out.resolve() == recipe.resolve()
     level: Level = "error" if quiet else "info" if verbose else "warning"
-    invocation = Invocation(loaded, command, out, from_step, to_step, seeds, only, reuse, again, level)
+    invocation = Invocation(loaded, command, out, from_step, to_step, seeds, train_seeds, only, reuse, again, level)
     logger = logging.getLogger("ltgc_local")  # this process's; the steps' processes are passed the level
     before = logger.level
     logger.setLevel(level.upper())

@@ -1,4 +1,9 @@
-"""Runs -> rows: several seeds of a recipe give a mean with a t interval, one seed a bootstrap interval."""
+"""Runs -> rows: several seeds of a recipe give a mean with a t interval, one seed a bootstrap interval.
+
+A run has a seed of the generation and one of the training; they are one number unless a recipe says otherwise
+(``train_seed``). Trainings on the same generated images are not independent of each other, so where both seeds vary the
+interval is over the means of the drawings.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +44,11 @@ class Row:
     def method(self) -> MethodComparison:
         return self.runs[0].method
 
+    @property
+    def drawings(self) -> tuple[Run, ...]:
+        """One run of each seed of the generation, for figures that no training changes."""
+        return tuple({run.seed: run for run in reversed(self.runs)}.values())[::-1]
+
 
 @dataclass(frozen=True)
 class Line:
@@ -51,13 +61,14 @@ class Line:
     seeds: tuple[int, ...]
     cells: dict[str, Cell]
     paper_row: str | None = None  # key of the paper's row that it matches
+    train_seeds: tuple[int, ...] = ()  # where the trainings have seeds of their own; ``seeds`` are the generation's
 
 
 def group_seeds(runs: Sequence[Run]) -> tuple[Row, ...]:
     """Group runs that differ only in the seed; rows of the same name are labelled with the settings that differ."""
-    rows: dict[str, dict[int, Run]] = {}
+    rows: dict[str, dict[tuple[int, int], Run]] = {}
     for run in runs:
-        rows.setdefault(run.identity, {}).setdefault(run.seed, run)  # a copy of a run counts once
+        rows.setdefault(run.identity, {}).setdefault((run.seed, run.train_seed), run)  # a copy of a run counts once
     groups = [tuple(by_seed[seed] for seed in sorted(by_seed)) for by_seed in rows.values()]
     return tuple(Row(_label(group[0], [other[0] for other in groups]), group) for group in groups)
 
@@ -85,7 +96,8 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
         for arm, figures in row.runs[0].metrics.items():
             for variant in ("", *(key for key in figures if key.split("+")[0] in VARIANTS)):
                 line = _measure(row, arm, variant, resampling)
-                same = (line.title, line.seeds, tuple(cell.value for cell in line.cells.values()))
+                seeds = line.seeds, line.train_seeds
+                same = (line.title, seeds, tuple(cell.value for cell in line.cells.values()))
                 key = (row.label, same) if arm == row.method.name else same
                 lines.setdefault(key, line)
                 owners.setdefault(key, []).append(row.label)
@@ -98,7 +110,7 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
 
 
 def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
-    runs = [run for run in row.runs if arm in run.metrics][: 1 if arm in SEEDLESS else None]
+    runs, seeds, train_seeds = _outcomes([run for run in row.runs if arm in run.metrics], arm)
     figures = [run.metrics[arm][variant] if variant else run.metrics[arm] for run in runs]
     values = {key: [figure.get(key) for figure in figures] for key in MEASURES}
     intervals = _bootstrap(runs, resampling, f"{arm}.{variant}" if variant else arm)
@@ -109,10 +121,39 @@ def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
         ),
         arm,
         variant,
-        () if arm in SEEDLESS else tuple(run.seed for run in runs),
-        {key: _cell(per_seed, intervals.get(key), resampling.level) for key, per_seed in values.items()},
+        seeds,
+        {key: _cell(_by_drawing(runs, each), intervals.get(key), resampling.level) for key, each in values.items()},
         None if variant else row.method.paper_row(row.settings, arm),
+        train_seeds,
     )
+
+
+def _outcomes(runs: list[Run], arm: str) -> tuple[list[Run], tuple[int, ...], tuple[int, ...]]:
+    """Return a run of each different outcome of an arm, and the seeds that it depends on, as of ``Line``."""
+    if arm in SEEDLESS:
+        return runs[:1], (), ()
+    seeds = tuple(dict.fromkeys(run.seed for run in runs))
+    if all(run.train_seed == run.seed for run in runs):
+        return runs, seeds, ()
+    if arm == "control":  # it reads nothing generated
+        of_training = {run.train_seed: run for run in reversed(runs)}
+        return [of_training[seed] for seed in sorted(of_training)], (), tuple(sorted(of_training))
+    first = {run.seed: run for run in reversed(runs)}
+    figures = {run.root: [run.metrics[arm].get(key) for key in MEASURES] for run in runs}
+    if len(first) < len(runs) and all(figures[run.root] == figures[first[run.seed].root] for run in runs):
+        return [first[seed] for seed in seeds], seeds, ()  # it is not trained
+    return runs, seeds, tuple(sorted({run.train_seed for run in runs}))
+
+
+def _by_drawing(runs: Sequence[Run], values: Sequence[float | None]) -> list[float | None]:
+    """Average the figures of runs on the same generated images, if there are several drawings."""
+    drawings: dict[int, list[float | None]] = {}
+    for run, value in zip(runs, values, strict=True):
+        drawings.setdefault(run.seed, []).append(value)
+    if len(drawings) == 1:
+        return list(values)
+    known = [[value for value in each if value is not None] for each in drawings.values()]
+    return [sum(each) / len(each) if each else None for each in known]
 
 
 def subtract_control(row: Row, resampling: Resampling) -> Line | None:
@@ -126,8 +167,10 @@ def subtract_control(row: Row, resampling: Resampling) -> Line | None:
     for key in (*GROUPS, *(SIDES if runs[0].tail else ())):
         pairs = [(run.metrics[method].get(key), run.metrics["control"].get(key)) for run in runs]
         differences = [None if one is None or other is None else one - other for one, other in pairs]
-        cells[key] = _cell(differences, intervals.get(key), resampling.level, is_difference=True)
-    return Line(row.label, "", method, "", tuple(run.seed for run in row.runs), cells)
+        paired = _by_drawing(runs, differences)
+        cells[key] = _cell(paired, intervals.get(key), resampling.level, is_difference=True)
+    _, seeds, train_seeds = _outcomes(runs, method)
+    return Line(row.label, "", method, "", seeds, cells, train_seeds=train_seeds)
 
 
 def _bootstrap(

@@ -105,10 +105,20 @@ def _accuracy(lines: Sequence[Line], level: float, split: Split) -> Table:
             "also chose the epoch."
         )
         columns, title = {group: group for group in GROUPS}, "Accuracy on the validation images"
+    if any(line.train_seeds for line in lines):
+        note += (
+            " Trainings that differ in their own seed alone share their generated images, so an interval over them "
+            "says nothing about another drawing. Where both seeds vary, the trainings of a drawing are averaged and "
+            "the interval is over the drawings."
+        )
     rows: tuple[TableRow, ...] = tuple(
-        (line.label or "-", line.title, join_seeds(line.seeds), *(line.cells[key] for key in columns)) for line in lines
+        (line.label or "-", line.title, _seeds(line), *(line.cells[key] for key in columns)) for line in lines
     )
     return Table("accuracy", title, note, ("row", "training", "seeds", *columns.values()), rows)
+
+
+def _seeds(line: Line) -> str:
+    return join_seeds(line.seeds, line.train_seeds)
 
 
 def _change(changes: Sequence[Line]) -> list[Table]:
@@ -120,8 +130,7 @@ def _change(changes: Sequence[Line]) -> list[Table]:
     sides = SIDES if any(side in change.cells for change in changes for side in SIDES) else ()
     nothing = Cell(None, is_difference=True)
     rows: tuple[TableRow, ...] = tuple(
-        (each.label, join_seeds(each.seeds), *(each.cells.get(group, nothing) for group in (*GROUPS, *sides)))
-        for each in changes
+        (each.label, _seeds(each), *(each.cells.get(group, nothing) for group in (*GROUPS, *sides))) for each in changes
     )
     heading = ("row", "seeds", "all", "many" if sides else "many (the head)", "medium", "few", *sides)
     return [Table("change", "Change against the control", note, heading, rows)] if rows else []

@@ -16,7 +16,7 @@ from ltgc_local.reporting.render import page_environment
 #: Format -> suffix of its file.
 FORMATS = {"markdown": "md", "csv": "csv", "latex": "tex", "html": "html"}
 CSV_HEADING = ("source", "benchmark", "row", "arm", "variant", "training", "measure", "group", "value", "low", "high",
-               "sd", "level", "seeds")  # fmt: skip
+               "sd", "level", "seeds", "train_seeds")  # fmt: skip
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", ">": r"$>$",
@@ -75,7 +75,7 @@ def _csv(comparison: Comparison) -> str:
             # An apostrophe, which spreadsheets hide, before texts that they would compute; numbers stay numbers.
             writer.writerow(f"'{c}" if isinstance(c, str) and c.startswith(_FORMULA) else c for c in row)
     writer.writerows(
-        ("paper", column, row.title, row.method, "", "", f"table {table.number}", group, value, *[""] * 5)
+        ("paper", column, row.title, row.method, "", "", f"table {table.number}", group, value, *[""] * 6)
         for table in comparison.paper_tables
         for row in table.rows
         for (column, group), value in row.values.items()
@@ -95,7 +95,7 @@ def _tidy(benchmark: Benchmark, level: float) -> Iterator[tuple[object, ...]]:
                     *("ours", benchmark.name, line.label, line.arm, line.variant, line.title),
                     *("calibration" if key == "calibration_error" else measure, key),
                     *(round(n, 4) if isinstance(n, float) else n for n in numbers),
-                    *(level, " ".join(map(str, line.seeds))),
+                    *(level, " ".join(map(str, line.seeds)), " ".join(map(str, line.train_seeds))),
                 )
 
     for line in benchmark.lines:

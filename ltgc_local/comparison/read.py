@@ -31,7 +31,7 @@ Split = Literal["test", "val"]
 def ignored_settings() -> frozenset[str]:
     """Return the settings that do not make two rows of a comparison different."""
     fields = ((key, field) for kind in VARIANTS.values() for key, field in iterate_fields(kind))
-    return frozenset({"seed"} | {key for key, field in fields if marker(field, NOT_COMPARED)})
+    return frozenset({"seed", "train_seed"} | {key for key, field in fields if marker(field, NOT_COMPARED)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,12 @@ class Run:
     @property
     def seed(self) -> int:
         return int(self.settings["seed"])
+
+    @property
+    def train_seed(self) -> int:
+        """The seed of its training."""
+        found = self.settings.get("train_seed")
+        return self.seed if found is None else int(found)
 
     @property
     def benchmark(self) -> tuple[str, str]:

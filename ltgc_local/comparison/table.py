@@ -32,6 +32,11 @@ class Table:
     rows: tuple[TableRow, ...]
 
 
-def join_seeds(seeds: Sequence[int]) -> str:
-    """Write a row's seeds; "any" if the seed has no influence."""
-    return ", ".join(map(str, seeds)) or "any"
+def join_seeds(seeds: Sequence[int], train_seeds: Sequence[int] = ()) -> str:
+    """Write a row's seeds; "any" if the seed has no influence.
+
+    Args:
+        train_seeds: of its trainings, if they have seeds of their own.
+    """
+    parts = {"generation": seeds, "training": train_seeds} if train_seeds else {"": seeds}
+    return "; ".join(f"{word} {', '.join(map(str, each))}".strip() for word, each in parts.items() if each) or "any"

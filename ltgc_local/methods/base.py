@@ -64,6 +64,11 @@ class Step:
         return tuple(dict.fromkeys(step.name for steps in self.inputs.values() for step in steps))
 
     @property
+    def is_reseeded(self) -> bool:
+        """Whether it is a training that is evaluated, whose seed is ``train_seed`` where a recipe gives one."""
+        return bool(self.arm) and self.is_seeded
+
+    @property
     def is_report(self) -> bool:
         """Whether the step writes the page about the run: nothing reads it, and it is never taken from another run."""
         return self.stage == REPORT

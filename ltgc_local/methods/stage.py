@@ -160,7 +160,8 @@ class Stage(ABC, Generic[R]):
 
     def seed(self, *names: str | int) -> int:
         """Return the seed of the item that ``names`` identify in this run, or in any, of a step that has no seed."""
-        return item_seed(self.recipe.seed if self.step.is_seeded else 0, *names)
+        seed = self.recipe.training_seed if self.step.is_reseeded else self.recipe.seed
+        return item_seed(seed if self.step.is_seeded else 0, *names)
 
 
 class WholeStage(Stage[R]):

@@ -23,10 +23,13 @@ def step_settings(step: Step, recipe: Recipe) -> dict[str, Any]:
     """Return the step's recipe fields as {dotted path: value}.
 
     Null values are left out: null asks for nothing, so a new option that a recipe does not use leaves finished steps
-    as they are.
+    as they are. A training is shaped by one number, ``train_seed`` or else ``seed``, and is the same whichever of the
+    two it was written as.
     """
     dumped = recipe.dump()
     values = {key: _at(dumped, key) for key in shaping_keys(step, type(recipe))}
+    if values.pop("train_seed", None) is not None:
+        values["seed"] = recipe.training_seed
     return {key: value for key, value in values.items() if value is not None}
 
 
@@ -34,7 +37,8 @@ def shaping_keys(step: Step, recipe: type[Recipe]) -> list[str]:
     """Return the dotted paths of the recipe fields that shape the step's output, as their markers say."""
     fields = dict(iterate_fields(recipe))
     roles = [role for role in (step.model_role, step.co_resident) if role]  # in this order, which the written keys keep
-    keys = [*(["seed"] if step.is_seeded else []), *(f"models.{role}" for role in roles)]
+    seeds = ["seed", *(["train_seed"] if step.is_reseeded else [])] if step.is_seeded else []
+    keys = [*seeds, *(f"models.{role}" for role in roles)]
     keys += [key for key, field in fields.items() if (loads := marker(field, Loads)) and set(roles) & set(loads.names)]
     for setting in ("data", *step.settings):
         keys += [setting] if setting in fields else _keys_of(setting, fields)

@@ -1,7 +1,8 @@
 """Run several recipes with one command: the rows of a table, each with one or more seeds.
 
-Each has an ordinary run directory, <out>/<row>/seed-<n> for a table and <out>/seed-<n> for a single recipe. It takes
-finished steps with an equal fingerprint from the others: most rows of a table share everything but their training.
+Each has an ordinary run directory, <out>/<row>/seed-<n> for a table and <out>/seed-<n> for a single recipe; with a seed
+of the training, seed-<n>-train-<m>. It takes finished steps with an equal fingerprint from the others: most rows of a
+table, and all seeds of the training, share everything but their training.
 """
 
 from __future__ import annotations
@@ -37,16 +38,22 @@ class Invocation:
     from_step: str | None = None
     to_step: str | None = None
     seeds: str | None = None
+    train_seeds: str | None = None
     only: tuple[str, ...] = ()
     reuse: tuple[Path, ...] = ()  # run directories, or folders of them, from which finished steps are taken
     again: bool = False  # a run resumes with its own recipe
     level: Level = "warning"  # the lowest level printed to standard error while steps run
 
     @property
+    def is_sweep(self) -> bool:
+        """Whether there are several runs, of which the first may be the only one."""
+        return self.recipes.is_table or self.seeds is not None or self.train_seeds is not None
+
+    @property
     def root(self) -> Path:
         """The run directory, or the folder of all runs."""
         name = self.recipes.name
-        by_default = name if self.recipes.is_table or self.seeds is None else f"{name}-seeds"
+        by_default = f"{name}-seeds" if self.is_sweep and not self.recipes.is_table else name
         return self.out or Path("runs") / by_default
 
 
@@ -79,9 +86,11 @@ def start(asked: Invocation, log: Callable[[str], None]) -> Outcome:
         if not find_runs(folder):
             raise RecipeError(f"--reuse {folder}: no run directory there, nor in the folders under it")
     check_steps(asked)
-    if asked.recipes.is_table or asked.seeds is not None:
+    if asked.is_sweep:
         root = asked.root
-        jobs = list_jobs(asked.recipes, root, parse_seeds(asked.seeds) if asked.seeds is not None else None, asked.only)
+        seeds = parse_seeds(asked.seeds) if asked.seeds is not None else None
+        train_seeds = parse_seeds(asked.train_seeds, "--train-seeds") if asked.train_seeds is not None else None
+        jobs = list_jobs(asked.recipes, root, seeds, asked.only, train_seeds)
         if asked.recipes.is_table:
             write_row_order(root, list(asked.recipes.rows))
         run_jobs(jobs, root, asked, log)
@@ -134,7 +143,7 @@ def write_comparisons(root: Path) -> Comparison:
     return comparison
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
     """Return the seeds: "0,1,2" names them, and "3" means the first three.
 
     Raises:
@@ -142,13 +151,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """
     words = [word.strip() for word in text.split(",") if word.strip()]
     shown = text if len(text) <= SHOWN_SEEDS else f"{text[:SHOWN_SEEDS]}…"
-    expected = f"--seeds {shown}: expected seeds such as 0,1,2, or how many, such as 3; at most {MAX_SEEDS}"
+    expected = f"{option} {shown}: expected seeds such as 0,1,2, or how many, such as 3; at most {MAX_SEEDS}"
     if not words or not all(word.isascii() and word.isdecimal() for word in words):
         raise RecipeError(expected)
     # Numbers of more digits are not made from text at all: Python refuses beyond 4,300.
     numbers = [int(word) if len(word.lstrip("0")) <= len(str(MAX_SEED)) else MAX_SEED + 1 for word in words]
     if max(numbers) > MAX_SEED and "," in text:
-        raise RecipeError(f"--seeds {shown}: a seed is {MAX_SEED} at most")
+        raise RecipeError(f"{option} {shown}: a seed is {MAX_SEED} at most")
     seeds = tuple(dict.fromkeys(numbers)) if "," in text else range(numbers[0])
     if not 1 <= (len(seeds) if "," in text else numbers[0]) <= MAX_SEEDS:
         raise RecipeError(expected)
@@ -156,13 +165,18 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def list_jobs(
-    recipes: Recipes, out: Path, seeds: Sequence[int] | None = None, only: Sequence[str] = ()
+    recipes: Recipes,
+    out: Path,
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] = (),
+    train_seeds: Sequence[int] | None = None,
 ) -> tuple[Job, ...]:
     """Return the runs, seed by seed, so that a first whole table is complete early.
 
     Args:
         seeds: None takes each recipe's own.
         only: the rows of a table to run; all unless given.
+        train_seeds: of the training, each with each of ``seeds``; None takes each recipe's own.
 
     Raises:
         RecipeError: the table has no such row, or the recipe is not a table.
@@ -172,13 +186,18 @@ def list_jobs(
         there = f"rows: {', '.join(recipes.rows)}" if recipes.is_table else "this recipe is no table and has no rows"
         raise RecipeError(f"--row {unknown[0]}: no such row; {there}")
     chosen = {row: recipe for row, recipe in recipes.rows.items() if not only or row in only}
-    numbers: Sequence[int | None] = seeds if seeds is not None else (None,)
+    changes: list[dict[str, int]] = [
+        {key: number for key, number in (("seed", seed), ("train_seed", train_seed)) if number is not None}
+        for seed in (seeds if seeds is not None else (None,))
+        for train_seed in (train_seeds if train_seeds is not None else (None,))
+    ]
     jobs = []
-    for number in numbers:
+    for change in changes:
         for row, recipe in chosen.items():
-            seeded = recipe if number is None else recipe.model_copy(update={"seed": number})
+            seeded = recipe.model_copy(update=change)
+            training = "" if seeded.train_seed is None else f"-train-{seeded.train_seed}"
             folder = out / row if recipes.is_table else out
-            jobs.append(Job(seeded, folder / f"seed-{seeded.seed}"))
+            jobs.append(Job(seeded, folder / f"seed-{seeded.seed}{training}"))
     return tuple(jobs)
 
 

@@ -69,6 +69,9 @@ class Recipe(Block):
     """The paper whose stages run: LTGC (CVPR 2024) or TGN (TGRS 2024)."""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """Every item's seed is derived from this and the item's key."""
+    train_seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    """The same for the training that is evaluated and for its control: another one trains again on the same generated
+    images. null takes ``seed``."""
     data: Data
     """Which images."""
     models: Models
@@ -79,6 +82,11 @@ class Recipe(Block):
     """Accuracies by group."""
     report: Report = Report()
     """The HTML report."""
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of the training that is evaluated."""
+        return self.seed if self.train_seed is None else self.train_seed
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -144,6 +152,10 @@ class LtgcRecipe(Recipe):
         if processes > 1 and number % (processes * parts):
             uneven = f"{number} pairs cannot be shared evenly by {processes} processes in {parts} parts"
             yield "train.batch_size", f"{uneven}; write {-(-number // (processes * parts)) * processes * parts}"
+        pairs = number - self.train.num_replacing
+        if self.train.mixing == "joint" and 0 < pairs < processes:
+            few = f"{self.train.joint_share:g} leaves {pairs} of {number} images for BalanceMix"
+            yield "train.joint_share", f"{few}, and each of {processes} processes needs one; write a smaller share"
         existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
         if self.extend.source == "llm" and (problem := self.extend.problem_of_number(existing)):
             yield "extend.max_descriptions", problem

@@ -82,7 +82,10 @@ TRAIN = ["train/ltgc", "train/control", "predict/control", "predict/ltgc", "eval
 
 
 #: Keys of ``train`` that only change the speed, or which steps there are.
-OF_GENERATED = {"train.mixing", "train.mix_form", "train.mix_alpha", "train.mix_beta"}
+OF_GENERATED = {
+    f"train.{key}"
+    for key in ("mixing", "mix_form", "mix_alpha", "mix_beta", "replace_share", "joint_share", "mix_prior_scale")
+}
 UNSHAPING = {"control", "checkpoint_minutes", "in_memory_mib", "decode_workers"}
 
 
@@ -95,12 +98,15 @@ def train_changes() -> list[tuple[str, tuple[str, ...]]]:
         "mixing": "union", "mix_form": "mask", "mix_alpha": 2, "mix_beta": 2, "real_epochs": 1, "last_layer_epochs": 1,
         "loss": "logit_adjustment", "prior": "counts", "prior_scale": 0.5, "sampler": "instance", "augment": "none",
         "crop_scale": 0.5, "blur_px": 1, "noise": 0.1, "precision": "bf16", "gradient_checkpointing": "true",
-        "compile": "default", "lora_blocks": 1,
+        "compile": "default", "lora_blocks": 1, "replace_share": 0.25, "joint_share": 0.5, "mix_prior_scale": 0,
     }  # fmt: skip
     needs = {
         "last_layer_epochs": ("train.real_epochs=1",),
         "prior": ("train.loss=logit_adjustment",),
         "prior_scale": ("train.loss=logit_adjustment",),
+        "replace_share": ("train.mixing=replace",),
+        "joint_share": ("train.mixing=joint",),
+        "mix_prior_scale": ("train.mixing=joint", "train.loss=logit_adjustment"),
     }
     keys = set(type(LtgcRecipe.model_fields["train"].default).model_fields) - UNSHAPING
     assert keys == set(values)
@@ -139,6 +145,15 @@ def test_a_key_redoes_its_stage_and_not_what_came_before(
     assert redone[0] == first
     assert "report" in redone
     assert not untouched & set(redone)
+
+
+def test_a_seed_of_the_training_redoes_the_training_alone(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    assert changed(make_recipe, tmp_path / "a", "train_seed=5") == TRAIN
+    assert changed(make_recipe, tmp_path / "b", "train_seed=0") == []  # as ``seed`` says already
+    other = fingerprints(make_recipe("seed=5"), tmp_path / "c")
+    both = fingerprints(make_recipe("seed=2", "train_seed=5"), tmp_path / "d")
+    assert both["train/control"] == other["train/control"]  # nothing that it reads depends on ``seed``
+    assert [name for name in both if both[name] == other[name]] == ["leaks/originals", "train/control"]
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,33 @@ def test_one_recipe_with_seeds_has_no_row(make_recipe: Callable[..., Recipe]) ->
         list_jobs(recipes, Path("o"), (0,), ("a",))
 
 
+def test_each_seed_of_the_training_is_a_run_beside_each_seed(make_table: MakeTable) -> None:
+    recipes = Recipes("plain", {"plain": make_table(a=()).rows["a"]}, is_table=False)
+    jobs = list_jobs(recipes, Path("o"), None, (), (0, 1))
+    assert [str(job.out) for job in jobs] == ["o/seed-0-train-0", "o/seed-0-train-1"]
+    assert [(job.recipe.seed, job.recipe.train_seed) for job in jobs] == [(0, 0), (0, 1)]
+    jobs = list_jobs(make_table(a=(), b=()), Path("o"), (3, 4), ("b",), (7,))
+    assert [str(job.out) for job in jobs] == ["o/b/seed-3-train-7", "o/b/seed-4-train-7"]
+    # One that a recipe has itself is in the name, too, or a change of it would find the other's run there.
+    assert [str(job.out) for job in list_jobs(make_table(a=("train_seed=2",)), Path("o"))] == ["o/a/seed-0-train-2"]
+
+
+def test_seeds_of_the_training_draw_once(make_table: MakeTable, tmp_path: Path) -> None:
+    recipe, root, said = make_table(a=()).rows["a"], tmp_path / "runs", []
+    complete(recipe, tmp_path / "before", "draw")
+    asked = Invocation(
+        Recipes("a", {"a": recipe}, is_table=False), "c", root, to_step="generated", train_seeds="3",
+        reuse=(tmp_path / "before",),
+    )  # fmt: skip
+    start(asked, said.append)
+    runs = [f"seed-0-train-{number}" for number in range(3)]
+    assert [line for line in said if "1 items" in line] == [line for line in said if line.startswith(runs[0])][-1:]
+    assert [line for line in said if "generated: taken" in line] == [
+        f"{run}: generated: taken from {root / runs[0]}" for run in runs[1:]
+    ]
+    assert len({RunDirectory(root / run).digest("generated") for run in runs}) == 1
+
+
 def test_rows_can_be_chosen_and_an_unknown_one_is_refused(make_table: MakeTable) -> None:
     table = make_table(a=(), b=())
     assert [str(job.out) for job in list_jobs(table, Path("o"), None, ("b",))] == ["o/b/seed-0"]
@@ -190,6 +217,7 @@ def test_runs_go_under_runs_by_the_recipes_name(make_table: MakeTable) -> None:
     assert [str(Invocation(each, "c", seeds=seeds).root) for each in (table, one) for seeds in (None, "2")] == [
         *("runs/t", "runs/t", "runs/a", "runs/a-seeds"),
     ]
+    assert str(Invocation(one, "c", train_seeds="2").root) == "runs/a-seeds"
 
 
 def make_table_row(table: Recipes, block: str, values: dict[str, object]) -> Recipes:

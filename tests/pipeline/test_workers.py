@@ -108,6 +108,9 @@ def test_two_workers_train_what_one_does(make_recipe: MakeRecipe, tmp_path: Path
 def test_pairs_that_workers_cannot_share_evenly_are_an_error_of_the_recipe(make_recipe: MakeRecipe) -> None:
     with pytest.raises(RecipeError, match=r"128 pairs cannot be shared evenly by 3 processes in 1 parts; write 129"):
         make_recipe("models.training_processes=3")
+    joint = ("train.mixing=joint", "train.batch_size=8", "train.joint_share=0.9", "models.training_processes=2")
+    with pytest.raises(RecipeError, match=r"train\.joint_share: 0\.9 leaves 1 of 8 images .* each of 2 processes"):
+        make_recipe(*joint)
     with pytest.raises(RecipeError, match=r"32 images cannot be shared evenly by 3 processes; write 33"):
         load_recipe(QUICKSTART_OF_TGN, ["models.training_processes=3"])
     with pytest.raises(RecipeError, match=r"16 images leave one of 9 processes fewer than the 2 .* write 18"):

@@ -82,7 +82,7 @@ class TgnComparison(MethodComparison):
             body: list[TableRow] = [
                 (
                     row.label,
-                    join_seeds([run.seed for run in row.runs]),
+                    join_seeds([run.seed for run in row.drawings]),
                     *(_cell(row, figures, path, factor, resampling.level) for path, factor in columns.values()),
                 )
                 for row in rows
@@ -108,7 +108,7 @@ def _of_diffusion(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _cell(row: Row, kind: str, path: Sequence[str], factor: float, level: float) -> Cell:
-    known = [factor * value for run in row.runs if (value := _at(run.figures[kind], path)) is not None]
+    known = [factor * value for run in row.drawings if (value := _at(run.figures[kind], path)) is not None]
     if not known:
         return Cell(None)
     summary = over_seeds(known, level)
