@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from ltgc_local.cli import main
 from ltgc_local.cli.text import plan_as_text
+from ltgc_local.datasets import open_corpus
+from ltgc_local.methods.ltgc.scorers import ClassScorer
+from ltgc_local.methods.registry import method_of
 from ltgc_local.pipeline.preview import plan_as_dict
-from ltgc_local.recipe import load_recipe
+from ltgc_local.recipe import load_recipe, load_recipes
 from tests.datasets.mock_ups import CROP_MOCK_UPS, MOCK_UPS
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
@@ -54,10 +59,22 @@ def test_the_number_of_images_to_draw(
     ("benchmark", "max_descriptions", "threshold"),
     [("imagenet_lt", 300, 0.8), ("places_lt", 800, 0.8), ("inaturalist18", 100, 0.6)],
 )
-def test_k_y_and_mu_are_the_papers(options: Options, benchmark: str, max_descriptions: int, threshold: float) -> None:
-    recipe = load_recipe(RECIPES / f"{benchmark}.yaml", options[benchmark])
-    assert recipe.extend.max_descriptions == max_descriptions
-    assert recipe.assess.threshold == threshold
+def test_k_y_and_mu_are_the_papers_and_decide_how_many_are_drawn_and_accepted(
+    options: Options, benchmark: str, max_descriptions: int, threshold: float
+) -> None:
+    path, preset = RECIPES / f"{benchmark}.yaml", RECIPES / "presets/faithful.yaml"
+    written = yaml.safe_load(path.read_text("utf-8"))  # not by the schema's defaults, two of which are the same
+    assert written["extend"]["max_descriptions"] == max_descriptions
+    assert written["assess"]["threshold"] == threshold
+    (recipe,) = load_recipes(path, options[benchmark], presets=[preset]).rows.values()
+    method, corpus = method_of(recipe), open_corpus(recipe.data)
+    counts = corpus.class_counts()
+    # A class has at most 99 images, all of them described: N_y = K_y - n_y.
+    assert method.budget(corpus, recipe) == {c: max_descriptions - n for c, n in counts.items() if n < 100}
+    # The released code's rule, which the preset takes: cosine + 0.5 >= mu.
+    scorer = ClassScorer(recipe.assess, 0, np.zeros(0))
+    failed = [scorer.score((0, 0, 0), np.array([cosine])).failed for cosine in (threshold - 0.49, threshold - 0.51)]
+    assert failed == [(), ("offset",)]
 
 
 @pytest.mark.parametrize("benchmark", MOCK_UPS)

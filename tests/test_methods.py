@@ -10,7 +10,6 @@ import pytest
 
 from ltgc_local.methods.registry import METHODS
 from ltgc_local.methods.stage import ChunkedStage, stage_class
-from ltgc_local.model_store.cards import ROLES
 from ltgc_local.pipeline.plan import build_plan, step_settings
 from ltgc_local.recipe import Recipe, load_recipe
 from ltgc_local.recipe.schema import VARIANTS as VARIANTS_OF_RECIPES
@@ -77,10 +76,33 @@ def test_steps_read_earlier_steps_only_and_each_once(make_recipe: MakeRecipe, ov
         earlier.append(step.name)
 
 
+#: The last word of a step's name -> the class that does its work, and the role of the model that it works with.
+WORK = {
+    "describe": ("DescribeStage", "vlm"),
+    "extend": ("ExtendStage", "llm"),
+    "template": ("SummarizeStage", "llm"),
+    "draw": ("DrawStage", "t2i"),
+    "redraw": ("DrawStage", "t2i"),
+    "detect": ("DetectStage", "clip"),
+    "refine": ("RefineStage", "llm"),
+    "generated": ("CollectAssessedStage", None),
+    "ltgc": ("TrainStage", "clip"),
+    "control": ("TrainStage", "clip"),
+    "classify": ("ClassifyStage", "vlm"),
+    "report": ("ReportStage", None),
+}
+
+
 @pytest.mark.parametrize("overrides", VARIANTS)
-def test_every_step_has_a_stage_and_at_most_one_model(make_recipe: MakeRecipe, overrides: tuple[str, ...]) -> None:
-    for step in build_plan(make_recipe(*overrides)):
-        assert step.model_role is None or step.model_role in ROLES
+def test_every_step_has_its_stage_and_model_and_every_model_of_the_recipe_has_a_step(
+    make_recipe: MakeRecipe, overrides: tuple[str, ...]
+) -> None:
+    recipe = make_recipe(*overrides)
+    assert {step.model_role for step in build_plan(recipe)} - {None} == set(recipe.roles)
+    for step in build_plan(recipe):
+        word = step.name.split("/")[-1]
+        if step.name != "leaks/generated" and word in WORK:
+            assert (stage_class(step).__name__, step.model_role) == WORK[word]
         assert not inspect.isabstract(stage_class(step))
         assert issubclass(stage_class(step), ChunkedStage) == (step.stage.parallel == "chunks")
 

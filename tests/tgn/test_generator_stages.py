@@ -56,6 +56,22 @@ def start_tiny(start_run: Callable[..., TgnRun], tmp_path_factory: pytest.TempPa
     return start
 
 
+@pytest.mark.parametrize("classes", ["tail", "all"])
+def test_clips_prompts_are_in_the_order_of_the_generators_labels(
+    start_tiny: Callable[..., TgnRun], classes: str
+) -> None:
+    run = start_tiny(f"cdtg.clip_classes={classes}")
+    stage, manifest = run.stage("cdtg/train"), read_manifest(run.run)
+    texts = stage._judge().texts
+    assert len(texts) == {"tail": 6, "all": 10}[classes]
+    for entry in manifest.tail:
+        assert torch.allclose(texts[entry.index], stage.model.encode_texts([entry.prompt])[0], atol=1e-5)
+    index_of = {entry.class_id: entry.index for entry in manifest.tail}
+    labels = [index_of[label] for label in stage.corpus.train.labels.tolist() if label in index_of]
+    of_tail = [label for label in stage._images.labels.tolist() if label < 6]  # head classes come after them
+    assert of_tail == labels
+
+
 @pytest.fixture(scope="module")
 def tiny(start_tiny: Callable[..., TgnRun]) -> TgnRun:
     """A run with its generator."""

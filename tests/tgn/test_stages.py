@@ -16,8 +16,11 @@ from ltgc_local.errors import ArtefactError
 from ltgc_local.evaluation.metrics import f1_scores
 from ltgc_local.methods.tgn.budget import Member
 from ltgc_local.methods.tgn.classes import read_manifest
+from ltgc_local.methods.tgn.kmdn import Peer
 from ltgc_local.methods.tgn.network import load_network
+from ltgc_local.methods.tgn.stages.train_networks import TrainClassifierStage
 from ltgc_local.pipeline.preview import read_figures
+from ltgc_local.recipe.tgn import Classifier
 from ltgc_local.runs.arrays import read_table
 from tests.tgn.conftest import TgnRun
 
@@ -72,16 +75,33 @@ def test_what_is_missing_of_the_budget_is_an_error(finished: TgnRun, monkeypatch
         larger.stage("merge").make()
 
 
-def test_the_arms_differ_in_their_images_alone(finished: TgnRun) -> None:
-    arms = {arm: finished.stage(f"train/{arm}") for arm in ("tgn", "control")}
-    part = arms["tgn"].merged_images()
-    assert (len(part), Counter(part.labels.tolist())) == (99, {8: 4, 5: 22, 3: 33, 4: 40})
-    rates = {}
-    for arm, stage in arms.items():
-        (epoch,) = [json.loads(line) for line in stage.run.files(f"train/{arm}", "history")[0].open()]
-        rates[arm] = epoch["losses"]["loss"]
-    assert rates["tgn"] != rates["control"]
-    assert arms["control"].num_draws() == 2480 + 99
+@pytest.mark.parametrize("equal_steps", [False, True])
+def test_the_arms_differ_in_their_images_alone(
+    finished: TgnRun, monkeypatch: pytest.MonkeyPatch, equal_steps: bool
+) -> None:
+    trained: dict[str, tuple[Classifier, Peer]] = {}
+    monkeypatch.setattr(
+        TrainClassifierStage,
+        "_train_alone",
+        lambda stage, block, settings, peer: trained.update({stage.step.arm: (settings, peer)}),
+    )
+    settings = finished.recipe.classifier.model_copy(update={"equal_steps": equal_steps})
+    run = TgnRun(finished.recipe.model_copy(update={"classifier": settings}), finished.run)
+    for arm in ("tgn", "control"):
+        run.stage(f"train/{arm}").make()
+    (settings_of_tgn, tgn), (settings_of_control, control) = trained["tgn"], trained["control"]
+    assert settings_of_tgn == settings_of_control == settings
+    one, other = tgn.network.backbone.state_dict(), control.network.backbone.state_dict()
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert tgn.sampler == control.sampler == settings.sampler
+    num = 2480
+    assert len(control.images) == num
+    assert (tgn.images.labels[:num] == control.images.labels).all()
+    rows = np.arange(0, num, 100)
+    assert torch.equal(tgn.images.gather(rows), control.images.gather(rows))
+    assert Counter(tgn.images.labels[num:].tolist()) == {8: 4, 5: 22, 3: 33, 4: 40}
+    # By their own number, or both by that of the larger arm.
+    assert (tgn.epoch_size, control.epoch_size) == (num + 99, num + 99 if equal_steps else num)
 
 
 def test_the_figures_are_those_of_the_stored_predictions(finished: TgnRun) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,18 +22,26 @@ from tests.training.test_fine_tuning import run, weights_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
-import os, sys
+import json, os, sys
 from pathlib import Path
 from safetensors.torch import save_file
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.backends.protocols import ModelOptions
 from ltgc_local.runs.provenance import read_run_recipe
 from ltgc_local.training.distributed import process_group
-from tests.training.test_fine_tuning import run, weights_of
+from tests.training.test_fine_tuning import training_of, weights_of
 recipe = read_run_recipe(Path(sys.argv[1]))
 with process_group("cpu", 2, os.environ["LTGC_RENDEZVOUS"]):
-    _, tuning = run(OpenClipVit(Path(sys.argv[2]), ModelOptions()), recipe)
-    save_file(weights_of(tuning.classifier), f"{sys.argv[3]}/{tuning.accelerator.process_index}.safetensors")
+    trainer, tuning = training_of(OpenClipVit(Path(sys.argv[2]), ModelOptions()), recipe)
+    seen, levels = [], []
+    def note(module, inputs):
+        seen.append(len(inputs[0]))
+        levels.extend(inputs[0].mean((1, 2, 3)).tolist())
+    tuning.classifier.register_forward_pre_hook(note)
+    trainer.run()
+    rank = tuning.accelerator.process_index
+    save_file(weights_of(tuning.classifier), f"{sys.argv[3]}/{rank}.safetensors")
+    Path(sys.argv[3], f"{rank}.json").write_text(json.dumps({"seen": seen, "levels": levels}))
 """
 
 
@@ -42,7 +51,7 @@ with process_group("cpu", 2, os.environ["LTGC_RENDEZVOUS"]):
     [
         ("train.blur_px=1", "train.noise=0.1"),
         ("train.augment=resized_crop", "train.mix_form=mask"),
-        ("train.mixing=joint", "train.joint_share=0.6", "train.loss=logit_adjustment", "train.noise=0.1"),
+        ("train.mixing=joint", "train.loss=logit_adjustment", "train.prior_scale=5", "train.noise=0.1"),
     ],
 )
 def test_two_processes_train_what_one_does(
@@ -64,6 +73,9 @@ def test_two_processes_train_what_one_does(
     processes = [subprocess.Popen(arguments, env=environment | rank) for rank in training_environments(2)]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     assert not (tmp_path / "job").exists()  # where a URL of that path would have led
+    seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert [each["seen"] for each in seen] == [[2] * 8] * 2  # 4 steps of 2 parts: half of every batch each
+    assert not set(seen[0]["levels"]) & set(seen[1]["levels"])  # and not the same half
     one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     alone = weights_of(run(load_clip(), recipe)[1].classifier)
     assert one.keys() == other.keys() == alone.keys()

@@ -46,13 +46,15 @@ def training_of(
     checkpoint: Path | None = None,
     on_step: Callable[[int], None] = lambda images: None,
 ) -> tuple[Trainer, FineTuning]:
-    """Two classes, dark and light, as originals and as generated images."""
+    """Two classes, dark and light: 8 and 8 originals, 4 and 8 generated images."""
     torch.manual_seed(0)
     texts = torch.randn(2, 96, generator=torch.Generator().manual_seed(6))
     head = CosineHead(texts, 25, trainable=recipe.train.head == "text")
     classifier = Classifier(add_lora(clip.visual, recipe, clip.lora_targets), head)
     images = dark_and_light()
-    data = ArmData(recipe.train, recipe.train.mixing, images, images, 2, 0)
+    is_generated = (images.labels == 1) | (np.arange(len(images)) < 8)
+    generated = ImageSet((images.parts[0][is_generated],), images.labels[is_generated])
+    data = ArmData(recipe.train, recipe.train.mixing, images, generated, 2, 0)
     tuning = FineTuning(data, classifier, MEAN_STD, "cpu", validate or (lambda _: {"all": 0.0}))
     return Trainer(tuning, checkpoint, recipe.train.checkpoint_minutes, on_step=on_step), tuning
 
@@ -300,3 +302,29 @@ def test_it_learns_with_each_option(load_clip: LoadClip, make_recipe: MakeRecipe
     history, _ = run(clip, recipe)
     # Half the pairs are of both classes, at a loss of 1/2 on average at least: from above 2 to below 1.
     assert losses_of(history)[-1] < losses_of(history)[0] / 1.5
+
+
+@pytest.mark.parametrize("option", ["blur_px=1", "noise=0.1", "augment=none", "mix_form=mask", "mix_alpha=5"])
+def test_what_changes_the_images_changes_the_first_step(
+    load_clip: LoadClip, make_recipe: MakeRecipe, option: str
+) -> None:
+    def first_loss(*options: str) -> float:
+        _, tuning = training_of(load_clip(), make_recipe(*SMALL, *options))
+        return tuning.step(0, tuning.gather(next(tuning.draws())))["loss"].item()
+
+    assert first_loss(f"train.{option}") != pytest.approx(first_loss(), rel=1e-4)
+    assert first_loss() == first_loss()
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_forward_pass_has_the_precision_that_was_asked_for_and_the_weights_have_fp32(
+    load_clip: LoadClip, make_recipe: MakeRecipe, precision: str, expected: torch.dtype
+) -> None:
+    _, tuning = training_of(load_clip(), make_recipe(*SMALL, f"train.precision={precision}"))
+    seen: set[torch.dtype] = set()
+    for name, module in tuning.classifier.tower.named_modules():
+        if name.endswith("mlp.c_fc"):
+            module.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
+    tuning.step(0, tuning.gather(next(tuning.draws())))
+    assert seen == {expected}
+    assert {p.dtype for p in trained_parameters(tuning.classifier).values()} == {torch.float32}
