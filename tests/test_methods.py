@@ -76,7 +76,7 @@ def test_steps_read_earlier_steps_only_and_each_once(make_recipe: MakeRecipe, ov
         earlier.append(step.name)
 
 
-#: The last word of a step's name -> the class that does its work, and the role of the model that it works with.
+#: A step's name, or its last word -> the class that does its work, and the role of the model that it works with.
 WORK = {
     "describe": ("DescribeStage", "vlm"),
     "extend": ("ExtendStage", "llm"),
@@ -86,8 +86,8 @@ WORK = {
     "detect": ("DetectStage", "clip"),
     "refine": ("RefineStage", "llm"),
     "generated": ("CollectAssessedStage", None),
-    "ltgc": ("TrainStage", "clip"),
-    "control": ("TrainStage", "clip"),
+    "train/ltgc": ("TrainStage", "clip"),
+    "train/control": ("TrainStage", "clip"),
     "classify": ("ClassifyStage", "vlm"),
     "report": ("ReportStage", None),
 }
@@ -100,9 +100,9 @@ def test_every_step_has_its_stage_and_model_and_every_model_of_the_recipe_has_a_
     recipe = make_recipe(*overrides)
     assert {step.model_role for step in build_plan(recipe)} - {None} == set(recipe.roles)
     for step in build_plan(recipe):
-        word = step.name.split("/")[-1]
-        if step.name != "leaks/generated" and word in WORK:
-            assert (stage_class(step).__name__, step.model_role) == WORK[word]
+        work = WORK.get(step.name, WORK.get(step.name.split("/")[-1]))
+        if work is not None and step.name != "leaks/generated":
+            assert (stage_class(step).__name__, step.model_role) == work
         assert not inspect.isabstract(stage_class(step))
         assert issubclass(stage_class(step), ChunkedStage) == (step.stage.parallel == "chunks")
 
