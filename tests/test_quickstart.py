@@ -106,7 +106,8 @@ def test_a_changed_key_is_an_error_whose_command_redoes_only_what_follows(finish
     redone = run(out, "--set", "train.lr=0.004", "--from", "train")
     assert redone.returncode == 0, redone.stderr
     steps = [line.split(":")[0] for line in redone.stderr.splitlines() if "items," in line]
-    assert sorted(steps[:2]) == ["train/control", "train/ltgc"] and steps[2:] == ["evaluate", "report"]
+    trained = ["predict/control", "predict/ltgc", "train/control", "train/ltgc"]
+    assert sorted(steps[:-2]) == trained and steps[-2:] == ["evaluate", "report"]
     assert (out / "draw" / "manifest.json").stat().st_mtime_ns == drawn
     assert (out / "superseded" / "0" / "train" / "ltgc" / "manifest.json").is_file()
 
@@ -333,15 +334,16 @@ def test_a_run_goes_on_without_standard_error(copy: Path) -> None:
 )
 def test_a_signal_is_one_line_and_leaves_nothing(copy: Path, number: int, said: str, code: int) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "ltgc_local.cli", "run", str(copy), "--from", "evaluate"],
+        [sys.executable, "-m", "ltgc_local.cli", "run", str(copy), "--from", "predict"],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job's is ignored
     )  # fmt: skip
     assert process.stderr is not None
-    assert process.stderr.readline() == "evaluate …\n"
+    assert process.stderr.readline() == "predict/zero_shot …\n"
     time.sleep(3)  # the worker is there
     os.killpg(process.pid, number)
-    assert process.stderr.read() == f"{said}; rerun the same command to resume\n"
+    *begun, last = process.stderr.read().splitlines()
+    assert all(line.endswith(" …") for line in begun) and last == f"{said}; rerun the same command to resume"
     assert process.wait() == code
     assert [path.name for path in copy.rglob("*") if re.fullmatch(r"\..*|.*\.(tmp|lease)", path.name)] == []
 
@@ -357,6 +359,7 @@ def test_a_limit_of_memory_is_named_as_memory_and_one_of_time_as_time(copy: Path
         )
         assert done.returncode == 6 and "out of memory" in done.stderr, done.stderr
         assert "Traceback" not in done.stderr and "damaged" not in done.stderr.split("out of memory")[0]
-    shutil.rmtree(copy / "evaluate")
+    for step in ("predict", "evaluate"):
+        shutil.rmtree(copy / step)
     done = call(words, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (6, 6)))
     assert done.returncode == 6 and "the limit of 6 s of CPU time (ulimit -t)" in done.stderr, done.stderr

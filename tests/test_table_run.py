@@ -58,7 +58,8 @@ def test_the_second_row_takes_all_but_its_training_from_the_first(
                 f"union/seed-0: {s}"
                 for s in ("extend", "draw", "generated", "train/ltgc", "train/control", "evaluate", "report")
             ),
-            *(f"balance_mix/seed-0: {s}" for s in ("train/ltgc", "evaluate", "report")),
+            *(f"union/seed-0: predict/{arm}" for arm in ("zero_shot", "control", "ltgc")),
+            *(f"balance_mix/seed-0: {s}" for s in ("train/ltgc", "predict/ltgc", "evaluate", "report")),
         ]
     )
     taken = folder / "runs/small/balance_mix/seed-0/train/control/manifest.json"
