@@ -210,9 +210,11 @@ class _Server:
                 ended.append(Ended(answer["id"], answer["code"], answer["cpu_seconds"]))
         if not data:
             self.is_dead = True
-            code = self._process.wait()
+            _, status, usage = os.wait4(self._process.pid, 0)
+            code = self._process.returncode = os.waitstatus_to_exitcode(status)
             self.wait_for_workers(time.monotonic() + GRACE_S)
-            ended += [Ended(ticket, code or -signal.SIGKILL, 0.0) for ticket in self.running]
+            seconds = usage.ru_utime + usage.ru_stime  # tells whether it was killed at a limit of CPU time
+            ended += [Ended(ticket, code or -signal.SIGKILL, seconds) for ticket in self.running]
             self.running.clear()
         return ended
 
