@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,9 +22,9 @@ from typing import Any
 import click
 
 from benchmarks.contest import Timing
+from benchmarks.extended import ROOT, copy_with_method
 from benchmarks.results import report
 
-ROOT = Path(__file__).resolve().parents[1]
 STEPS = ("describe", "extend", "draw")
 LARGER = (
     "describe.tail_below=100000", "describe.max_images_per_class=60", "describe.batch_size=32",
@@ -111,22 +110,6 @@ from ltgc_local.pipeline.preparation import Request, prepare
 from ltgc_local.recipe import load_recipe
 prepare(Request(load_recipe(Path("nap.yaml"), sys.argv[2:]), Path(sys.argv[1]), "benchmark"), print)
 """
-
-
-def copy_with_naps(folder: Path) -> None:
-    """Copy the package and add the method that sleeps, and a recipe for it."""
-    shutil.copytree(ROOT / "ltgc_local", folder / "ltgc_local", ignore=shutil.ignore_patterns("__pycache__"))
-    method = folder / "ltgc_local/methods/nap"
-    method.mkdir()
-    (method / "__init__.py").touch()
-    (method / "method.py").write_text(METHOD)
-    (method / "stages.py").write_text(STAGES)
-    registry = folder / "ltgc_local/methods/registry.py"
-    registry.write_text(registry.read_text().replace('    "tgn",\n', '    "tgn",\n    "nap",\n'))
-    (folder / "nap.yaml").write_text(
-        f"name: nap\nmethod: nap\ndata:\n  root: {ROOT}/data/fashion_mnist_lt\n"
-        f"models:\n  cards: {ROOT}/model_cards\n  clip: miniature-vit\n  device: cpu\n"
-    )
 
 
 def start(folder: Path, *words: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -220,7 +203,7 @@ def main(part: Sequence[str], rounds: int, write: bool) -> None:
     tables: dict[str, list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        copy_with_naps(folder)
+        copy_with_method(folder, "nap", METHOD, STAGES)
         if "uneven" in parts:
             speeds = ", ".join(f"{speed:g}" for speed in SPEEDS)
             tables[f"tasks whose speeds are as {speeds}"] = [share_unevenly(folder)]

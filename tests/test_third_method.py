@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.extended import copy_with_method
+
 METHOD = '''
 """A method that generates nothing: it gives every test image the most frequent class."""
 
@@ -84,18 +84,7 @@ class GuessStage(WholeStage):
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with one more folder and one more line."""
     root = tmp_path_factory.mktemp("extended")
-    shutil.copytree(ROOT / "ltgc_local", root / "ltgc_local", ignore=shutil.ignore_patterns("__pycache__"))
-    folder = root / "ltgc_local/methods/guess"
-    folder.mkdir()
-    (folder / "__init__.py").touch()
-    (folder / "method.py").write_text(METHOD)
-    (folder / "stages.py").write_text(STAGES)
-    registry = root / "ltgc_local/methods/registry.py"
-    registry.write_text(registry.read_text().replace('    "tgn",\n', '    "tgn",\n    "guess",\n'))
-    (root / "guess.yaml").write_text(
-        f"name: guess\nmethod: guess\ndata:\n  root: {ROOT}/data/fashion_mnist_lt\n"
-        f"models:\n  cards: {ROOT}/model_cards\n  clip: miniature-vit\n  device: cpu\n"
-    )
+    copy_with_method(root, "guess", METHOD, STAGES)
     return root
 
 

@@ -57,10 +57,10 @@ def predict(
         named: (classifier, view) and a batch's logits -> the names that predict from them, each with its logits.
 
     Returns:
-        The predictions, and the plain views' logits (N, C) by classifier, in float16.
+        The predictions, and the plain views' logits (N, C) by classifier in float16, if ``evaluate.store_logits``.
     """
     settings, predictions, test = stage.recipe.evaluate, Predictions(len(rows)), stage.corpus.test
-    kept: dict[str, list[torch.Tensor]] = {name: [] for name in models}
+    kept: dict[str, list[torch.Tensor]] = {name: [] for name in models} if settings.store_logits else {}
     found = iterate_logits(reader, test, rows, models, views, settings.batch_size, stage.decode_threads)
     for places, logits in found:
         for key in logits:
@@ -69,16 +69,16 @@ def predict(
         for name, batches in kept.items():
             batches.append(logits[name, PLAIN].half())
         stage.progress.advance(places.stop - places.start)
-    return predictions, {name: torch.cat(batches) for name, batches in kept.items() if batches}
+    return predictions, {name: torch.cat(batches) for name, batches in kept.items()}
 
 
 def predicted_files(
     stage: Stage, span: RowSpan, predictions: Predictions, logits: dict[str, torch.Tensor]
 ) -> list[Artefact]:
-    """Return the files of a chunk of an arm's predictions; of its logits only where ``evaluate.store_logits`` asks."""
+    """Return the files of a chunk of an arm's predictions; and of its logits if there are any."""
     test, rows, arm = stage.corpus.test, slice(span.start, span.end), stage.step.arm
     table = Table("predictions", predictions.columns(test.keys[rows], test.labels[rows]))
-    return [table, *([Tensors("logits", {arm: logits[arm]})] if stage.recipe.evaluate.store_logits else [])]
+    return [table, *([Tensors("logits", {arm: logits[arm]})] if logits else [])]
 
 
 def read_predictions(stage: Stage) -> tuple[Predictions, list[Artefact]]:

@@ -62,6 +62,11 @@ class TgnRun:
             fingerprint = {f"reads {read}": "" for read in stage.step.reads}
             self.run.write_manifest(name, fingerprint, count_chunks(stage.step, self.run), 0.0)
 
+    def finish(self) -> None:
+        """Do the steps after the images are generated."""
+        self.do("merge", "measure", "train/tgn", "train/control")
+        self.do("predict/kmdn", "predict/tgn", "predict/control", "evaluate", "report")
+
     def write(self, name: str, artefacts: Sequence[Artefact], numbered: bool = True) -> None:
         reads = next(step.reads for step in build_plan(self.recipe) if step.name == name)
         self.run.write_chunk(name, 0, list(artefacts), {"items": 1, "seconds": 0.0, "peak_mib": 0}, numbered)
@@ -108,15 +113,5 @@ def finished(start_run: Callable[..., TgnRun]) -> TgnRun:
     run = start_run()
     run.do("classes", "kmdn/head", "kmdn/tail", "kmdn/distill")
     run.generate()
-    run.do(
-        "merge",
-        "measure",
-        "train/tgn",
-        "train/control",
-        "predict/kmdn",
-        "predict/tgn",
-        "predict/control",
-        "evaluate",
-        "report",
-    )
+    run.finish()
     return run

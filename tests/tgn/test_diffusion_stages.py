@@ -192,17 +192,7 @@ def test_img2img_starts_from_the_real_image_and_too_small_an_r_is_an_error(again
 
 
 def test_the_end_of_the_run_names_it_and_shows_acceptance(run: TgnRun) -> None:
-    run.do(
-        "merge",
-        "measure",
-        "train/tgn",
-        "train/control",
-        "predict/kmdn",
-        "predict/tgn",
-        "predict/control",
-        "evaluate",
-        "report",
-    )
+    run.finish()
     page = html.unescape((run.run.folder("report") / "report.html").read_text("utf-8"))
     assert "TGN-style, diffusion − control" in page and "not the paper's generator" in page
     assert "A generated image is accepted if CLIP finds" in page and "TGN − control" not in page

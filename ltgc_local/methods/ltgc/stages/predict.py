@@ -48,13 +48,11 @@ class PriorStage(ChunkedStage[LtgcRecipe, RowSpan]):
 
     @cached_property
     def _zero_shot(self) -> Classifier:
-        clip: ClipModel = self.model
-        texts = clip.encode_texts([zero_shot_text(name) for name in self.corpus.class_names])
-        return zero_shot(clip, clip.visual, texts)
+        return zero_shot(self.model, self.corpus.class_names)
 
 
 class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
-    """Runs one arm's classifier on the test images, with zero-shot CLIP beside it where an ensemble is wanted."""
+    """Runs one arm's classifier on the test images, and zero-shot CLIP too if the recipe asks for an ensemble."""
 
     def chunks(self) -> list[Sequence[RowSpan]]:
         return spans_of(len(self.corpus.test), self.recipe.evaluate.shard_size)
@@ -90,11 +88,10 @@ class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
         clip: ClipModel = self.model
         arm = self.step.arm
         found: dict[str, torch.nn.Module] = {}
-        plain = copy.deepcopy(clip.visual)
-        classifier = build_classifier(clip, self.corpus.class_names, self.recipe)
         if arm == ZERO_SHOT or self.recipe.evaluate.zero_shot_weight is not None:
-            found[ZERO_SHOT] = zero_shot(clip, plain, classifier.head.weight.detach().clone())
+            found[ZERO_SHOT] = zero_shot(clip, self.corpus.class_names)
         if arm != ZERO_SHOT:
+            classifier = build_classifier(clip, self.corpus.class_names, self.recipe)
             tensors, _ = read_tensors(self.run.file_of(self.input("arm"), "adapter"))
             classifier.head.weight.data.copy_(tensors.pop("head.weight"))
             load_adapter(classifier.tower, tensors)
@@ -102,9 +99,14 @@ class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
         return found
 
 
-def zero_shot(clip: ClipModel, tower: torch.nn.Module, texts: torch.Tensor) -> Classifier:
-    """Return CLIP's own classifier, from its tower as it came and the classes' text features (C, D)."""
-    return Classifier(tower, CosineHead(texts, clip.logit_scale, trainable=False)).to(clip.device).eval()
+def zero_shot(clip: ClipModel, class_names: Sequence[str]) -> Classifier:
+    """Return CLIP's own classifier, with a copy of its tower, to which adapters may be added later."""
+    texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
+    return (
+        Classifier(copy.deepcopy(clip.visual), CosineHead(texts, clip.logit_scale, trainable=False))
+        .to(clip.device)
+        .eval()
+    )
 
 
 def _name(arm: str, *variant: str) -> str:
