@@ -145,11 +145,11 @@ def mend_facts(request: Request, inputs: Inputs, log: Callable[[str], None]) -> 
     """Rewrite a run's recipe and provenance if they are damaged: this command knows what they said."""
     if not any((request.out / name).exists() for name in (RECIPE, PROVENANCE)):
         return  # a new run
-    for read in (read_run_recipe, read_provenance_file):
+    for name, read in ((RECIPE, read_run_recipe), (PROVENANCE, read_provenance_file)):
         try:
             is_there = read(request.out) is not None
-        except ArtefactError as problem:
-            log(f"{problem} (written again)")
+        except ArtefactError:
+            log(f"{request.out / name}: damaged, and written again")
             is_there = False
         if not is_there:
             write_facts(request, inputs)

@@ -90,6 +90,20 @@ def test_a_changed_key_of_train_is_an_error_that_names_it_and_touches_nothing(
     assert files_of(run) == before
 
 
+@pytest.mark.parametrize("name", ["recipe.json", "provenance.json"])
+def test_a_damaged_fact_is_written_again_and_asks_for_no_command(
+    complete: tuple[Recipe, RunDirectory], name: str
+) -> None:
+    recipe, run = complete
+    (run.root / "recipe.json").write_text("{")
+    run_pipeline(Request(recipe, run.root, "ltgc-local run x.yaml"), lambda line: None)  # which writes both
+    (run.root / name).write_text("{")
+    said: list[str] = []
+    run_pipeline(Request(recipe, run.root, "ltgc-local run x.yaml"), said.append)
+    assert said == [f"{run.root / name}: damaged, and written again"]
+    assert read_run_recipe(run.root) == recipe
+
+
 def test_from_a_step_moves_it_and_what_follows_and_keeps_the_rest(
     complete: tuple[Recipe, RunDirectory],
 ) -> None:
