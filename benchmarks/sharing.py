@@ -29,7 +29,7 @@ STEPS = ("describe", "extend", "draw")
 #: Settings of a run that make the steps larger which it measures, so that starting is a small part of them.
 LARGER: dict[tuple[str, ...], tuple[str, ...]] = {
     ("describe",): (
-        "describe.tail_below=100000", "describe.max_images_per_class=1000", "describe.batch_size=32",
+        "describe.tail_below=100000", "describe.max_images_per_class=1000", "describe.batch_size=8",
         "extend.max_descriptions=1001", "leaks.enabled=false",
     ),
     ("extend", "draw"): (

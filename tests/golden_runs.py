@@ -67,9 +67,9 @@ _NO_RESULT |= {"manifest.json", "begun.json", "verified.json", "metrics.jsonl", 
 _OF_TIME = {"images_per_second", "seconds", "sha256", "time"}  # keys; sha256 is that of the file which holds the others
 
 
-def command(name: str, out: Path, *more: str) -> list[str]:
-    """Return the command that runs a recipe made small."""
-    sets = [word for key in SMALL[name] for word in ("--set", key)]
+def command(name: str, out: Path, *more: str, small: bool = True) -> list[str]:
+    """Return the command that runs a recipe, made small or as it is."""
+    sets = [word for key in SMALL[name] for word in ("--set", key)] if small else []
     return [
         *(sys.executable, "-m", "ltgc_local.cli", "run"),
         *(str(ROOT / f"recipes/{name}.yaml"), *sets, "--out", str(out), *more),
