@@ -1,6 +1,6 @@
 """How well workers share steps, and what starting, sharing and recording them costs. On a CPU.
 
-python -m benchmarks.sharing                        # about ten minutes on two idle cores
+python -m benchmarks.sharing                        # more than ten minutes on two idle cores
 python -m benchmarks.sharing --part workers         # one of: workers, uneven, overhead
 
 ``workers``: steps of the quickstart, made larger, by two workers against one. ``uneven``: tasks of unequal speed, whose
@@ -26,15 +26,13 @@ from benchmarks.extended import ROOT, copy_with_method
 from benchmarks.results import report
 
 STEPS = ("describe", "extend", "draw")
-#: Settings of a run that make the steps larger which it measures, so that starting is a small part of them.
+#: Settings that make the steps larger which a run measures, so that starting is a small part of them.
 LARGER: dict[tuple[str, ...], tuple[str, ...]] = {
     ("describe",): (
-        "describe.tail_below=100000", "describe.max_images_per_class=1000", "describe.batch_size=8",
-        "extend.max_descriptions=1001", "leaks.enabled=false",
+        "describe.max_images_per_class=1000", "describe.batch_size=8", "extend.max_descriptions=1001",
     ),
     ("extend", "draw"): (
-        "describe.tail_below=100000", "describe.max_images_per_class=50", "extend.max_descriptions=100",
-        "extend.batch_size=1", "draw.shard_size=32", "leaks.enabled=false",
+        "describe.max_images_per_class=50", "extend.max_descriptions=100", "extend.batch_size=1", "draw.shard_size=32",
     ),
 }  # fmt: skip
 SPEEDS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # of the tasks
@@ -140,8 +138,8 @@ def time_steps(folder: Path, workers: int) -> dict[str, tuple[int, float]]:
     recipe, found = str(ROOT / "recipes/quickstart.yaml"), {}
     for steps, keys in LARGER.items():
         out = folder / f"{steps[-1]}-{workers}"
-        keys = (*keys, f"models.workers={workers}")
-        finish(start(ROOT, "run", recipe, "--to", steps[-1], "--out", str(out), *sets(*keys)))
+        every = ("describe.tail_below=100000", "leaks.enabled=false", f"models.workers={workers}")
+        finish(start(ROOT, "run", recipe, "--to", steps[-1], "--out", str(out), *sets(*keys, *every)))
         for step in steps:
             manifest = json.loads((out / step / "manifest.json").read_text())
             found[step] = manifest["items"], manifest["wall_seconds"]

@@ -1,7 +1,7 @@
 """The quickstart, made small, on a real SLURM cluster in both ways, with all that clusters do to jobs on the way.
 
 Needs a cluster: ``.ci/slurm`` starts one, or ``tests/slurm/cluster.sh start FOLDER``. The results are compared byte for
-byte with a local run. ``QUICKSTART=whole .ci/slurm`` runs the quickstart as it is, for about half an hour.
+byte with a local run. ``QUICKSTART=whole .ci/slurm`` runs the quickstart as it is.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ limits:
 """
 PATIENCE_S = 900.0
 IS_SMALL = os.environ.get("QUICKSTART") != "whole"
+SETTINGS = SMALL["quickstart"] if IS_SMALL else ()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,7 +102,7 @@ def wait_for_the_end(run: Path) -> None:
 
 def render(run: Path, folder: Path, *more: str) -> None:
     (folder / "site.yaml").write_text(SITE)
-    sets = [word for key in (*(SMALL["quickstart"] if IS_SMALL else ()), *more) for word in ("--set", key)]
+    sets = [word for key in (*SETTINGS, *more) for word in ("--set", key)]
     profile = ["--profile", str(folder / "site.yaml")]
     ltgc("slurm", "render", str(ROOT / "recipes/quickstart.yaml"), *sets, "--out", str(run), *profile)
 
