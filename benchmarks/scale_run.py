@@ -227,8 +227,8 @@ class ScaleRun:
         elif step.startswith("train/"):
             epochs = (EpochMetrics(e, "", 9 * e, {"loss": 1.0}, 0.01, {"all": 70.0, "few": 50.0}) for e in (0, 1))
             yield [Lines("history", list(epochs))], 1
-        elif step.startswith("predict/"):
-            test = self.corpus.test
+        elif step.startswith(("predict/", "validate/")):
+            test = self.corpus.test if step.startswith("predict/") else self.corpus.val
             columns = {"key": list(test.keys), "label": test.labels, f"{name}.predicted": test.labels.astype(np.int32)}
             yield [Table("predictions", columns)], len(test)
         elif step == "evaluate":

@@ -47,8 +47,11 @@ def test_the_default_is_the_papers_figure_from_left_to_right(make_recipe: MakeRe
         ("leaks/originals", "clip"),
         ("leaks/generated", "clip"),
         ("leaks/compare", None),
-        ("train/ltgc", "clip"),
         ("train/control", "clip"),
+        ("train/ltgc", "clip"),
+        ("validate/zero_shot", "clip"),
+        ("validate/control", "clip"),
+        ("validate/ltgc", "clip"),
         ("predict/zero_shot", "clip"),
         ("predict/control", "clip"),
         ("predict/ltgc", "clip"),
@@ -154,6 +157,8 @@ def test_tgns_steps_are_its_networks_its_generator_and_its_classifier() -> None:
         ("train/tgn", None),
         ("train/control", None),
         ("predict/kmdn", None),
+        ("validate/tgn", None),
+        ("validate/control", None),
         ("predict/tgn", None),
         ("predict/control", None),
         ("evaluate", None),
@@ -277,8 +282,11 @@ def test_without_assessment_every_drawing_trains(make_recipe: MakeRecipe) -> Non
         "leaks/originals",
         "leaks/generated",
         "leaks/compare",
-        "train/ltgc",
         "train/control",
+        "train/ltgc",
+        "validate/zero_shot",
+        "validate/control",
+        "validate/ltgc",
         "predict/zero_shot",
         "predict/control",
         "predict/ltgc",
@@ -353,7 +361,8 @@ def test_the_control_sees_no_generated_image_and_can_be_left_out(make_recipe: Ma
     steps = {step.name: step for step in build_plan(make_recipe())}
     assert steps["train/control"].reads == ()
     assert steps["train/ltgc"].reads == ("generated",)
-    assert steps["evaluate"].reads == ("predict/zero_shot", "predict/control", "predict/ltgc")
+    arms = ("zero_shot", "control", "ltgc")
+    assert steps["evaluate"].reads == tuple(f"{kind}/{arm}" for kind in ("predict", "validate") for arm in arms)
     assert steps["predict/ltgc"].reads == ("train/ltgc",) and not steps["predict/zero_shot"].reads
     assert "train/control" not in names(make_recipe("train.control=false"))
 

@@ -106,7 +106,7 @@ def test_a_changed_key_is_an_error_whose_command_redoes_only_what_follows(finish
     redone = run(out, "--set", "train.lr=0.004", "--from", "train")
     assert redone.returncode == 0, redone.stderr
     steps = [line.split(":")[0] for line in redone.stderr.splitlines() if "items," in line]
-    trained = ["predict/control", "predict/ltgc", "train/control", "train/ltgc"]
+    trained = [f"{kind}/{arm}" for kind in ("predict", "train", "validate") for arm in ("control", "ltgc")]
     assert sorted(steps[:-2]) == trained and steps[-2:] == ["evaluate", "report"]
     assert (out / "draw" / "manifest.json").stat().st_mtime_ns == drawn
     assert (out / "superseded" / "0" / "train" / "ltgc" / "manifest.json").is_file()

@@ -58,8 +58,9 @@ def test_the_second_row_takes_all_but_its_training_from_the_first(
                 f"union/seed-0: {s}"
                 for s in ("extend", "draw", "generated", "train/ltgc", "train/control", "evaluate", "report")
             ),
-            *(f"union/seed-0: predict/{arm}" for arm in ("zero_shot", "control", "ltgc")),
-            *(f"balance_mix/seed-0: {s}" for s in ("train/ltgc", "predict/ltgc", "evaluate", "report")),
+            *(f"union/seed-0: {k}/{a}" for k in ("validate", "predict") for a in ("zero_shot", "control", "ltgc")),
+            *(f"balance_mix/seed-0: {kind}/ltgc" for kind in ("train", "validate", "predict")),
+            *(f"balance_mix/seed-0: {s}" for s in ("evaluate", "report")),
         ]
     )
     taken = folder / "runs/small/balance_mix/seed-0/train/control/manifest.json"

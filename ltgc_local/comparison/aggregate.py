@@ -106,7 +106,7 @@ def list_lines(rows: Sequence[Row], resampling: Resampling) -> tuple[Line, ...]:
         if not line.label and titles[line.title] > 1:
             lines[key] = replace(line, label=f"{line.arm} of {', '.join(owners[key])}")
     order = {"zero_shot": 0, "control": 2} | {row.method.name: 3 for row in rows}
-    return tuple(sorted(lines.values(), key=lambda line: order.get(line.arm, 1)))
+    return tuple(sorted(lines.values(), key=lambda line: order.get(line.arm.partition("_")[0], order.get(line.arm, 1))))
 
 
 def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
@@ -135,7 +135,7 @@ def _outcomes(runs: list[Run], arm: str) -> tuple[list[Run], tuple[int, ...], tu
     seeds = tuple(dict.fromkeys(run.seed for run in runs))
     if all(run.train_seed == run.seed for run in runs):
         return runs, seeds, ()
-    if arm == "control":  # it reads nothing generated
+    if is_control(arm):
         of_training = {run.train_seed: run for run in reversed(runs)}
         return [of_training[seed] for seed in sorted(of_training)], (), tuple(sorted(of_training))
     first = {run.seed: run for run in reversed(runs)}
@@ -143,6 +143,11 @@ def _outcomes(runs: list[Run], arm: str) -> tuple[list[Run], tuple[int, ...], tu
     if len(first) < len(runs) and all(figures[run.root] == figures[first[run.seed].root] for run in runs):
         return [first[seed] for seed in seeds], seeds, ()  # it is not trained
     return runs, seeds, tuple(sorted({run.train_seed for run in runs}))
+
+
+def is_control(arm: str) -> bool:
+    """Return whether an arm is a control or one of its parts, which read nothing generated."""
+    return arm.partition("_")[0] == "control"
 
 
 def _by_drawing(runs: Sequence[Run], values: Sequence[float | None]) -> list[float | None]:

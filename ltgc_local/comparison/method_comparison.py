@@ -57,6 +57,13 @@ class MethodComparison:
         """Return phrases that say how an arm was trained."""
         return [arm.replace("_", " ")]
 
+    def validated_by(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Return arm -> the step that measured it on validation images, for the arms of a recipe's flat settings.
+
+        A training measures every epoch; another step stores ``weights``, with what they reach.
+        """
+        return {"control": "train/control", self.name: f"train/{self.name}"}
+
     def paper_row(self, settings: Mapping[str, Any], arm: str) -> str | None:
         """Return the key of the paper's row that an arm's settings match, or None."""
         return None

@@ -93,18 +93,22 @@ def read_runs(
                 f"{folder}: no run directory here; ltgc-local run RECIPE --out {shlex.quote(str(folder))} makes one"
             )
         roots |= dict.fromkeys(found)
-    unfinished = [root for root in roots if RunDirectory(root).manifest(_measuring_step(root, split)) is None]
+    unfinished = [root for root in roots if RunDirectory(root).manifest(_measuring_step(root, methods, split)) is None]
     runs = [read_run(root, methods, split) for root in roots if root not in unfinished]
     if not runs:
-        step = _measuring_step(unfinished[0], split)
+        step = _measuring_step(unfinished[0], methods, split)
         look = shlex.join(["ltgc-local", "status", str(unfinished[0])])
         raise ArtefactError(f"{unfinished[0]}: step {step} is not complete; type: {look}")
     return runs, unfinished
 
 
-def _measuring_step(root: Path, split: Split) -> str:
+def _measuring_step(root: Path, methods: Mapping[str, MethodComparison], split: Split) -> str:
     """Return the step after which a run can be compared."""
-    return "evaluate" if split == "test" else f"train/{read_settings(root).get('method', DEFAULT_METHOD)}"
+    if split == "test":
+        return "evaluate"
+    settings = flatten(read_settings(root))
+    method = methods.get(str(settings.get("method", DEFAULT_METHOD)))
+    return method.validated_by(settings)[method.name] if method is not None else "evaluate"
 
 
 def read_run(root: Path, methods: Mapping[str, MethodComparison], split: Split = "test") -> Run:
@@ -127,7 +131,7 @@ def _read_run(run: RunDirectory, methods: Mapping[str, MethodComparison], split:
     provenance = read_provenance_file(run.root)
     models, digest = (provenance.models, provenance.data_digest) if provenance else ({}, "")
     if split == "val":
-        return Run(run.root, method, settings, _validation(run, method), models, digest)
+        return Run(run.root, method, settings, _validation(run, method.validated_by(settings)), models, digest)
     classes = run.value("evaluate", "classes") if run.files("evaluate", "classes") else []
     stored = run.files("evaluate", "predictions")
     table = read_table(stored[0]) if stored else {"label": np.empty(0, np.int64)}
@@ -147,12 +151,19 @@ def _read_run(run: RunDirectory, methods: Mapping[str, MethodComparison], split:
     )
 
 
-def _validation(run: RunDirectory, method: MethodComparison) -> dict[str, dict[str, Any]]:
-    """Return each trained arm's accuracies on the validation images, by group, at the epoch that was kept."""
+def _validation(run: RunDirectory, steps: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return each arm's accuracies on the validation images, by group, as it was kept.
+
+    Args:
+        steps: arm -> the step that measured it.
+    """
     found = {}
-    for arm in ("control", method.name):
-        step = f"train/{arm}"
-        if run.manifest(step) is not None:
+    for arm, step in steps.items():
+        if run.manifest(step) is None:
+            continue
+        if run.files(step, "weights"):
+            found[arm] = run.value(step, "weights").get("validation", {})
+        else:
             kept = run.value(step, "selected")["epoch"]
             found[arm] = next(e["validation"] for e in run.lines(step, "history") if e["epoch"] == kept)
     return found

@@ -130,12 +130,18 @@ class Corpus:
                 digest.update(f"{split.name}/{path.name}\0{content}\n".encode())
         return digest.hexdigest()[:16]
 
-    def check_selection(self, select: str, key: str = "train.select") -> None:
-        """Refuse to choose an epoch on validation images that are test images."""
-        if select != "last" and self.val_is_test:
+    def check_selection(self, value: str | bool, key: str = "train.select", neutral: str | bool = "last") -> None:
+        """Refuse to choose anything on validation images that are test images.
+
+        Args:
+            value: of the key that may ask for a choice.
+            neutral: the value that asks for none.
+        """
+        if value != neutral and self.val_is_test:
+            images = f"{self.name}'s validation images are its test images"
             raise DataError(
-                f"{key.replace('.', ': ')} is {select}, but {self.name}'s validation images are its test images, so it "
-                f"would choose by test results; type --set {key}=last"
+                f"{key.replace('.', ': ')} is {str(value).lower()}, but {images}, so it "
+                f"would choose by test results; type --set {key}={str(neutral).lower()}"
             )
 
     def check_images_are_there(self) -> None:

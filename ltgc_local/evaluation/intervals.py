@@ -87,6 +87,25 @@ def accuracy_intervals(
     return intervals
 
 
+def resampled_means(values: np.ndarray, labels: np.ndarray, resampling: Resampling) -> np.ndarray:
+    """Return the mean over images of each column in each resample, (R, K), stratified by class.
+
+    A resample takes the same images for all columns, so their differences are paired.
+
+    Args:
+        values: (N, K).
+        labels: (N,) class ids.
+    """
+    rng = np.random.default_rng(resampling.seed)
+    means = np.zeros((resampling.resamples, values.shape[1]))
+    for class_id in np.unique(labels):
+        mine = values[labels == class_id].astype(np.float32)
+        drawn = max(len(mine) - 1, 1)
+        counts = rng.multinomial(drawn, np.full(len(mine), 1 / len(mine)), size=resampling.resamples)  # (R, n)
+        means += counts.astype(np.float32) @ mine / drawn * (len(mine) / len(labels))
+    return means
+
+
 def over_seeds(values: Sequence[float], level: float = 0.95) -> OverSeeds:
     """Return mean, standard deviation and mean +- t(level, n - 1) * sd / sqrt(n)."""
     mean = float(np.mean(values))

@@ -11,6 +11,7 @@ from PIL.Image import Image
 
 from ltgc_local.backends.protocols import ClipModel, ImageReader
 from ltgc_local.backends.torch_device import to_device
+from ltgc_local.evaluation.tilt import TAUS, tilted_classes
 from ltgc_local.prefetch import map_batches
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.training.images import ImageSet
@@ -77,12 +78,16 @@ def iterate_logits(
 
 
 class Predictions:
-    """The predicted class and its probability for images (N,), by the classifier's name."""
+    """The predicted class and its probability for images (N,), by the classifier's name.
+
+    ``tilted`` has the classes (N, T) at the taus of ``tilt.TAUS``, for the classifiers that were tilted.
+    """
 
     def __init__(self, num_images: int) -> None:
         self._num_images = num_images
         self.predicted: dict[str, np.ndarray] = {}
         self.confidence: dict[str, np.ndarray] = {}
+        self.tilted: dict[str, np.ndarray] = {}
 
     def add(self, name: str, places: slice, logits: torch.Tensor) -> None:
         """Record the predictions for some of the images from their logits (B, C)."""
@@ -92,6 +97,12 @@ class Predictions:
         confidence, predicted = logits.softmax(-1).max(-1)
         self.predicted[name][places] = predicted.numpy()
         self.confidence[name][places] = confidence.numpy()
+
+    def add_tilted(self, name: str, places: slice, logits: torch.Tensor, log_counts: torch.Tensor) -> None:
+        """Record the classes that a classifier predicts for other class priors."""
+        if name not in self.tilted:
+            self.tilted[name] = np.zeros((self._num_images, len(TAUS)), dtype=np.int32)
+        self.tilted[name][places] = tilted_classes(logits, log_counts)
 
     def columns(self, keys: Sequence[str], labels: np.ndarray) -> dict[str, Any]:
         """Return what is stored for every image: its key and label, and each classifier's prediction and confidence."""

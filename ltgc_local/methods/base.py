@@ -45,6 +45,7 @@ class Step:
         arm: of a training and of its predictions: what it is called in the figures.
         options: what sets this step apart from others of the same stage.
         is_seeded: whether the run's seed shapes its output.
+        overrides: dotted recipe fields that the step has values of its own for.
     """
 
     name: str
@@ -57,6 +58,11 @@ class Step:
     arm: str = ""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     is_seeded: bool = True
+    overrides: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def recipe(self, recipe: RecipeT) -> RecipeT:
+        """Return the recipe that the step works by."""
+        return recipe.override(self.overrides) if self.overrides else recipe
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class Stage(ABC, Generic[R]):
         models: Mapping[Role, Any] | None = None,
         corpus: Corpus | None = None,
     ) -> None:
-        self.recipe, self.step, self.run, self.progress = recipe, step, run, progress
+        self.recipe, self.step, self.run, self.progress = step.recipe(recipe), step, run, progress
         self.metrics = metrics or MetricsWriter()  # which writes nothing
         self.meter = Meter()
         self.corpus = corpus if corpus is not None else open_corpus(recipe.data)

@@ -26,6 +26,7 @@ def step_settings(step: Step, recipe: Recipe) -> dict[str, Any]:
     as they are. A training is shaped by one number, ``train_seed`` or else ``seed``, and is the same whichever of the
     two it was written as.
     """
+    recipe = step.recipe(recipe)
     dumped = recipe.dump()
     values = {key: _at(dumped, key) for key in shaping_keys(step, type(recipe))}
     if values.pop("train_seed", None) is not None:

@@ -84,8 +84,8 @@ def look_at_inputs(request: Request) -> Inputs:
     _take_digests(request)
     cards = {role: find_card(recipe.models.cards, getattr(recipe.models, role), role) for role in recipe.roles}
     corpus = open_corpus(recipe.data)
-    for key, select in recipe.selections.items():
-        corpus.check_selection(select, key)
+    for key, (value, neutral) in recipe.selections.items():
+        corpus.check_selection(value, key, neutral)
     return Inputs(corpus, cards, _digests(corpus, cards, run))
 
 

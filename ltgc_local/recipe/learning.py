@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from ltgc_local.recipe.block import Block, Conflict
 from ltgc_local.recipe.markers import PAPER, Plans, Presents, Runtime, Shapes
+
+Mixing = Literal["balance_mix", "mixup", "union", "replace", "joint", "none"]
+Loss = Literal["cross_entropy", "logit_adjustment", "balanced_softmax"]
+Prior = Literal["effective", "counts", "originals"]
+Sampler = Literal["balanced", "instance"]
 
 
 class TrainingOptions(Block):
@@ -81,9 +86,7 @@ class Train(ImageTraining):
     """Factor of the cosine before the softmax."""
     head_lr: float | None = Field(default=None, gt=0, le=10)
     """Learning rate of the head; null takes ``lr``."""
-    mixing: Annotated[
-        Literal["balance_mix", "mixup", "union", "replace", "joint", "none"], PAPER, Shapes("generated")
-    ] = "balance_mix"
+    mixing: Annotated[Mixing, PAPER, Shapes("generated")] = "balance_mix"
     """BalanceMix; Mixup within the union of original and generated images; that union unmixed; originals, some of them
     swapped for generated images of their class, so that no class's share changes (``replace``); part of each batch by
     ``replace`` and the rest by BalanceMix (``joint``); or no generated images. The paper compares the first three."""
@@ -103,10 +106,10 @@ class Train(ImageTraining):
     """The last epochs, out of ``epochs``, that train on originals only."""
     last_layer_epochs: int = Field(default=0, ge=0, le=100_000)
     """The last epochs, out of ``real_epochs``, that train the head alone."""
-    loss: Literal["cross_entropy", "logit_adjustment", "balanced_softmax"] = "cross_entropy"
+    loss: Loss = "cross_entropy"
     """Soft-label cross-entropy; with the scaled log of ``prior`` added to the logits (Menon et al. 2021); or with the
     log of the class counts added (Ren et al. 2020; the same as ``logit_adjustment`` with ``prior: counts``)."""
-    prior: Literal["effective", "counts", "originals"] = "effective"
+    prior: Prior = "effective"
     """For ``logit_adjustment``: the class frequencies in the batches, for BalanceMix q(c) = E[lam] / C
     + (1 - E[lam]) N_c / sum(N); the counts of the images that are sampled from, which is right with ``sampler:
     instance``; or the shares of the originals, whatever the arm trains on. ``joint`` adjusts each of its two parts by
@@ -116,7 +119,7 @@ class Train(ImageTraining):
     mix_prior_scale: Annotated[float | None, Shapes("generated")] = Field(default=None, ge=0, le=10)
     """For ``joint`` with ``logit_adjustment``: the same factor for the BalanceMix part; 0 trains that part with plain
     cross-entropy, null takes ``prior_scale``."""
-    sampler: Literal["balanced", "instance"] = "balanced"
+    sampler: Sampler = "balanced"
     """How the control, ``union``, ``mixup`` and ``replace`` sample images: a class uniformly and then one of its
     images, or every image equally often. ``replace`` samples originals and then swaps them, so ``balanced`` gives every
     class the same share. An epoch samples as many images as there are originals."""
@@ -175,6 +178,87 @@ class Train(ImageTraining):
         elif not 0 < self.num_replacing < self.batch_size:
             parts = f"{self.num_replacing} of {self.batch_size} images, so the batch has one part"
             yield "joint_share", f"{self.joint_share:g} is {parts}; write a number nearer to 0.5"
+
+
+#: Keys of ``train`` that mean something for one way to mix, or for one loss, alone.
+OF_MIXING = ("replace_share", "joint_share", "mix_form", "mix_alpha", "mix_beta", "mix_prior_scale")
+OF_LOSS = ("prior", "prior_scale")
+
+
+class Ensemble(Block):
+    """Several trained towers whose log-probabilities are averaged, and one model that learns from them.
+
+    The first, third, … tower trains as ``train`` says, the second, fourth, … as ``train`` with the keys ``mixing`` to
+    ``sampler`` of this block; towers that are trained alike differ by their seed. The control of an ensemble has as
+    many towers, each trained like its counterpart but on originals alone.
+    """
+
+    towers: Annotated[int, Plans()] = Field(default=1, ge=1, le=8)
+    """Towers per arm; 1 is no ensemble. (The paper has one.)"""
+    mixing: Annotated[Mixing | None, Plans()] = None
+    """``train.mixing`` of every second tower; null is as in ``train``."""
+    replace_share: Annotated[float | None, Plans()] = Field(default=None, gt=0, le=1)
+    """``train.replace_share`` of every second tower. Where ``mixing`` is given, null takes the default."""
+    mix_alpha: Annotated[float | None, Plans()] = Field(default=None, gt=0, le=100)
+    """``train.mix_alpha`` of every second tower, likewise."""
+    mix_beta: Annotated[float | None, Plans()] = Field(default=None, gt=0, le=100)
+    """``train.mix_beta`` of every second tower, likewise."""
+    loss: Annotated[Loss | None, Plans()] = None
+    """``train.loss`` of every second tower; null is as in ``train``."""
+    prior: Annotated[Prior | None, Plans()] = None
+    """``train.prior`` of every second tower. Where ``loss`` is given, null takes the default."""
+    prior_scale: Annotated[float | None, Plans()] = Field(default=None, ge=0, le=10)
+    """``train.prior_scale`` of every second tower, likewise."""
+    sampler: Annotated[Sampler | None, Plans()] = None
+    """``train.sampler`` of every second tower; null is as in ``train``."""
+    weights: Annotated[Literal["validation", "equal"], Shapes("weigh")] = "validation"
+    """The towers' weights: the best on the validation images, or all equal."""
+    maximise: Annotated[Literal["all", "groups"], Shapes("weigh")] = "all"
+    """What is best: the accuracy on all validation images, or the mean of many, medium and few."""
+    tilt: Annotated[bool, Shapes("weigh")] = False
+    """Also choose tau on the validation images and subtract tau log n_c from the logits of class c, which has n_c
+    training images; a negative tau favours the head. Of the control likewise."""
+    lose_on_many_at_most: Annotated[float | None, Shapes("weigh")] = Field(default=0.5, ge=0, le=100)
+    """Weights and tau are refused where the accuracy on the validation images of many-shot classes falls further than
+    this below the control's, in points; null refuses none."""
+    distill: Annotated[bool, Plans()] = False
+    """Train one model to predict as the ensemble does (Hinton et al. 2015), so that using it costs one forward pass."""
+    distill_mixing: Annotated[Literal["union", "replace", "balance_mix", "mixup", "joint"], Plans()] = "union"
+    """``train.mixing`` of that model: the images on which it learns what the ensemble says."""
+    distill_sampler: Annotated[Sampler, Plans()] = "balanced"
+    """``train.sampler`` of that model."""
+    distill_label_weight: Annotated[float, Shapes("distill")] = Field(default=0.0, ge=0, lt=1)
+    """Weight of the true labels, by ``train.loss``, beside the ensemble's predictions."""
+    distill_temperature: Annotated[float, Shapes("distill")] = Field(default=1.0, gt=0, le=100)
+    """The temperature of the ensemble's predictions and of the model's; more makes rare mistakes count more."""
+
+    def conflicts(self) -> Iterator[Conflict]:
+        if self.towers > 1:
+            return
+        for key in self.changes:
+            yield key, "is of every second tower, and there is one; remove it or write 'towers: 2'"
+        if self.distill:
+            yield "distill", "needs several towers; write 'towers: 2'"
+        if self.weights == "equal":
+            yield "weights", "one tower has no weights; remove it or write 'towers: 2'"
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What every second tower changes of ``train``, by its keys, as they are written."""
+        keys = ("mixing", "replace_share", "mix_alpha", "mix_beta", "loss", "prior", "prior_scale", "sampler")
+        return {key: value for key in keys if (value := getattr(self, key)) is not None}
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether anything is chosen once the towers are trained: weights, or tau."""
+        return self.towers > 1 or self.tilt
+
+    def settings_of(self, tower: int) -> dict[str, Any]:
+        """Return the keys of ``train`` that a tower, numbered from 0, has values of its own for."""
+        if tower % 2 == 0 or not self.changes:
+            return {}
+        others = (OF_MIXING if self.mixing is not None else ()) + (OF_LOSS if self.loss is not None else ())
+        return {key: Train.model_fields[key].default for key in others} | self.changes
 
 
 class Evaluate(Block):

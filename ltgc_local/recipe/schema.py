@@ -10,7 +10,7 @@ slides leave most values unstated, and its training code was not released; for T
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 from typing_extensions import TypeVar
@@ -20,7 +20,7 @@ from ltgc_local.recipe.block import Block, Conflict, Name
 from ltgc_local.recipe.diffusion import DescribedDiffusion, Diffusion
 from ltgc_local.recipe.generation import Assess, Describe, Draw, Extend, Leaks, LtgcDescribe, LtgcExtend
 from ltgc_local.recipe.inputs import Data, DescribedModels, DiffusionModels, LtgcModels, Models, TgnModels
-from ltgc_local.recipe.learning import Evaluate, LtgcEvaluate, Report, Train
+from ltgc_local.recipe.learning import Ensemble, Evaluate, LtgcEvaluate, Report, Train
 from ltgc_local.recipe.markers import PAPER
 from ltgc_local.recipe.tgn import Cdtg, Classifier, Kmdn, Measure, Merge, Split
 
@@ -94,9 +94,9 @@ class Recipe(Block):
         return tuple(role for role in ROLES if getattr(self.models, role, None) is not None)
 
     @property
-    def selections(self) -> dict[str, str]:
-        """The keys that decide which epoch is kept, with their values."""
-        return {f"{name}.select": block.select for name, block in self if hasattr(block, "select")}
+    def selections(self) -> dict[str, tuple[Any, Any]]:
+        """The keys that ask for a choice by validation images: their values, and those that ask for none."""
+        return {f"{name}.select": (block.select, "last") for name, block in self if hasattr(block, "select")}
 
     @property
     def t2i_decoder(self) -> Literal["tiny"] | None:
@@ -107,6 +107,15 @@ class Recipe(Block):
     def t2i_compile(self) -> Literal["none", "regional", "full"] | None:
         """What torch compiles of the t2i."""
         return None
+
+    def override(self, values: Mapping[str, Any]) -> Self:
+        """Return the recipe with other values of some fields, given by dotted names; it is not checked again."""
+        found = self
+        for path, value in values.items():
+            block, _, key = path.rpartition(".")
+            changed = getattr(found, block).model_copy(update={key: value}) if block else value
+            found = found.model_copy(update={block or key: changed})
+        return found
 
     def dump(self) -> dict[str, Any]:
         """Return every setting, defaults included, as plain JSON values (paths absolute), in pipeline order."""
@@ -134,7 +143,14 @@ class LtgcRecipe(Recipe):
     """Prompts 4 and 5, detection and refinement, step 3."""
     train: Annotated[Train, PAPER] = Train()
     """BalanceMix and LoRA, step 4."""
+    ensemble: Ensemble = Ensemble()
+    """Several trainings, averaged, and one model distilled from them."""
     evaluate: LtgcEvaluate = LtgcEvaluate()
+
+    @property
+    def selections(self) -> dict[str, tuple[Any, Any]]:
+        chosen = {"ensemble.weights": (self.ensemble.weights, "equal")} if self.ensemble.towers > 1 else {}
+        return {**super().selections, **chosen, "ensemble.tilt": (self.ensemble.tilt, False)}
 
     @property
     def t2i_decoder(self) -> Literal["tiny"] | None:
@@ -156,6 +172,9 @@ class LtgcRecipe(Recipe):
         if self.train.mixing == "joint" and 0 < pairs < processes:
             few = f"{self.train.joint_share:g} leaves {pairs} of {number} images for BalanceMix"
             yield "train.joint_share", f"{few}, and each of {processes} processes needs one; write a smaller share"
+        if self.ensemble.towers > 1:
+            changed = self.train.model_copy(update=self.ensemble.settings_of(1))
+            yield from ((f"ensemble.{key}", problem) for key, problem in changed.conflicts())
         existing = min(self.describe.max_images_per_class, self.describe.tail_below - 1)
         if self.extend.source == "llm" and (problem := self.extend.problem_of_number(existing)):
             yield "extend.max_descriptions", problem

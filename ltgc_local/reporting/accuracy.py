@@ -62,10 +62,15 @@ def subtract(one: float | None, other: float | None) -> float | None:
 
 
 def read_arms(metrics: Mapping[str, Any], recipe: Recipe, method: MethodReport) -> tuple[Arm, ...]:
-    """Return the arms of ``evaluate/metrics.json``: zero-shot, control, the method, then any others."""
+    """Return the arms of ``evaluate/metrics.json``: zero-shot, controls, the method after its parts, then others."""
     order = ("zero_shot", "vlm_zero_shot", "control", method.name)
+
+    def place(name: str) -> tuple[int, bool, str]:
+        whole = next((known for known in order if name == known or name.startswith(f"{known}_")), "")
+        return (order.index(whole) if whole else len(order)), name == whole, name
+
     arms = []
-    for name in sorted(metrics, key=lambda name: (order.index(name) if name in order else len(order), name)):
+    for name in sorted(metrics, key=place):
         measured = metrics[name]
         intervals = {**measured.get("minus_control", {}), **measured.get("side_minus_control", {})}
         arms.append(

@@ -18,6 +18,7 @@ from ltgc_local.reporting.gallery import ClassGallery, Sources, build_galleries
 from ltgc_local.reporting.leaks import LeakGuard, read_leaks
 from ltgc_local.reporting.method_report import Assessment, MethodReport, Section
 from ltgc_local.reporting.provenance import Evidence, Timing, judge_evidence, list_steps
+from ltgc_local.reporting.rivals import Rivalry, read_rivals
 from ltgc_local.reporting.verdict import Verdict, write_verdict
 from ltgc_local.runs.costs import add_costs
 from ltgc_local.runs.directory import RunDirectory
@@ -38,6 +39,7 @@ class Report:
     evidence: Evidence
     provenance: ProvenanceFile | None
     verdict: Verdict
+    rivalry: Rivalry | None  # None if there are no rivals, or no rare and frequent classes
     groups: tuple[Group, ...]
     arms: tuple[Arm, ...]
     classes: tuple[ClassRow, ...]
@@ -78,6 +80,7 @@ def gather(
     counts, assessment, title = corpus.class_counts(), method.assessment(recipe), method.title(recipe.dump())
     metrics = {name: arm.model_dump() for name, arm in run.checked("evaluate", "metrics", Metrics).root.items()}
     arms = read_arms(metrics, recipe, method)
+    rivalry = read_rivals(run, arms, method.name)
     groups = read_groups(counts, Counter(corpus.test.labels.tolist()), tail, method.groups)
     generates = "generated" in steps
     generated = run.index("generated") if generates else RowIndex.of([], [])
@@ -112,7 +115,8 @@ def gather(
         recipe_yaml=yaml.safe_dump(recipe.dump(), sort_keys=False, allow_unicode=True),
         evidence=judge_evidence(provenance.models if provenance else {}),
         provenance=provenance,
-        verdict=write_verdict(arms, groups, len(generated), method, title),
+        verdict=write_verdict(arms, groups, len(generated), method, title, rivalry),
+        rivalry=rivalry,
         groups=groups,
         arms=arms,
         classes=classes,

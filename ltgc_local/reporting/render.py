@@ -13,6 +13,7 @@ from ltgc_local.printable import printable
 from ltgc_local.reporting.acceptance import sum_rounds
 from ltgc_local.reporting.gallery import images_per_class
 from ltgc_local.reporting.gather import Report
+from ltgc_local.reporting.rivals import Rivalry
 from ltgc_local.reporting.verdict import signed
 
 LONG_TABLE = 60  # rows; a longer table shows the rarest classes and folds away the rest
@@ -72,6 +73,7 @@ def summarize(report: Report) -> dict[str, Any]:
             group: {"points": d.points, "interval": d.interval, "outcome": d.outcome}
             for group, d in differences.items()
         },
+        "rivals": _rivals(report.rivalry),
         "groups": {g.name: {"classes": g.num_classes, "test_images": g.num_test} for g in report.groups},
         "classes": [asdict(row) | {"difference": row.difference} for row in report.classes],
         "rounds": [asdict(each) for each in sum_rounds(report.acceptance)],
@@ -83,6 +85,22 @@ def summarize(report: Report) -> dict[str, Any]:
             "steps": {step: costs.model_dump() for step, costs in report.costs.items()},
         },
     } | {name: figures for section in report.sections for name, figures in section.figures.items()}
+
+
+def _rivals(rivalry: Rivalry | None) -> dict[str, Any] | None:
+    """Return the leads over the rivals, the smallest first."""
+    if rivalry is None:
+        return None
+    leads = {
+        rival.arm.name: {
+            "outcome": rival.outcome,
+            "curve": rival.lead and rival.lead.model_dump(),
+            "at_equal": rival.at_equal and rival.at_equal.model_dump(),
+            "tuned": rival.tuned,
+        }
+        for rival in rivalry.rivals
+    }
+    return {"rare": rivalry.rare, "frequent": rivalry.frequent, "tuned": rivalry.tuned, "versus": leads}
 
 
 def _best(values: Sequence[float | None]) -> str:

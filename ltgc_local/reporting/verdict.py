@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from ltgc_local.evaluation.outcome import Outcome, outcome_of
 from ltgc_local.reporting.accuracy import Arm, Group, subtract
 from ltgc_local.reporting.method_report import MethodReport
+from ltgc_local.reporting.rivals import Rivalry
 
-Outcome = Literal["better", "unclear", "worse"]
 #: Groups from the rarest on -> where the verdict is, and what it calls their images. The first that exists is used.
 RAREST = {
     "tail": ("On the tail classes", "tail"),
@@ -18,6 +18,8 @@ RAREST = {
     "many": ("There are no rare classes; on those there are", "many-shot"),
     "all": ("There are no rare classes; on those there are", "test"),
 }
+#: What the verdict calls the classes of a group of frequent ones.
+IN_WORDS = {"many": "many-shot classes", "head": "head classes"}
 #: Said when rare classes gain what frequent ones lose.
 PRIOR = (
     "A gain on rare classes together with a loss on frequent ones can be a shift of the class prior, which needs no "
@@ -37,9 +39,7 @@ class Difference:
 
     @property
     def outcome(self) -> Outcome:
-        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
-            return "unclear"
-        return "better" if self.points > 0 else "worse"
+        return outcome_of(self.points, self.interval)
 
     def __str__(self) -> str:
         return f"{signed(self.points)} points"
@@ -71,14 +71,26 @@ def compare(arms: Sequence[Arm], groups: Sequence[Group], one: str, other: str =
 
 
 def write_verdict(
-    arms: Sequence[Arm], groups: Sequence[Group], num_generated: int, method: MethodReport, title: str
+    arms: Sequence[Arm],
+    groups: Sequence[Group],
+    num_generated: int,
+    method: MethodReport,
+    title: str,
+    rivalry: Rivalry | None = None,
 ) -> Verdict:
-    """Say how far the method differs from its control, and whether the test images can tell them apart."""
+    """Say how far the method differs from its control, and whether the test images can tell them apart.
+
+    Args:
+        rivalry: the method against all its rivals where both do as well on frequent classes, which then decides.
+    """
     differences = compare(arms, groups, method.name)
     if not differences:
         return _without_control(arms, groups, method)
     rarest = next(differences[name] for name in RAREST if name in differences)
     sentences = []
+    decided = None if rivalry is None else _by_curves(rivalry, title)
+    if decided is not None:
+        sentences += [f"As trained, it gets {rarest.after:.1f} % of them right and its control {rarest.before:.1f} %."]
     if num_generated == 0:
         sentences.append(f"No generated image was accepted: {title} had nothing to train on but the originals.")
     head, classes = ("head", "head classes") if rarest.group == "tail" else ("many", "many-shot classes")
@@ -88,7 +100,7 @@ def write_verdict(
             f"The head {changes[frequent.outcome]}: accuracy on {classes} goes from {frequent.before:.1f} to "
             f"{frequent.after:.1f} % ({frequent})."
         )
-        if (rarest.outcome, frequent.outcome) == ("better", "worse"):
+        if (rarest.outcome, frequent.outcome) == ("better", "worse") and decided is None:
             sentences.append(PRIOR)
     if rarest.group not in ("tail", "medium") and (medium := differences.get("medium")):
         sentences.append(f"On medium-shot classes the difference is {medium}.")
@@ -104,6 +116,8 @@ def write_verdict(
         "This is one seed. The intervals cover the choice of test images only, paired image by image; the spread over "
         "seeds comes on top, and --seeds 3 measures it."
     )
+    if decided is not None:
+        return Verdict(decided[0], decided[1], tuple(sentences), caveat, differences)
     where, images = RAREST[rarest.group]
     what = {"better": "does better than", "worse": "does worse than", "unclear": "cannot be told apart from"}
     headline = (
@@ -111,6 +125,27 @@ def write_verdict(
         f"of the {images} images right, the control {rarest.before:.1f} % ({rarest})."
     )
     return Verdict(rarest.outcome, headline, tuple(sentences), caveat, differences)
+
+
+def _by_curves(rivalry: Rivalry, title: str) -> tuple[Outcome, str] | None:
+    """Return what the curves decide, in one word and in a sentence; None if no curve can be compared."""
+    best = rivalry.best
+    if best.lead is None:
+        return None
+    outcome = best.outcome  # over the rival where the lead is smallest, and so over all
+    images, classes = RAREST[rivalry.rare][1], IN_WORDS[rivalry.frequent]
+    start = f"Where {title} and its controls do equally well on {classes}, {title}"
+    points, ends = abs(best.lead.points), " to ".join(signed(end) for end in best.lead.interval)
+    rival = f"the best of them, “{best.arm.title}”"
+    if outcome == "better":
+        return outcome, f"{start} gets {points:.1f} points more of the {images} images right than {rival} ({ends})."
+    if outcome == "worse":
+        lost = f"{start} gets {points:.1f} points fewer of the {images} images right than {rival} ({ends})"
+        return outcome, f"{lost}: the generated images do not help."
+    unclear = (
+        f"{start} cannot be told apart from {rival}, on {images} images ({signed(best.lead.points)} points, {ends})"
+    )
+    return outcome, f"{unclear}: this run does not show that the generated images help."
 
 
 def _behind_zero_shot(arms: Sequence[Arm], rarest: str, treated: str, title: str) -> list[str]:

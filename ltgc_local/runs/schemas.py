@@ -148,5 +148,51 @@ class Metrics(RootModel[dict[str, ArmMetrics]]):
     """``evaluate/metrics.json``, by arm."""
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class CurveLead(RunFile):
+    """How far a curve lies above another: in points, on rare classes, over what both reach on frequent ones."""
+
+    points: float
+    interval: Ends
+    least: float
+    between: Ends
+
+
+class AtEqual(RunFile):
+    """Two arms at the tau at which, on validation images, both do as well on frequent classes."""
+
+    tau: float
+    one: dict[str, Percent]
+    other: dict[str, Percent]
+    interval: dict[str, Ends | None]
+
+
+class Versus(RunFile):
+    """The method against one rival; None where there is nothing to compare, or nothing to choose by."""
+
+    curve: CurveLead | None
+    at_equal: AtEqual | None
+
+
+class SideNames(RunFile):
+    """What the rare and the frequent classes are called."""
+
+    rare: str
+    frequent: str
+
+
+class Rivals(RunFile):
+    """``evaluate/rivals.json``; empty where the classes are not rare and frequent ones."""
+
+    sides: SideNames | None = None
+    taus: list[float] = []
+    curves: dict[str, dict[str, list[Percent]]] = {}
+    tuned: dict[str, dict[str, float]] = {}
+    versus: dict[str, Versus] = {}
+
+
 class Verified(RootModel[dict[FileName, list[str | int]]]):
     """``<step>/verified.json``: file -> size, times, inode and sha256 when it was last found whole."""

@@ -7,9 +7,13 @@ The paper does not describe its head; a text-initialised cosine head is the stro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+
+from ltgc_local.training.tta import combine
 
 
 class CosineHead(nn.Module):
@@ -35,3 +39,19 @@ class Classifier(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.head(self.tower(images))
         return logits
+
+
+class Ensemble(nn.Module):
+    """Several classifiers: images (B, 3, H, W) -> logits (B, C) of what they say together (``combine``)."""
+
+    log_counts: torch.Tensor
+
+    def __init__(
+        self, towers: Sequence[nn.Module], weights: Sequence[float], tau: float, log_counts: torch.Tensor
+    ) -> None:
+        super().__init__()
+        self.towers, self.weights, self.tau = nn.ModuleList(towers), tuple(weights), tau
+        self.register_buffer("log_counts", log_counts)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return combine([tower(images) for tower in self.towers], self.weights, self.tau, self.log_counts)

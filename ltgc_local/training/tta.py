@@ -1,12 +1,12 @@
-"""Test-time options for a trained classifier: five crops, and an ensemble with the zero-shot classifier.
+"""Test-time options for trained classifiers: five crops, ensembles, and other class priors.
 
-The paper uses neither. Nothing here is chosen on test images: the weight is a recipe field, and the prior is estimated
-on training images.
+The paper uses none. Nothing here is chosen on test images: weights are recipe fields or chosen on validation images,
+and priors are estimated on training images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from PIL import Image
@@ -46,6 +46,24 @@ def ensemble(
     if log_prior is not None:
         zero_shot = zero_shot - log_prior
     return (1 - weight) * logits.log_softmax(-1) + weight * zero_shot
+
+
+def combine(
+    logits: Sequence[torch.Tensor], weights: Sequence[float], tau: float, log_counts: torch.Tensor
+) -> torch.Tensor:
+    """Return sum_k w_k log p_k(c | x) - tau log n_c, which is used as logits (B, C).
+
+    Args:
+        logits: of each classifier, (B, C).
+        log_counts: log n_c (C,).
+    """
+    parts = [w * each.float().log_softmax(-1) for w, each in zip(weights, logits, strict=True) if w]
+    return tilt(torch.stack(parts).sum(0), log_counts, tau)
+
+
+def tilt(logits: torch.Tensor, log_counts: torch.Tensor, tau: float) -> torch.Tensor:
+    """Return logits (B, C) for other class priors: logit_c - tau log n_c (post-hoc adjustment, Menon et al. 2021)."""
+    return logits - tau * log_counts if tau else logits
 
 
 class PredictedPrior:

@@ -78,7 +78,8 @@ def test_a_tiny_decoder_redoes_what_is_drawn_only_where_a_recipe_asks_for_it(
     assert new == {"draw.decoder": "tiny", "tiny_decoder": "t"}
 
 
-TRAIN = ["train/ltgc", "train/control", "predict/control", "predict/ltgc", "evaluate", "report"]
+TESTED = [f"{kind}/{arm}" for kind in ("validate", "predict") for arm in ("control", "ltgc")]
+TRAIN = ["train/control", "train/ltgc", *TESTED, "evaluate", "report"]
 
 
 #: Keys of ``train`` that only change the speed, or which steps there are.
@@ -154,7 +155,8 @@ def test_a_seed_of_the_training_redoes_the_training_alone(make_recipe: MakeRecip
     both = fingerprints(make_recipe("seed=2", "train_seed=5"), tmp_path / "d")
     assert both["train/control"] == other["train/control"]  # nothing that it reads depends on ``seed``
     same = [name for name in both if both[name] == other[name]]
-    assert same == ["leaks/originals", "train/control", "predict/zero_shot", "predict/control"]
+    tested = [f"{kind}/{arm}" for kind in ("validate", "predict") for arm in ("zero_shot", "control")]
+    assert same == ["leaks/originals", "train/control", *tested]
 
 
 @pytest.mark.parametrize(

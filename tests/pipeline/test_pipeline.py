@@ -113,6 +113,7 @@ def test_from_a_step_moves_it_and_what_follows_and_keeps_the_rest(
     states = {step.name: step.state for step in run_status(recipe, run.root)}
     assert [name for name, state in states.items() if state == "waiting"] == [
         "train/ltgc",
+        "validate/ltgc",
         "predict/ltgc",
         "evaluate",
         "report",

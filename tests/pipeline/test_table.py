@@ -156,7 +156,7 @@ def test_the_control_is_shared_by_rows_that_use_generated_images_otherwise(
     table, root, said = make_table(a=(), b=("train.mixing=union",), c=("train.lr=0.5",)), tmp_path / "runs", []
     complete(table.rows["a"], root / "a/seed-0", "train/control")
     for row in ("b", "c"):
-        complete(table.rows[row], root / row / "seed-0", "train/ltgc")
+        complete(table.rows[row], root / row / "seed-0", "leaks/compare")
         with pytest.raises(ModelError):  # the next step that is not shared has models that cannot be loaded
             start(Invocation(table, "c", root, only=(row,)), said.append)
     assert [line for line in said if "taken" in line] == [f"b/seed-0: train/control: taken from {root / 'a/seed-0'}"]
@@ -246,6 +246,9 @@ def test_complete_seeds_are_left_alone_and_their_table_is_printed_and_written(
     assert text.splitlines()[-1] == f"also: {root}/comparison.html, .csv, .tex, .md"
 
 
+SHARED = ("leaks/originals", "validate/zero_shot", "predict/zero_shot")
+
+
 def test_a_new_seed_runs_and_the_complete_one_is_not_touched(make_table: MakeTable, tmp_path: Path) -> None:
     recipe, root, said = make_table(a=("train.control=false",)).rows["a"], tmp_path / "runs", []
     recipes = Recipes("a", {"a": recipe}, is_table=False)
@@ -253,7 +256,7 @@ def test_a_new_seed_runs_and_the_complete_one_is_not_touched(make_table: MakeTab
     with pytest.raises(ModelError):
         start(Invocation(recipes, "c", root, seeds="0,1"), said.append)
     # Another seed shares nothing but what no seed shapes.
-    taken = [f"seed-1: {step}: taken from {root}/seed-0" for step in ("leaks/originals", "predict/zero_shot")]
+    taken = [f"seed-1: {step}: taken from {root}/seed-0" for step in SHARED]
     assert said == [*taken, "seed-1: describe …"]
 
 

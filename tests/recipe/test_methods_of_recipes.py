@@ -24,7 +24,7 @@ def test_tgn_needs_a_clip_and_no_other_model(workplace: Path) -> None:
     Path("recipes/x.yaml").write_text(TGN)
     recipe = load_recipe("recipes/x.yaml")
     assert (recipe.method, recipe.roles) == ("tgn", ("clip",))
-    assert recipe.selections == {"kmdn.select": "best_val_macro_f1", "classifier.select": "best_val_macro_f1"}
+    assert recipe.selections == dict.fromkeys(("kmdn.select", "classifier.select"), ("best_val_macro_f1", "last"))
     assert problems_of(TGN.replace("  clip: score\n", "")) == [
         "5: models: missing key 'clip'; write for example 'clip: tiny-clip'"
     ]

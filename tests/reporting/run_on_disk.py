@@ -186,7 +186,7 @@ class RunWriter:
             self.write_leaks(accepted)
         for arm in ("ltgc", "control") if self.recipe.train.control else ("ltgc",):
             self.write(f"train/{arm}", [Lines("history", self.history(arm))], 1, numbered=False)
-        for step in (name for name in self.steps if name.startswith("predict/")):
+        for step in (name for name in self.steps if name.startswith(("validate/", "predict/"))):
             self.write(step, [], 1)
         self.write("evaluate", [Json("metrics", metrics)], 1, numbered=False)
         self.write_provenance("miniature")

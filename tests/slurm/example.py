@@ -17,7 +17,7 @@ from ltgc_local.slurm.render import Site, render_chain
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "slurm"
 #: A job of each kind: the first, an array of GPU jobs, an array of CPU jobs, a training on two nodes, a single CPU job.
 SHOWN = (
-    *("00-prepare.sbatch", "03-draw.sbatch", "12-generated.sbatch", "16-train-ltgc.sbatch", "22-report.sbatch"),
+    *("00-prepare.sbatch", "03-draw.sbatch", "12-generated.sbatch", "17-train-ltgc.sbatch", "25-report.sbatch"),
     "submit.sh",
 )
 

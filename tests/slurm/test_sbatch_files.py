@@ -77,12 +77,12 @@ def test_a_chain_shrinks_until_it_may_be_submitted(make_recipe: MakeRecipe) -> N
     profile = PROFILE.model_copy(update={"limits": Limits(max_jobs=50)})
     jobs = build_chain(steps, profile, on_cpu=False)
     assert sum(job.tasks or 1 for job in jobs) <= 50 and max(job.tasks or 1 for job in jobs) == 2
-    with pytest.raises(RecipeError, match=r"the chain has 23 jobs, and limits\.max_jobs of the site profile is 10"):
+    with pytest.raises(RecipeError, match=r"the chain has 26 jobs, and limits\.max_jobs of the site profile is 10"):
         build_chain(steps, profile.model_copy(update={"limits": Limits(max_jobs=10)}), on_cpu=False)
 
 
 def test_processes_that_nodes_cannot_share_evenly_are_refused(make_recipe: MakeRecipe) -> None:
-    with pytest.raises(RecipeError, match="5 processes of train/ltgc cannot be shared evenly by 3 nodes of 2"):
+    with pytest.raises(RecipeError, match="5 processes of train/control cannot be shared evenly by 3 nodes of 2"):
         build_chain(build_plan(make_recipe()), PROFILE, on_cpu=False, training_processes=5)
 
 

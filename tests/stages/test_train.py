@@ -123,12 +123,15 @@ def test_a_killed_step_resumes_from_its_checkpoint(
     assert value_of(resumed, "selected") == value_of(whole, "selected")
 
 
+KINDS = {"validate": 1_000, "predict": 10_000}
+
+
 def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
     make_clip_context: MakeContext, write_step: Callable[..., None]
 ) -> None:
     options = ("train.select=best_val_all", "assess.enabled=false")
     arms = ("ltgc", "control", "zero_shot")
-    names = ("train/ltgc", "train/control", *(f"predict/{arm}" for arm in arms), "evaluate")
+    names = ("train/ltgc", "train/control", *(f"{k}/{arm}" for k in KINDS for arm in arms), "evaluate")
     contexts = {name: make_clip_context(name, *options) for name in names}
     run = contexts["evaluate"].run
     write_step(run, "generated", Images("images", generated(30)))
@@ -138,8 +141,9 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
         best = max(history, key=lambda epoch: epoch.validation["all"])  # type: ignore[attr-defined]
         assert value_of(artefacts, "selected") == {"select": "best_val_all", "epoch": best.epoch}  # type: ignore[attr-defined]
         write_step(run, name, *artefacts)
-    for arm in arms:
-        write_step(run, f"predict/{arm}", *contexts[f"predict/{arm}"].make_chunk([RowSpan(0, 10_000)]))
+    for kind, number in KINDS.items():
+        for arm in arms:
+            write_step(run, f"{kind}/{arm}", *contexts[f"{kind}/{arm}"].make_chunk([RowSpan(0, number)]))
     results = value_of(contexts["evaluate"].make(), "metrics")
     assert set(results) == {"zero_shot", "ltgc", "control"}
     assert all(0 <= result["all"] <= 100 and len(result["per_class"]) == 10 for result in results.values())

@@ -65,7 +65,8 @@ class TgnRun:
     def finish(self) -> None:
         """Do the steps after the images are generated."""
         self.do("merge", "measure", "train/tgn", "train/control")
-        self.do("predict/kmdn", "predict/tgn", "predict/control", "evaluate", "report")
+        self.do("predict/kmdn", *(f"{kind}/{arm}" for kind in ("validate", "predict") for arm in ("tgn", "control")))
+        self.do("evaluate", "report")
 
     def write(self, name: str, artefacts: Sequence[Artefact], numbered: bool = True) -> None:
         reads = next(step.reads for step in build_plan(self.recipe) if step.name == name)

@@ -13,7 +13,7 @@ import torch
 from ltgc_local.backends.clip.open_clip_vit import OpenClipVit
 from ltgc_local.errors import ArtefactError, BackendError
 from ltgc_local.methods.ltgc.arm_data import ArmData
-from ltgc_local.methods.ltgc.fine_tuning import FineTuning, Validate
+from ltgc_local.methods.ltgc.fine_tuning import FineTuning, Teaching, Validate
 from ltgc_local.recipe import Recipe
 from ltgc_local.records import EpochMetrics
 from ltgc_local.training.classifier import Classifier, CosineHead
@@ -328,3 +328,36 @@ def test_the_forward_pass_has_the_precision_that_was_asked_for_and_the_weights_h
     tuning.step(0, tuning.gather(next(tuning.draws())))
     assert seen == {expected}
     assert {p.dtype for p in trained_parameters(tuning.classifier).values()} == {torch.float32}
+
+
+class Says(torch.nn.Module):
+    """A teacher that gives every image the same logits."""
+
+    def __init__(self, *logits: float) -> None:
+        super().__init__()
+        self.logits = torch.tensor(logits)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(len(images), -1)
+
+
+def test_the_loss_of_distillation_by_hand() -> None:
+    # teacher (0.8, 0.2), student (0.5, 0.5): KL = 0.8 log 1.6 + 0.2 log 0.4 = 0.1927; labels' loss 2, weight 0.25.
+    teacher = Says(*torch.tensor([0.8, 0.2]).log().tolist())
+    images, logits = torch.zeros(3, 3, 4, 4), torch.zeros(3, 2)
+    found = Teaching(teacher, 0.25, 1.0).mixed(torch.tensor(2.0), logits, images)
+    assert float(found) == pytest.approx(0.25 * 2 + 0.75 * 0.19274, abs=1e-4)
+    # At T = 2 the teacher says (0.8, 0.2) ** 0.5 = (2/3, 1/3): KL = 2/3 log 4/3 + 1/3 log 2/3 = 0.05663, times 4.
+    warm = Teaching(teacher, 0.0, 2.0).mixed(torch.tensor(2.0), logits, images)
+    assert float(warm) == pytest.approx(4 * 0.05663, abs=1e-4)
+
+
+def test_a_model_learns_what_its_teacher_says_and_not_the_labels(load_clip: LoadClip, make_recipe: MakeRecipe) -> None:
+    recipe = make_recipe(*SMALL, "train.mixing=none", "train.control=false", "train.epochs=8")
+    trainer, tuning = training_of(load_clip(), recipe)
+    teacher = Says(1.0, -1.0)  # class 0, whatever the image
+    tuning._teaching = Teaching(teacher, 0.0, 1.0)
+    trainer.run()
+    with torch.no_grad():
+        said = tuning.classifier.eval()(dark_and_light().parts[0].float() / 255).softmax(-1)
+    assert said[:, 0].min() > 0.7  # also for the 8 images of class 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ltgc_local.training.tta import PredictedPrior, ensemble, five_crops
+from ltgc_local.training.tta import PredictedPrior, combine, ensemble, five_crops
 
 
 def test_five_crops_are_the_corners_and_the_centre_of_the_enlarged_image() -> None:
@@ -51,3 +51,17 @@ def test_a_class_without_images_does_not_count_in_the_prior() -> None:
     prior = PredictedPrior(3)
     prior.add(torch.tensor([[0.6, 0.4, 1e-12]]).log(), torch.tensor([0]))
     assert prior.log().exp().tolist() == pytest.approx([0.6, 0.4, 1e-8], rel=1e-3)
+
+
+def test_combining_by_hand() -> None:
+    # p1 = (0.8, 0.2), p2 = (0.4, 0.6); w = (0.75, 0.25); tau = 0.5 with counts 4 and 1: log n = (log 4, 0).
+    first, second = torch.tensor([[0.8, 0.2]]).log() + 3, torch.tensor([[0.4, 0.6]]).log() - 2  # any offset
+    log_n = torch.tensor([4.0, 1.0]).log()
+    found = combine([first, second], (0.75, 0.25), 0.5, log_n)[0].exp().tolist()
+    assert found == pytest.approx([0.8**0.75 * 0.4**0.25 / 2, 0.2**0.75 * 0.6**0.25])
+
+
+def test_a_tower_of_weight_0_says_nothing_even_where_it_is_infinitely_sure() -> None:
+    sure = torch.tensor([[0.0, -torch.inf]])
+    found = combine([torch.tensor([[0.5, 0.5]]).log(), sure], (1.0, 0.0), 0.0, torch.zeros(2))
+    assert found.exp().tolist() == [[0.5, 0.5]]

@@ -12,6 +12,7 @@ from ltgc_local.comparison.read import ignored_settings
 from ltgc_local.comparison.table import Cell, Table, TableRow
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.methods.ltgc.paper import TABLES
+from ltgc_local.recipe.learning import Ensemble
 
 #: Settings that may differ between the runs of one 2 x 2.
 VARIED = {
@@ -26,17 +27,39 @@ class LtgcComparison(MethodComparison):
     paper_tables = TABLES
 
     def describe_arm(self, settings: Mapping[str, Any], arm: str) -> list[str]:
-        return {
-            "zero_shot": ["CLIP zero-shot"],
-            "control": ["LoRA on originals alone", *_training(settings)],
-            "ltgc": [*_generated(settings), *_upstream(settings)],
-        }.get(arm) or super().describe_arm(settings, arm)
+        if arm == "zero_shot":
+            return ["CLIP zero-shot"]
+        side, _, part = arm.partition("_")
+        if side not in ("control", "ltgc"):
+            return super().describe_arm(settings, arm)
+        if part.isdecimal():
+            return _tower(of_tower(settings, int(part)), side)
+        number = settings.get("ensemble.towers", 1)
+        if number == 1:
+            tuned = ["tau chosen on validation"] if settings.get("ensemble.tilt") else []
+            return [*_tower(settings, side), *tuned]
+        towers = ["; ".join(", ".join(_tower(of_tower(settings, i), side)) for i in range(1, min(number, 2) + 1))]
+        if side == "ltgc" and not part and settings.get("ensemble.distill"):
+            return ["one model distilled from the ensemble", *towers]
+        return [f"ensemble of {number}", *towers]
+
+    def validated_by(self, settings: Mapping[str, Any]) -> dict[str, str]:
+        number, distills = settings.get("ensemble.towers", 1), settings.get("ensemble.distill")
+        if number == 1 and not settings.get("ensemble.tilt"):
+            return super().validated_by(settings)
+        found = {f"{side}_{i}": f"train/{side}_{i}" for side in ("control", "ltgc") for i in range(1, number + 1)}
+        found["control"] = "weigh/control"
+        if not distills:
+            return found | {"ltgc": "weigh/ltgc"}
+        return found | {"ltgc_ensemble": "weigh/ltgc", "ltgc": "train/ltgc"}
 
     def paper_row(self, settings: Mapping[str, Any], arm: str) -> str | None:
         if arm == "zero_shot":
             return "zero_shot"
         if arm == "vlm_zero_shot":
             return "lmm"
+        if settings.get("ensemble.towers", 1) > 1 or settings.get("ensemble.tilt"):
+            return None
         plain = settings["train.loss"] == "cross_entropy"
         if arm == "control":
             return "fine_tuned" if plain and settings["train.sampler"] == "instance" else None
@@ -68,6 +91,19 @@ class LtgcComparison(MethodComparison):
                 if data and not line.variant and (line.arm == "control" or settings["train.mixing"] == "union"):
                     cells.setdefault((data, settings["train.sampler"]), line)
         return [_two_by_two(cells) for cells in alike.values() if len({sampler for _, sampler in cells}) == 2]
+
+
+def of_tower(settings: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return a recipe's flat settings as a tower, numbered from 1, trains by them."""
+    block = {key: settings.get(f"ensemble.{key}") for key in Ensemble.model_fields if f"ensemble.{key}" in settings}
+    changed = Ensemble.model_construct(**block).settings_of(number - 1)
+    return {**settings, **{f"train.{key}": value for key, value in changed.items()}}
+
+
+def _tower(settings: Mapping[str, Any], side: str) -> list[str]:
+    if side == "control":
+        return ["LoRA on originals alone", *_training(settings)]
+    return [*_generated(settings), *_upstream(settings)]
 
 
 def _training(settings: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -31,6 +32,30 @@ from ltgc_local.training.trainer import Algorithm, Epoch
 Validate = Callable[[torch.nn.Module], dict[str, float | None]]
 
 
+@dataclass(frozen=True)
+class Teaching:
+    """A teacher, images (B, 3, H, W) -> logits (B, C); the weight of the labels beside it; and the temperature."""
+
+    teacher: torch.nn.Module
+    label_weight: float
+    temperature: float
+
+    def mixed(self, loss: torch.Tensor, logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Return the loss that also learns from the teacher.
+
+            w * loss + (1 - w) * T^2 * KL(softmax(teacher / T) || softmax(logits / T))
+
+        Args:
+            loss: by the labels.
+            logits: the model's (B, C) for ``images``.
+        """
+        with torch.no_grad():
+            taught = (self.teacher(images).float() / self.temperature).log_softmax(-1)
+        said = (logits / self.temperature).log_softmax(-1)
+        distance = F.kl_div(said, taught, reduction="batchmean", log_target=True)
+        return self.label_weight * loss + (1 - self.label_weight) * self.temperature**2 * distance
+
+
 @final
 class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
     """The training of one arm's classifier, in place."""
@@ -44,8 +69,10 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
         normalisation: tuple[torch.Tensor, torch.Tensor],
         device: str,
         validate: Validate,
+        teaching: Teaching | None = None,
     ) -> None:
         """Prepare the classifier; ``normalisation`` is mean and std, (1, 3, 1, 1), of images in [0, 1]."""
+        self._teaching = teaching
         settings = data.settings
         self._data, self._settings, self.classifier, self._validate = data, settings, classifier, validate
         self.accelerator = Accelerator(cpu=device == "cpu")
@@ -86,7 +113,10 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
             with nullcontext() if number == len(parts) else accelerator.no_sync(self._model):
                 with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                     logits = self._model(part).float()
-                loss = F.cross_entropy(logits + log_prior, part_targets) * (len(part) / num)
+                loss = F.cross_entropy(logits + log_prior, part_targets)
+                if self._teaching is not None:
+                    loss = self._teaching.mixed(loss, logits, part)
+                loss = loss * (len(part) / num)
                 accelerator.backward(loss)
             total += loss.detach()
         if step == 0:

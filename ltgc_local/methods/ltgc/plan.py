@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ltgc_local.methods.base import Inputs, StageSpec, Step, leak_guard, report_on
+from ltgc_local.methods.ltgc.arms import plan_arms
 from ltgc_local.model_store.cards import Role
 from ltgc_local.recipe import LtgcRecipe
 
@@ -15,12 +16,8 @@ DETECT = StageSpec("ltgc.stages.detect:DetectStage", "chunks")
 REFINE = StageSpec("ltgc.stages.refine:RefineStage", "chunks")
 COLLECT = StageSpec("ltgc.stages.collect:CollectAssessedStage", "chunks")
 CLASSIFY = StageSpec("ltgc.stages.classify:ClassifyStage", "chunks")
-TRAIN = StageSpec("ltgc.stages.train:TrainStage", "distributed")
-PRIOR = StageSpec("ltgc.stages.predict:PriorStage", "chunks")
-PREDICT = StageSpec("ltgc.stages.predict:PredictStage", "chunks")
 EVALUATE = StageSpec("ltgc.stages.evaluate:EvaluateStage")
 
-ZERO_SHOT = "zero_shot"  # the arm that nothing trains
 TAIL = "describe.tail_below"
 BUDGET = ("extend.max_clip_tokens", "models.t2i")  # the limit on CLIP tokens, and the model whose tokenizer counts
 
@@ -50,39 +47,22 @@ def plan_ltgc(recipe: LtgcRecipe) -> tuple[Step, ...]:
                 steps += [refine, draws[-1]]
     generated = Step("generated", COLLECT, {"draws": tuple(draws), "scores": tuple(detects)})
     leaks = leak_guard(generated) if recipe.leaks.enabled else []
-    together = ("train", "models.training_processes")
-    tuning = (*together, "train:generated")
-    arms = [Step("train/ltgc", TRAIN, {"generated": (generated,)}, "clip", tuning, arm="ltgc")]
-    if recipe.train.control:
-        arms.append(Step("train/control", TRAIN, {}, "clip", together, arm="control"))
+    arms = plan_arms(recipe, generated)
     answers: list[Step] = []
     if recipe.evaluate.vlm_classifier:
         asked = ("evaluate.vlm_images_per_class", "evaluate.vlm_names_in_prompt")
         speaking = ("describe.batch_size", "describe.max_new_tokens")
         answers.append(Step("classify", CLASSIFY, {}, "vlm", (*asked, *speaking)))
-    priors, predictions = _predictions(recipe, arms)
-    measured: Inputs = {"predictions": tuple(predictions), "answers": tuple(answers)}
+    measured: Inputs = {
+        "predictions": arms.predictions,
+        "validations": arms.validations,
+        "weights": arms.weights,
+        "answers": tuple(answers),
+    }
     named: Role | None = "clip" if answers else None  # an answer that names no class is compared with all
     evaluate = Step("evaluate", EVALUATE, measured, named, ("evaluate", TAIL))
-    report = report_on(*leaks[-1:], evaluate, generated, *arms, *text, *draws, *detects)
-    return (*steps, generated, *leaks, *arms, *answers, *priors, *predictions, evaluate, report)
-
-
-def _predictions(recipe: LtgcRecipe, arms: list[Step]) -> tuple[list[Step], list[Step]]:
-    """Return the step of the prior that an ensemble needs, if any; and a step per arm, which predicts with it."""
-    settings, ensembles = ("evaluate:predict",), ("evaluate.zero_shot_weight", "evaluate.zero_shot_prior")
-    priors: list[Step] = []
-    found: list[Step] = []
-    if recipe.evaluate.zero_shot_weight is not None and recipe.evaluate.zero_shot_prior != "none":
-        priors.append(Step("predict/prior", PRIOR, {}, "clip", ("evaluate.shard_size",), is_seeded=False))
-    if recipe.evaluate.zero_shot:
-        found.append(
-            Step("predict/zero_shot", PREDICT, {}, "clip", settings, ensembles, arm=ZERO_SHOT, is_seeded=False)
-        )
-    for step in sorted(arms, key=lambda arm: arm.name):
-        inputs: Inputs = {"arm": (step,), "prior": tuple(priors)}
-        found.append(Step(f"predict/{step.arm}", PREDICT, inputs, "clip", settings, arm=step.arm, is_seeded=False))
-    return priors, found
+    report = report_on(*leaks[-1:], evaluate, generated, *arms.trainings, *text, *draws, *detects)
+    return (*steps, generated, *leaks, *arms.steps, *answers, evaluate, report)
 
 
 def _descriptions(recipe: LtgcRecipe) -> list[Step]:

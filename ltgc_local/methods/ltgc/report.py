@@ -9,6 +9,7 @@ from typing import Any
 from ltgc_local.datasets import Corpus
 from ltgc_local.methods.ltgc.texts import count_reasons, read_class_texts
 from ltgc_local.recipe import LtgcRecipe, Recipe
+from ltgc_local.recipe.learning import Train
 from ltgc_local.records import ClassTemplate, Description, Score
 from ltgc_local.reporting.method_report import Assessment, Caption, GalleryWords, Judged, MethodReport, Section
 from ltgc_local.reporting.pictures import without_opening
@@ -32,29 +33,25 @@ class LtgcReport(MethodReport[LtgcRecipe]):
         return "LTGC"
 
     def describe_arm(self, arm: str, recipe: LtgcRecipe, measured: Mapping[str, Any]) -> tuple[str, str]:
-        settings = recipe.train
         if arm == "vlm_zero_shot":
             images, unnamed, nearest = (measured[key] for key in ("images", "unnamed", "nearest"))
             wrong = f"{nearest} of them taken for the nearest name by CLIP, the others" if nearest else "which are"
             detail = f"asked for the class of {images} test images; {unnamed} replies name none, {wrong} wrong"
             return "Vision-language model", detail
-        sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
-        loss = "" if settings.loss == "cross_entropy" else f", {settings.loss.replace('_', ' ')}"
-        replaced = f"{settings.replace_share:.0%} of originals replaced by generated images of their class"
-        with_generated = {
-            "balance_mix": "LoRA, BalanceMix of original and generated images",
-            "mixup": f"LoRA, Mixup of original and generated images, {sampling}",
-            "union": f"LoRA, original and generated images as one set, {sampling}",
-            "replace": f"LoRA, {replaced}, {sampling}",
-            "joint": f"LoRA, {settings.joint_share:.0%} of each batch: {replaced}, {sampling}; the rest: BalanceMix",
-            "none": f"LoRA, {sampling}, no generated data",
-        }
-        titles = {
-            "zero_shot": ("Zero-shot", "CLIP as it is, by class names"),
-            "control": ("Control", f"LoRA, {sampling}, no generated data{loss}"),
-            "ltgc": ("LTGC", with_generated[settings.mixing] + loss),
-        }
-        return titles.get(arm, (arm, ""))
+        if arm == "zero_shot":
+            return "Zero-shot", "CLIP as it is, by class names"
+        side, _, part = arm.partition("_")
+        if side not in ("ltgc", "control"):
+            return arm, ""
+        title = "LTGC" if side == "ltgc" else "Control"
+        if part.isdecimal():
+            settings = recipe.train.model_copy(update=recipe.ensemble.settings_of(int(part) - 1))
+            return f"{title} {part}", describe_training(settings, side == "ltgc")
+        if "chosen" in measured:
+            return f"{title}{' ensemble' if part else ''}", describe_ensemble(measured["chosen"])
+        if recipe.ensemble.distill and side == "ltgc":
+            return title, "one model, trained to predict as the LTGC ensemble does"
+        return title, describe_training(recipe.train, side == "ltgc")
 
     def sections(
         self, run: RunDirectory, recipe: Recipe, corpus: Corpus, steps: Sequence[str], tail: Sequence[int]
@@ -94,6 +91,32 @@ class LtgcReport(MethodReport[LtgcRecipe]):
         fact = describe_score(judged, recipe) if isinstance(judged, Score) else ""
         alt = f"Generated image of the class {class_name}, round {row.round}, {state}: {row.description}"
         return Caption(alt, without_opening(row.description, class_name), fact)
+
+
+def describe_training(settings: Train, with_generated: bool) -> str:
+    """Say how one tower was trained."""
+    sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
+    loss = "" if settings.loss == "cross_entropy" else f", {settings.loss.replace('_', ' ')}"
+    if not with_generated:
+        return f"LoRA, {sampling}, no generated data{loss}"
+    replaced = f"{settings.replace_share:.0%} of originals replaced by generated images of their class"
+    mixed = {
+        "balance_mix": "LoRA, BalanceMix of original and generated images",
+        "mixup": f"LoRA, Mixup of original and generated images, {sampling}",
+        "union": f"LoRA, original and generated images as one set, {sampling}",
+        "replace": f"LoRA, {replaced}, {sampling}",
+        "joint": f"LoRA, {settings.joint_share:.0%} of each batch: {replaced}, {sampling}; the rest: BalanceMix",
+        "none": f"LoRA, {sampling}, no generated data",
+    }
+    return mixed[settings.mixing] + loss
+
+
+def describe_ensemble(chosen: Mapping[str, Any]) -> str:
+    """Say how the towers of an ensemble are weighed."""
+    weights = chosen["weights"]
+    text = f"{len(weights)} models averaged, weights {', '.join(f'{weight:.2f}' for weight in weights)}"
+    text = text if len(weights) > 1 else "one model"
+    return f"{text}, tau {chosen['tau']:.2f}" if chosen["tau"] else text
 
 
 def describe_scorer(recipe: LtgcRecipe) -> str:

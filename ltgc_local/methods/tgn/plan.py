@@ -58,15 +58,41 @@ def plan_tgn(recipe: TgnRecipe) -> tuple[Step, ...]:
         as_many = ("split", "merge") if recipe.classifier.equal_steps else ()  # these decide the number of steps
         arms.append(Step("train/control", TRAIN_CLASSIFIER, {}, backbone, (*learning, *as_many), arm="control"))
     predicting = ("evaluate:predict", *DEVICE)
-    predictions = [
-        Step(f"predict/{each.arm}", PREDICT_ARM, {"arm": (each,)}, None, predicting, arm=each.arm, is_seeded=False)
-        for each in arms
-    ]
+    validations, predictions = (
+        [
+            Step(
+                f"{kind}/{each.arm}",
+                PREDICT_ARM,
+                {"arm": (each,)},
+                None,
+                predicting,
+                arm=each.arm,
+                is_seeded=False,
+                options={"split": split},
+            )
+            for each in arms
+        ]
+        for kind, split in (("validate", "val"), ("predict", "test"))
+    )
     sides = Step("predict/kmdn", PREDICT_SIDES, inputs, None, predicting, is_seeded=False)
     measured_on: Inputs = {**manifest, "predictions": tuple(predictions), "networks": (sides,)}
+    measured_on = {**measured_on, "validations": tuple(validations)}
     evaluate = Step("evaluate", EVALUATE_NETWORKS, measured_on, None, ("evaluate",))
     report = report_on(classes, *measures, *leaks[-1:], evaluate, making[-1], merge, *arms, *networks, *making[:-1])
-    return (classes, *networks, *making, merge, *measures, *leaks, *arms, sides, *predictions, evaluate, report)
+    return (
+        classes,
+        *networks,
+        *making,
+        merge,
+        *measures,
+        *leaks,
+        *arms,
+        sides,
+        *validations,
+        *predictions,
+        evaluate,
+        report,
+    )
 
 
 def _gan(known: Inputs) -> list[Step]:

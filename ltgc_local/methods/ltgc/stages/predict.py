@@ -1,7 +1,8 @@
-"""Predict: an arm (zero-shot CLIP, the control, LTGC) on the test images, a part of which is a chunk.
+"""Predict: a tower (zero-shot CLIP, the control, LTGC) on the validation or the test images; a part is a chunk.
 
-No other step tests on them; the leak guard looks at them only to find duplicates. ``predictions`` has the arm's
-prediction for every test image, and those of its ensembles and other views under names of their own.
+No other step reads test images, but for the leak guard, which only looks for duplicates. ``predictions`` has the arm's
+prediction for every image, and, for test images, those with zero-shot CLIP and of other views under names of their own;
+``tilted`` has its predictions for other class priors, and ``logits`` what an ensemble needs.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import torch
 
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.predictions import PLAIN, build_views, iterate_logits
-from ltgc_local.methods.evaluation import Logits, RowSpan, predict, predicted_files, spans_of
-from ltgc_local.methods.ltgc.plan import ZERO_SHOT
+from ltgc_local.methods.evaluation import Logits, RowSpan, predict, predicted_files, predicted_spans, spans_of, split_of
+from ltgc_local.methods.ltgc.arms import ZERO_SHOT
 from ltgc_local.methods.ltgc.prompts import zero_shot_text
-from ltgc_local.methods.ltgc.stages.train import build_classifier
+from ltgc_local.methods.ltgc.stages.train import load_classifier
 from ltgc_local.methods.stage import ChunkedStage
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.files import Artefact, Tensors
 from ltgc_local.training.classifier import Classifier, CosineHead
-from ltgc_local.training.lora import load_adapter, merge
 from ltgc_local.training.tta import PredictedPrior, ensemble
 
 ENSEMBLE = "zero_shot_ensemble"
@@ -52,14 +52,15 @@ class PriorStage(ChunkedStage[LtgcRecipe, RowSpan]):
 
 
 class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
-    """Runs one arm's classifier on the test images, and zero-shot CLIP too if the recipe asks for an ensemble."""
+    """Runs one tower on its images, and on test images zero-shot CLIP too if the recipe mixes the two."""
 
     def chunks(self) -> list[Sequence[RowSpan]]:
-        return spans_of(len(self.corpus.test), self.recipe.evaluate.shard_size)
+        return predicted_spans(self)
 
     def make_chunk(self, chunk: Sequence[RowSpan]) -> list[Artefact]:
         (span,) = chunk
         views = build_views(self.model, self.recipe)
+        views = views if self._is_test else {PLAIN: views[PLAIN]}
         predictions, logits = predict(self, self.model, span.rows, self._models_of_arm, views, self._named)
         return predicted_files(self, span, predictions, logits)
 
@@ -68,9 +69,17 @@ class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
         if arm != self.step.arm:
             return
         yield _name(arm, view), logits[key]
-        weight = self.recipe.evaluate.zero_shot_weight
+        weight = self._zero_shot_weight
         if weight is not None and arm != ZERO_SHOT:
             yield _name(arm, view, ENSEMBLE), ensemble(logits[key], logits[ZERO_SHOT, view], self._log_prior, weight)
+
+    @property
+    def _is_test(self) -> bool:
+        return split_of(self) is self.corpus.test
+
+    @property
+    def _zero_shot_weight(self) -> float | None:
+        return self.recipe.evaluate.zero_shot_weight if self._is_test else None
 
     @cached_property
     def _log_prior(self) -> torch.Tensor | None:
@@ -88,14 +97,10 @@ class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
         clip: ClipModel = self.model
         arm = self.step.arm
         found: dict[str, torch.nn.Module] = {}
-        if arm == ZERO_SHOT or self.recipe.evaluate.zero_shot_weight is not None:
+        if arm == ZERO_SHOT or self._zero_shot_weight is not None:
             found[ZERO_SHOT] = zero_shot(clip, self.corpus.class_names)
         if arm != ZERO_SHOT:
-            classifier = build_classifier(clip, self.corpus.class_names, self.recipe)
-            tensors, _ = read_tensors(self.run.file_of(self.input("arm"), "adapter"))
-            classifier.head.weight.data.copy_(tensors.pop("head.weight"))
-            load_adapter(classifier.tower, tensors)
-            found[arm] = Classifier(merge(classifier.tower), classifier.head).eval()
+            found[arm] = load_classifier(self, self.input("arm"))
         return found
 
 

@@ -1,7 +1,11 @@
-"""Train: fine-tune CLIP's vision tower with LoRA; the arm ``ltgc`` with generated images, ``control`` without."""
+"""Train: fine-tune CLIP's vision tower with LoRA; LTGC's towers with generated images, the control's without.
+
+Distil (Hinton et al. 2015): train one more tower to predict as LTGC's towers do together.
+"""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -9,24 +13,30 @@ import torch
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.metrics import accuracies
 from ltgc_local.evaluation.predictions import predict
+from ltgc_local.methods.evaluation import counts_of
 from ltgc_local.methods.ltgc.arm_data import ArmData
-from ltgc_local.methods.ltgc.fine_tuning import FineTuning
+from ltgc_local.methods.ltgc.fine_tuning import FineTuning, Teaching
 from ltgc_local.methods.ltgc.prompts import zero_shot_text
-from ltgc_local.methods.stage import WholeStage
+from ltgc_local.methods.stage import Stage, WholeStage
 from ltgc_local.methods.training import train
 from ltgc_local.recipe import LtgcRecipe
+from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.files import Artefact, Json, Lines, Tensors
 from ltgc_local.runs.generated import GeneratedSplit
-from ltgc_local.training.classifier import Classifier, CosineHead
+from ltgc_local.training.classifier import Classifier, CosineHead, Ensemble
 from ltgc_local.training.distributed import is_main_process
 from ltgc_local.training.images import ImageCache, ImageSet, Source
-from ltgc_local.training.lora import adapter_state, add_lora
+from ltgc_local.training.lora import adapter_state, add_lora, load_adapter, merge
 
 
 class TrainStage(WholeStage[LtgcRecipe]):
     """Trains one arm."""
 
     def make(self) -> list[Artefact]:
+        return self.train(None)
+
+    def train(self, teaching: Teaching | None) -> list[Artefact]:
+        """Train on the images of the arm, by their labels or by what a teacher says."""
         recipe, settings, corpus = self.recipe, self.recipe.train, self.corpus
         corpus.check_selection(settings.select)
         clip: ClipModel = self.model
@@ -34,7 +44,7 @@ class TrainStage(WholeStage[LtgcRecipe]):
         torch.manual_seed(seed)
         if settings.gradient_checkpointing:
             clip.visual.set_grad_checkpointing(True)  # type: ignore[operator]
-        classifier = build_classifier(clip, corpus.class_names, recipe)
+        classifier = build_classifier(clip, clip.visual, corpus.class_names, recipe)
         mixing = settings.mixing if self.inputs("generated") else "none"  # the control reads nothing
         files = self.run.files(self.input("generated"), "images") if mixing != "none" else []
         original = self._decode(corpus.train)
@@ -50,7 +60,7 @@ class TrainStage(WholeStage[LtgcRecipe]):
             measured = accuracies(predicted, validation.labels, counts)
             return {shot: value for shot, value in measured.items() if shot != "per_class"}  # type: ignore[misc]
 
-        tuning = FineTuning(data, classifier, clip.normalisation, clip.device, validate)
+        tuning = FineTuning(data, classifier, clip.normalisation, clip.device, validate, teaching)
         history = train(self, tuning, settings.checkpoint_minutes)
         tensors = adapter_state(classifier.tower) | {"head.weight": classifier.head.weight.detach().cpu()}
         selected = Json("selected", {"select": settings.select, "epoch": tuning.selection.epoch})
@@ -65,8 +75,34 @@ class TrainStage(WholeStage[LtgcRecipe]):
         return ImageSet((images,), split.labels)
 
 
-def build_classifier(clip: ClipModel, class_names: Sequence[str], recipe: LtgcRecipe) -> Classifier:
-    """Wrap the vision tower in LoRA and add a cosine head, initialised from the classes' text features."""
+class DistillStage(TrainStage):
+    """Trains one tower to predict as the towers of an ensemble do together."""
+
+    def make(self) -> list[Artefact]:
+        settings = self.recipe.ensemble
+        chosen = self.run.value(self.input("weights"), "weights")
+        towers = [load_classifier(self, step.name) for step in self.inputs("teachers")]
+        ensemble = Ensemble(towers, chosen["weights"], chosen["tau"], counts_of(self)).to(self.model.device)
+        return self.train(Teaching(ensemble, settings.distill_label_weight, settings.distill_temperature))
+
+
+def load_classifier(stage: Stage[LtgcRecipe], step: str) -> Classifier:
+    """Load the classifier that a training step made, with its LoRA merged."""
+    clip: ClipModel = stage.model
+    classifier = build_classifier(clip, copy.deepcopy(clip.visual), stage.corpus.class_names, stage.recipe)
+    tensors, _ = read_tensors(stage.run.file_of(step, "adapter"))
+    classifier.head.weight.data.copy_(tensors.pop("head.weight"))
+    load_adapter(classifier.tower, tensors)
+    return Classifier(merge(classifier.tower), classifier.head).eval()
+
+
+def build_classifier(
+    clip: ClipModel, tower: torch.nn.Module, class_names: Sequence[str], recipe: LtgcRecipe
+) -> Classifier:
+    """Wrap CLIP's vision tower, or a copy, in LoRA and add a cosine head, initialised from the classes' text features.
+
+    The tower is changed in place.
+    """
     texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
     head = CosineHead(texts, recipe.train.head_scale, trainable=recipe.train.head == "text")
-    return Classifier(add_lora(clip.visual, recipe, clip.lora_targets), head).to(clip.device)
+    return Classifier(add_lora(tower, recipe, clip.lora_targets), head).to(clip.device)

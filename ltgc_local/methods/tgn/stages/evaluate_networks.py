@@ -14,7 +14,8 @@ import numpy as np
 from ltgc_local.evaluation.figures import list_classes, measure_predictions
 from ltgc_local.evaluation.intervals import accuracy_intervals
 from ltgc_local.evaluation.metrics import accuracies, f1_scores
-from ltgc_local.methods.evaluation import read_predictions
+from ltgc_local.evaluation.rivals import sides_of
+from ltgc_local.methods.evaluation import compare_with_rivals, read_predictions
 from ltgc_local.methods.stage import WholeStage
 from ltgc_local.methods.tgn.stage import TgnStage
 from ltgc_local.recipe import TgnRecipe
@@ -33,10 +34,12 @@ class EvaluateNetworksStage(WholeStage[TgnRecipe], TgnStage):
             figures |= self._measure_sides(predictions.predicted, arm)
         self.progress.advance(len(corpus.test))
         classes = [each | {"is_head": by_id[each["class_id"]].is_head} for each in list_classes(corpus)]
+        sides = sides_of(corpus.class_counts(), [c for c, entry in by_id.items() if not entry.is_head])
         return [
             Json("metrics", metrics),
             Json("classes", classes),
             Json("networks", self._measure_networks()),
+            Json("rivals", compare_with_rivals(self, predictions, "tgn", sides)),
             *stored,
         ]
 

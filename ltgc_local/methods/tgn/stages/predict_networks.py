@@ -1,4 +1,4 @@
-"""Predict: a classifier on the test images, and KMDN's networks on those of their own classes; a part is a chunk.
+"""Predict: a classifier on the validation or the test images, and KMDN's networks on the test images of their classes.
 
 No other step tests on them. ``predictions`` has an arm's prediction for every test image; ``networks`` has those of
 KMDN's networks, as class ids, and -1 for images of the other side's classes.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ltgc_local.evaluation.predictions import PLAIN, Predictions
-from ltgc_local.methods.evaluation import RowSpan, predict, predicted_files, spans_of
+from ltgc_local.methods.evaluation import RowSpan, predict, predicted_files, predicted_spans
 from ltgc_local.methods.stage import ChunkedStage
 from ltgc_local.methods.tgn.network import Network, SquareResize, load_network
 from ltgc_local.methods.tgn.stage import TgnStage
@@ -36,7 +36,7 @@ class PredictingStage(ChunkedStage[TgnRecipe, RowSpan], TgnStage):
     """Runs networks on the test images."""
 
     def chunks(self) -> list[Sequence[RowSpan]]:
-        return spans_of(len(self.corpus.test), self.recipe.evaluate.shard_size)
+        return predicted_spans(self)
 
     def predict(
         self, rows: Sequence[int], networks: Mapping[str, Network]

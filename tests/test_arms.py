@@ -1,0 +1,103 @@
+"""The arms of a plan: towers, ensembles, their controls, and the model that learns from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ltgc_local.errors import RecipeError
+from ltgc_local.methods.base import Step
+from ltgc_local.methods.ltgc.arms import tower_settings
+from ltgc_local.pipeline.plan import build_plan, step_settings
+from ltgc_local.recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
+ENSEMBLE = (
+    "train.mixing=replace", "train.loss=logit_adjustment", "train.sampler=instance", "train.prior=originals",
+    "ensemble.towers=2", "ensemble.mixing=balance_mix", "ensemble.loss=cross_entropy", "ensemble.sampler=balanced",
+)  # fmt: skip
+MakeRecipe = Callable[..., Recipe]
+
+
+def steps_of(*options: str) -> dict[str, Step]:
+    return {step.name: step for step in build_plan(load_recipe(QUICKSTART, options))}
+
+
+def test_one_tower_is_trained_and_tested_under_the_names_of_its_arm() -> None:
+    steps = steps_of()
+    trained = [name for name in steps if name.startswith(("train/", "weigh/"))]
+    assert sorted(trained) == ["train/control", "train/ltgc"]
+    assert {"validate/ltgc", "predict/ltgc", "predict/zero_shot"} <= set(steps)
+
+
+def test_an_ensemble_has_a_control_with_as_many_towers_and_tests_every_part() -> None:
+    steps = steps_of(*ENSEMBLE)
+    for side in ("control", "ltgc"):
+        assert steps[f"weigh/{side}"].reads[:2] == (f"validate/{side}_1", f"validate/{side}_2")
+        assert steps[f"predict/{side}"].reads == (f"weigh/{side}", f"predict/{side}_1", f"predict/{side}_2")
+        assert f"train/{side}" not in steps
+    assert "weigh/control" in steps["weigh/ltgc"].reads  # whose accuracy on many-shot classes is the limit
+    assert all("generated" not in steps[f"train/control_{number}"].reads for number in (1, 2))
+
+
+def test_the_weights_are_chosen_without_test_images() -> None:
+    steps = steps_of(*ENSEMBLE, "ensemble.distill=true")
+    reads = {"weigh/ltgc", "train/ltgc"}
+    while more := {name for step in reads for name in steps[step].reads} - reads:
+        reads |= more
+    assert not [name for name in reads if name.startswith("predict/")]
+
+
+def test_the_distilled_model_is_the_arm_and_the_ensemble_a_part() -> None:
+    steps = steps_of(*ENSEMBLE, "ensemble.distill=true", "ensemble.distill_mixing=balance_mix")
+    assert steps["train/ltgc"].reads == ("generated", "train/ltgc_1", "train/ltgc_2", "weigh/ltgc")
+    assert steps["train/ltgc"].overrides["train.mixing"] == "balance_mix"
+    assert steps["predict/ltgc"].reads == ("train/ltgc",)
+    assert steps["predict/ltgc_ensemble"].reads == ("weigh/ltgc", "predict/ltgc_1", "predict/ltgc_2")
+    assert steps["predict/control"].reads[0] == "weigh/control"
+
+
+def test_a_tower_that_differs_has_the_fingerprint_of_a_recipe_that_trains_so() -> None:
+    recipe = load_recipe(QUICKSTART, ENSEMBLE)
+    plain = load_recipe(QUICKSTART)  # BalanceMix with cross-entropy
+    second = steps_of(*ENSEMBLE)["train/ltgc_2"]
+    alone = steps_of()["train/ltgc"]
+    assert step_settings(second, recipe) == step_settings(alone, plain)
+
+
+def test_towers_that_are_trained_alike_have_a_seed_each() -> None:
+    recipe = load_recipe(QUICKSTART, ["ensemble.towers=4", "ensemble.mixing=union"])
+    with_images, without = (tower_settings(recipe, with_generated) for with_generated in (True, False))
+    assert [values.get("train.mixing") for values in with_images] == [None, "union", None, "union"]
+    assert ["train_seed" in values for values in with_images] == [False, False, True, True]
+    # The second control differs from the first only in how images are mixed that it does not have.
+    assert ["train_seed" in values for values in without] == [False, True, True, True]
+    assert len({values.get("train_seed") for values in without}) == 4
+
+
+def test_a_key_of_another_loss_or_mixing_takes_its_default() -> None:
+    recipe = load_recipe(QUICKSTART, [*ENSEMBLE, "train.prior_scale=0.5", "train.replace_share=0.3"])
+    (_, second) = tower_settings(recipe, with_generated=True)
+    assert second == {
+        "train.mixing": "balance_mix", "train.loss": "cross_entropy", "train.sampler": "balanced",
+        "train.prior": "effective", "train.prior_scale": 1.0, "train.replace_share": 0.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["ensemble.mixing=union"], "ensemble.mixing: is of every second tower, and there is one; remove it"),
+        (["ensemble.distill=true"], "ensemble.distill: needs several towers; write 'towers: 2'"),
+        (["ensemble.weights=equal"], "ensemble.weights: one tower has no weights"),
+        ([*ENSEMBLE, "ensemble.prior=counts"], "ensemble.prior: 'counts' has no effect on loss 'cross_entropy'"),
+        (["ensemble.towers=9"], "ensemble.towers: expected"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_named(options: list[str], problem: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(QUICKSTART, options)
+    assert problem in str(caught.value)
