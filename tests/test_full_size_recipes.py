@@ -66,13 +66,14 @@ def test_k_y_and_mu_are_the_papers_and_decide_how_many_are_drawn_and_accepted(
     written = yaml.safe_load(path.read_text("utf-8"))  # not by the schema's defaults, two of which are the same
     assert written["extend"]["max_descriptions"] == max_descriptions
     assert written["assess"]["threshold"] == threshold
+    assert written["assess"]["margin_rank"] is None  # no number was measured among so many classes
     (recipe,) = load_recipes(path, options[benchmark], presets=[preset]).rows.values()
     method, corpus = method_of(recipe), open_corpus(recipe.data)
     counts = corpus.class_counts()
     # A class has at most 99 images, all of them described: N_y = K_y - n_y.
     assert method.budget(corpus, recipe) == {c: max_descriptions - n for c, n in counts.items() if n < 100}
     # The released code's rule, which the preset takes: cosine + 0.5 >= mu.
-    scorer = ClassScorer(recipe.assess, 0, np.zeros(0))
+    scorer = ClassScorer(recipe.assess, 0, np.zeros(0), np.zeros(0, np.int64))
     failed = [scorer.score((0, 0, 0), np.array([cosine])).failed for cosine in (threshold - 0.49, threshold - 0.51)]
     assert failed == [(), ("offset",)]
 

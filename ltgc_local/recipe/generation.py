@@ -185,8 +185,11 @@ class Assess(Block):
     percentile: float = Field(default=5.0, ge=0, le=100)
     """For ``percentile``: an image passes at or above this percentile (interpolated) of its class's training images. A
     class without training images uses ``margin_rank`` instead."""
-    margin_rank: int = Field(default=1, ge=1, le=1_000_000)
-    """For ``margin``: C_y must be among this many closest of all classes' templates; ties count in its favour."""
+    margin_rank: int | None = Field(default=1, ge=1, le=1_000_000)
+    """For ``margin``: C_y must be among this many closest of all classes' templates; ties count in its favour. null
+    takes each class's rank from its own training images: the smallest that (100 - ``percentile``) % of them reach. A
+    number suits one data set only: among thousands of classes, even photographs seldom have C_y in the first three.
+    Without training images, null is 1."""
     attempts: Annotated[int, RELEASED, Shapes("refine")] = Field(default=3, ge=1, le=20)
     """Most images generated for a description, including the first; if all miss, it is excluded."""
     refine_from: Annotated[Literal["last", "original"], Shapes("refine")] = "last"

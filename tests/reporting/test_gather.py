@@ -63,6 +63,11 @@ def test_a_score_is_said_in_a_caption(score: Score, words: str) -> None:
     assert describe_score(score, make_recipe(assess={"scorer": "percentile+margin"})) == words
 
 
+def test_a_caption_names_no_rank_if_the_photographs_decide_it() -> None:
+    score, settings = Score(1, 0, 1, 0.7, 4, failed=("margin",)), {"scorer": "margin", "margin_rank": None}
+    assert describe_score(score, make_recipe(assess=settings)) == "round 1, rank 4, too low"
+
+
 @pytest.mark.parametrize(
     ("nearest", "words"),
     [(0, "which are wrong"), (4, "4 of them taken for the nearest name by CLIP, the others wrong")],
@@ -181,6 +186,7 @@ def test_the_banner_is_that_of_the_weakest_model(evidence: list[str], level: str
         ({"scorer": "percentile", "percentile": 5.0}, "percentile 5 of those of the class's own"),
         ({"scorer": "margin", "margin_rank": 2}, "among the 2 closest"),
         ({"scorer": "percentile+margin", "margin_rank": 3}, "and the template is among the 3 closest"),
+        ({"scorer": "margin", "margin_rank": None}, "as it does for 95 % of the class's own training images"),
     ],
 )
 def test_the_scorer_is_said_in_words(assess: dict[str, object], words: str) -> None:

@@ -65,6 +65,7 @@ def test_the_stage_scores_every_image_of_a_class_with_the_miniature_clip(
     name, counted = next(iter(acceptance_of(artefacts).items()))
     assert (name, counted["drawn"]) == (stage.corpus.class_names[4], 3)
     assert counted["accepted"] == sum(s.accepted for s in scores) == 3 - counted["failed"].get("cosine", 0)
+    assert counted["margin_rank"] is None, "the rank did not decide"
     assert counted["photographs"] == stage.corpus.class_counts()[4]
 
 
@@ -98,6 +99,43 @@ def test_a_class_without_real_images_is_judged_by_rank_and_the_log_says_so(
     assert all(s.accepted and s.percentile is None for s in records_of(artefacts, "scores"))
     assert acceptance_of(artefacts)[stage.corpus.class_names[1]]["scorers"] == ["margin"]
     assert "has no training image to take a percentile of; its images are judged by margin_rank 10" in caplog.text
+
+
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_the_rank_of_the_classs_own_images_decides_and_is_recorded(
+    make_stage: Any, write_step: Any, records_of: Any, batch_size: int
+) -> None:
+    options = ("assess.scorer=margin", "assess.margin_rank=null", "assess.percentile=50")
+    stage = make_stage("assess/0/detect", *options, f"assess.batch_size={batch_size}")
+    prepare(stage, write_step)
+    chunk = stage.chunks()[1]  # class 4
+    artefacts = stage.make_chunk(chunk)
+    real = stage.corpus.train.images(np.flatnonzero(stage.corpus.train.labels == 4).tolist())
+    texts = stage.model.encode_texts([class_sentence(name) for name in stage.corpus.class_names])
+    cosines = (stage.model.encode_images(real) @ texts.T).tolist()
+    ranks = sorted(1 + sum(other > row[4] for other in row) for row in cosines)
+    wanted = ranks[-(-len(ranks) // 2) - 1]  # of n images, ceil(n / 2) have at most this rank
+    assert acceptance_of(artefacts)[stage.corpus.class_names[4]]["margin_rank"] == wanted
+    scores = records_of(artefacts, "scores")
+    assert [s.accepted for s in scores] == [s.rank <= wanted for s in scores]
+
+
+@pytest.mark.parametrize("scorer", ["margin", "percentile+margin"])
+def test_a_class_without_real_images_must_come_first_where_their_rank_would_decide(
+    make_stage: Any, write_step: Any, records_of: Any, caplog: pytest.LogCaptureFixture, scorer: str
+) -> None:
+    stage = make_stage("assess/0/detect", f"assess.scorer={scorer}", "assess.margin_rank=null")
+    prepare(stage, write_step)
+    chunk = stage.chunks()[0]
+    labels = stage.corpus.train.labels.copy()
+    labels[labels == 1] = 0
+    object.__setattr__(stage.corpus.train, "labels", labels)
+    with caplog.at_level(logging.WARNING):
+        artefacts = stage.make_chunk(chunk)
+    scores = records_of(artefacts, "scores")
+    assert [s.accepted for s in scores] == [s.rank == 1 for s in scores]
+    assert acceptance_of(artefacts)[stage.corpus.class_names[1]]["margin_rank"] == 1
+    assert "has no training image to take a percentile of; its images are judged by margin_rank 1" in caplog.text
 
 
 class OverflowingClip:

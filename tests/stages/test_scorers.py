@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from ltgc_local.methods.ltgc.scorers import ClassScorer, explain, percentile_of
+from ltgc_local.methods.ltgc.scorers import ClassScorer, explain, percentile_of, rank_among, ranks_among
 from ltgc_local.recipe.generation import Scorer
 from ltgc_local.records import Score
 
@@ -16,9 +16,11 @@ COSINES = np.array([[0.125, 0.25, 0.0], [0.75, 0.5, 0.625], [-0.25, -0.5, -0.5]]
 NAMES = ("bag", "coat", "boot")
 
 
-def scorer(make_recipe: Any, *overrides: str, own: tuple[float, ...] = (), class_id: int = 1) -> ClassScorer:
+def scorer(
+    make_recipe: Any, *overrides: str, own: tuple[float, ...] = (), ranks: tuple[int, ...] = (), class_id: int = 1
+) -> ClassScorer:
     recipe = make_recipe(*(f"assess.{override}" for override in overrides))
-    return ClassScorer(recipe.assess, class_id, np.sort(np.array(own)))
+    return ClassScorer(recipe.assess, class_id, np.sort(np.array(own)), np.sort(np.array(ranks, dtype=np.int64)))
 
 
 def judged(make_recipe: Any, *overrides: str, own: tuple[float, ...] = ()) -> list[Score]:
@@ -103,6 +105,44 @@ def test_margin_asks_for_a_rank_among_the_classes(make_recipe: Any, rank: int, a
     assert [(s.best_other, s.best_other_cosine) for s in found] == [(0, 0.125), (0, 0.75), (0, -0.25)]
 
 
+@pytest.mark.parametrize(
+    ("percentile", "ranks", "expected"),
+    [
+        (5, (), 1),  # no image to go by
+        (5, (4,), 4),
+        (5, (1, 1, 7), 7),  # 95 % of 3 is 2.85: all three
+        (5, (*range(1, 20), 99), 19),  # 95 % of 20 is 19 images, and the outlier is left out
+        (5, (*range(1, 19), 99), 99),  # 95 % of 19 is 18.05: all of them
+        (50, (9, 2, 5, 2), 2),  # two of four are within the first two
+        (50, (9, 2, 5), 5),
+        (0, (3, 8000, 1), 8000),
+        (100, (3, 8000, 2), 2),  # at least one image
+    ],
+)
+def test_null_takes_the_rank_that_most_of_the_classs_own_images_reach(
+    make_recipe: Any, percentile: int, ranks: tuple[int, ...], expected: int
+) -> None:
+    asked = ("scorer=margin", "margin_rank=null", f"percentile={percentile}")
+    assert scorer(make_recipe, *asked, own=(0.5,) * len(ranks), ranks=ranks).margin_rank == expected
+    assert scorer(make_recipe, *asked[::2], "margin_rank=3", own=(0.5,) * len(ranks), ranks=ranks).margin_rank == 3
+
+
+@pytest.mark.parametrize(("ranks", "accepted"), [((), [True, False, False]), ((2, 1), [True, False, True])])
+def test_an_image_must_reach_the_rank_of_its_classs_own_images(
+    make_recipe: Any, ranks: tuple[int, ...], accepted: list[bool]
+) -> None:
+    # The three images have ranks 1, 3 and 2.
+    judge = scorer(make_recipe, "scorer=margin", "margin_rank=null", own=(0.5,) * len(ranks), ranks=ranks)
+    assert [judge.score((1, i, 0), row).accepted for i, row in enumerate(COSINES)] == accepted
+
+
+def test_the_ranks_of_many_images_are_those_of_each() -> None:
+    assert ranks_among(COSINES, 1).tolist() == [1, 3, 2]
+    ties = np.random.default_rng(0).integers(0, 5, size=(50, 7)) / 8
+    for class_id in range(7):
+        assert ranks_among(ties, class_id).tolist() == [rank_among(row, class_id)[0] for row in ties]
+
+
 def test_equal_templates_do_not_push_each_other_down(make_recipe: Any) -> None:
     judge = scorer(make_recipe, "scorer=margin", class_id=2)
     found = judge.score((2, 0, 0), np.array([0.5, 0.5, 0.5]))
@@ -160,6 +200,13 @@ def test_a_refusal_is_explained_with_its_values(make_recipe: Any) -> None:
     )
     assert explain(second, judge.settings, NAMES) == (
         "cosine 0.500 is below percentile 50 of the photographs'; rank 3 is not in the first 1, closest to 'bag'"
+    )
+
+
+def test_a_refusal_by_the_rank_of_the_photographs_is_explained_without_a_number(make_recipe: Any) -> None:
+    judge = scorer(make_recipe, "scorer=margin", "margin_rank=null", "percentile=5", own=(0.75,), ranks=(2,))
+    assert explain(judge.score((1, 1, 0), COSINES[1]), judge.settings, NAMES) == (
+        "rank 3 is below that of 95 % of the photographs, closest to 'bag'"
     )
 
 

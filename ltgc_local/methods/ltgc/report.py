@@ -127,7 +127,10 @@ def describe_scorer(recipe: LtgcRecipe) -> str:
         "cosine": f"the cosine S with the template is at least μ = {settings.threshold:g}",
         "percentile": "the cosine S with the template is at least "
         f"percentile {settings.percentile:g} of those of the class's own training images",
-        "margin": f"the template is among the {settings.margin_rank} closest of all classes'",
+        "margin": f"the template is among the {settings.margin_rank} closest of all classes'"
+        if settings.margin_rank
+        else "the template ranks as high among all classes' as it does for "
+        f"{100 - settings.percentile:g} % of the class's own training images",
     }
     return ", and ".join(rules[name] for name in settings.scorer.split("+"))
 
@@ -139,7 +142,8 @@ def describe_score(score: Score, recipe: LtgcRecipe) -> str:
         return f"{place}\nCLIP gave no number"
     if "margin" in recipe.assess.scorer or score.threshold is None:
         place += f", rank {score.rank}"
-        place += f" > {recipe.assess.margin_rank}" if "margin" in score.failed else ""
+        limit = f" > {recipe.assess.margin_rank}" if recipe.assess.margin_rank else ", too low"
+        place += limit if "margin" in score.failed else ""
     if score.threshold is None:
         return place
     sign = "<" if set(score.failed) - {"margin"} else "≥"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ltgc_local.backends.clip.pixels import to_pixels
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.errors import BackendError
-from ltgc_local.methods.ltgc.scorers import NO_NUMBER, Array, ClassScorer
+from ltgc_local.methods.ltgc.scorers import NO_NUMBER, Array, ClassScorer, ranks_among
 from ltgc_local.methods.stage import ChunkedStage, split
 from ltgc_local.prefetch import map_batches, prefetch
 from ltgc_local.recipe import LtgcRecipe
@@ -40,19 +40,20 @@ class DetectStage(ChunkedStage[LtgcRecipe, FileRows]):
 
     def make_chunk(self, chunk: Sequence[FileRows]) -> list[Artefact]:
         rows = read_rows(chunk)
-        class_id, settings = rows[0].class_id, self.recipe.assess
-        real, generated = self._cosines(class_id, rows)
-        own = np.sort(real[~np.isnan(real)])
+        class_id = rows[0].class_id
+        real, ranks, generated = self._cosines(class_id, rows)
+        are_numbers = ~np.isnan(real)
+        own = np.sort(real[are_numbers])
         if len(real) and not len(own):
             raise _overflow("image")
-        scorer = ClassScorer(settings, class_id, own)
+        scorer = ClassScorer(self.recipe.assess, class_id, own, np.sort(ranks[are_numbers]))
         scores = [scorer.score(row.key, cosines) for row, cosines in zip(rows, generated, strict=True)]
         name = self.corpus.class_names[class_id]
-        if "percentile" in settings.scorer and not len(own):
+        if scorer.lacks_images:
             log.warning(
                 "assess: class %r has no training image to take a percentile of; its images are judged by "
                 "margin_rank %d",
-                name, settings.margin_rank,
+                name, scorer.margin_rank,
             )  # fmt: skip
         if unscored := sum(NO_NUMBER in score.failed for score in scores):
             log.warning("assess: CLIP gave no number for %d of %d images of class %r", unscored, len(scores), name)
@@ -63,6 +64,7 @@ class DetectStage(ChunkedStage[LtgcRecipe, FileRows]):
             "failed": dict(Counter(failed for score in scores for failed in score.failed)),
             "scorers": list(scorer.names),
             "threshold": scorer.threshold,
+            "margin_rank": scorer.margin_rank if "margin" in scorer.names else None,
             "photographs": len(own),
         }
         return [Json("acceptance", {name: acceptance}), Lines("scores", scores)]
@@ -82,8 +84,11 @@ class DetectStage(ChunkedStage[LtgcRecipe, FileRows]):
             raise _overflow("text")
         return features
 
-    def _cosines(self, class_id: int, rows: Sequence[GeneratedRow]) -> tuple[Array, Array]:
-        """Return the cosines of a class's real images with its text (n_y,), and of its generated ones with all (N, C).
+    def _cosines(self, class_id: int, rows: Sequence[GeneratedRow]) -> tuple[Array, NDArray[np.int64], Array]:
+        """Return cosines with the classes' texts.
+
+        These are the cosines of a class's real images with its own text (n_y,), the ranks of that text among all texts
+        for the same images (n_y,), and the cosines of its generated images with all texts (N, C).
 
         Images are decoded and resized in threads, while a GPU encodes the previous ones. Generated images that were
         encoded when they were generated (``draw.clip_features``) are not read at all.
@@ -98,7 +103,7 @@ class DetectStage(ChunkedStage[LtgcRecipe, FileRows]):
             images = [decode_png(each.image) for each in block] if are_generated else train.images(block)
             return to_pixels(images, model.resize)
 
-        of_real, of_generated = [np.empty(0)], [np.empty((0, len(texts)))]
+        of_real, ranks, of_generated = [np.empty(0)], [np.empty(0, np.int64)], [np.empty((0, len(texts)))]
         to_read = [] if are_encoded else split(rows, size)
         with (
             closing(prefetch(read_generated, to_read, workers=1, ahead=1)) as generated,
@@ -107,14 +112,16 @@ class DetectStage(ChunkedStage[LtgcRecipe, FileRows]):
             for number, blocks in enumerate(decoded):
                 features: Array = model.encode_pixels(torch.from_numpy(np.concatenate(blocks))).numpy()
                 if number < len(real):
+                    # A product of its own, so that the threshold's last bits do not depend on the other classes.
                     of_real.append((features @ texts[class_id : class_id + 1].T)[:, 0])
+                    ranks.append(ranks_among(features @ texts.T, class_id))
                 else:
                     of_generated.append(features @ texts.T)
                     self.progress.advance(len(features))
         if are_encoded:
             of_generated.append(read_features(rows, self.run) @ texts.T)
             self.progress.advance(len(rows))
-        return np.concatenate(of_real), np.concatenate(of_generated)
+        return np.concatenate(of_real), np.concatenate(ranks), np.concatenate(of_generated)
 
 
 def _overflow(tower: str) -> BackendError:
