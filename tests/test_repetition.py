@@ -31,6 +31,12 @@ def test_the_normal_form_is_the_content_words() -> None:
     assert normal_form("A photo of the class 日傘 with 赤い柄.", "日傘") == {"赤", "い", "柄"}  # no blanks: characters
 
 
+def test_a_reply_that_leaves_the_parentheses_out_keeps_the_same_sentences() -> None:
+    asked = [f"A photo of the class kite (bird of prey) with a {part}." for part in ("beak", "claw", "tail")]
+    reply = "A photo of the class kite with a beak.\nA photo of the class kite with a tail."
+    assert kept_by_repetition_check(reply, "kite (bird of prey)", asked) == [True, False, True]
+
+
 @pytest.mark.parametrize("similarity", [0.5, 1.0])
 @pytest.mark.parametrize(
     "again", ["a low heel and a zip", "A LOW HEEL, the zip!", "zip, low heel", "a low heel  on   its zip"]

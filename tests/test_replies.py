@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from ltgc_local.datasets.lists import FOLDER, read_class_names
 from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
 from ltgc_local.methods.ltgc.replies.template_1 import MAX_CHARACTERS, NO_OPENING, Reading, parse_sentence
 
@@ -120,6 +123,50 @@ def test_names_with_marks_are_read_as_they_are(name: str) -> None:
     assert parse_descriptions(f"1. {sentence}", name).sentences == (sentence,)
     assert parse_descriptions(f"A photo of the class {name}, with a strap", name).sentences == (sentence,)
     assert parse_descriptions("A photo of the class bag with a strap.", name).sentences == ()
+
+
+def names_with(mark: str) -> list[str]:
+    """Return the benchmarks' class names that contain a mark."""
+    lists = ["imagenet", "places365", "cifar10", "cifar100"]
+    names = [line.rpartition("\t")[2] for each in lists for line in read_class_names(FOLDER / f"{each}.txt")]
+    return [name for name in names if mark in name]
+
+
+def test_the_benchmarks_have_names_with_a_part_in_parentheses_and_of_two_words_for_one_thing() -> None:
+    assert (len(names_with("(")), len(names_with(" / "))) == (6 + 6 + 7, 5)
+
+
+@pytest.mark.parametrize("name", [*names_with("("), "crane (bird)", "crane (machine)", "jaguar (cat) cub"])
+def test_what_a_name_has_in_parentheses_may_be_left_out(name: str) -> None:
+    short, part = " ".join(re.sub(r"\(.*?\)", "", name).split()), name[name.index("(") : name.index(")") + 1]
+    sentence = f"A photo of the class {name} with a grey edge on a hill."
+    forms = [name, name.upper(), short, short.title(), f'"{short}"', name.replace(part, f" {part}")]
+    if name.endswith(")"):
+        forms += [f"{short}s", f"{short}s {part}", f'"{short}" {part}', f"*{short}* {part}"]
+    for written in forms:
+        for opening in (f"A photo of the class {written}", f"a photo of a {written},"):
+            assert parse_sentence(f"{opening} with a grey edge on a hill.", name) == Reading(sentence, ""), written
+    whole = f'{{"features": ["A photo of the class {short} with a grey edge on a hill."], "scene": ""}}'
+    row = f"| 1 | A photo of the class {short} | with a grey edge | on a hill |"
+    assert [parse_descriptions(each, name).sentences for each in (whole, row)] == [(sentence,)] * 2
+    assert parse_sentence(f"A photo of the class {short}fish with a fin.", name) == Reading("", NO_OPENING)
+
+
+@pytest.mark.parametrize("name", names_with(" / "))
+def test_one_of_two_words_for_one_thing_is_enough(name: str) -> None:
+    one, other = name.split(" / ")
+    forms = [name, f"{one}/{other}", f"{other} / {one}", f"{one} or {other}", f"{other} and {one}", one, other]
+    for written in [*forms, *map(str.upper, forms), f'"{one}"']:
+        found = parse_sentence(f"A photo of the class {written} with a grey edge.", name)
+        assert found == Reading(f"A photo of the class {name} with a grey edge.", ""), written
+    assert parse_sentence("A photo of the class chair with a grey edge.", name) == Reading("", NO_OPENING)
+
+
+@pytest.mark.parametrize("name", ["(bird)", "f(x)", "()", "/", "a / ", "a (b / c)", "a_b c (d_e)"])
+def test_a_name_that_only_looks_like_these_is_read_as_it_is(name: str) -> None:
+    sentence = f"A photo of the class {name.strip()} with a strap."
+    assert parse_sentence(sentence, name.strip()).sentence == sentence
+    assert parse_sentence("A photo of the class bag with a strap.", name).sentence == ""
 
 
 def test_a_dot_in_a_name_is_only_a_dot() -> None:

@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from ltgc_local.methods.ltgc.replies.parsing import parse_descriptions
 from ltgc_local.methods.ltgc.replies.repetition import kept_by_repetition_check, normal_form
 
-NAMES = st.sampled_from(
-    ["bag", "ankle boot", "T-shirt/top", "crane (bird)", "C++", "St. Bernard", "日傘", "lady's slipper"]
-)
+CLASSES = "bag|ankle boot|T-shirt/top|crane (bird)|trunks / shorts|C++|St. Bernard|日傘|lady's slipper"
+NAMES = st.sampled_from(CLASSES.split("|"))
 #: Pieces that replies are made of, so that arbitrary text is often nearly right.
 WORDS = (
-    "A photo of the class |a photo of a |bag|ankle boot|T-shirt/top|crane (bird)|C++|St. Bernard|日傘|lady's slipper|"
+    f"A photo of the class |a photo of a |{CLASSES}|crane|shorts|"
     " with a strap| in a shop|.|. |! |, |\"|“|”|’|{|}|[|]|<think>|</think>|\n|1. |- |**|…|–|-|'s |\u2028|```"
 )
 PIECES = st.sampled_from(WORDS.split("|")) | st.just("word " * 150)

@@ -154,6 +154,11 @@ def test_braces_come_off_a_template_and_empty_slots_are_no_features(reply: str, 
     assert bool(reason) is not bool(template)
 
 
+def test_a_template_may_leave_out_what_the_name_has_in_parentheses() -> None:
+    found, _ = summarize.read_template("A photo of the class kite with {a forked tail}{a hook}.", "kite (bird of prey)")
+    assert found == "A photo of the class kite (bird of prey) with a forked tail, a hook."
+
+
 def test_a_template_is_cut_to_what_clip_reads_by_clips_own_tokenizer(
     make_stage: Any, records_of: Any, scripted_llm: Any
 ) -> None:

@@ -18,6 +18,8 @@ _EDGES = _QUOTES + " \t[]|,;:，、；：،؛-–—…。！？｡．।॥؟۔
 #: A sentence ends at a full stop before a space, and at other scripts' full stops even without one.
 _END = re.compile(r"(?<![.!?…])[.!?…]++(?=[\"'`“”‘’«»*_)\]\\]*(?:\s|\Z))|[。！？｡．।॥؟۔]+")
 _ABBREVIATION = re.compile(r"(?<!\w)(?:[A-Z]|St|Dr|Mr|Mrs|Ms|Mt|No|Jr|Sr|vs|cf|ca|approx|e\.g|i\.e)\Z")
+_OPTIONAL = re.compile(r"\s+(\([^()]*\))")  # "kite (bird of prey)"
+_EITHER = re.compile(r"\s+/\s+(?![^(]*\))")  # "baluster / handrail"
 _NEXT_NUMBER = re.compile(r"\s\(?\d{1,3}[.):]\Z")
 _EMPHASIS = re.compile(r"[*`]|__")
 _WITHOUT_WITH = re.compile(r"(?:an?|the|its)\s", re.IGNORECASE)  # "A photo of the class bag, a red strap"
@@ -47,7 +49,8 @@ class Reading:
 def parse_sentence(line: str, class_name: str) -> Reading:
     """Rewrite the first description of ``class_name`` in a line as "A photo of the class [y] ….".
 
-    The name may be in any case, with or without an article, singular or plural; the result has ``class_name``.
+    The name may be in any case, with or without an article, singular or plural, and shortened as ``_name_pattern``
+    says; the result has ``class_name``.
     """
     found = opening(class_name).search(line)
     if found is None:
@@ -100,12 +103,38 @@ def opening(class_name: str) -> re.Pattern[str]:
 
 
 def _name_pattern(class_name: str) -> str:
-    """Match a class's name, singular or plural, however its spaces, hyphens and apostrophes are written."""
-    *first, last = class_name.split() or [""]
+    """Match a class's name, whole or shortened as models do.
+
+    They write "kite" for "kite (bird of prey)", and "baluster" or "baluster or handrail" for "baluster / handrail".
+    The prompt names the class, so a short form cannot mean another one that shares it.
+    """
+    names = _EITHER.split(class_name)
+    names = names if all(map(str.strip, names)) else [class_name]
+    either = "|".join(map(_one_name_pattern, sorted(names, key=len, reverse=True)))
+    return rf"(?:{either})(?:\s*(?:/|\bor\b|\band\b)\s*(?:{either}))*" if len(names) > 1 else either
+
+
+def _one_name_pattern(name: str) -> str:
+    outside, *parts = _OPTIONAL.split(name)
+    if not outside.strip():
+        return _words_pattern(name)
+    pattern = _words_pattern(outside)
+    for inside, more in zip(parts[::2], parts[1::2], strict=True):
+        pattern += rf"(?:[\s_{re.escape(_QUOTES)}]*{_words_pattern(inside)})?"
+        pattern += rf"[\s_]+{_words_pattern(more)}" if more.strip() else ""
+    return pattern
+
+
+def _words_pattern(words: str) -> str:
+    """Match words, the last singular or plural, however their spaces, hyphens and apostrophes are written."""
+    *first, last = words.split() or [""]
     forms = sorted({last, *_other_numbers(last)}, key=len, reverse=True)
-    name = r"[\s_]+".join([*map(re.escape, first), f"(?:{'|'.join(map(re.escape, forms))})"])
-    name = name.replace("_", r"[\s_]") if "_" in class_name else name
-    return re.sub(r"\\-|[‐‑]", "[-‐‑]", re.sub("['’]", "['’]", name))
+    return r"[\s_]+".join([*map(_word_pattern, first), f"(?:{'|'.join(map(_word_pattern, forms))})"])
+
+
+def _word_pattern(word: str) -> str:
+    escaped = re.escape(word).replace("_", r"[\s_]")
+    return re.sub(r"\\-|[‐‑]", "[-‐‑]", re.sub("['’]", "['’]", escaped))
 
 
 def _other_numbers(word: str) -> list[str]:
