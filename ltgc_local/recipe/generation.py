@@ -46,7 +46,8 @@ class Extend(Block):
     per_ask: int = Field(default=8, ge=1, le=100)
     """Descriptions requested by one Prompt 2."""
     context_descriptions: int = Field(default=12, ge=1, le=10_000)
-    """Accepted sentences included in the next Prompt 2. (The released code includes none of its own.)"""
+    """Existing and accepted sentences included in the next Prompt 2: a random sample of the class's list. (The paper
+    shows the list; the released code only the existing sentences.)"""
     parallel_asks: int = Field(default=4, ge=1, le=64)
     """Prompt 2s of a class sent at the same time, each with a different sample of the list."""
     max_asks: int = Field(default=40, ge=1, le=100_000)
@@ -55,7 +56,8 @@ class Extend(Block):
     """Give a class up after this many Prompt 2s in a row without a readable sentence, so that a model that cannot
     answer does not use up all asks of every class. null continues to ``max_asks``."""
     repetition_batch: int = Field(default=12, ge=2, le=10_000)
-    """Sentences in one Prompt 3 list."""
+    """Sentences in one Prompt 3 list. It holds new sentences only, so a repeat of an existing sentence, or of one in
+    another list, is left to ``repetition_similarity``, which compares each new sentence with all."""
     repetition_similarity: float = Field(default=0.875, gt=0, le=1)
     """Sentences are near duplicates if the words of their features and scenes have at least this Jaccard similarity. At
     the default, one of eight words may be missing from the other sentence."""

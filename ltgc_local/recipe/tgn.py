@@ -138,9 +138,12 @@ class Cdtg(TrainingOptions):
     """Add CLIP's text feature of the class, through a trained map, to the label embedding. The paper's Figure 1 has an
     arrow for it that the released code does not implement."""
     class_weight: Annotated[float, PAPER] = Field(default=1.0, ge=0, le=1000)
-    """Weight of the tail network's cross-entropy on generated images, which the released code only logs; 0 is off."""
+    """Weight of the tail network's cross-entropy on generated images, which the released code only logs; 0 is off. At 1
+    the quickstart's generator fooled its small tail network before it learnt shapes, so the quickstart has 0.1. Neither
+    has been tried at full size: if ``samples-*.png`` show no objects while this loss is low, lower it."""
     clip_weight: Annotated[float, PAPER] = Field(default=1.0, ge=0, le=1000)
-    """Weight of CLIP's cross-entropy over the class prompts, which the released code only logs; 0 is off."""
+    """Weight of CLIP's cross-entropy over the class prompts, which the released code only logs; 0 is off. The
+    quickstart has 0.1, as for ``class_weight``."""
     clip_classes: Annotated[Literal["tail", "all"], PAPER] = "tail"
     """Whose prompts CLIP chooses among in that loss: the tail's, or all classes'."""
     consistency_shrink: int = Field(default=1, ge=1, le=65_536)
@@ -150,7 +153,8 @@ class Cdtg(TrainingOptions):
     """How the discriminator reads the class: its embedding is concatenated to the last maps, or multiplied with the
     last features (Miyato and Koyama 2018)."""
     r1_weight: Annotated[float, RELEASED] = Field(default=10.0, ge=0, le=1000)
-    """Weight of the gradient penalty R1."""
+    """Weight of the gradient penalty R1, taken at the images that the discriminator sees. With ``augment: ada`` these
+    are the augmented ones, where StyleGAN2-ADA takes it at the originals."""
     r1_every: Annotated[int, RELEASED] = Field(default=16, ge=1, le=100_000_000)
     """Steps between R1 penalties."""
     path_weight: Annotated[float, RELEASED] = Field(default=2.0, ge=0, le=1000)

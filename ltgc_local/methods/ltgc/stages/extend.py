@@ -1,5 +1,9 @@
 """Extend: Prompt 2 until the class has K_y descriptions (number check), Prompt 3 on the new ones (repetition check).
 
+Differs from the paper: Prompt 2 shows a random sample of the list instead of all of it, and Prompt 3 is asked about the
+new sentences only, a few at a time, because hundreds of sentences are more than a prompt can hold. What repeats an
+existing sentence, or one of another Prompt 3, is found by the deterministic rule alone.
+
 Differs from the released code: accepted sentences are fed back into the next ask; the repetition check exists, by the
 model and by a deterministic rule; asks are limited, and a shortfall is recorded instead of looping forever.
 """

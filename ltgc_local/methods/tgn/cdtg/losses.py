@@ -5,7 +5,8 @@
 
 The gradients of both consistency losses reach the generator through the pixels. Differs from the released code, which
 only logs them: there CLIP sees uint8 images, which pass no gradient, with one softmax too many and prompts in a
-different order from the labels.
+different order from the labels. Differs from StyleGAN2-ADA: R1 is taken at the augmented images
+(``adaptive_augmentation`` says why).
 """
 
 from __future__ import annotations

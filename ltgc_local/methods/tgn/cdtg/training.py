@@ -7,7 +7,7 @@
 Image x~_i is made with the label and the features of the batch's real image x_i. Both losses use the same images: the
 discriminator first learns from them, then judges them for the generator, where StyleGAN2 generates new ones. A penalty
 computed every k steps counts k times, and its optimiser's rate and betas are adjusted to match (lazy regularisation,
-StyleGAN2).
+StyleGAN2). R1 differentiates at the augmented real images, where StyleGAN2-ADA does at the originals.
 """
 
 from __future__ import annotations
