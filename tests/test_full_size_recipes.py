@@ -89,6 +89,15 @@ def test_validate_and_plan_from_the_command_line(options: Options, benchmark: st
     assert ("val is the test split" in planned.output) is (benchmark == "inaturalist18")
 
 
+@pytest.mark.parametrize("benchmark", MOCK_UPS)
+def test_a_fast_recipe_draws_as_many_images_and_differs_in_nothing_but_how(options: Options, benchmark: str) -> None:
+    whole, fast = (load_recipe(RECIPES / f"{benchmark}{end}.yaml", options[benchmark]) for end in ("", "_fast"))
+    assert fast.model_copy(update={"name": whole.name, "draw": whole.draw}) == whole
+    assert (fast.draw.size_px, fast.draw.steps, fast.draw.cache_interval) == (768, 16, 2)
+    assert fast.draw.stored_size_px == whole.draw.stored_size_px == 256
+    assert plan_as_dict(fast)["to_draw"] == plan_as_dict(whole)["to_draw"]
+
+
 def test_without_the_data_validate_says_where_it_belongs() -> None:
     # root and lists are missing in a fresh clone
     missing = CliRunner().invoke(main, ["validate", str(RECIPES / "imagenet_lt.yaml"), "--set", "data.root=/not/here"])
