@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 
 from ltgc_local.methods.base import Step
 from ltgc_local.pipeline.damage import check_what_is_read
+from ltgc_local.pipeline.decoded import drop_decoded, take_decoded, trains
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
 from ltgc_local.pipeline.needs import Needs, needs_of
 from ltgc_local.pipeline.placement import heights
@@ -45,7 +45,6 @@ class OngoingRun(AbstractContextManager["OngoingRun"]):
         self._todo = {step.name: step for step in self.steps[:last]}
         if request.only is not None:
             self._todo = {step.name: step for step in self.steps if step.name in request.only}
-        self._is_whole = len(self._todo) == len(self.steps)
         self._heights = heights(self.steps)
         self._wanted: dict[str, dict[str, Any]] = {}  # the fingerprints of the steps that can start
         self._started: dict[str, tuple[float, int]] = {}  # when, and with how many complete chunks
@@ -66,7 +65,8 @@ class OngoingRun(AbstractContextManager["OngoingRun"]):
         self._lock.__exit__(*error)  # which says so if the run was lost to another launcher
 
     def close(self) -> None:
-        """Give the run up."""
+        """Give the run up, whose steps are done as far as they were asked for."""
+        drop_decoded(self.run, self.steps)
         self._lock.close()
 
     @property
@@ -98,8 +98,6 @@ class OngoingRun(AbstractContextManager["OngoingRun"]):
                     is_settled = False
                 elif self.identity(step) not in elsewhere:
                     found.append(step)
-        if self.is_done and self._is_whole:
-            shutil.rmtree(self.run.decoded, ignore_errors=True)  # no longer needed; 17 GB for ImageNet-LT
         return found
 
     def identity(self, step: Step) -> str:
@@ -114,7 +112,9 @@ class OngoingRun(AbstractContextManager["OngoingRun"]):
         return needs_of(step, self.recipe, cards, self._model_bytes, has_gpus=has_gpus)
 
     def begin(self, step: Step) -> None:
-        """Note that a step starts."""
+        """Note that a step starts; what other runs have decoded for their training is linked for this one's."""
+        if trains(step):
+            take_decoded(self.request.reuse, self.run)
         self.run.begin(step.name, self._wanted[step.name])
         self._started[step.name] = time.monotonic(), self.run.count_complete_chunks(step.name)
         self.say(f"{step.name} …")

@@ -17,6 +17,7 @@ from pathlib import Path
 from ltgc_local import stopping
 from ltgc_local.errors import BackendError, RecipeError, TryAgain
 from ltgc_local.methods.base import Step
+from ltgc_local.pipeline.decoded import drop_decoded
 from ltgc_local.pipeline.executors.local import LocalExecutor, Order, explain
 from ltgc_local.pipeline.executors.machine import visible_gpus
 from ltgc_local.pipeline.fingerprint import check_fingerprint, fingerprint
@@ -104,6 +105,7 @@ def take_part(root: Path, step_name: str, log: Callable[[str], None], level: Lev
                     return
                 _work(run, step, recipe, inputs, place, level)
         _finish(run, step, wanted, log)
+        drop_decoded(run, list(steps.values()))
 
 
 def _check_number(recipe: Recipe, place: Place) -> None:

@@ -15,7 +15,7 @@
 <run>/<step>/logs/                   the workers' logs (``runs.logs``)
 <run>/timeline.jsonl                 which worker worked on which step, and when (``runs.timeline``)
 <run>/<training>/checkpoint.safetensors   where a killed training resumes; not needed once the step is complete
-<run>/decoded/<split>-<digest>.npy   decoded images that do not fit into memory; removed when the run is complete
+<run>/decoded/<split>-<digest>.npy   decoded images that do not fit into memory; removed after the last training
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
 <runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
 <runs>/<table>/table.json            the table's rows, in its order

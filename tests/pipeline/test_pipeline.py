@@ -70,16 +70,6 @@ def test_a_clock_that_was_set_changes_nothing(complete: tuple[Recipe, RunDirecto
         pass
 
 
-def test_decoded_images_stay_until_the_run_is_complete(complete: tuple[Recipe, RunDirectory]) -> None:
-    recipe, run = complete
-    run.decoded.mkdir()
-    (run.decoded / "train-0.npy").write_bytes(b"0")
-    run_pipeline(Request(recipe, run.root, "c", to_step="train"), lambda line: None)
-    assert run.decoded.is_dir()
-    run_pipeline(Request(recipe, run.root, "c"), lambda line: None)
-    assert not run.decoded.exists()
-
-
 def test_a_changed_key_of_train_is_an_error_that_names_it_and_touches_nothing(
     complete: tuple[Recipe, RunDirectory], make_recipe: MakeRecipe, options: tuple[str, ...]
 ) -> None:
