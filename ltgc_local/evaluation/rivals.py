@@ -57,15 +57,18 @@ def compare_curves(
 ) -> dict[str, Any] | None:
     """Return how far one curve lies above another; None if they have no frequent accuracy in common.
 
+    They are compared over the accuracies on frequent classes that both reach, down to where the first of them knows
+    the rare classes as well as the frequent ones: nobody wants to lose more on these.
+
     Args:
         one, other: whether each prediction is right, (N, T).
 
     Returns:
-        ``points``: the mean difference on rare classes over the accuracies on frequent ones that both curves reach;
-        its ``interval``; ``least``: the smallest difference; ``between``: these accuracies on frequent classes.
+        ``points``: the mean difference on rare classes; its ``interval``; ``least``: the smallest difference;
+        ``between``: the accuracies on frequent classes over which they were compared.
     """
     means = [_both(each, labels, sides) for each in (one, other)]
-    low = max(frequent.min() for frequent, _ in means)
+    low = max(*(frequent.min() for frequent, _ in means), min(_balanced_at(*each) for each in means))
     high = min(frequent.max() for frequent, _ in means)
     if high <= low:
         return None
@@ -128,6 +131,12 @@ def at_equal_frequent(
 def _both(correct: np.ndarray, labels: np.ndarray, sides: Sides) -> tuple[np.ndarray, np.ndarray]:
     curve = draw_curve(correct, labels, sides)
     return np.array(curve[sides.frequent]), np.array(curve[sides.rare])
+
+
+def _balanced_at(frequent: np.ndarray, rare: np.ndarray) -> float:
+    """Return the accuracy on frequent classes at the first tau at which rare ones are known as well, or the least."""
+    balanced = frequent[rare >= frequent]
+    return float(balanced.max() if len(balanced) else frequent.min())
 
 
 def _rare_at(levels: np.ndarray, frequent: np.ndarray, rare: np.ndarray) -> np.ndarray:
