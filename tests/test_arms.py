@@ -52,9 +52,12 @@ def test_the_weights_are_chosen_without_test_images() -> None:
 
 
 def test_the_distilled_model_is_the_arm_and_the_ensemble_a_part() -> None:
-    steps = steps_of(*ENSEMBLE, "ensemble.distill=true", "ensemble.distill_mixing=balance_mix")
+    steps = steps_of(
+        *ENSEMBLE, "ensemble.distill=true", "ensemble.distill_mixing=balance_mix", "ensemble.distill_epochs=24"
+    )
     assert steps["train/ltgc"].reads == ("generated", "train/ltgc_1", "train/ltgc_2", "weigh/ltgc")
-    assert steps["train/ltgc"].overrides["train.mixing"] == "balance_mix"
+    student = {"train.mixing": "balance_mix", "train.sampler": "balanced", "train.epochs": 24}
+    assert steps["train/ltgc"].overrides == student
     assert steps["predict/ltgc"].reads == ("train/ltgc",)
     assert steps["predict/ltgc_ensemble"].reads == ("weigh/ltgc", "predict/ltgc_1", "predict/ltgc_2")
     assert steps["predict/control"].reads[0] == "weigh/control"

@@ -227,6 +227,9 @@ class Ensemble(Block):
     """``train.mixing`` of that model: the images on which it learns what the ensemble says."""
     distill_sampler: Annotated[Sampler, Plans()] = "balanced"
     """``train.sampler`` of that model."""
+    distill_epochs: Annotated[int | None, Plans()] = Field(default=None, ge=1, le=100_000)
+    """``train.epochs`` of that model; null is as in ``train``. A student learns from more than its teachers trained for
+    (Beyer et al. 2022)."""
     distill_label_weight: Annotated[float, Shapes("distill")] = Field(default=0.0, ge=0, lt=1)
     """Weight of the true labels, by ``train.loss``, beside the ensemble's predictions."""
     distill_temperature: Annotated[float, Shapes("distill")] = Field(default=1.0, gt=0, le=100)

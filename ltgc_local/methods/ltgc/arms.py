@@ -116,6 +116,7 @@ class _Planner:
             )
         if distills:
             student = {"train.mixing": ensemble.distill_mixing, "train.sampler": ensemble.distill_sampler}
+            student |= {"train.epochs": ensemble.distill_epochs} if ensemble.distill_epochs else {}
             teachers: Inputs = {"teachers": tuple(towers), "weights": (weigh,)}
             one = self._train(side, DISTILL, side, student, ("ensemble:distill",), teachers)
             self.test(side, PREDICT, {"arm": (one,)})
