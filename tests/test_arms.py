@@ -71,6 +71,14 @@ def test_a_tower_that_differs_has_the_fingerprint_of_a_recipe_that_trains_so() -
     assert step_settings(second, recipe) == step_settings(alone, plain)
 
 
+def test_zero_shot_clip_may_be_a_member_of_both_ensembles() -> None:
+    steps = steps_of("ensemble.zero_shot=true")
+    assert steps["weigh/control"].reads == ("validate/control_1", "validate/zero_shot")
+    assert steps["predict/ltgc"].reads == ("weigh/ltgc", "predict/ltgc_1", "predict/zero_shot")
+    assert steps["predict/zero_shot"].options["keeps_logits"]
+    assert not steps_of()["predict/zero_shot"].options["keeps_logits"]
+
+
 def test_towers_that_are_trained_alike_have_a_seed_each() -> None:
     recipe = load_recipe(QUICKSTART, ["ensemble.towers=4", "ensemble.mixing=union"])
     with_images, without = (tower_settings(recipe, with_generated) for with_generated in (True, False))
@@ -94,7 +102,8 @@ def test_a_key_of_another_loss_or_mixing_takes_its_default() -> None:
     ("options", "problem"),
     [
         (["ensemble.mixing=union"], "ensemble.mixing: is of every second tower, and there is one; remove it"),
-        (["ensemble.distill=true"], "ensemble.distill: needs several towers; write 'towers: 2'"),
+        (["ensemble.distill=true"], "ensemble.distill: needs several members; write 'towers: 2'"),
+        (["ensemble.zero_shot=true", "evaluate.zero_shot=false"], "ensemble.zero_shot: needs zero-shot CLIP"),
         (["ensemble.weights=equal"], "ensemble.weights: one tower has no weights"),
         ([*ENSEMBLE, "ensemble.prior=counts"], "ensemble.prior: 'counts' has no effect on loss 'cross_entropy'"),
         (["ensemble.towers=9"], "ensemble.towers: expected"),

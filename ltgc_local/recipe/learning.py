@@ -211,8 +211,10 @@ class Ensemble(Block):
     """``train.prior_scale`` of every second tower, likewise."""
     sampler: Annotated[Sampler | None, Plans()] = None
     """``train.sampler`` of every second tower; null is as in ``train``."""
+    zero_shot: Annotated[bool, Plans()] = False
+    """Zero-shot CLIP is one more member of the ensemble, and of its control's."""
     weights: Annotated[Literal["validation", "equal"], Shapes("weigh")] = "validation"
-    """The towers' weights: the best on the validation images, or all equal."""
+    """The members' weights: the best on the validation images, or all equal."""
     maximise: Annotated[Literal["all", "groups"], Shapes("weigh")] = "all"
     """What is best: the accuracy on all validation images, or the mean of many, medium and few."""
     tilt: Annotated[bool, Shapes("weigh")] = False
@@ -240,9 +242,9 @@ class Ensemble(Block):
             return
         for key in self.changes:
             yield key, "is of every second tower, and there is one; remove it or write 'towers: 2'"
-        if self.distill:
-            yield "distill", "needs several towers; write 'towers: 2'"
-        if self.weights == "equal":
+        if self.distill and not self.zero_shot:
+            yield "distill", "needs several members; write 'towers: 2'"
+        if self.weights == "equal" and not self.zero_shot:
             yield "weights", "one tower has no weights; remove it or write 'towers: 2'"
 
     @property
@@ -254,7 +256,7 @@ class Ensemble(Block):
     @property
     def is_chosen(self) -> bool:
         """Whether anything is chosen once the towers are trained: weights, or tau."""
-        return self.towers > 1 or self.tilt
+        return self.towers > 1 or self.zero_shot or self.tilt
 
     def settings_of(self, tower: int) -> dict[str, Any]:
         """Return the keys of ``train`` that a tower, numbered from 0, has values of its own for."""

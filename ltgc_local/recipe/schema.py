@@ -149,7 +149,8 @@ class LtgcRecipe(Recipe):
 
     @property
     def selections(self) -> dict[str, tuple[Any, Any]]:
-        chosen = {"ensemble.weights": (self.ensemble.weights, "equal")} if self.ensemble.towers > 1 else {}
+        weighs = self.ensemble.towers > 1 or self.ensemble.zero_shot
+        chosen = {"ensemble.weights": (self.ensemble.weights, "equal")} if weighs else {}
         return {**super().selections, **chosen, "ensemble.tilt": (self.ensemble.tilt, False)}
 
     @property
@@ -172,6 +173,8 @@ class LtgcRecipe(Recipe):
         if self.train.mixing == "joint" and 0 < pairs < processes:
             few = f"{self.train.joint_share:g} leaves {pairs} of {number} images for BalanceMix"
             yield "train.joint_share", f"{few}, and each of {processes} processes needs one; write a smaller share"
+        if self.ensemble.zero_shot and not self.evaluate.zero_shot:
+            yield "ensemble.zero_shot", "needs zero-shot CLIP; write 'evaluate: {zero_shot: true}'"
         if self.ensemble.towers > 1:
             changed = self.train.model_copy(update=self.ensemble.settings_of(1))
             yield from ((f"ensemble.{key}", problem) for key, problem in changed.conflicts())

@@ -42,6 +42,7 @@ def rivals(**leads: dict[str, Any]) -> dict[str, Any]:
         name: {"all": [70.0, 75.0, 72.0], "few": [40.0, 60.0, 80.0], "many": [90.0, 80.0, 60.0]} for name in names
     }
     tuned = {name: {"tau": 0.0, "all": 75.0, "few": 60.0, "many": 80.0} for name in names}
+    tuned["ltgc"] |= {"tau": 0.5, "all": 78.2}
     sides = {"rare": "few", "frequent": "many"}
     return {"sides": sides, "taus": TAUS, "curves": curves, "tuned": tuned, "versus": leads}
 
@@ -88,6 +89,7 @@ def test_the_page_shows_the_curves_and_the_leads(tmp_path: Path) -> None:
     html = render(report)
     assert "At equal accuracy on many" in html
     assert "+6.0 to +10.0" in html and "+5.5" in html and "tau 0.50" in html
+    assert "(LTGC: 78.2 %)" in html and "+3.2" in html and "75.0 %, tau 0.00" in html
     found = summarize(report)["rivals"]
     assert found["versus"]["control"]["outcome"] == "better"
     assert found["versus"]["control"]["curve"]["points"] == 8.0

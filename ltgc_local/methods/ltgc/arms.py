@@ -62,7 +62,7 @@ def plan_arms(recipe: LtgcRecipe, generated: Step) -> Arms:
     """Return the steps of zero-shot CLIP, of the control and of LTGC."""
     planner = _Planner(recipe, generated)
     if recipe.evaluate.zero_shot:
-        planner.test(ZERO_SHOT, PREDICT, {}, ignores=ENSEMBLES)
+        planner.test(ZERO_SHOT, PREDICT, {}, ignores=ENSEMBLES, keeps_logits=recipe.ensemble.zero_shot)
     if recipe.train.control:
         planner.add(CONTROL)
     planner.add(TREATED)
@@ -101,7 +101,7 @@ class _Planner:
             return
         distills = ensemble.distill and side == TREATED
         whole = f"{side}_ensemble" if distills else side
-        members = [step.arm for step in towers]
+        members = [*(step.arm for step in towers), *([ZERO_SHOT] if ensemble.zero_shot else [])]
         limits = tuple(step for step in self.weights if side == TREATED)
         inputs: Inputs = {"towers": tuple(self._validations[name] for name in members), "control": limits}
         weigh = Step(f"weigh/{side}", WEIGH, inputs, None, ("ensemble:weigh",), arm=whole, is_seeded=False)
@@ -115,7 +115,10 @@ class _Planner:
                 f"{kind}/{whole}", COMBINE, inputs, None, STORING, arm=whole, is_seeded=False, options=options
             )
         if distills:
-            student = {"train.mixing": ensemble.distill_mixing, "train.sampler": ensemble.distill_sampler}
+            student: dict[str, Any] = {
+                "train.mixing": ensemble.distill_mixing,
+                "train.sampler": ensemble.distill_sampler,
+            }
             student |= {"train.epochs": ensemble.distill_epochs} if ensemble.distill_epochs else {}
             teachers: Inputs = {"teachers": tuple(towers), "weights": (weigh,)}
             one = self._train(side, DISTILL, side, student, ("ensemble:distill",), teachers)

@@ -35,17 +35,18 @@ class LtgcComparison(MethodComparison):
         if part.isdecimal():
             return _tower(of_tower(settings, int(part)), side)
         number = settings.get("ensemble.towers", 1)
-        if number == 1:
-            tuned = ["tau chosen on validation"] if settings.get("ensemble.tilt") else []
-            return [*_tower(settings, side), *tuned]
+        more = ["zero-shot CLIP averaged in"] if settings.get("ensemble.zero_shot") else []
+        more += ["tau chosen on validation"] if settings.get("ensemble.tilt") else []
+        if number == 1 and not settings.get("ensemble.distill"):
+            return [*_tower(settings, side), *more]
         towers = ["; ".join(", ".join(_tower(of_tower(settings, i), side)) for i in range(1, min(number, 2) + 1))]
         if side == "ltgc" and not part and settings.get("ensemble.distill"):
-            return ["one model distilled from the ensemble", *towers]
-        return [f"ensemble of {number}", *towers]
+            return ["one model distilled from the ensemble", *towers, *more]
+        return [f"ensemble of {number}", *towers, *more]
 
     def validated_by(self, settings: Mapping[str, Any]) -> dict[str, str]:
         number, distills = settings.get("ensemble.towers", 1), settings.get("ensemble.distill")
-        if number == 1 and not settings.get("ensemble.tilt"):
+        if not (number > 1 or settings.get("ensemble.tilt") or settings.get("ensemble.zero_shot")):
             return super().validated_by(settings)
         found = {f"{side}_{i}": f"train/{side}_{i}" for side in ("control", "ltgc") for i in range(1, number + 1)}
         found["control"] = "weigh/control"
@@ -58,7 +59,9 @@ class LtgcComparison(MethodComparison):
             return "zero_shot"
         if arm == "vlm_zero_shot":
             return "lmm"
-        if settings.get("ensemble.towers", 1) > 1 or settings.get("ensemble.tilt"):
+        if any(settings.get(f"ensemble.{key}") for key in ("zero_shot", "tilt")):
+            return None
+        if settings.get("ensemble.towers", 1) > 1:
             return None
         plain = settings["train.loss"] == "cross_entropy"
         if arm == "control":

@@ -7,7 +7,6 @@ prediction for every image, and, for test images, those with zero-shot CLIP and 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -17,13 +16,12 @@ from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.predictions import PLAIN, build_views, iterate_logits
 from ltgc_local.methods.evaluation import Logits, RowSpan, predict, predicted_files, predicted_spans, spans_of, split_of
 from ltgc_local.methods.ltgc.arms import ZERO_SHOT
-from ltgc_local.methods.ltgc.prompts import zero_shot_text
-from ltgc_local.methods.ltgc.stages.train import load_classifier
+from ltgc_local.methods.ltgc.stages.train import load_classifier, zero_shot
 from ltgc_local.methods.stage import ChunkedStage
 from ltgc_local.recipe import LtgcRecipe
 from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.files import Artefact, Tensors
-from ltgc_local.training.classifier import Classifier, CosineHead
+from ltgc_local.training.classifier import Classifier
 from ltgc_local.training.tta import PredictedPrior, ensemble
 
 ENSEMBLE = "zero_shot_ensemble"
@@ -102,16 +100,6 @@ class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
         if arm != ZERO_SHOT:
             found[arm] = load_classifier(self, self.input("arm"))
         return found
-
-
-def zero_shot(clip: ClipModel, class_names: Sequence[str]) -> Classifier:
-    """Return CLIP's own classifier, with a copy of its tower, to which adapters may be added later."""
-    texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
-    return (
-        Classifier(copy.deepcopy(clip.visual), CosineHead(texts, clip.logit_scale, trainable=False))
-        .to(clip.device)
-        .eval()
-    )
 
 
 def _name(arm: str, *variant: str) -> str:

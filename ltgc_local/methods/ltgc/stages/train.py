@@ -82,6 +82,7 @@ class DistillStage(TrainStage):
         settings = self.recipe.ensemble
         chosen = self.run.value(self.input("weights"), "weights")
         towers = [load_classifier(self, step.name) for step in self.inputs("teachers")]
+        towers += [zero_shot(self.model, self.corpus.class_names)] if settings.zero_shot else []
         ensemble = Ensemble(towers, chosen["weights"], chosen["tau"], counts_of(self)).to(self.model.device)
         return self.train(Teaching(ensemble, settings.distill_label_weight, settings.distill_temperature))
 
@@ -106,3 +107,13 @@ def build_classifier(
     texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
     head = CosineHead(texts, recipe.train.head_scale, trainable=recipe.train.head == "text")
     return Classifier(add_lora(tower, recipe, clip.lora_targets), head).to(clip.device)
+
+
+def zero_shot(clip: ClipModel, class_names: Sequence[str]) -> Classifier:
+    """Return CLIP's own classifier, with a copy of its tower, to which adapters may be added later."""
+    texts = clip.encode_texts([zero_shot_text(name) for name in class_names])  # (C, D)
+    return (
+        Classifier(copy.deepcopy(clip.visual), CosineHead(texts, clip.logit_scale, trainable=False))
+        .to(clip.device)
+        .eval()
+    )
