@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ltgc_local.datasets.groups import SHOTS, shot_of
-from ltgc_local.evaluation.tilt import PLAIN_TAU, TAUS, log_counts, tilted_classes
+from ltgc_local.evaluation.tilt import TAUS, log_counts, tilted_classes
 from ltgc_local.training.tta import combine
 
 #: Towers -> steps between two weights of a tower, so that there are some hundred choices at most; ours.
@@ -67,13 +67,13 @@ def choose(
     """
     shots = np.array([shot_of(class_counts.get(int(label), 0)) for label in labels])
     groups = {"all": np.ones(len(labels), bool)} | {s: shots == s for s in SHOTS if (shots == s).any()}
-    log_n, taus = log_counts(class_counts), (range(len(TAUS)) if tilts else [PLAIN_TAU])
-    candidates: list[tuple[tuple[float, ...], int]] = []
+    log_n, taus = log_counts(class_counts), (TAUS if tilts else (0.0,))
+    candidates: list[tuple[tuple[float, ...], float]] = []
     reached: list[list[float]] = []
     for weights in simplex(len(logits)) if weighs else [(1 / len(logits),) * len(logits)]:
-        correct = tilted_classes(combine(logits, weights, 0.0, log_n), log_n) == labels[:, None]  # (N, T)
-        for place in taus:
-            candidates.append((weights, place))
+        correct = tilted_classes(combine(logits, weights, 0.0, log_n), log_n, taus) == labels[:, None]  # (N, T)
+        for place, tau in enumerate(taus):
+            candidates.append((weights, tau))
             reached.append([100 * float(correct[rows, place].mean()) for rows in groups.values()])
     table = np.array(reached)  # (choices, groups)
     names = list(groups)
@@ -85,11 +85,11 @@ def choose(
         is_kept = bool(within.any())
         allowed, goal = (within, goal) if is_kept else (allowed, limited)
     best = np.flatnonzero(allowed & (goal >= goal[allowed].max() - ROUNDING))
-    places = np.array([(*candidates[row][0], TAUS[candidates[row][1]]) for row in best])
+    places = np.array([(*candidates[row][0], candidates[row][1]) for row in best])
     row = best[np.square(places - places.mean(0)).sum(1).argmin()]
-    weights, place = candidates[row]
+    weights, tau = candidates[row]
     measured = {name: round(float(value), 4) for name, value in zip(names, table[row], strict=True)}
-    return Chosen(weights, TAUS[place], {s: measured.get(s) for s in ("all", *SHOTS)}, is_kept)
+    return Chosen(weights, tau, {s: measured.get(s) for s in ("all", *SHOTS)}, is_kept)
 
 
 def simplex(num: int) -> Iterator[tuple[float, ...]]:

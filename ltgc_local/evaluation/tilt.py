@@ -9,7 +9,7 @@ be compared where they do as well on the frequent ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ def log_counts(class_counts: Mapping[int, int]) -> torch.Tensor:
     return torch.tensor([max(class_counts[c], 1) for c in sorted(class_counts)], dtype=torch.float64).log().float()
 
 
-def tilted_classes(logits: torch.Tensor, log_counts: torch.Tensor) -> np.ndarray:
-    """Return the class (B, T) that is predicted at each of ``TAUS``, from logits (B, C)."""
-    found = torch.stack([tilt(logits, log_counts, tau).argmax(-1) for tau in TAUS], dim=1)
+def tilted_classes(logits: torch.Tensor, log_counts: torch.Tensor, taus: Sequence[float] = TAUS) -> np.ndarray:
+    """Return the class (B, T) that is predicted at each of ``taus``, from logits (B, C)."""
+    found = torch.stack([tilt(logits, log_counts, tau).argmax(-1) for tau in taus], dim=1)
     return found.numpy().astype(np.int32)
