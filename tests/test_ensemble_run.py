@@ -47,6 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "ensemble.yaml").write_text(RECIPE)
     done = call(path, "run", "ensemble.yaml")
     assert done.returncode == 0, done.stderr
+    (path / "said").write_text(done.stdout)
     return path
 
 
@@ -59,6 +60,8 @@ def test_every_part_is_measured_and_the_report_compares_the_whole(folder: Path) 
     assert tuple(metrics) == PARTS
     assert len(metrics["ltgc_ensemble"]["chosen"]["weights"]) == 3  # two towers and zero-shot CLIP
     assert sum(metrics["control"]["chosen"]["weights"]) == pytest.approx(1)
+    said = (folder / "said").read_text()
+    assert all(f"\n{title} " in said for title in ("control 1", "LTGC 2", "LTGC ensemble", "LTGC"))
     summary = value(folder, "report/summary.json")
     assert set(summary["rivals"]["versus"]) == {"zero_shot", "control_1", "control_2", "control"}
     page = (folder / "runs/ensemble/report/report.html").read_text()

@@ -182,6 +182,8 @@ def figures_as_text(figures: Figures) -> str:
     lines = [f"{'percent of test images':36}" + "".join(f"{group:>8}" for group in figures.groups)]
     for arm, measured in figures.arms.items():
         cells = "".join(f"{'-':>8}" if value is None else f"{value:8.1f}" for value in measured)
-        lines.append(f"{titles.get(arm, arm):36}{cells}")
+        whole, _, part = arm.partition("_")  # an ensemble's parts: control_1, ltgc_2, ltgc_ensemble
+        title = titles.get(arm, f"{figures.title if whole == figures.method else whole} {part}".strip())
+        lines.append(f"{title:36}{cells}")
     again = shlex.join(["ltgc-local", "run", str(figures.root)])
     return "\n".join([*lines, f"report: {figures.report or f'not made yet; type: {again}'}"])
