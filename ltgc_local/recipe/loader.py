@@ -126,7 +126,9 @@ def _check(block: Block, place: Place, cards: ReadCards | None, problems: list[P
         recipe = kind.model_validate(plain)
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        is_undecided = any(details["loc"] in DISCRIMINATORS for details in errors)
+        # A key that the class does not have is wrong too, but decides nothing.
+        wrong = (details["loc"] for details in errors if details["type"] != "extra_forbidden")
+        is_undecided = any(loc in DISCRIMINATORS for loc in wrong)
         for details in errors:
             problems += _explain(dict(details), root, kind, is_undecided)
     if cards is not None:

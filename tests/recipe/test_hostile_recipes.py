@@ -226,6 +226,7 @@ SCALARS = st.one_of(
 @settings(max_examples=150)
 @given(st.lists(st.tuples(st.sampled_from(KEYS), SCALARS), min_size=1, max_size=6))
 @example([("data.root", "\ud800")])
+@example([("generator", "x")])
 def test_changed_recipes_load_or_are_refused(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, Any]]
 ) -> None:
