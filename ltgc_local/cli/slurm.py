@@ -109,7 +109,8 @@ def prepare(run_directory: Path) -> None:
 def submit(run_directory: Path, to_step: str | None) -> None:
     """Send the jobs of every step that is not complete, and record their numbers.
 
-    The same command goes on with a run whose jobs ended early. Steps with jobs in the queue are left alone.
+    The same command goes on with a run whose jobs ended early, and releases jobs that SLURM holds because a node could
+    not start them. Steps with other jobs in the queue are left alone.
 
     Example: ltgc-local slurm submit runs/quickstart
     """

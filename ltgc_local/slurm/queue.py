@@ -37,6 +37,11 @@ class QueuedJob:
     def is_pending(self) -> bool:
         return self.state == "PENDING"
 
+    @property
+    def is_held_by_a_node(self) -> bool:
+        """Whether SLURM keeps it back until it is released, because a node could not start it."""
+        return self.is_pending and self.reason.replace("_", " ").lower().startswith("launch failed requeued held")
+
 
 def read_queue(ids: Iterable[str]) -> tuple[QueuedJob, ...]:
     """Return those of the jobs that wait or run, with a line per task of an array.
@@ -103,6 +108,11 @@ def cancel(ids: Sequence[str]) -> None:
     """Cancel jobs, or tasks of arrays."""
     for start in range(0, len(ids), 500):  # of many numbers, the line would be too long
         call(["scancel", *ids[start : start + 500]])
+
+
+def release(ids: Sequence[str]) -> None:
+    """Let jobs that are held start again."""
+    call(["scontrol", "release", ",".join(ids)])
 
 
 def set_dependency(job: str, ids: Sequence[str]) -> None:

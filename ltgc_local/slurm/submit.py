@@ -23,6 +23,8 @@ Log = Callable[[str], None]
 def submit(run: Path, log: Log, to_step: str | None = None) -> int:
     """Send the jobs of every step that is not complete and has none in the queue; return how many were sent.
 
+    Jobs of these steps that SLURM holds because a node could not start them are released.
+
     Args:
         to_step: send only this step, or all under its name, and what it reads, directly or not.
 
@@ -32,6 +34,7 @@ def submit(run: Path, log: Log, to_step: str | None = None) -> int:
     chain = read_chain(run).jobs
     sending = _Sending(run, log)
     wanted = {job.name for job in chain} if to_step is None else _with_inputs(chain, _match(run, to_step))
+    sending.release([job.name for job in chain if job.name in wanted])
     missing = [job for job in chain if job.name in wanted - {PREPARE} and not _is_complete(run, job.name)]
     unsent = [job for job in missing if not sending.active[job.name]]
     # While jobs of the run work on it, it is prepared, and nobody else may prepare it.
@@ -101,6 +104,14 @@ class _Sending:
     def ids(self, name: str) -> list[str]:
         """Return the numbers of a step's jobs in the queue, including those that were just sent."""
         return self._ids.get(name, [])
+
+    def release(self, names: Sequence[str]) -> None:
+        """Release those jobs of these steps that SLURM holds because a node could not start them."""
+        for name in names:
+            held = [each.full_id for each in self.active[name] if each.is_held_by_a_node]
+            if held:
+                queue.release(held)
+                self.log(f"{name}: released {', '.join(held)}, which a node could not start")
 
     def send(self, job: Job, arrays: Sequence[int]) -> None:
         """Send a job, in as many arrays as it takes, to wait for the jobs of the steps that it reads."""

@@ -33,6 +33,7 @@ class StepJobs:
 
     Attributes:
         reasons: why others wait, the most frequent first.
+        held: how many of those wait until they are released, because a node could not start them.
     """
 
     ids: tuple[str, ...]
@@ -40,6 +41,7 @@ class StepJobs:
     pending: int
     nodes: tuple[str, ...]
     reasons: tuple[str, ...]
+    held: int = 0
 
     def __str__(self) -> str:
         words = [f"{self.running} running on {', '.join(self.nodes)}"] if self.running else []
@@ -72,6 +74,7 @@ def summarize(sent: Sequence[SentJob], queued: Iterable[QueuedJob]) -> dict[str,
             len(waiting),
             tuple(sorted({job.nodes for job in jobs if job.nodes})),
             tuple(reason for reason, _ in reasons.most_common()),
+            sum(job.is_held_by_a_node for job in waiting),
         )
     return found
 
@@ -93,14 +96,17 @@ def describe_jobs(states: Mapping[str, str], jobs: Mapping[str, StepJobs], run: 
         states: step -> its state, by the run directory, which is believed.
     """
     notes, is_told = {}, False
+    send = f"ltgc-local slurm submit {shlex.quote(str(run))}"
     for name, state in states.items():
         found = jobs.get(name)
         if found is not None:
-            ended = "; the step is complete, so they end at once" if state == "complete" else ""
-            notes[name] = f"SLURM: {found}{ended}"
+            more = "; the step is complete, so they end at once" if state == "complete" else ""
+            if found.held:
+                more += f"; {found.held} held, as a node could not start them; to release them, type: {send}"
+            notes[name] = f"SLURM: {found}{more}"
         elif state != "complete" and not jobs and not is_told:
-            send = f"to send what is left, type: ltgc-local slurm submit {shlex.quote(str(run))}"
-            notes[name], is_told = f"SLURM: none of this run's jobs is in the queue; {send}", True
+            words = f"none of this run's jobs is in the queue; to send what is left, type: {send}"
+            notes[name], is_told = f"SLURM: {words}", True
     return notes
 
 

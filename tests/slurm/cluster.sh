@@ -39,7 +39,7 @@ SlurmctldPort=$PORT
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$1/munge/munge.sock,cred_expire=5
+AuthInfo=socket=$1/munge/munge.sock,cred_expire=10
 CredType=cred/munge
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmctldPidFile=$1/slurmctld.pid

@@ -97,7 +97,13 @@ def is_in_work(run: Path, step: str) -> bool:
 
 
 def wait_for_the_end(run: Path) -> None:
-    wait_until(lambda: not read_queue(job.id for job in read_sent(run)), "the queue is empty")
+    def is_over() -> bool:
+        queued = read_queue(job.id for job in read_sent(run))
+        if any(job.is_held_by_a_node for job in queued):  # as one may be that was to start while its node went down
+            ltgc("slurm", "submit", str(run))
+        return not queued
+
+    wait_until(is_over, "the queue is empty")
 
 
 def render(run: Path, folder: Path, *more: str) -> None:

@@ -18,7 +18,7 @@ from ltgc_local.slurm.profile import Profile
 from ltgc_local.slurm.queue import QueuedJob, parse_number, parse_queue
 from ltgc_local.slurm.records import SentJob, logs, read_chain, read_sent, write_sent
 from ltgc_local.slurm.run_files import render_run
-from ltgc_local.slurm.submit import _with_inputs
+from ltgc_local.slurm.submit import _with_inputs, submit
 from ltgc_local.slurm.view import describe_jobs, find_failed, find_logs, parse_states, summarize
 
 #: What ``squeue --noheader --array --format='%F|%K|%T|%r|%N'`` prints.
@@ -66,6 +66,23 @@ def test_a_step_s_jobs_are_told_beside_the_run_s_own_view(tmp_path: Path) -> Non
     assert late["draw"].endswith("the step is complete, so they end at once")
     gone = describe_jobs({"describe": "complete", "draw": "stopped", "report": "waiting"}, {}, tmp_path)
     assert list(gone) == ["draw"] and "to send what is left, type: ltgc-local slurm submit" in gone["draw"]
+
+
+def test_jobs_that_a_node_could_not_start_are_named_and_released(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    lines = "66|0|RUNNING|None|n1\n66|1|PENDING|launch failed requeued held|\n66|2|PENDING|JobHeldUser|\n"
+
+    def call(command: list[str], timeout_s: float = 0) -> str:
+        calls.append(command)
+        return lines if command[0] == "squeue" else f"{len(calls) + 100}\n"
+
+    monkeypatch.setattr(queue, "call", call)
+    write_sent(run, SENT)
+    said = describe_jobs({"draw": "running"}, summarize(SENT, parse_queue(lines)), run)["draw"]
+    assert "1 held, as a node could not start them; to release them, type: ltgc-local slurm submit" in said
+    messages: list[str] = []
+    submit(run, messages.append, "draw")
+    assert ["scontrol", "release", "66_1"] in calls and "draw: released 66_1, which a node could not start" in messages
 
 
 def test_a_job_that_slurm_took_without_saying_so_is_not_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
