@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,23 @@ from ltgc_local.errors import RecipeError
 from ltgc_local.methods.base import Step
 from ltgc_local.methods.ltgc.arms import tower_settings
 from ltgc_local.pipeline.plan import build_plan, step_settings
-from ltgc_local.recipe import Recipe, load_recipe
+from ltgc_local.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
+PLAIN = (
+    "train.mixing=balance_mix", "train.loss=cross_entropy", "train.sampler=balanced", "train.prior=effective",
+    "ensemble=null",
+)  # fmt: skip
 ENSEMBLE = (
     "train.mixing=replace", "train.loss=logit_adjustment", "train.sampler=instance", "train.prior=originals",
     "ensemble.towers=2", "ensemble.mixing=balance_mix", "ensemble.loss=cross_entropy", "ensemble.sampler=balanced",
 )  # fmt: skip
-MakeRecipe = Callable[..., Recipe]
+SOUP = ("ensemble.towers=3", "ensemble.combine=towers", "ensemble.subsets=true")
 
 
 def steps_of(*options: str) -> dict[str, Step]:
-    return {step.name: step for step in build_plan(load_recipe(QUICKSTART, options))}
+    return {step.name: step for step in build_plan(load_recipe(QUICKSTART, [*PLAIN, *options]))}
 
 
 def test_one_tower_is_trained_and_tested_under_the_names_of_its_arm() -> None:
@@ -64,8 +67,8 @@ def test_the_distilled_model_is_the_arm_and_the_ensemble_a_part() -> None:
 
 
 def test_a_tower_that_differs_has_the_fingerprint_of_a_recipe_that_trains_so() -> None:
-    recipe = load_recipe(QUICKSTART, ENSEMBLE)
-    plain = load_recipe(QUICKSTART)  # BalanceMix with cross-entropy
+    recipe = load_recipe(QUICKSTART, [*PLAIN, *ENSEMBLE])
+    plain = load_recipe(QUICKSTART, PLAIN)
     second = steps_of(*ENSEMBLE)["train/ltgc_2"]
     alone = steps_of()["train/ltgc"]
     assert step_settings(second, recipe) == step_settings(alone, plain)
@@ -79,8 +82,20 @@ def test_zero_shot_clip_may_be_a_member_of_both_ensembles() -> None:
     assert not steps_of()["predict/zero_shot"].options["keeps_logits"]
 
 
+def test_averaged_towers_are_one_model_of_their_ranks_together() -> None:
+    steps = steps_of(*SOUP, "train.lora_rank=8", "train.lora_alpha=4", "ensemble.head_epochs=3")
+    for side in ("control", "ltgc"):
+        towers = [steps[f"train/{side}_{number}"] for number in (1, 2, 3)]
+        assert [tower.overrides["train.max_imbalance"] for tower in towers] == [1, 2, 4]
+        soup = steps[f"train/{side}"]
+        assert soup.reads == tuple(tower.name for tower in towers)
+        assert (soup.overrides["train.lora_rank"], soup.overrides["train.lora_alpha"]) == (24, 12)
+        assert {soup.overrides[f"train.{key}"] for key in ("epochs", "real_epochs", "last_layer_epochs")} == {3}
+        assert steps[f"predict/{side}"].reads == (soup.name,) and f"predict/{side}_1" not in steps
+
+
 def test_towers_that_are_trained_alike_have_a_seed_each() -> None:
-    recipe = load_recipe(QUICKSTART, ["ensemble.towers=4", "ensemble.mixing=union"])
+    recipe = load_recipe(QUICKSTART, [*PLAIN, "ensemble.towers=4", "ensemble.mixing=union"])
     with_images, without = (tower_settings(recipe, with_generated) for with_generated in (True, False))
     assert [values.get("train.mixing") for values in with_images] == [None, "union", None, "union"]
     assert ["train_seed" in values for values in with_images] == [False, False, True, True]
@@ -90,7 +105,7 @@ def test_towers_that_are_trained_alike_have_a_seed_each() -> None:
 
 
 def test_a_key_of_another_loss_or_mixing_takes_its_default() -> None:
-    recipe = load_recipe(QUICKSTART, [*ENSEMBLE, "train.prior_scale=0.5", "train.replace_share=0.3"])
+    recipe = load_recipe(QUICKSTART, [*PLAIN, *ENSEMBLE, "train.prior_scale=0.5", "train.replace_share=0.3"])
     (_, second) = tower_settings(recipe, with_generated=True)
     assert second == {
         "train.mixing": "balance_mix", "train.loss": "cross_entropy", "train.sampler": "balanced",
@@ -107,9 +122,13 @@ def test_a_key_of_another_loss_or_mixing_takes_its_default() -> None:
         (["ensemble.weights=equal"], "ensemble.weights: one tower has no weights"),
         ([*ENSEMBLE, "ensemble.prior=counts"], "ensemble.prior: 'counts' has no effect on loss 'cross_entropy'"),
         (["ensemble.towers=9"], "ensemble.towers: expected"),
+        (["ensemble.combine=towers"], "ensemble.combine: there is one tower; write 'towers: 2'"),
+        ([*SOUP, "ensemble.tilt=true"], "ensemble.tilt: needs 'combine: predictions'"),
+        (["ensemble.towers=2", "ensemble.subsets=true"], "ensemble.subsets: is of towers that are averaged"),
+        (["ensemble.towers=2", "ensemble.head_epochs=3"], "ensemble.head_epochs: is of towers that are averaged"),
     ],
 )
 def test_keys_that_contradict_each_other_are_named(options: list[str], problem: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        load_recipe(QUICKSTART, options)
+        load_recipe(QUICKSTART, [*PLAIN, *options])
     assert problem in str(caught.value)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ltgc_local.methods.stage import Stage
 from ltgc_local.records import EpochMetrics
-from ltgc_local.training.checkpoints import CHECKPOINT
+from ltgc_local.runs.directory import CHECKPOINT
 from ltgc_local.training.trainer import Algorithm, Trainer
 
 

@@ -13,7 +13,7 @@ from ltgc_local.pipeline.plan import build_plan
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.chunk_plan import ChunkPlan
 from ltgc_local.runs.complete_steps import number_of
-from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.directory import CHECKPOINT, RunDirectory
 from ltgc_local.runs.disk import Damaged, repair
 from ltgc_local.runs.provenance import PROVENANCE, read_provenance_file
 from ltgc_local.runs.schemas import Chunk, FileFacts, Manifest
@@ -21,7 +21,6 @@ from ltgc_local.runs.sealed import read_sealed
 from ltgc_local.runs.verify import find_damage
 
 T = TypeVar("T")
-CHECKPOINT = "checkpoint.safetensors"  # of ``training.checkpoints``
 MADE_FROM = "reads "  # the prefix of a fingerprint's keys for what a step reads
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ltgc_local.methods.base import Step
-from ltgc_local.pipeline.damage import CHECKPOINT, StepDamage, look_at_provenance, look_at_step, steps_read
+from ltgc_local.pipeline.damage import StepDamage, look_at_provenance, look_at_step, steps_read
 from ltgc_local.pipeline.plan import build_plan, with_dependents
 from ltgc_local.pipeline.preparation import Request
 from ltgc_local.pipeline.scheduler import run_pipeline
 from ltgc_local.recipe import Recipe
 from ltgc_local.runs.complete_steps import number_of
-from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.directory import CHECKPOINT, RunDirectory
 from ltgc_local.runs.disk import make_folder, writing
 from ltgc_local.runs.logs import Level
 from ltgc_local.runs.provenance import read_run_recipe

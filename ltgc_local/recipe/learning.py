@@ -123,6 +123,9 @@ class Train(ImageTraining):
     """How the control, ``union``, ``mixup`` and ``replace`` sample images: a class uniformly and then one of its
     images, or every image equally often. ``replace`` samples originals and then swaps them, so ``balanced`` gives every
     class the same share. An epoch samples as many images as there are originals."""
+    max_imbalance: float | None = Field(default=None, ge=1)
+    """Train on a random part of the originals, with at most this many times the smallest class's images in any class;
+    null trains on all."""
     compile: Literal["default", "max-autotune-no-cudagraphs"] | None = None
     """torch.compile the training step in this mode: faster on a GPU after a minute or two of compiling, with slightly
     different rounding. null does not compile."""
@@ -186,7 +189,7 @@ OF_LOSS = ("prior", "prior_scale")
 
 
 class Ensemble(Block):
-    """Several trained towers whose log-probabilities are averaged, and one model that learns from them.
+    """Several trained towers that are averaged, or whose log-probabilities are, and one model that learns from them.
 
     The first, third, … tower trains as ``train`` says, the second, fourth, … as ``train`` with the keys ``mixing`` to
     ``sampler`` of this block; towers that are trained alike differ by their seed. The control of an ensemble has as
@@ -213,6 +216,14 @@ class Ensemble(Block):
     """``train.sampler`` of every second tower; null is as in ``train``."""
     zero_shot: Annotated[bool, Plans()] = False
     """Zero-shot CLIP is one more member of the ensemble, and of its control's."""
+    combine: Annotated[Literal["predictions", "towers"], Plans()] = "predictions"
+    """Average what the towers say, or the towers themselves, all alike, into one model (a soup, Wortsman et al.
+    2022)."""
+    head_epochs: Annotated[int, Plans()] = Field(default=2, ge=1, le=100_000)
+    """With ``combine: towers``: epochs that then train the head alone, on all originals."""
+    subsets: Annotated[bool, Plans()] = False
+    """With ``combine: towers``: tower k trains on a part of the originals, with a ``train.max_imbalance`` of 2^(k-1).
+    This is LT-Soups, which has two towers each of 1 to 64."""
     weights: Annotated[Literal["validation", "equal"], Shapes("weigh")] = "validation"
     """The members' weights: the best on the validation images, or all equal."""
     maximise: Annotated[Literal["all", "groups"], Shapes("weigh")] = "all"
@@ -225,21 +236,34 @@ class Ensemble(Block):
     this below the control's, in points; null refuses none."""
     distill: Annotated[bool, Plans()] = False
     """Train one model to predict as the ensemble does (Hinton et al. 2015), so that using it costs one forward pass."""
-    distill_mixing: Annotated[Literal["union", "replace", "balance_mix", "mixup", "joint"], Plans()] = "union"
+    distill_mixing: Annotated[Literal["union", "replace", "balance_mix", "mixup", "joint"], Plans()] = "joint"
     """``train.mixing`` of that model: the images on which it learns what the ensemble says."""
-    distill_sampler: Annotated[Sampler, Plans()] = "balanced"
+    distill_sampler: Annotated[Sampler, Plans()] = "instance"
     """``train.sampler`` of that model."""
     distill_epochs: Annotated[int | None, Plans()] = Field(default=None, ge=1, le=100_000)
     """``train.epochs`` of that model; null is as in ``train``. A student learns from more than its teachers trained for
     (Beyer et al. 2022)."""
+    distill_from: Annotated[Literal["clip", "tower"], Shapes("distill")] = "tower"
+    """What that model starts from: CLIP's own weights, or those of the tower that counts most, which takes half the
+    epochs."""
     distill_label_weight: Annotated[float, Shapes("distill")] = Field(default=0.0, ge=0, lt=1)
     """Weight of the true labels, by ``train.loss``, beside the ensemble's predictions."""
     distill_temperature: Annotated[float, Shapes("distill")] = Field(default=1.0, gt=0, le=100)
     """The temperature of the ensemble's predictions and of the model's; more makes rare mistakes count more."""
 
     def conflicts(self) -> Iterator[Conflict]:
+        if self.is_soup:
+            for key in ("zero_shot", "tilt", "distill"):
+                if getattr(self, key):
+                    yield key, "needs 'combine: predictions': averaged towers are one model; remove one of the two"
+        else:
+            for key in ("head_epochs", "subsets"):
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    yield key, "is of towers that are averaged; write 'combine: towers' or remove it"
         if self.towers > 1:
             return
+        if self.is_soup:
+            yield "combine", "there is one tower; write 'towers: 2' or remove it"
         for key in self.changes:
             yield key, "is of every second tower, and there is one; remove it or write 'towers: 2'"
         if self.distill and not self.zero_shot:
@@ -254,9 +278,14 @@ class Ensemble(Block):
         return {key: value for key in keys if (value := getattr(self, key)) is not None}
 
     @property
+    def is_soup(self) -> bool:
+        """Whether the towers themselves are averaged."""
+        return self.combine == "towers"
+
+    @property
     def is_chosen(self) -> bool:
         """Whether anything is chosen once the towers are trained: weights, or tau."""
-        return self.towers > 1 or self.zero_shot or self.tilt
+        return not self.is_soup and (self.towers > 1 or self.zero_shot or self.tilt)
 
     def settings_of(self, tower: int) -> dict[str, Any]:
         """Return the keys of ``train`` that a tower, numbered from 0, has values of its own for."""

@@ -149,7 +149,7 @@ class LtgcRecipe(Recipe):
 
     @property
     def selections(self) -> dict[str, tuple[Any, Any]]:
-        weighs = self.ensemble.towers > 1 or self.ensemble.zero_shot
+        weighs = self.ensemble.is_chosen and (self.ensemble.towers > 1 or self.ensemble.zero_shot)
         chosen = {"ensemble.weights": (self.ensemble.weights, "equal")} if weighs else {}
         return {**super().selections, **chosen, "ensemble.tilt": (self.ensemble.tilt, False)}
 

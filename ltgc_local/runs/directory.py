@@ -14,7 +14,7 @@
 <run>/<step>/metrics.jsonl           the step's numbers while it runs (``runs.metrics``)
 <run>/<step>/logs/                   the workers' logs (``runs.logs``)
 <run>/timeline.jsonl                 which worker worked on which step, and when (``runs.timeline``)
-<run>/<training>/checkpoint.safetensors   where a killed training resumes; not needed once the step is complete
+<run>/<training>/checkpoint.safetensors   where a killed training resumes; removed once the step is complete
 <run>/decoded/<split>-<digest>.npy   decoded images that do not fit into memory; removed after the last training
 <run>/superseded/<n>/<step>          what ``--from`` replaced; nothing is ever deleted
 <runs>/<table>/<row>/seed-<n>        a run of a table of recipes: each is an ordinary run directory
@@ -49,6 +49,7 @@ from ltgc_local.runs.logs import read_warnings
 from ltgc_local.runs.schemas import Chunk, Manifest
 from ltgc_local.runs.sealed import read_object, read_sealed, write_sealed
 
+CHECKPOINT = "checkpoint.safetensors"  # of a training step, in the step's folder
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")  # of ``write_atomically`` and of decoding
 
 log = logging.getLogger(__name__)
@@ -188,6 +189,7 @@ class RunDirectory(CompleteSteps):
         )
         self.folder(step).mkdir(parents=True, exist_ok=True)  # a step with nothing to do has written nothing
         write_sealed(self.folder(step) / "manifest.json", manifest.model_dump(exclude_none=True))
+        (self.folder(step) / CHECKPOINT).unlink(missing_ok=True)
         return manifest
 
     def reopen(self, step: str) -> None:

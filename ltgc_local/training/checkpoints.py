@@ -19,8 +19,6 @@ from ltgc_local.runs.arrays import read_tensors
 from ltgc_local.runs.disk import Damaged, repair_file
 from ltgc_local.runs.files import Tensors, write_atomically
 
-CHECKPOINT = "checkpoint.safetensors"  # of a training step, in the step's folder
-
 Groups = Mapping[str, Mapping[str, torch.Tensor]]
 
 

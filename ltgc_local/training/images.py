@@ -48,18 +48,31 @@ class ImageSet:
     """Decoded images with their labels.
 
     Attributes:
-        parts: (N_i, 3, H, W) uint8 each; rows are numbered through all of them in order.
-        labels: (N,) int64, N the sum of all N_i.
+        parts: (N_i, 3, H, W) uint8 each; their images are numbered through all of them in order.
+        labels: (N,) int64.
+        chosen: (N,) which image each row is; None where the rows are all images in order.
     """
 
     parts: tuple[torch.Tensor, ...]
     labels: np.ndarray
+    chosen: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __add__(self, other: ImageSet) -> ImageSet:
-        return ImageSet(self.parts + other.parts, np.concatenate([self.labels, other.labels]))
+        labels, chosen = np.concatenate([self.labels, other.labels]), None
+        if self.chosen is not None or other.chosen is not None:
+            chosen = np.concatenate([self._images, sum(map(len, self.parts)) + other._images])
+        return ImageSet(self.parts + other.parts, labels, chosen)
+
+    @property
+    def _images(self) -> np.ndarray:
+        return np.arange(len(self)) if self.chosen is None else self.chosen
+
+    def choose(self, rows: np.ndarray) -> ImageSet:
+        """Return some of the images, which stay where they are."""
+        return ImageSet(self.parts, self.labels[rows], self._images[rows])
 
     def gather(self, rows: np.ndarray, pin: bool = False) -> torch.Tensor:
         """Copy images (B, 3, H, W) uint8 out of the parts, each of which may be a file larger than memory.
@@ -70,7 +83,7 @@ class ImageSet:
         """
         shape = next(part.shape[1:] for part in self.parts if len(part))
         images = torch.empty(len(rows), *shape, dtype=torch.uint8, pin_memory=pin)
-        wanted, first = torch.from_numpy(rows), 0
+        wanted, first = torch.from_numpy(rows if self.chosen is None else self.chosen[rows]), 0
         for part in self.parts:
             mine = (wanted >= first) & (wanted < first + len(part))
             if mine.all():

@@ -9,7 +9,7 @@ attention adds ``out_proj``'s update twice, lets frozen weights drift and ignore
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -123,6 +123,19 @@ def _adapted_modules(visual: torch.nn.Module, pattern: str, num_blocks: int | No
 def adapter_state(adapted: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Return the adapters' tensors alone."""
     return {name: tensor.detach().cpu() for name, tensor in get_peft_model_state_dict(adapted).items()}
+
+
+def average(tensors: Sequence[torch.Tensor], name: str) -> torch.Tensor:
+    """Return the average of K adapters' tensors of one name, or of K heads.
+
+    The adapters, A (r, D_in) and B (D_out, r), become one of rank K r whose update is exactly the average of theirs,
+    if it is scaled as they are: it takes K times their ``lora_alpha``.
+    """
+    if "lora_A" in name:
+        return torch.cat(list(tensors), 0)
+    if "lora_B" in name:
+        return torch.cat(list(tensors), 1) / len(tensors)
+    return torch.stack(list(tensors)).mean(0)
 
 
 def load_adapter(adapted: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:

@@ -47,6 +47,12 @@ class BalancedSampler:
         return np.array([self._orders.next_of(class_ids[c]) for c in self._rng.integers(len(class_ids), size=num)])
 
 
+def at_most(labels: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ascending rows of at most ``number`` random images of each class."""
+    picks = [rng.permutation(np.flatnonzero(labels == class_id))[:number] for class_id in np.unique(labels)]
+    return np.sort(np.concatenate(picks))
+
+
 def shuffled(num_rows: int, rng: np.random.Generator) -> Iterator[int]:
     """Yield every row once per pass, in a new order in each pass, forever."""
     while True:

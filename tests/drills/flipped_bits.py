@@ -29,7 +29,6 @@ from ltgc_local.runs.provenance import read_run_recipe
 
 #: Memories that are made anew.
 UNREAD: tuple[str, ...] = ("verified.json", "model_digests.json", "batch_sizes.json")
-UNREAD += ("checkpoint.safetensors",)  # of a training that is complete
 UNREAD += ("logs", "metrics.jsonl", "timeline.jsonl")  # for people
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ltgc_local.errors import ArtefactError
 from ltgc_local.records import Rejected
-from ltgc_local.runs.directory import RunDirectory
+from ltgc_local.runs.directory import CHECKPOINT, RunDirectory
 from ltgc_local.runs.files import Json, Lines, Text
 
 FACTS = {"items": 2, "seconds": 1.5, "peak_mib": 100}
@@ -57,6 +57,13 @@ def test_the_manifest_is_written_only_when_all_chunks_are_there(run: RunDirector
     )
     assert list(manifest.files) == ["rejected-00000.jsonl", "rejected-00001.jsonl"]
     assert manifest.fingerprint == {"seed": 0}
+
+
+def test_a_complete_training_keeps_no_checkpoint(run: RunDirectory) -> None:
+    checkpoint = run.folder("extend") / CHECKPOINT
+    checkpoint.write_bytes(b"anything")
+    run.write_manifest("extend", {}, 2, 0)
+    assert not checkpoint.exists()
 
 
 def test_records_come_back_in_the_order_of_chunks_whatever_a_model_wrote(run: RunDirectory) -> None:

@@ -17,8 +17,8 @@ from ltgc_local.backends.clip.transformers_clip import TransformersClip
 from ltgc_local.errors import DataError, ModelError
 from ltgc_local.methods.evaluation import RowSpan
 from ltgc_local.methods.stage import Stage
+from ltgc_local.runs.directory import CHECKPOINT
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, Lines, Tensors, encode_png
-from ltgc_local.training.checkpoints import CHECKPOINT
 from tests.transformers_clip_folder import write_transformers_clip
 
 ROOT = Path(__file__).resolve().parents[2]

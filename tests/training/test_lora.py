@@ -16,16 +16,16 @@ from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.errors import BackendError, ModelError
 from ltgc_local.recipe import Recipe
 from ltgc_local.training.classifier import Classifier, CosineHead
-from ltgc_local.training.lora import adapter_state, add_lora, check_gradients, load_adapter, merge
+from ltgc_local.training.lora import adapter_state, add_lora, average, check_gradients, load_adapter, merge
 
 MakeRecipe = Callable[..., Recipe]
 LoadClip = Callable[[], ClipModel]
 TARGETS = ["attention", "attention+mlp"]
 
 
-def disturb(adapted: torch.nn.Module) -> None:
+def disturb(adapted: torch.nn.Module, seed: int = 1) -> None:
     """Move the adapters away from the identity."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:
@@ -48,6 +48,23 @@ def classifier_on(clip: ClipModel, recipe: Recipe) -> Classifier:
 
 def backward(classifier: Classifier, images: torch.Tensor) -> None:
     torch.nn.functional.cross_entropy(classifier.train()(images), torch.arange(8) % 3).backward()
+
+
+@pytest.mark.parametrize("targets", TARGETS)
+def test_averaged_adapters_change_the_tower_by_the_average_of_their_changes(
+    load_clip: LoadClip, make_recipe: MakeRecipe, targets: str
+) -> None:
+    recipe = make_recipe("train.lora_rank=4", "train.lora_alpha=2", f"train.lora_targets={targets}")
+    states, merged = [], []
+    for seed in (1, 2, 3):
+        adapted = adapt(load_clip(), recipe)
+        disturb(adapted, seed)
+        states.append(adapter_state(adapted))
+        merged.append(merge(adapted).state_dict())
+    soup = adapt(load_clip(), make_recipe("train.lora_rank=12", "train.lora_alpha=6", f"train.lora_targets={targets}"))
+    load_adapter(soup, {name: average([state[name] for state in states], name) for name in states[0]})
+    for name, found in merge(soup).state_dict().items():
+        assert torch.allclose(found, sum(each[name] for each in merged) / 3, atol=1e-6), name
 
 
 @pytest.mark.parametrize("targets", TARGETS)

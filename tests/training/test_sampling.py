@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ltgc_local.training.images import ImageSet
-from ltgc_local.training.sampling import BalancedSampler, row_batches, shuffled
+from ltgc_local.training.sampling import BalancedSampler, at_most, row_batches, shuffled
 
 
 def test_every_class_is_drawn_equally_often() -> None:
@@ -58,6 +58,24 @@ def test_batches_have_every_image_equally_often_or_every_class() -> None:
     drawn = next(row_batches(labels, 600, "balanced", 0))
     # 200 expected of each class, standard deviation sqrt(600 * 1/3 * 2/3) = 11.5: five of them are 58.
     assert np.abs(np.bincount(labels[drawn]) - 200).max() < 58
+
+
+def test_of_each_class_so_many_images_are_chosen_at_most() -> None:
+    labels = np.array([3] * 10 + [1] * 2 + [0] * 5)
+    rows = at_most(labels, 4, np.random.default_rng(0))
+    assert Counter(labels[rows].tolist()) == {3: 4, 1: 2, 0: 4}
+    assert (np.diff(rows) > 0).all()
+    assert not np.array_equal(rows, at_most(labels, 4, np.random.default_rng(1)))
+
+
+def test_chosen_images_stay_where_they_are_and_add_up() -> None:
+    images = ImageSet((torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1),), np.arange(5))
+    some = images.choose(np.array([1, 3, 4])).choose(np.array([0, 2]))
+    assert some.labels.tolist() == [1, 4] and some.parts[0] is images.parts[0]
+    both = some + images
+    assert both.labels.tolist() == [1, 4, 0, 1, 2, 3, 4]
+    assert both.gather(np.array([1, 0, 6])).flatten().tolist() == [4, 1, 4]
+    assert (images + some).gather(np.array([5, 6, 0])).flatten().tolist() == [1, 4, 0]
 
 
 @pytest.mark.parametrize(

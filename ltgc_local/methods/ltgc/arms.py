@@ -1,7 +1,8 @@
 """The arms of LTGC's plan: what is trained with generated images and without, how it is combined, and how it is tested.
 
 An arm of one tower is ``ltgc`` or ``control``. Of several, or if tau is chosen, the towers are ``ltgc_1``, ``ltgc_2``,
-…, and ``ltgc`` is what they say together; or, if one model learns from them, that model, and ``ltgc_ensemble`` is them.
+…, and ``ltgc`` is their average or what they say together; or, if one model learns from them, that model, and
+``ltgc_ensemble`` is them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ltgc_local.seeding import item_seed
 
 TRAIN = StageSpec("ltgc.stages.train:TrainStage", "distributed")
 DISTILL = StageSpec("ltgc.stages.train:DistillStage", "distributed")
+SOUP = StageSpec("ltgc.stages.train:SoupStage", "distributed")
 PRIOR = StageSpec("ltgc.stages.predict:PriorStage", "chunks")
 PREDICT = StageSpec("ltgc.stages.predict:PredictStage", "chunks")
 WEIGH = StageSpec("ltgc.stages.weigh:WeighStage")
@@ -92,6 +94,9 @@ class _Planner:
     def add(self, side: str) -> None:
         """Add the steps of the control, or of LTGC."""
         ensemble = self._recipe.ensemble
+        if ensemble.is_soup:
+            self._add_soup(side)
+            return
         towers: list[Step] = []
         for number, overrides in enumerate(tower_settings(self._recipe, with_generated=side == TREATED), start=1):
             name = f"{side}_{number}" if ensemble.is_chosen else side
@@ -123,6 +128,22 @@ class _Planner:
             teachers: Inputs = {"teachers": tuple(towers), "weights": (weigh,)}
             one = self._train(side, DISTILL, side, student, ("ensemble:distill",), teachers)
             self.test(side, PREDICT, {"arm": (one,)})
+
+    def _add_soup(self, side: str) -> None:
+        """Add the steps of towers that are averaged. Their adapters, beside each other, are one of a higher rank."""
+        ensemble, train = self._recipe.ensemble, self._recipe.train
+        every = tower_settings(self._recipe, with_generated=side == TREATED)
+        towers = tuple(self._train(f"{side}_{n}", TRAIN, side, each) for n, each in enumerate(every, start=1))
+        overrides = {
+            "train.lora_rank": train.lora_rank * len(towers),
+            "train.lora_alpha": train.lora_alpha * len(towers),
+            "train.epochs": ensemble.head_epochs,
+            "train.real_epochs": ensemble.head_epochs,
+            "train.last_layer_epochs": ensemble.head_epochs,
+        }
+        soup = Step(f"train/{side}", SOUP, {"towers": towers}, "clip", TOGETHER, arm=side, overrides=overrides)
+        self.trainings.append(soup)
+        self.test(side, PREDICT, {"arm": (soup,)})
 
     def test(
         self,
@@ -174,6 +195,8 @@ def tower_settings(recipe: LtgcRecipe, with_generated: bool) -> list[dict[str, A
     for number in range(recipe.ensemble.towers):
         changed = recipe.ensemble.settings_of(number)
         values = {key: value for key, value in changed.items() if value != getattr(recipe.train, key)}
+        if recipe.ensemble.subsets:
+            values["max_imbalance"] = 2.0**number
         effective = {key: value for key, value in values.items() if key not in unused}
         repeats = seen.count(effective)
         seen.append(effective)

@@ -42,6 +42,9 @@ class LtgcComparison(MethodComparison):
         towers = ["; ".join(", ".join(_tower(of_tower(settings, i), side)) for i in range(1, min(number, 2) + 1))]
         if side == "ltgc" and not part and settings.get("ensemble.distill"):
             return ["one model distilled from the ensemble", *towers, *more]
+        if settings.get("ensemble.combine") == "towers":
+            parts = ["each on a less imbalanced part of the originals"] if settings.get("ensemble.subsets") else []
+            return [f"{number} towers averaged into one", *towers, *parts, *more]
         return [f"ensemble of {number}", *towers, *more]
 
     def validated_by(self, settings: Mapping[str, Any]) -> dict[str, str]:
@@ -49,6 +52,8 @@ class LtgcComparison(MethodComparison):
         if not (number > 1 or settings.get("ensemble.tilt") or settings.get("ensemble.zero_shot")):
             return super().validated_by(settings)
         found = {f"{side}_{i}": f"train/{side}_{i}" for side in ("control", "ltgc") for i in range(1, number + 1)}
+        if settings.get("ensemble.combine") == "towers":
+            return super().validated_by(settings) | found
         found["control"] = "weigh/control"
         if not distills:
             return found | {"ltgc": "weigh/ltgc"}

@@ -46,7 +46,12 @@ class LtgcReport(MethodReport[LtgcRecipe]):
         title = "LTGC" if side == "ltgc" else "Control"
         if part.isdecimal():
             settings = recipe.train.model_copy(update=recipe.ensemble.settings_of(int(part) - 1))
+            if recipe.ensemble.subsets:
+                settings = settings.model_copy(update={"max_imbalance": 2.0 ** (int(part) - 1)})
             return f"{title} {part}", describe_training(settings, side == "ltgc")
+        if recipe.ensemble.is_soup:
+            head = f"then the head alone for {recipe.ensemble.head_epochs} epochs on originals"
+            return title, f"{recipe.ensemble.towers} towers averaged into one model, {head}"
         if "chosen" in measured:
             return f"{title}{' ensemble' if part else ''}", describe_ensemble(measured["chosen"])
         if recipe.ensemble.distill and side == "ltgc":
@@ -96,6 +101,8 @@ class LtgcReport(MethodReport[LtgcRecipe]):
 def describe_training(settings: Train, with_generated: bool) -> str:
     """Say how one tower was trained."""
     sampling = "balanced sampling" if settings.sampler == "balanced" else "every image equally often"
+    if settings.max_imbalance is not None:
+        sampling += f", no class with more than {settings.max_imbalance:g} times the smallest one's originals"
     loss = "" if settings.loss == "cross_entropy" else f", {settings.loss.replace('_', ' ')}"
     if not with_generated:
         return f"LoRA, {sampling}, no generated data{loss}"

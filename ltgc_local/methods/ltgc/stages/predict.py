@@ -98,7 +98,7 @@ class PredictStage(ChunkedStage[LtgcRecipe, RowSpan]):
         if arm == ZERO_SHOT or self._zero_shot_weight is not None:
             found[ZERO_SHOT] = zero_shot(clip, self.corpus.class_names)
         if arm != ZERO_SHOT:
-            found[arm] = load_classifier(self, self.input("arm"))
+            found[arm] = load_classifier(self, self.inputs("arm")[0])
         return found
 
 

@@ -1,6 +1,7 @@
 """Train: fine-tune CLIP's vision tower with LoRA; LTGC's towers with generated images, the control's without.
 
-Distil (Hinton et al. 2015): train one more tower to predict as LTGC's towers do together.
+Distil (Hinton et al. 2015): train one more tower to predict as LTGC's towers do together. Soup (Wortsman et al. 2022):
+average towers into one.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ltgc_local.backends.protocols import ClipModel
 from ltgc_local.evaluation.metrics import accuracies
 from ltgc_local.evaluation.predictions import predict
+from ltgc_local.methods.base import Step
 from ltgc_local.methods.evaluation import counts_of
 from ltgc_local.methods.ltgc.arm_data import ArmData
 from ltgc_local.methods.ltgc.fine_tuning import FineTuning, Teaching
@@ -26,7 +29,8 @@ from ltgc_local.runs.generated import GeneratedSplit
 from ltgc_local.training.classifier import Classifier, CosineHead, Ensemble
 from ltgc_local.training.distributed import is_main_process
 from ltgc_local.training.images import ImageCache, ImageSet, Source
-from ltgc_local.training.lora import adapter_state, add_lora, load_adapter, merge
+from ltgc_local.training.lora import adapter_state, add_lora, average, load_adapter, merge
+from ltgc_local.training.sampling import at_most
 
 
 class TrainStage(WholeStage[LtgcRecipe]):
@@ -35,8 +39,12 @@ class TrainStage(WholeStage[LtgcRecipe]):
     def make(self) -> list[Artefact]:
         return self.train(None)
 
-    def train(self, teaching: Teaching | None) -> list[Artefact]:
-        """Train on the images of the arm, by their labels or by what a teacher says."""
+    def train(self, teaching: Teaching | None, start: dict[str, torch.Tensor] | None = None) -> list[Artefact]:
+        """Train on the images of the arm, by their labels or by what a teacher says.
+
+        Args:
+            start: the first weights of adapters and head; None starts with CLIP's own.
+        """
         recipe, settings, corpus = self.recipe, self.recipe.train, self.corpus
         corpus.check_selection(settings.select)
         clip: ClipModel = self.model
@@ -45,13 +53,18 @@ class TrainStage(WholeStage[LtgcRecipe]):
         if settings.gradient_checkpointing:
             clip.visual.set_grad_checkpointing(True)  # type: ignore[operator]
         classifier = build_classifier(clip, clip.visual, corpus.class_names, recipe)
+        if start is not None:
+            load_weights(classifier, start)
         mixing = settings.mixing if self.inputs("generated") else "none"  # the control reads nothing
         files = self.run.files(self.input("generated"), "images") if mixing != "none" else []
+        counts = corpus.class_counts()
         original = self._decode(corpus.train)
+        if settings.max_imbalance is not None:
+            most = round(settings.max_imbalance * min(number for number in counts.values() if number))
+            original = original.choose(at_most(original.labels, most, np.random.default_rng(seed)))
         generated = self._decode(GeneratedSplit("generated", files))
         validation = self._decode(corpus.val)
         data = ArmData(settings, mixing, original, generated, len(corpus.class_names), seed)
-        counts = corpus.class_counts()
 
         def validate(model: torch.nn.Module) -> dict[str, float | None]:
             device = torch.device(clip.device)
@@ -81,20 +94,39 @@ class DistillStage(TrainStage):
     def make(self) -> list[Artefact]:
         settings = self.recipe.ensemble
         chosen = self.run.value(self.input("weights"), "weights")
-        towers = [load_classifier(self, step.name) for step in self.inputs("teachers")]
+        towers = [load_classifier(self, step) for step in self.inputs("teachers")]
         towers += [zero_shot(self.model, self.corpus.class_names)] if settings.zero_shot else []
         ensemble = Ensemble(towers, chosen["weights"], chosen["tau"], counts_of(self)).to(self.model.device)
-        return self.train(Teaching(ensemble, settings.distill_label_weight, settings.distill_temperature))
+        teaching = Teaching(ensemble, settings.distill_label_weight, settings.distill_temperature)
+        if settings.distill_from == "clip":
+            return self.train(teaching)
+        teachers = self.inputs("teachers")
+        best = teachers[int(np.argmax(chosen["weights"][: len(teachers)]))]
+        return self.train(teaching, read_tensors(self.run.file_of(best.name, "adapter"))[0])
 
 
-def load_classifier(stage: Stage[LtgcRecipe], step: str) -> Classifier:
+class SoupStage(TrainStage):
+    """Averages the weights of several towers, and trains the head of what comes out."""
+
+    def make(self) -> list[Artefact]:
+        every = [read_tensors(self.run.file_of(step.name, "adapter"))[0] for step in self.inputs("towers")]
+        start = {name: average([tensors[name] for tensors in every], name) for name in every[0]}
+        return self.train(None, start)
+
+
+def load_classifier(stage: Stage[LtgcRecipe], step: Step) -> Classifier:
     """Load the classifier that a training step made, with its LoRA merged."""
     clip: ClipModel = stage.model
-    classifier = build_classifier(clip, copy.deepcopy(clip.visual), stage.corpus.class_names, stage.recipe)
-    tensors, _ = read_tensors(stage.run.file_of(step, "adapter"))
-    classifier.head.weight.data.copy_(tensors.pop("head.weight"))
-    load_adapter(classifier.tower, tensors)
+    recipe = step.recipe(stage.recipe)
+    classifier = build_classifier(clip, copy.deepcopy(clip.visual), stage.corpus.class_names, recipe)
+    load_weights(classifier, read_tensors(stage.run.file_of(step.name, "adapter"))[0])
     return Classifier(merge(classifier.tower), classifier.head).eval()
+
+
+def load_weights(classifier: Classifier, tensors: dict[str, torch.Tensor]) -> None:
+    """Load the adapters and the head that a training step made."""
+    classifier.head.weight.data.copy_(tensors["head.weight"])
+    load_adapter(classifier.tower, {name: tensor for name, tensor in tensors.items() if name != "head.weight"})
 
 
 def build_classifier(
