@@ -39,7 +39,7 @@ def test_the_examples_of_the_page_run_as_they_stand(tmp_path: Path, monkeypatch:
     assert {image.class_name for image in run.generated()} == {"dress", "coat"}
     assert run.metrics()["ltgc"].of("few") > 50
     assert len(run.predictions()["ltgc.predicted"]) == len(run.predictions()["label"]) == 10_000
-    assert run.history("train/ltgc")[-1]["lr"] >= 0 and run.recipe.train.lr == 2e-3
+    assert run.history("train/ltgc_1")[-1]["lr"] >= 0 and run.recipe.train.lr == 2e-3
     assert {each.source for each in run.descriptions()} == {"existing", "extended"}
     (line,) = [line for line in names["comparison"].benchmarks[0].lines if line.arm == "ltgc"]
     assert line.cells["few"].value == run.metrics()["ltgc"].of("few")

@@ -21,6 +21,9 @@ from datasets import Dataset
 from tests import golden_runs
 from tests.drills.flipped_bits import flip_bits, flipped
 
+TOWERS = ("control_1", "control_2", "ltgc_1", "ltgc_2")
+ARMS = ("control_1", "control_2", "control", "ltgc_1", "ltgc_2", "ltgc")
+
 
 def command(out: Path, *more: str) -> list[str]:
     return golden_runs.command("quickstart", out, *more)
@@ -52,7 +55,7 @@ def test_every_artefact_is_the_golden_runs(finished: Path) -> None:
 
 def test_metrics_have_every_arm_and_group_in_percent(finished: Path) -> None:
     metrics = json.loads((finished / "evaluate" / "metrics.json").read_text())
-    assert list(metrics) == ["zero_shot", "control", "ltgc"]
+    assert list(metrics) == ["zero_shot", *ARMS]
     for arm in metrics.values():
         assert set(arm) >= {"all", "many", "medium", "few", "per_class", "worst", "harmonic", "interval"}
         low, high = arm["interval"]["all"]
@@ -106,10 +109,11 @@ def test_a_changed_key_is_an_error_whose_command_redoes_only_what_follows(finish
     redone = run(out, "--set", "train.lr=0.004", "--from", "train")
     assert redone.returncode == 0, redone.stderr
     steps = [line.split(":")[0] for line in redone.stderr.splitlines() if "items," in line]
-    trained = [f"{kind}/{arm}" for kind in ("predict", "train", "validate") for arm in ("control", "ltgc")]
-    assert sorted(steps[:-2]) == trained and steps[-2:] == ["evaluate", "report"]
+    tested = [f"{kind}/{arm}" for kind in ("predict", "validate") for arm in ARMS]
+    followed = [*tested, *(f"train/{tower}" for tower in TOWERS), "weigh/control", "weigh/ltgc"]
+    assert sorted(steps[:-2]) == sorted(followed) and steps[-2:] == ["evaluate", "report"]
     assert (out / "draw" / "manifest.json").stat().st_mtime_ns == drawn
-    assert (out / "superseded" / "0" / "train" / "ltgc" / "manifest.json").is_file()
+    assert (out / "superseded" / "0" / "train" / "ltgc_1" / "manifest.json").is_file()
 
 
 def test_a_kill_in_the_middle_of_draw_changes_nothing_in_the_end(finished: Path, tmp_path: Path) -> None:

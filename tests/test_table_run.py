@@ -21,11 +21,13 @@ extend: {{source: template, max_descriptions: 24}}
 draw: {{steps: 4}}
 assess: {{enabled: false}}
 leaks: {{enabled: false}}
-train: {{epochs: 1}}
+train: {{epochs: 1, loss: cross_entropy, prior: effective, sampler: balanced}}
+ensemble: null
 rows:
   union:
     train: {{mixing: union}}
   balance_mix:
+    train: {{mixing: balance_mix}}
 """
 
 

@@ -122,7 +122,7 @@ def _measure(row: Row, arm: str, variant: str, resampling: Resampling) -> Line:
         arm,
         variant,
         seeds,
-        {key: _cell(_by_drawing(runs, each), intervals.get(key), resampling.level) for key, each in values.items()},
+        {key: cell_of(by_drawing(runs, each), intervals.get(key), resampling.level) for key, each in values.items()},
         None if variant else row.method.paper_row(row.settings, arm),
         train_seeds,
     )
@@ -150,7 +150,7 @@ def is_control(arm: str) -> bool:
     return arm.partition("_")[0] == "control"
 
 
-def _by_drawing(runs: Sequence[Run], values: Sequence[float | None]) -> list[float | None]:
+def by_drawing(runs: Sequence[Run], values: Sequence[float | None]) -> list[float | None]:
     """Average the figures of runs on the same generated images, if there are several drawings."""
     drawings: dict[int, list[float | None]] = {}
     for run, value in zip(runs, values, strict=True):
@@ -172,8 +172,8 @@ def subtract_control(row: Row, resampling: Resampling) -> Line | None:
     for key in (*GROUPS, *(SIDES if runs[0].tail else ())):
         pairs = [(run.metrics[method].get(key), run.metrics["control"].get(key)) for run in runs]
         differences = [None if one is None or other is None else one - other for one, other in pairs]
-        paired = _by_drawing(runs, differences)
-        cells[key] = _cell(paired, intervals.get(key), resampling.level, is_difference=True)
+        paired = by_drawing(runs, differences)
+        cells[key] = cell_of(paired, intervals.get(key), resampling.level, is_difference=True)
     _, seeds, train_seeds = _outcomes(runs, method)
     return Line(row.label, "", method, "", seeds, cells, train_seeds=train_seeds)
 
@@ -200,7 +200,7 @@ def _bootstrap(
     return found
 
 
-def _cell(
+def cell_of(
     values: Sequence[float | None], bootstrap: Interval | None, level: float, is_difference: bool = False
 ) -> Cell:
     """Return the mean over seeds with its t interval, or a single value with its bootstrap interval."""

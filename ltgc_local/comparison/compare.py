@@ -9,6 +9,7 @@ from pathlib import Path
 from ltgc_local.comparison.aggregate import GROUPS, SIDES, Line, group_seeds, list_lines, subtract_control
 from ltgc_local.comparison.method_comparison import MethodComparison, PaperTable
 from ltgc_local.comparison.read import Run, Split, read_runs
+from ltgc_local.comparison.rivals import compare_rivals
 from ltgc_local.comparison.table import Cell, Table, TableRow, join_seeds
 from ltgc_local.evaluation.intervals import Resampling
 from ltgc_local.reporting.provenance import judge_evidence
@@ -79,7 +80,7 @@ def _compare(name: str, runs: Sequence[Run], resampling: Resampling, split: Spli
     rows = group_seeds(runs)
     lines = list_lines(rows, resampling)
     changes = tuple(change for row in rows if (change := subtract_control(row, resampling)))
-    tables = [_accuracy(lines, resampling.level, split), *_change(changes)]
+    tables = [_accuracy(lines, resampling.level, split), *_change(changes), *compare_rivals(rows, resampling)]
     for method in {row.method.name: row.method for row in rows}.values():
         tables += method.tables([row for row in rows if row.method is method], resampling)
         if split == "test":
@@ -125,7 +126,7 @@ def _change(changes: Sequence[Line]) -> list[Table]:
     note = (
         "Points: each row minus its own control, which is the same training without generated images; "
         "paired by image or by seed. A gain on few with a loss on many can be a shift of the class prior alone: "
-        "compare with a control that has logit adjustment."
+        "compare at the same accuracy on many."
     )
     sides = SIDES if any(side in change.cells for change in changes for side in SIDES) else ()
     nothing = Cell(None, is_difference=True)

@@ -21,7 +21,7 @@ from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.disk import redo
 from ltgc_local.runs.find_runs import find_runs
 from ltgc_local.runs.provenance import read_provenance_file, read_settings
-from ltgc_local.runs.schemas import Metrics, ModelFile
+from ltgc_local.runs.schemas import Metrics, ModelFile, Rivals
 
 #: Which images are compared: the test images, or the validation images at the epoch whose weights were kept.
 Split = Literal["test", "val"]
@@ -49,6 +49,7 @@ class Run:
     class_counts: dict[int, int] = field(default_factory=dict)
     tail: frozenset[int] = frozenset()  # class ids; empty if the method has no head and tail
     figures: dict[str, Any] = field(default_factory=dict)  # for the method's own tables
+    rivals: Rivals = field(default_factory=Rivals)
 
     @property
     def name(self) -> str:
@@ -148,6 +149,7 @@ def _read_run(run: RunDirectory, methods: Mapping[str, MethodComparison], split:
         {int(each["class_id"]): int(each["num_train"]) for each in classes},
         frozenset(int(each["class_id"]) for each in classes if not each.get("is_head", True)),
         method.read_figures(run),
+        run.checked("evaluate", "rivals", Rivals) if run.files("evaluate", "rivals") else Rivals(),
     )
 
 

@@ -25,7 +25,7 @@ TableRow = tuple[str | Cell, ...]
 class Table:
     """A title, a note on how to read it, a heading and rows."""
 
-    kind: str  # accuracy, change, two_by_two, networks, images, paper
+    kind: str  # accuracy, change, rivals, two_by_two, networks, images, paper
     title: str
     note: str
     heading: tuple[str, ...]

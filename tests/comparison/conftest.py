@@ -28,7 +28,13 @@ WriteRun = Callable[..., Path]
 def write_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> WriteRun:
     """A function (folder, {arm: correct images per class}, *options) -> the folder of an evaluated run."""
 
-    def write(name: str, right: Mapping[str, tuple[int, int, int]], *overrides: str, digest: str = "d1") -> Path:
+    def write(
+        name: str,
+        right: Mapping[str, tuple[int, int, int]],
+        *overrides: str,
+        digest: str = "d1",
+        rivals: Mapping[str, Any] | None = None,
+    ) -> Path:
         run = RunDirectory(tmp_path / name)
         labels = np.repeat(list(COUNTS), IMAGES_PER_CLASS)
         columns: dict[str, Any] = {"key": [f"test/{row}" for row in range(len(labels))], "label": labels}
@@ -47,6 +53,7 @@ def write_run(tmp_path: Path, make_recipe: Callable[..., Recipe]) -> WriteRun:
             columns |= {f"{arm}.predicted": predicted, f"{arm}.confidence": confidence}
         classes = [{"class_id": c, "name": f"c{c}", "num_train": n, "shot": shot_of(n)} for c, n in COUNTS.items()]
         artefacts = [Json("metrics", metrics), Json("classes", classes), Table("predictions", columns)]
+        artefacts += [Json("rivals", rivals)] if rivals is not None else []
         facts = {"items": 1, "seconds": 0.0, "peak_mib": 0}
         run.write_chunk("evaluate", 0, artefacts, facts, numbered=False)
         run.write_manifest("evaluate", {}, 1, 0)

@@ -98,8 +98,9 @@ def train_changes() -> list[tuple[str, tuple[str, ...]]]:
         "lora_dropout": 0.5, "lora_targets": "attention", "head": "frozen_text", "head_scale": 10, "head_lr": 0.5,
         "mixing": "union", "mix_form": "mask", "mix_alpha": 2, "mix_beta": 2, "real_epochs": 1, "last_layer_epochs": 1,
         "loss": "logit_adjustment", "prior": "counts", "prior_scale": 0.5, "sampler": "instance", "augment": "none",
-        "crop_scale": 0.5, "max_imbalance": 8, "blur_px": 1, "noise": 0.1, "precision": "bf16", "gradient_checkpointing": "true",
+        "crop_scale": 0.5, "blur_px": 1, "noise": 0.1, "precision": "bf16", "gradient_checkpointing": "true",
         "compile": "default", "lora_blocks": 1, "replace_share": 0.25, "joint_share": 0.5, "mix_prior_scale": 0,
+        "max_imbalance": 8,
     }  # fmt: skip
     needs = {
         "last_layer_epochs": ("train.real_epochs=1",),
