@@ -59,7 +59,7 @@ def test_the_distilled_model_is_the_arm_and_the_ensemble_a_part() -> None:
         *ENSEMBLE, "ensemble.distill=true", "ensemble.distill_mixing=balance_mix", "ensemble.distill_epochs=24"
     )
     assert steps["train/ltgc"].reads == ("generated", "train/ltgc_1", "train/ltgc_2", "weigh/ltgc")
-    student = {"train.mixing": "balance_mix", "train.sampler": "balanced", "train.epochs": 24}
+    student = {"train.mixing": "balance_mix", "train.sampler": "instance", "train.epochs": 24}
     assert steps["train/ltgc"].overrides == student
     assert steps["predict/ltgc"].reads == ("train/ltgc",)
     assert steps["predict/ltgc_ensemble"].reads == ("weigh/ltgc", "predict/ltgc_1", "predict/ltgc_2")
@@ -80,6 +80,9 @@ def test_zero_shot_clip_may_be_a_member_of_both_ensembles() -> None:
     assert steps["predict/ltgc"].reads == ("weigh/ltgc", "predict/ltgc_1", "predict/zero_shot")
     assert steps["predict/zero_shot"].options["keeps_logits"]
     assert not steps_of()["predict/zero_shot"].options["keeps_logits"]
+    for name in ("validate/zero_shot", "predict/zero_shot"):  # a run without its logits is not taken for one with them
+        recipes = [load_recipe(QUICKSTART, [*PLAIN, f"ensemble.zero_shot={word}"]) for word in ("true", "false")]
+        assert step_settings(steps[name], recipes[0]) != step_settings(steps[name], recipes[1])
 
 
 def test_averaged_towers_are_one_model_of_their_ranks_together() -> None:

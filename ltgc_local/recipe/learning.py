@@ -214,7 +214,7 @@ class Ensemble(Block):
     """``train.prior_scale`` of every second tower, likewise."""
     sampler: Annotated[Sampler | None, Plans()] = None
     """``train.sampler`` of every second tower; null is as in ``train``."""
-    zero_shot: Annotated[bool, Plans()] = False
+    zero_shot: Annotated[bool, Shapes("zero_shot")] = False
     """Zero-shot CLIP is one more member of the ensemble, and of its control's."""
     combine: Annotated[Literal["predictions", "towers"], Plans()] = "predictions"
     """Average what the towers say, or the towers themselves, all alike, into one model (a soup, Wortsman et al.

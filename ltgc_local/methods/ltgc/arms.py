@@ -64,7 +64,8 @@ def plan_arms(recipe: LtgcRecipe, generated: Step) -> Arms:
     """Return the steps of zero-shot CLIP, of the control and of LTGC."""
     planner = _Planner(recipe, generated)
     if recipe.evaluate.zero_shot:
-        planner.test(ZERO_SHOT, PREDICT, {}, ignores=ENSEMBLES, keeps_logits=recipe.ensemble.zero_shot)
+        keeping: dict[str, Any] = {"keeps_logits": recipe.ensemble.zero_shot, "settings": ("ensemble:zero_shot",)}
+        planner.test(ZERO_SHOT, PREDICT, {}, ignores=ENSEMBLES, **keeping)
     if recipe.train.control:
         planner.add(CONTROL)
     planner.add(TREATED)
@@ -153,17 +154,23 @@ class _Planner:
         *,
         ignores: Sequence[str] = (),
         keeps_logits: bool = False,
+        settings: Sequence[str] = (),
     ) -> None:
-        """Add the arm's steps on validation and on test images."""
+        """Add the arm's steps on validation and on test images.
+
+        Args:
+            settings: what decides on ``keeps_logits``, where an arm of this name may keep them or not.
+        """
         facts: dict[str, Any] = {"arm": arm, "is_seeded": False}
         options = {"keeps_logits": keeps_logits}
-        size = ("evaluate.shard_size",)
+        shaping = ("evaluate.shard_size", *settings)
         self._validations[arm] = Step(
-            f"validate/{arm}", stage, inputs, "clip", size, options=options | ON_VALIDATION, **facts
+            f"validate/{arm}", stage, inputs, "clip", shaping, options=options | ON_VALIDATION, **facts
         )
         tested: Inputs = {**inputs, "prior": tuple(self.priors)} if arm != ZERO_SHOT else inputs
+        shaping = ("evaluate:predict", *settings)
         self._predictions[arm] = Step(
-            f"predict/{arm}", stage, tested, "clip", ("evaluate:predict",), tuple(ignores), options=options, **facts
+            f"predict/{arm}", stage, tested, "clip", shaping, tuple(ignores), options=options, **facts
         )
 
     def _train(
