@@ -19,6 +19,7 @@ from ltgc_local.methods.evaluation import RowSpan
 from ltgc_local.methods.stage import Stage
 from ltgc_local.runs.directory import CHECKPOINT
 from ltgc_local.runs.files import Artefact, GeneratedImage, Images, Json, Lines, Tensors, encode_png
+from ltgc_local.training.lora import average
 from tests.transformers_clip_folder import write_transformers_clip
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,6 +150,27 @@ def test_both_arms_are_trained_and_evaluated_on_transformers_clip(
     assert all(0 <= result["all"] <= 100 and len(result["per_class"]) == 10 for result in results.values())
     # Random weights know nothing; the control learns something from 2,480 images in ten steps.
     assert results["control"]["all"] > results["zero_shot"]["all"]
+
+
+def test_towers_on_subsets_are_averaged_and_the_head_then_trains_alone_on_all(
+    make_clip_context: MakeContext, write_step: Callable[..., None]
+) -> None:
+    options = ("ensemble.towers=2", "ensemble.combine=towers", "ensemble.subsets=true", "ensemble.head_epochs=1")
+    towers, steps = [], []
+    for name in ("train/control_1", "train/control_2", "train/control"):
+        stage = make_clip_context(name, *options, "train.batch_size=64")
+        artefacts = stage.make()
+        write_step(stage.run, name, *artefacts)
+        towers.append(adapter_of(artefacts))
+        steps.append(next(each for each in artefacts if isinstance(each, Lines)).records[-1].step)  # type: ignore[attr-defined]
+    # Two epochs of 10 images a class, or up to 20 (the two smallest have 17 and 10); and one of all 2,480.
+    assert steps == [2 * 2, 2 * 3, 39]
+    *parts, soup = towers
+    for name, tensor in soup.items():
+        mean = average([part[name] for part in parts], name)
+        assert torch.equal(tensor, mean) == (name != "head.weight"), name
+    validation = make_clip_context("validate/control", *options, "train.batch_size=64")
+    assert validation.make_chunk([RowSpan(0, 1_000)])
 
 
 def test_choosing_an_epoch_by_the_test_images_is_an_error(make_clip_context: MakeContext) -> None:
