@@ -25,10 +25,10 @@ DRAWING = ("draw.size_px=32", "draw.steps=1", "draw.shard_size=4", "assess.enabl
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 60 KiB: it holds the first shard of images and not the second."""
+    """A file system of 64 KiB: it holds the first shard of images and not the second."""
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
     if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
         pytest.skip("only root may mount a small file system")
     yield place
