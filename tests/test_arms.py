@@ -42,7 +42,8 @@ def test_an_ensemble_has_a_control_with_as_many_towers_and_tests_every_part() ->
         assert steps[f"weigh/{side}"].reads[:2] == (f"validate/{side}_1", f"validate/{side}_2")
         assert steps[f"predict/{side}"].reads == (f"weigh/{side}", f"predict/{side}_1", f"predict/{side}_2")
         assert f"train/{side}" not in steps
-    assert "weigh/control" in steps["weigh/ltgc"].reads  # whose accuracy on many-shot classes is the limit
+    assert "validate/control_1" in steps["weigh/ltgc"].reads  # whose accuracy on many-shot classes is the limit
+    assert "validate/control_1" not in steps["weigh/control"].reads[2:]
     assert all("generated" not in steps[f"train/control_{number}"].reads for number in (1, 2))
 
 

@@ -21,10 +21,17 @@ ROUNDING = 1e-9  # accuracies nearer to each other than this are equal
 
 @dataclass(frozen=True)
 class Limit:
-    """The least accuracy, in percent, on a group."""
+    """What a choice may lose on a group against a control.
+
+    Attributes:
+        control: which of the images the control classifies correctly, (N,).
+        at_most: in points. A choice is refused if its loss exceeds this by more than the loss's standard error, so that
+            few images do not refuse by chance (the one-standard-error rule of Breiman et al. 1984).
+    """
 
     group: str
-    at_least: float
+    control: np.ndarray
+    at_most: float
 
 
 @dataclass(frozen=True)
@@ -70,26 +77,36 @@ def choose(
     log_n, taus = log_counts(class_counts), (TAUS if tilts else (0.0,))
     candidates: list[tuple[tuple[float, ...], float]] = []
     reached: list[list[float]] = []
+    losses: list[tuple[float, float]] = []
+    limited = groups.get(limit.group) if limit is not None else None
     for weights in simplex(len(logits)) if weighs else [(1 / len(logits),) * len(logits)]:
         correct = tilted_classes(combine(logits, weights, 0.0, log_n), log_n, taus) == labels[:, None]  # (N, T)
         for place, tau in enumerate(taus):
             candidates.append((weights, tau))
             reached.append([100 * float(correct[rows, place].mean()) for rows in groups.values()])
+            if limit is not None and limited is not None:
+                losses.append(loss_of(limit.control[limited], correct[limited, place]))
     table = np.array(reached)  # (choices, groups)
     names = list(groups)
     goal = table[:, 0] if maximise == "all" else table[:, 1:].mean(1)
     allowed, is_kept = np.ones(len(table), bool), True
-    if limit is not None and limit.group in names:
-        limited = table[:, names.index(limit.group)]
-        within = limited >= limit.at_least - ROUNDING
+    if limit is not None and losses:
+        loss, error = np.array(losses).T
+        within = loss - error <= limit.at_most + ROUNDING
         is_kept = bool(within.any())
-        allowed, goal = (within, goal) if is_kept else (allowed, limited)
+        allowed, goal = (within, goal) if is_kept else (allowed, -loss)
     best = np.flatnonzero(allowed & (goal >= goal[allowed].max() - ROUNDING))
     places = np.array([(*candidates[row][0], candidates[row][1]) for row in best])
     row = best[np.square(places - places.mean(0)).sum(1).argmin()]
     weights, tau = candidates[row]
     measured = {name: round(float(value), 4) for name, value in zip(names, table[row], strict=True)}
     return Chosen(weights, tau, {s: measured.get(s) for s in ("all", *SHOTS)}, is_kept)
+
+
+def loss_of(control: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
+    """Return what is lost against a control in points, and its standard error, paired by image (N,)."""
+    losses = 100.0 * (control.astype(float) - correct)
+    return float(losses.mean()), float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
 
 
 def simplex(num: int) -> Iterator[tuple[float, ...]]:

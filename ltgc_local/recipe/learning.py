@@ -233,7 +233,8 @@ class Ensemble(Block):
     training images; a negative tau favours the head. Of the control likewise."""
     lose_on_many_at_most: Annotated[float | None, Shapes("weigh")] = Field(default=0.5, ge=0, le=100)
     """Weights and tau are refused where the accuracy on the validation images of many-shot classes falls further than
-    this below the control's, in points; null refuses none."""
+    this below that of the control's first tower, in points, and by more than the standard error of the difference; null
+    refuses none."""
     distill: Annotated[bool, Plans()] = False
     """Train one model to predict as the ensemble does (Hinton et al. 2015), so that using it costs one forward pass."""
     distill_mixing: Annotated[Literal["union", "replace", "balance_mix", "mixup", "joint"], Plans()] = "joint"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ltgc_local.evaluation.choice import Limit, choose, simplex
+from ltgc_local.evaluation.choice import Limit, choose, loss_of, simplex
 
 #: Two classes: 0 has 200 training images (many), 1 has 5 (few).
 COUNTS = {0: 200, 1: 5}
@@ -47,18 +47,31 @@ def test_a_limit_refuses_what_costs_too_much_on_many() -> None:
     free = choose([says_1, says_0], labels, COUNTS)
     assert free.validation["all"] == 75
     assert free.validation["many"] == 0
-    limited = choose([says_1, says_0], labels, COUNTS, limit=Limit("many", 100.0))
+    limited = choose([says_1, says_0], labels, COUNTS, limit=Limit("many", np.array([True] * 4), 0.0))
     assert limited.validation["many"] == 100
     assert limited.weights[1] > 0.5
     assert limited.within_limit
 
 
 def test_a_limit_that_nothing_keeps_is_said_and_approached() -> None:
-    labels = np.array([0, 0, 1])
-    half, none = logits(1, -5, -1), logits(-9, -9, -1)
-    chosen = choose([half, none], labels, COUNTS, limit=Limit("many", 80.0))
-    assert not chosen.within_limit
-    assert chosen.validation["many"] == 50
+    labels = np.array([0] * 8 + [1])
+    half, none = logits(*[1] * 4, *[-5] * 4, -1), logits(*[-9] * 8, -1)
+    # Half of 8 images are lost: 50 points with a standard error of 100 x 0.5345 / sqrt(8) = 18.9, so 31.1 at least.
+    refused = choose([half, none], labels, COUNTS, limit=Limit("many", np.array([True] * 9), 31.0))
+    assert not refused.within_limit
+    assert refused.validation["many"] == 50
+    assert choose([half, none], labels, COUNTS, limit=Limit("many", np.array([True] * 9), 31.2)).within_limit
+
+
+def test_a_limit_is_on_the_loss_against_the_control_image_by_image() -> None:
+    # The control loses half of the images itself; what it loses, too, is no loss.
+    labels, control = np.array([0] * 8 + [1]), np.array([True] * 4 + [False] * 5)
+    half = logits(*[1] * 4, *[-5] * 4, -1)
+    assert loss_of(control[:8], control[:8]) == (0.0, 0.0)
+    assert choose([half], labels, COUNTS, limit=Limit("many", control, 0.0)).within_limit
+    assert loss_of(np.array([True, True, False, False]), np.array([True, False, True, False])) == pytest.approx(
+        (0.0, 100 * np.sqrt(2 / 3) / 2)
+    )
 
 
 def test_the_mean_of_the_groups_counts_few_as_much_as_many() -> None:

@@ -108,7 +108,8 @@ class _Planner:
         distills = ensemble.distill and side == TREATED
         whole = f"{side}_ensemble" if distills else side
         members = [*(step.arm for step in towers), *([ZERO_SHOT] if ensemble.zero_shot else [])]
-        limits = tuple(step for step in self.weights if side == TREATED)
+        first = self._validations.get(f"{CONTROL}_1") if side == TREATED else None
+        limits = () if first is None else (first,)
         inputs: Inputs = {"towers": tuple(self._validations[name] for name in members), "control": limits}
         weigh = Step(f"weigh/{side}", WEIGH, inputs, None, ("ensemble:weigh",), arm=whole, is_seeded=False)
         self.weights.append(weigh)

@@ -32,8 +32,8 @@ class WeighStage(WholeStage[LtgcRecipe]):
         limit = None
         if settings.lose_on_many_at_most is not None:
             for step in self.inputs("control"):
-                many = self.run.value(step.name, "weights").get("validation", {}).get("many")
-                limit = None if many is None else Limit("many", many - settings.lose_on_many_at_most)
+                right = _read_logits(self, step.name, step.arm).argmax(1).numpy() == labels
+                limit = Limit("many", right, settings.lose_on_many_at_most)
         chosen = choose(
             logits,
             np.asarray(labels),
