@@ -95,6 +95,7 @@ def test_averaged_towers_are_one_model_of_their_ranks_together() -> None:
         assert soup.reads == tuple(tower.name for tower in towers)
         assert (soup.overrides["train.lora_rank"], soup.overrides["train.lora_alpha"]) == (24, 12)
         assert {soup.overrides[f"train.{key}"] for key in ("epochs", "real_epochs", "last_layer_epochs")} == {3}
+        assert soup.overrides["train.max_imbalance"] is None  # the head trains on all originals
         assert steps[f"predict/{side}"].reads == (soup.name,) and f"predict/{side}_1" not in steps
 
 
@@ -126,6 +127,11 @@ def test_a_key_of_another_loss_or_mixing_takes_its_default() -> None:
         (["ensemble.weights=equal"], "ensemble.weights: one tower has no weights"),
         ([*ENSEMBLE, "ensemble.prior=counts"], "ensemble.prior: 'counts' has no effect on loss 'cross_entropy'"),
         (["ensemble.towers=9"], "ensemble.towers: expected"),
+        (
+            [*ENSEMBLE, "ensemble.distill=true", "train.epochs=9", "train.real_epochs=4", "ensemble.distill_epochs=3"],
+            "ensemble.distill_epochs: 3 leaves none for generated images",
+        ),
+        ([*SOUP, "train.head=frozen_text"], "ensemble.combine: trains the head of averaged towers"),
         (["ensemble.combine=towers"], "ensemble.combine: there is one tower; write 'towers: 2'"),
         ([*SOUP, "ensemble.tilt=true"], "ensemble.tilt: needs 'combine: predictions'"),
         (["ensemble.towers=2", "ensemble.subsets=true"], "ensemble.subsets: is of towers that are averaged"),

@@ -110,10 +110,12 @@ def loss_of(control: np.ndarray, correct: np.ndarray) -> tuple[float, float]:
 
 
 def simplex(num: int) -> Iterator[tuple[float, ...]]:
-    """Yield weights of ``num`` towers that sum to 1, evenly spaced."""
+    """Yield weights of ``num`` towers that sum to 1, evenly spaced; and equal ones, if they are not among these."""
     steps = STEPS.get(num, STEPS_OF_MORE)
     for numbers in _parts(num, steps):
         yield tuple(number / steps for number in numbers)
+    if steps % num:
+        yield (1 / num,) * num
 
 
 def _parts(num: int, total: int) -> Iterator[tuple[int, ...]]:

@@ -57,8 +57,8 @@ def compare_curves(
 ) -> dict[str, Any] | None:
     """Return how far one curve lies above another; None if they have no frequent accuracy in common.
 
-    They are compared over the accuracies on frequent classes that both reach, down to where the first of them knows
-    the rare classes as well as the frequent ones: nobody wants to lose more on these.
+    They are compared over the accuracies on frequent classes that both reach, down to where both know the rare classes
+    as well as the frequent ones: nobody wants to lose more on these.
 
     Args:
         one, other: whether each prediction is right, (N, T).
@@ -165,7 +165,15 @@ def measure_rivals(
     Args:
         validation: None if there are no images to choose by.
         treated: the method's own arm; the arms whose names start with it are parts of it, and the others its rivals.
+
+    Returns:
+        Nothing where the test images show no rare or no frequent class.
     """
+    sides_of_test = [np.isin(test.labels, list(ids)).any() for ids in (sides.rare_ids, sides.frequent_ids)]
+    if not all(sides_of_test):
+        return {}
+    if validation is not None and not np.isin(validation.labels, list(sides.frequent_ids)).any():
+        validation = None
     rivals = [arm for arm in test.classes if not arm.startswith(treated)]
     curves = {arm: draw_curve(test.correct(arm), test.labels, sides) for arm in test.classes}
     tuned: dict[str, Any] = {}

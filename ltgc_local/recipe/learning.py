@@ -185,7 +185,7 @@ class Train(ImageTraining):
 
 #: Keys of ``train`` that mean something for one way to mix, or for one loss, alone.
 OF_MIXING = ("replace_share", "joint_share", "mix_form", "mix_alpha", "mix_beta", "mix_prior_scale")
-OF_LOSS = ("prior", "prior_scale")
+OF_LOSS = ("prior", "prior_scale", "mix_prior_scale")
 
 
 class Ensemble(Block):
@@ -234,7 +234,7 @@ class Ensemble(Block):
     lose_on_many_at_most: Annotated[float | None, Shapes("weigh")] = Field(default=0.5, ge=0, le=100)
     """Weights and tau are refused where the accuracy on the validation images of many-shot classes falls further than
     this below that of the control's first tower, in points, and by more than the standard error of the difference; null
-    refuses none."""
+    refuses none, and neither does a recipe without a control. The one model (``distill``) is not checked again."""
     distill: Annotated[bool, Plans()] = False
     """Train one model to predict as the ensemble does (Hinton et al. 2015), so that using it costs one forward pass."""
     distill_mixing: Annotated[Literal["union", "replace", "balance_mix", "mixup", "joint"], Plans()] = "joint"

@@ -169,12 +169,18 @@ class LtgcRecipe(Recipe):
         if processes > 1 and number % (processes * parts):
             uneven = f"{number} pairs cannot be shared evenly by {processes} processes in {parts} parts"
             yield "train.batch_size", f"{uneven}; write {-(-number // (processes * parts)) * processes * parts}"
-        pairs = number - self.train.num_replacing
-        if self.train.mixing == "joint" and 0 < pairs < processes:
+        pairs, distills = number - self.train.num_replacing, self.ensemble.distill
+        mixings = (self.train.mixing, self.ensemble.mixing, self.ensemble.distill_mixing if distills else None)
+        if "joint" in mixings and 0 < pairs < processes:
             few = f"{self.train.joint_share:g} leaves {pairs} of {number} images for BalanceMix"
             yield "train.joint_share", f"{few}, and each of {processes} processes needs one; write a smaller share"
         if self.ensemble.zero_shot and not self.evaluate.zero_shot:
             yield "ensemble.zero_shot", "needs zero-shot CLIP; write 'evaluate: {zero_shot: true}'"
+        epochs = self.ensemble.distill_epochs or self.train.epochs
+        if distills and self.train.real_epochs >= epochs:
+            yield "ensemble.distill_epochs", f"{epochs} leaves none for generated images; write more than real_epochs"
+        if self.ensemble.is_soup and self.train.head == "frozen_text":
+            yield "ensemble.combine", "trains the head of averaged towers; write 'train: {head: text}' or remove it"
         if self.ensemble.towers > 1:
             changed = self.train.model_copy(update=self.ensemble.settings_of(1))
             yield from ((f"ensemble.{key}", problem) for key, problem in changed.conflicts())

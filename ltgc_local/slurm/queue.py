@@ -112,7 +112,8 @@ def cancel(ids: Sequence[str]) -> None:
 
 def release(ids: Sequence[str]) -> None:
     """Let jobs that are held start again."""
-    call(["scontrol", "release", ",".join(ids)])
+    for start in range(0, len(ids), 500):  # of many numbers, the line would be too long
+        call(["scontrol", "release", ",".join(ids[start : start + 500])])
 
 
 def set_dependency(job: str, ids: Sequence[str]) -> None:

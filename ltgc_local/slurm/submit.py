@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ltgc_local.errors import ArtefactError, RecipeError
+from ltgc_local.errors import ArtefactError, BackendError, RecipeError
 from ltgc_local.pipeline.plan import build_plan, match_steps
 from ltgc_local.runs.directory import RunDirectory
 from ltgc_local.runs.provenance import read_run_recipe
@@ -109,8 +109,12 @@ class _Sending:
         """Release those jobs of these steps that SLURM holds because a node could not start them."""
         for name in names:
             held = [each.full_id for each in self.active[name] if each.is_held_by_a_node]
-            if held:
+            try:
                 queue.release(held)
+            except BackendError as problem:  # such as one that ended meanwhile; what follows is sent anyway
+                self.log(f"{name}: {problem}")
+                continue
+            if held:
                 self.log(f"{name}: released {', '.join(held)}, which a node could not start")
 
     def send(self, job: Job, arrays: Sequence[int]) -> None:

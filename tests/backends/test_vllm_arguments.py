@@ -16,7 +16,9 @@ MINIATURE = Path(__file__).resolve().parents[2] / "data/miniatures/qwen2.5-vl"
 
 #: How the publisher's folders, and those that a new transformers saves, write their processor's limits.
 PUBLISHED = {"preprocessor_config.json": {"min_pixels": 3136, "max_pixels": 12845056, "patch_size": 14}}
-SAVED = {"processor_config.json": {"image_processor": {"size": {"shortest_edge": 3136, "longest_edge": 12845056}}}}
+SIZE = {"size": {"shortest_edge": 3136, "longest_edge": 12845056}}
+SAVED = {"processor_config.json": {"image_processor": SIZE}}
+WITH_NULLS = {"preprocessor_config.json": {"min_pixels": None, "max_pixels": None, **SIZE}}
 
 
 def arguments_for(
@@ -28,7 +30,7 @@ def arguments_for(
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
-@pytest.mark.parametrize("files", [PUBLISHED, SAVED])
+@pytest.mark.parametrize("files", [PUBLISHED, SAVED, WITH_NULLS])
 @pytest.mark.parametrize(
     ("max_pixels", "expected"),
     [

@@ -90,8 +90,9 @@ def test_equal_weights_are_not_chosen() -> None:
     assert chosen.weights == (0.5, 0.5)
 
 
-@pytest.mark.parametrize(("num", "choices"), [(1, 1), (2, 21), (3, 66), (4, 165), (6, 126)])
+@pytest.mark.parametrize(("num", "choices"), [(1, 1), (2, 21), (3, 67), (4, 165), (6, 127)])
 def test_weights_sum_to_1_and_are_all_there(num: int, choices: int) -> None:
     found = list(simplex(num))
-    assert len(found) == len(set(found)) == choices  # binomial(steps + num - 1, num - 1)
+    assert len(found) == len(set(found)) == choices  # binomial(steps + num - 1, num - 1), and equal ones
+    assert (1 / num,) * num in found
     assert all(sum(weights) == pytest.approx(1) and len(weights) == num for weights in found)

@@ -134,6 +134,21 @@ def test_without_images_to_choose_by_nothing_is_chosen() -> None:
     assert found["versus"]["control"]["curve"] is not None
 
 
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_group_without_test_images_cannot_be_compared(group: int) -> None:
+    mine = group == LABELS
+    tested = Tilted({"control": CONTROL[mine], "ltgc": OURS[mine]}, LABELS[mine])
+    assert measure_rivals(tested, tested, "ltgc", SIDES, COUNTS, Resampling()) == {}
+
+
+def test_where_no_validation_image_is_of_a_frequent_class_nothing_is_chosen() -> None:
+    tested = Tilted({"control": CONTROL, "ltgc": OURS}, LABELS)
+    rare = LABELS == 1
+    validation = Tilted({"control": CONTROL[rare], "ltgc": OURS[rare]}, LABELS[rare])
+    versus = measure_rivals(validation, tested, "ltgc", SIDES, COUNTS, Resampling())["versus"]["control"]
+    assert versus["at_equal"] is None and versus["curve"]["points"] == pytest.approx(10)
+
+
 def test_sides() -> None:
     few = sides_of({0: 500, 1: 50, 2: 3})
     assert few == Sides("few", "many", {2}, {0})

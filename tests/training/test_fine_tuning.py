@@ -345,10 +345,11 @@ def test_the_loss_of_distillation_by_hand() -> None:
     # teacher (0.8, 0.2), student (0.5, 0.5): KL = 0.8 log 1.6 + 0.2 log 0.4 = 0.1927; labels' loss 2, weight 0.25.
     teacher = Says(*torch.tensor([0.8, 0.2]).log().tolist())
     images, logits = torch.zeros(3, 3, 4, 4), torch.zeros(3, 2)
-    found = Teaching(teacher, 0.25, 1.0).mixed(torch.tensor(2.0), logits, images)
+    taught = Teaching(teacher, 0.25, 1.0).teach(images)
+    found = Teaching(teacher, 0.25, 1.0).mixed(torch.tensor(2.0), logits, taught)
     assert float(found) == pytest.approx(0.25 * 2 + 0.75 * 0.19274, abs=1e-4)
     # At T = 2 the teacher says (0.8, 0.2) ** 0.5 = (2/3, 1/3): KL = 2/3 log 4/3 + 1/3 log 2/3 = 0.05663, times 4.
-    warm = Teaching(teacher, 0.0, 2.0).mixed(torch.tensor(2.0), logits, images)
+    warm = Teaching(teacher, 0.0, 2.0).mixed(torch.tensor(2.0), logits, taught)
     assert float(warm) == pytest.approx(4 * 0.05663, abs=1e-4)
 
 

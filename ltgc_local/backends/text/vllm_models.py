@@ -138,11 +138,12 @@ def _lower_limit(folder: Path, max_pixels: int) -> int | None:
     for name in ("processor_config.json", "preprocessor_config.json"):
         settings = read_json(folder / name) if (folder / name).is_file() else {}
         settings = settings.get("image_processor", settings)
-        size = settings.get("size", {})
-        fewest, most = settings.get("min_pixels", size.get("shortest_edge", 0)), settings.get("max_pixels")
+        size = settings.get("size") or {}
+        fewest, most = settings.get("min_pixels"), settings.get("max_pixels")  # null means that ``size`` has it
+        fewest = size.get("shortest_edge") if fewest is None else fewest
         most = size.get("longest_edge") if most is None else most
         if most is not None:
-            return max(max_pixels, fewest) if most > max_pixels else None
+            return max(max_pixels, fewest or 0) if most > max_pixels else None
     return None
 
 

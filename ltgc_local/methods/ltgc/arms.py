@@ -139,6 +139,7 @@ class _Planner:
         overrides = {
             "train.lora_rank": train.lora_rank * len(towers),
             "train.lora_alpha": train.lora_alpha * len(towers),
+            "train.max_imbalance": None,
             "train.epochs": ensemble.head_epochs,
             "train.real_epochs": ensemble.head_epochs,
             "train.last_layer_epochs": ensemble.head_epochs,

@@ -66,7 +66,7 @@ class LtgcComparison(MethodComparison):
             return "lmm"
         if any(settings.get(f"ensemble.{key}") for key in ("zero_shot", "tilt")):
             return None
-        if settings.get("ensemble.towers", 1) > 1:
+        if settings.get("ensemble.towers", 1) > 1 or settings.get("train.max_imbalance") is not None:
             return None
         plain = settings["train.loss"] == "cross_entropy"
         if arm == "control":
@@ -105,6 +105,7 @@ def of_tower(settings: Mapping[str, Any], number: int) -> dict[str, Any]:
     """Return a recipe's flat settings as a tower, numbered from 1, trains by them."""
     block = {key: settings.get(f"ensemble.{key}") for key in Ensemble.model_fields if f"ensemble.{key}" in settings}
     changed = Ensemble.model_construct(**block).settings_of(number - 1)
+    changed |= {"max_imbalance": 2.0 ** (number - 1)} if block.get("subsets") else {}
     return {**settings, **{f"train.{key}": value for key, value in changed.items()}}
 
 
@@ -119,6 +120,8 @@ def _training(settings: Mapping[str, Any]) -> list[str]:
     words = [f"{settings['train.sampler']} sampling", loss.replace("_", "-" if loss == "cross_entropy" else " ")]
     if loss != "cross_entropy" and settings.get("train.prior_scale", 1) != 1:
         words[-1] += f" x {settings['train.prior_scale']:g}"
+    if (most := settings.get("train.max_imbalance")) is not None:
+        words[0] += f" of a part with imbalance {most:g}"
     return words
 
 

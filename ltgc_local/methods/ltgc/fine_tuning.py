@@ -40,17 +40,23 @@ class Teaching:
     label_weight: float
     temperature: float
 
-    def mixed(self, loss: torch.Tensor, logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    def teach(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the teacher says, (B, C)."""
+        with torch.no_grad():
+            taught: torch.Tensor = self.teacher(images).float()
+        return taught
+
+    def mixed(self, loss: torch.Tensor, logits: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
         """Return the loss that also learns from the teacher.
 
-            w * loss + (1 - w) * T^2 * KL(softmax(teacher / T) || softmax(logits / T))
+            w * loss + (1 - w) * T^2 * KL(softmax(taught / T) || softmax(logits / T))
 
         Args:
             loss: by the labels.
-            logits: the model's (B, C) for ``images``.
+            logits: the model's, (B, C).
+            taught: the teacher's, (B, C).
         """
-        with torch.no_grad():
-            taught = (self.teacher(images).float() / self.temperature).log_softmax(-1)
+        taught = (taught / self.temperature).log_softmax(-1)
         said = (logits / self.temperature).log_softmax(-1)
         distance = F.kl_div(said, taught, reduction="batchmean", log_target=True)
         return self.label_weight * loss + (1 - self.label_weight) * self.temperature**2 * distance
@@ -113,9 +119,10 @@ class FineTuning(Algorithm[tuple[int, Batch], tuple[int, Batch, Pixels]]):
             with nullcontext() if number == len(parts) else accelerator.no_sync(self._model):
                 with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                     logits = self._model(part).float()
+                    taught = self._teaching.teach(part) if self._teaching is not None else None
                 loss = F.cross_entropy(logits + log_prior, part_targets)
-                if self._teaching is not None:
-                    loss = self._teaching.mixed(loss, logits, part)
+                if self._teaching is not None and taught is not None:
+                    loss = self._teaching.mixed(loss, logits, taught)
                 loss = loss * (len(part) / num)
                 accelerator.backward(loss)
             total += loss.detach()

@@ -46,8 +46,6 @@ class LtgcReport(MethodReport[LtgcRecipe]):
         title = "LTGC" if side == "ltgc" else "Control"
         if part.isdecimal():
             settings = recipe.train.model_copy(update=recipe.ensemble.settings_of(int(part) - 1))
-            if recipe.ensemble.subsets:
-                settings = settings.model_copy(update={"max_imbalance": 2.0 ** (int(part) - 1)})
             return f"{title} {part}", describe_training(settings, side == "ltgc")
         if recipe.ensemble.is_soup:
             head = f"then the head alone for {recipe.ensemble.head_epochs} epochs on originals"
@@ -123,7 +121,8 @@ def describe_ensemble(chosen: Mapping[str, Any]) -> str:
     weights = chosen["weights"]
     text = f"{len(weights)} models averaged, weights {', '.join(f'{weight:.2f}' for weight in weights)}"
     text = text if len(weights) > 1 else "one model"
-    return f"{text}, tau {chosen['tau']:.2f}" if chosen["tau"] else text
+    text += f", tau {chosen['tau']:.2f}" if chosen["tau"] else ""
+    return text if chosen.get("within_limit", True) else f"{text}; no choice kept the limit on many-shot classes"
 
 
 def describe_scorer(recipe: LtgcRecipe) -> str:

@@ -94,9 +94,14 @@ class DistillStage(TrainStage):
     def make(self) -> list[Artefact]:
         settings = self.recipe.ensemble
         chosen = self.run.value(self.input("weights"), "weights")
-        towers = [load_classifier(self, step) for step in self.inputs("teachers")]
-        towers += [zero_shot(self.model, self.corpus.class_names)] if settings.zero_shot else []
-        ensemble = Ensemble(towers, chosen["weights"], chosen["tau"], counts_of(self)).to(self.model.device)
+        members: list[Step | None] = [*self.inputs("teachers"), *([None] if settings.zero_shot else [])]
+        used = [(step, weight) for step, weight in zip(members, chosen["weights"], strict=True) if weight]
+        towers = [
+            zero_shot(self.model, self.corpus.class_names) if step is None else load_classifier(self, step)
+            for step, _ in used
+        ]
+        weights = [weight for _, weight in used]
+        ensemble = Ensemble(towers, weights, chosen["tau"], counts_of(self)).to(self.model.device)
         teaching = Teaching(ensemble, settings.distill_label_weight, settings.distill_temperature)
         if settings.distill_from == "clip":
             return self.train(teaching)
