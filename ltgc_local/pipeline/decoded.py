@@ -22,11 +22,11 @@ def trains(step: Step) -> bool:
 
 
 def take_decoded(places: Iterable[Path], run: RunDirectory) -> None:
-    """Link the splits that other runs have decoded into ``run``, so that the rows of a table decode each once.
+    """Link the splits that other runs have decoded, and still have, into ``run``, which need not decode them again.
 
     A file's name says what it was made from, and its content is checked before it is read. Each run still decodes its
-    own generated images, and runs that begin to train at the same time decode what they need. Where there are no hard
-    links nothing is copied: decoding again takes time, but no more room.
+    own generated images, and what runs need that begin to train at the same time, or after the others' last training.
+    Where there are no hard links nothing is copied: decoding again takes time, but no more room.
     """
     for place in places:
         for split in SPLITS:
