@@ -53,7 +53,7 @@ def test_one_seed_has_head_tail_and_f1_with_intervals_of_the_images(finished: Tg
     assert not isinstance(cell, str)
     assert cell.value == pytest.approx(metrics["tgn"]["tail"] - metrics["control"]["tail"])
     kinds = [g.kind for b in comparison.benchmarks for g in b.tables]
-    assert kinds == ["accuracy", "change", "networks", "images"]  # none of LTGC's tables
+    assert kinds == ["accuracy", "change", "rivals", "networks", "images"]  # none of LTGC's tables
     networks, measured = table_of(comparison, "networks"), finished.run.value("evaluate", "networks")
     f1 = networks.rows[0][networks.heading.index("tail distilled: macro F1")]
     assert not isinstance(f1, str) and f1.value == measured["tail"]["distilled"]["macro_f1"]
