@@ -13,16 +13,11 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.small_recipes import FROM_TEMPLATE
+
 RECIPE = f"""\
 name: ensemble
-base: {ROOT}/recipes/quickstart.yaml
-describe: {{tail_below: 20}}
-extend: {{source: template, max_descriptions: 24}}
-draw: {{steps: 4}}
-assess: {{enabled: false}}
-leaks: {{enabled: false}}
-train: {{epochs: 1, mixing: replace, loss: logit_adjustment, sampler: instance, prior: originals}}
+{FROM_TEMPLATE}train: {{epochs: 1, mixing: replace, loss: logit_adjustment, sampler: instance, prior: originals}}
 ensemble:
   towers: 2
   mixing: balance_mix

@@ -12,16 +12,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.small_recipes import FROM_TEMPLATE
+
 TABLE = f"""\
 name: small
-base: {ROOT}/recipes/quickstart.yaml
-describe: {{tail_below: 20}}
-extend: {{source: template, max_descriptions: 24}}
-draw: {{steps: 4}}
-assess: {{enabled: false}}
-leaks: {{enabled: false}}
-train: {{epochs: 1, loss: cross_entropy, prior: effective, sampler: balanced}}
+{FROM_TEMPLATE}train: {{epochs: 1, loss: cross_entropy, prior: effective, sampler: balanced}}
 ensemble: null
 rows:
   union:

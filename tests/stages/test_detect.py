@@ -85,15 +85,20 @@ def test_by_percentile_about_that_share_of_the_real_images_would_be_rejected(
     assert ninths == pytest.approx([100 * i / 9 for i in range(10)], abs=1e-2)
 
 
+def take_images_of_class_1(stage: Any) -> Any:
+    """Leave class 1 without training images, and return its chunk."""
+    chunk, labels = stage.chunks()[0], stage.corpus.train.labels.copy()
+    labels[labels == 1] = 0
+    object.__setattr__(stage.corpus.train, "labels", labels)
+    return chunk
+
+
 def test_a_class_without_real_images_is_judged_by_rank_and_the_log_says_so(
     make_stage: Any, write_step: Any, records_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = make_stage("assess/0/detect", "assess.scorer=percentile", "assess.margin_rank=10")
     prepare(stage, write_step)
-    chunk = stage.chunks()[0]
-    labels = stage.corpus.train.labels.copy()
-    labels[labels == 1] = 0
-    object.__setattr__(stage.corpus.train, "labels", labels)
+    chunk = take_images_of_class_1(stage)
     with caplog.at_level(logging.WARNING):
         artefacts = stage.make_chunk(chunk)
     assert all(s.accepted and s.percentile is None for s in records_of(artefacts, "scores"))
@@ -126,10 +131,7 @@ def test_a_class_without_real_images_must_come_first_where_their_rank_would_deci
 ) -> None:
     stage = make_stage("assess/0/detect", f"assess.scorer={scorer}", "assess.margin_rank=null")
     prepare(stage, write_step)
-    chunk = stage.chunks()[0]
-    labels = stage.corpus.train.labels.copy()
-    labels[labels == 1] = 0
-    object.__setattr__(stage.corpus.train, "labels", labels)
+    chunk = take_images_of_class_1(stage)
     with caplog.at_level(logging.WARNING):
         artefacts = stage.make_chunk(chunk)
     scores = records_of(artefacts, "scores")

@@ -34,7 +34,13 @@ Validate = Callable[[torch.nn.Module], dict[str, float | None]]
 
 @dataclass(frozen=True)
 class Teaching:
-    """A teacher, images (B, 3, H, W) -> logits (B, C); the weight of the labels beside it; and the temperature."""
+    """What a student learns from.
+
+    Attributes:
+        teacher: images (B, 3, H, W) -> logits (B, C).
+        label_weight: how much the true labels count; the teacher counts for the rest.
+        temperature: by which the logits of both are divided.
+    """
 
     teacher: torch.nn.Module
     label_weight: float
